@@ -1,0 +1,94 @@
+// The hash field on one tile: encode, density network, colour network.
+//
+// The direction's harmonics are the same for all samples of a ray, so their part of the first colour layer is computed
+// once per run (a stretch of samples of one ray) and added to its samples as a bias.
+#pragma once
+#include "../activation.h"
+#include "../contraction.h"
+#include "../spherical_harmonics.h"
+#include "network.h"
+
+namespace nf {
+namespace NF_ISA {
+
+constexpr int kMaxRuns = 64;
+
+struct Run {
+    int begin, count;  // samples in the tile
+};
+
+// Both networks packed. The first colour layer is split: its columns for the density network's outputs stay in
+// `colour`, those for the harmonics become a layer of their own.
+template <class T> struct PackedField {
+    Packed<T> density, colour, harmonics;
+    int code, width, bands;  // outputs of the density network, width of the first colour layer, harmonics
+
+    static i64 size(const FieldConfig& c) {
+        return Packed<T>::size(c.density_layers, c.density_widths) + 2 * Packed<T>::size(c.colour_layers, c.colour_widths) +
+               2 * i64(c.colour_widths[0]) * c.colour_widths[1] + 256;
+    }
+
+    void pack(const FieldArgs<T>& f, Scratch& scratch) {
+        const FieldConfig& c = f.config;
+        code = c.density_widths[c.density_layers];
+        bands = c.degree * c.degree;
+        width = c.colour_widths[1];
+        density.pack(c.density_layers, c.density_widths, f.density_weights, scratch);
+        T* from_code = scratch.take<T>(i64(width) * code);
+        T* from_bands = scratch.take<T>(i64(width) * bands);
+        for (int o = 0; o < width; ++o) {
+            for (int i = 0; i < code; ++i) from_code[o * code + i] = f.colour_weights[0][o * (code + bands) + i];
+            for (int i = 0; i < bands; ++i) from_bands[o * bands + i] = f.colour_weights[0][o * (code + bands) + code + i];
+        }
+        const T* weights[kMaxLayers];
+        int widths[kMaxLayers + 1];
+        for (int l = 0; l < c.colour_layers; ++l) weights[l] = f.colour_weights[l];
+        for (int l = 0; l <= c.colour_layers; ++l) widths[l] = c.colour_widths[l];
+        weights[0] = from_code;
+        widths[0] = code;
+        colour.pack(c.colour_layers, widths, weights, scratch);
+        const int harmonic_widths[2] = {bands, width};
+        const T* harmonic_weights[1] = {from_bands};
+        harmonics.pack(1, harmonic_widths, harmonic_weights, scratch);
+    }
+};
+
+// rows of a tile of the whole field.
+template <class T> struct FieldTile {
+    Tile<T> density, colour;  // colour.rows[0] takes the density network's outputs of the samples that get a colour
+    T *bands, *bias;          // [kMaxRuns][padded bands], [kMaxRuns][padded width]
+
+    static i64 size(const FieldConfig& c) {
+        return Tile<T>::size(c.density_layers, c.density_widths) + Tile<T>::size(c.colour_layers, c.colour_widths) +
+               i64(kTile) * (padded<T>(16) + padded<T>(c.colour_widths[1])) + 256;
+    }
+    void take(const FieldConfig& c, const PackedField<T>& field, Scratch& scratch) {
+        density.take(c.density_layers, c.density_widths, scratch);
+        colour.take(c.colour_layers, field.colour.widths, scratch);
+        bands = scratch.take<T>(i64(kTile) * padded<T>(16));
+        bias = scratch.take<T>(i64(kTile) * padded<T>(c.colour_widths[1]));
+    }
+};
+
+template <class T>
+inline void encode_tile(const FieldArgs<T>& f, const T* x, i64 stride, int n, T* out, i64 row) {
+    const FieldConfig& c = f.config;
+    for (int l = 0; l < c.level_count; ++l)
+        NF_FOR_FEATURES(c.features,
+                        (encode_level<T, kF>(c.levels[l], f.table, x, stride, n, out + l * kF, row)))
+}
+
+// The harmonics' share of the first colour layer, for `runs` directions in tile.bands.
+template <class T> inline void colour_bias(const PackedField<T>& field, const FieldTile<T>& tile, int runs) {
+    i64 row = padded<T>(field.width);
+    gemm<T>({tile.bands, padded<T>(field.bands), 1}, field.harmonics.forward[0], row, tile.bias, row, runs, field.width,
+            field.bands, false);
+}
+
+template <class T> inline void copy_row(const T* from, T* to, i64 count) {
+    using V = Lanes<T>;
+    for (i64 i = 0; i < count; i += kWidth<T>) store(to + i, load<V>(from + i));
+}
+
+}  // namespace NF_ISA
+}  // namespace nf

@@ -1,0 +1,46 @@
+// One instruction set's build of all CPU kernels. Compiled several times with other flags, NF_ISA and NF_VECTOR_BYTES.
+#include "kernels.h"
+#include "ops.h"
+#include "render_backward.h"
+
+namespace nf {
+namespace NF_ISA {
+
+// Multiply-adds on registers alone: the machine's fp32 peak, which the networks are measured against.
+double fma_peak(int threads) {
+    constexpr int kChains = 12;
+    constexpr i64 kRounds = 4000000;
+    using V = Lanes<float>;
+    double seconds = 0;
+    float sink = 0;
+#pragma omp parallel num_threads(threads) reduction(max : seconds) reduction(+ : sink)
+    {
+        V sum[kChains], a = V{} + 0.999f, b = V{} + 0.001f;
+        for (int i = 0; i < kChains; ++i) sum[i] = V{} + float(i);
+        double start = omp_get_wtime();
+        for (i64 r = 0; r < kRounds; ++r) {
+#pragma GCC unroll 12
+            for (int i = 0; i < kChains; ++i) sum[i] = sum[i] * a + b;
+        }
+        seconds = omp_get_wtime() - start;
+        for (int i = 0; i < kChains; ++i) sink += sum[i][0];
+    }
+    volatile float keep = sink;
+    (void)keep;
+    return 2.0 * kChains * kRounds * kWidth<float> * threads / seconds;
+}
+
+template <class T> constexpr Kernels<T> table() {
+    return {op_hash_forward<T>,       op_hash_backward<T>,      op_network_forward<T>,  op_network_backward<T>,
+            op_composite_forward<T>,  op_composite_backward<T>, op_march<T>,            op_pixel_rays<T>,
+            op_contract_forward<T>,   op_contract_backward<T>,  op_harmonics_forward<T>, op_harmonics_backward<T>,
+            op_adam<T>,               op_render_forward<T>,     op_render_backward<T>,  op_density<T>};
+}
+
+#define NF_TEXT_(x) #x
+#define NF_TEXT(x) NF_TEXT_(x)
+extern const KernelSet kernel_set;
+const KernelSet kernel_set = {NF_TEXT(NF_ISA), NF_VECTOR_BYTES, table<float>(), table<double>(), fma_peak};
+
+}  // namespace NF_ISA
+}  // namespace nf

@@ -1,0 +1,169 @@
+// The door between bind.cpp and the kernels: plain structs of pointers, one table of functions per instruction set.
+//
+// S samples, R rays, L levels, F features an entry. All arrays are contiguous; d_x is the gradient of x.
+#pragma once
+#include "../adam.h"
+#include "../hash_grid.h"
+#include "../march.h"
+
+namespace nf {
+
+template <class T> struct HashArgs {
+    const T* x;  // [S, 3]
+    i64 samples;
+    const T* table;  // [entries, F]
+    const HashLevel* levels;
+    int level_count, features;
+    T* out;         // [S, L * F]
+    const T* d_out;
+    T* d_table;     // accumulated into
+    T* d_x;         // or null
+    int threads;
+};
+
+// A stack of bias-free layers with ReLU between them. weights[i]: [widths[i + 1], widths[i]] row-major.
+constexpr int kMaxLayers = 8;
+template <class T> struct NetworkArgs {
+    int layers;
+    int widths[kMaxLayers + 1];
+    const T* weights[kMaxLayers];
+    T* d_weights[kMaxLayers];  // overwritten
+    const T* x;                // [S, widths[0]]
+    i64 samples;
+    T* out;                    // [S, widths[layers]]
+    const T* d_out;
+    T* d_x;
+    int threads;
+};
+
+template <class T> struct CompositeArgs {
+    const T *density, *length, *t, *rgb;  // [S], [S], [S], [S, 3]
+    const i64* offsets;                   // [R + 1]
+    i64 rays;
+    T *out_rgb, *out_opacity, *out_depth, *out_weight;  // [R, 3], [R], [R], [S]
+    const T *d_rgb, *d_opacity, *d_depth;
+    T *d_density, *d_colour;              // [S], [S, 3]
+    int threads;
+};
+
+template <class T> struct MarchArgs {
+    const T *origins, *directions, *jitter;  // [R, 3], [R, 3], [R]
+    i64 rays;
+    const u64* occupancy;
+    MarchSettings settings;
+    i64* offsets;  // [R + 1]
+    T *x, *t, *length;  // [S, 3], [S], [S]; null: count only
+    int threads;
+};
+
+template <class T> struct PixelArgs {
+    const T* cameras;  // [N, kCameraFloats]
+    const i64* camera;  // [R]
+    const T* pixel;     // [R, 2]
+    i64 rays;
+    T *origins, *directions;
+};
+
+template <class T> struct ElementArgs {  // contraction and spherical harmonics
+    const T *x, *d_out;
+    T *out, *d_x;
+    i64 samples;
+    i32 kind;  // contraction kind, or degree
+    T extent;
+    int threads;
+};
+
+template <class T> struct AdamArgs {
+    T *parameter, *gradient, *m, *v;
+    i64 count;
+    AdamSettings settings;
+    bool sparse;  // leave entries with zero gradient as they are; the gradient is cleared either way
+    int threads;
+};
+
+struct FieldConfig {  // the hash field: encoding, density network, colour network
+    const HashLevel* levels;
+    int level_count, features;
+    int density_layers, colour_layers;
+    int density_widths[kMaxLayers + 1], colour_widths[kMaxLayers + 1];
+    int degree;
+    i32 contraction;
+    float extent;
+};
+
+template <class T> struct FieldArgs {
+    FieldConfig config;
+    const T* table;
+    const T *density_weights[kMaxLayers], *colour_weights[kMaxLayers];
+};
+
+// What a training pass keeps for its backward: one region of `capacity` samples per thread.
+template <class T> struct Record {
+    i64 capacity;           // samples per thread
+    T *features, *x;        // [threads * capacity, LF], [threads * 3, capacity]
+    T *log_density, *rgb, *t, *length;  // [threads * capacity (, 3)]
+    i32* ray;               // [threads * capacity]
+    i64* count;             // [threads]
+};
+
+template <class T> struct RenderArgs {
+    FieldArgs<T> field;
+    const T *origins, *directions, *jitter;  // jitter may be null
+    i64 rays;
+    const u64* occupancy;
+    MarchSettings settings;
+    T weight_floor;         // colours of samples below this weight are not computed
+    T *rgb, *opacity, *depth;  // [R, 3], [R], [R] sums, no background
+    unsigned char* valid;   // [R]: 0 where the record was full
+    Record<T> record;       // capacity 0: nothing is kept
+    i64* samples;           // [threads] evaluated samples
+    int threads;
+};
+
+template <class T> struct RenderBackwardArgs {
+    FieldArgs<T> field;
+    i64 rays;
+    const T *directions, *rgb, *opacity, *depth, *d_rgb, *d_opacity, *d_depth;
+    const unsigned char* valid;
+    Record<T> record;
+    T* d_table;
+    T *d_density_weights[kMaxLayers], *d_colour_weights[kMaxLayers];  // overwritten
+    int threads;
+};
+
+template <class T> struct DensityArgs {
+    FieldArgs<T> field;
+    const T* x;  // [S, 3] in the frame of the inner cube
+    i64 samples;
+    T* density;
+    int threads;
+};
+
+template <class T> struct Kernels {
+    void (*hash_forward)(const HashArgs<T>&);
+    void (*hash_backward)(const HashArgs<T>&);
+    void (*network_forward)(const NetworkArgs<T>&);
+    void (*network_backward)(const NetworkArgs<T>&);
+    void (*composite_forward)(const CompositeArgs<T>&);
+    void (*composite_backward)(const CompositeArgs<T>&);
+    void (*march)(const MarchArgs<T>&);
+    void (*pixel_rays)(const PixelArgs<T>&);
+    void (*contract_forward)(const ElementArgs<T>&);
+    void (*contract_backward)(const ElementArgs<T>&);
+    void (*harmonics_forward)(const ElementArgs<T>&);
+    void (*harmonics_backward)(const ElementArgs<T>&);
+    void (*adam)(const AdamArgs<T>&);
+    void (*render_forward)(const RenderArgs<T>&);
+    void (*render_backward)(const RenderBackwardArgs<T>&);
+    void (*density)(const DensityArgs<T>&);
+};
+
+struct KernelSet {
+    const char* name;
+    int vector_bytes;
+    Kernels<float> f32;
+    Kernels<double> f64;
+    double (*fma_peak)(int threads);  // measured fp32 multiply-adds a second times two
+};
+
+}  // namespace nf

@@ -1,0 +1,87 @@
+// SIMD lanes by the compiler's vector extension: the same source for AVX-512, AVX2, SSE2 and NEON.
+// NF_VECTOR_BYTES is set per build of kernels.cpp; everything lives in a namespace of that build (NF_ISA), so that
+// the linker can never merge an AVX-512 body into the portable one.
+#pragma once
+#include "../scalar.h"
+
+namespace nf {
+namespace NF_ISA {
+
+typedef float FloatLanes __attribute__((vector_size(NF_VECTOR_BYTES)));
+typedef double DoubleLanes __attribute__((vector_size(NF_VECTOR_BYTES)));
+typedef u32 FloatIndex __attribute__((vector_size(NF_VECTOR_BYTES)));
+typedef u32 DoubleIndex __attribute__((vector_size(NF_VECTOR_BYTES / 2)));
+
+template <class T> struct LanesOf;
+template <> struct LanesOf<float> {
+    using Value = FloatLanes;
+    using Index = FloatIndex;
+    typedef i32 Signed __attribute__((vector_size(NF_VECTOR_BYTES)));
+};
+template <> struct LanesOf<double> {
+    using Value = DoubleLanes;
+    using Index = DoubleIndex;
+    typedef i32 Signed __attribute__((vector_size(NF_VECTOR_BYTES / 2)));
+};
+template <class T> using Lanes = typename LanesOf<T>::Value;
+template <class T> using IndexLanes = typename LanesOf<T>::Index;
+template <class T> constexpr int kWidth = NF_VECTOR_BYTES / int(sizeof(T));
+
+// F consecutive scalars of one table entry.
+template <class T, int F> struct EntryOf;
+#define NF_ENTRY(T, F) \
+    template <> struct EntryOf<T, F> { typedef T Type __attribute__((vector_size(F * sizeof(T)))); };
+NF_ENTRY(float, 2) NF_ENTRY(float, 4) NF_ENTRY(float, 8)
+NF_ENTRY(double, 2) NF_ENTRY(double, 4) NF_ENTRY(double, 8)
+#undef NF_ENTRY
+
+template <class V, class T> NF_HD V load(const T* p) {
+    V v;
+    __builtin_memcpy(&v, p, sizeof(V));
+    return v;
+}
+template <class V, class T> NF_HD void store(T* p, V v) { __builtin_memcpy(p, &v, sizeof(V)); }
+
+template <class T> NF_HD IndexLanes<T> truncate(Lanes<T> x) {
+    return (IndexLanes<T>)__builtin_convertvector(x, typename LanesOf<T>::Signed);
+}
+template <class T> NF_HD Lanes<T> to_lanes(IndexLanes<T> i) {
+    return __builtin_convertvector((typename LanesOf<T>::Signed)i, Lanes<T>);
+}
+
+constexpr int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+}  // namespace NF_ISA
+
+// exp(x) = 2^n exp(r), r = x - n log 2 in two parts, degree-6 polynomial in r; relative error below 2e-7.
+NF_HD NF_ISA::FloatLanes exp_(NF_ISA::FloatLanes x) {
+    using V = NF_ISA::FloatLanes;
+    typedef i32 I __attribute__((vector_size(NF_VECTOR_BYTES)));
+    x = x < -87.0f ? V{} - 87.0f : x;
+    x = x > 88.0f ? V{} + 88.0f : x;
+    V n = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
+    I bits = (I)n;
+    n -= 12582912.0f;
+    V r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    V p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    return p * (V)((bits + 127) << 23);
+}
+NF_HD NF_ISA::DoubleLanes exp_(NF_ISA::DoubleLanes x) {
+    for (int i = 0; i < NF_ISA::kWidth<double>; ++i) x[i] = ::exp(x[i]);
+    return x;
+}
+NF_HD NF_ISA::FloatLanes sqrt_(NF_ISA::FloatLanes x) {
+    for (int i = 0; i < NF_ISA::kWidth<float>; ++i) x[i] = ::sqrtf(x[i]);
+    return x;
+}
+NF_HD NF_ISA::DoubleLanes sqrt_(NF_ISA::DoubleLanes x) {
+    for (int i = 0; i < NF_ISA::kWidth<double>; ++i) x[i] = ::sqrt(x[i]);
+    return x;
+}
+
+}  // namespace nf

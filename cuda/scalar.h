@@ -1,0 +1,33 @@
+// Elementary functions by the same names for float, double and (cpu/lanes.h) SIMD lanes, so that a formula
+// templated on its scalar reads alike everywhere.
+#pragma once
+#include "host_device.h"
+#ifndef __CUDACC__
+#include <cmath>
+#endif
+
+namespace nf {
+
+NF_HD float exp_(float x) { return ::expf(x); }
+NF_HD double exp_(double x) { return ::exp(x); }
+NF_HD float log_(float x) { return ::logf(x); }
+NF_HD double log_(double x) { return ::log(x); }
+NF_HD float sqrt_(float x) { return ::sqrtf(x); }
+NF_HD double sqrt_(double x) { return ::sqrt(x); }
+NF_HD float floor_(float x) { return ::floorf(x); }
+NF_HD double floor_(double x) { return ::floor(x); }
+NF_HD float abs_(float x) { return ::fabsf(x); }
+NF_HD double abs_(double x) { return ::fabs(x); }
+NF_HD float atan_(float x) { return ::atanf(x); }
+NF_HD double atan_(double x) { return ::atan(x); }
+NF_HD float tan_(float x) { return ::tanf(x); }
+NF_HD double tan_(double x) { return ::tan(x); }
+template <class T> NF_HD T min_(T a, T b) { return a < b ? a : b; }
+template <class T> NF_HD T max_(T a, T b) { return a > b ? a : b; }
+template <class T> NF_HD T clamp_(T x, T lo, T hi) { return min_(max_(x, lo), hi); }
+
+}  // namespace nf
+
+#ifdef NF_VECTOR_BYTES
+#include "cpu/lanes.h"  // before any formula, so that templates find the overloads for lanes
+#endif

@@ -1,0 +1,168 @@
+"""Cameras: intrinsics, lens distortion and pose.
+
+Vocabulary
+  world_from_camera  [4, 4]  takes points of the camera's frame to the world; OpenCV axes: x right, y down, z forward
+  pixel              (u, v)  u to the right, v down; the centre of the first pixel is (0.5, 0.5)
+  a, b                       a point on the plane z = 1 before distortion, a = x / z, b = y / z
+  k1..k6, p1, p2             radial and tangential coefficients
+
+Models
+  perspective  OpenCV's rational model (k1, k2, p1, p2, k3, k4, k5, k6); all zero is a pinhole
+  fisheye      OpenCV's equidistant model (k1, k2, k3, k4): theta_d = theta (1 + k1 theta^2 + ... + k4 theta^8)
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from neuralfields.errors import InputError
+
+CameraModel = Literal["perspective", "fisheye"]
+NO_DISTORTION = (0.0,) * 8
+NEWTON_STEPS = 12
+CAMERA_AXES = {
+    # What to multiply on the right of a file's world_from_camera to get OpenCV axes.
+    "opencv": np.diag([1.0, 1.0, 1.0, 1.0]),
+    "opengl": np.diag([1.0, -1.0, -1.0, 1.0]),
+    "mitsuba": np.diag([-1.0, -1.0, 1.0, 1.0]),
+}
+LARGEST_COORDINATE = 1e9  # float32 still resolves a camera there; beyond it, a file holds garbage
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One photo's geometry.
+
+    `world_from_camera` [4, 4] float64, rotation orthonormal with determinant 1; `width`, `height` in pixels;
+    `fx`, `fy`, `cx`, `cy` in pixels with pixel centres at +0.5; `distortion` 8 numbers in the order of the model:
+    perspective (k1, k2, p1, p2, k3, k4, k5, k6), fisheye (k1, k2, k3, k4, 0, 0, 0, 0).
+    """
+
+    world_from_camera: np.ndarray
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    model: CameraModel = "perspective"
+    distortion: tuple[float, ...] = NO_DISTORTION
+
+    @property
+    def centre(self) -> np.ndarray:
+        """Position of the camera in the world, [3]."""
+        return self.world_from_camera[:3, 3]
+
+    @property
+    def forward(self) -> np.ndarray:
+        """Unit viewing direction in the world, [3]."""
+        return self.world_from_camera[:3, 2]
+
+    def resized(self, width: int, height: int) -> "Camera":
+        """The same camera for an image of another size: with centres at +0.5 all four intrinsics scale alike."""
+        sx, sy = width / self.width, height / self.height
+        return replace(
+            self,
+            width=width,
+            height=height,
+            fx=self.fx * sx,
+            fy=self.fy * sy,
+            cx=self.cx * sx,
+            cy=self.cy * sy,
+        )
+
+
+def distort(camera: Camera, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Applies the lens: undistorted (a, b) on the plane z = 1 to distorted (a, b), any shape."""
+    k1, k2, k3_or_p1, k4_or_p2, k3, k4, k5, k6 = camera.distortion
+    r2 = a * a + b * b
+    if camera.model == "fisheye":
+        r = np.sqrt(r2)
+        theta = np.arctan(r)
+        theta2 = theta * theta
+        theta_d = theta * (1 + theta2 * (k1 + theta2 * (k2 + theta2 * (k3_or_p1 + theta2 * k4_or_p2))))
+        scale = np.where(r > 1e-9, theta_d / np.maximum(r, 1e-9), 1.0)
+        return a * scale, b * scale
+    p1, p2 = k3_or_p1, k4_or_p2
+    radial = (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
+    return (
+        a * radial + 2 * p1 * a * b + p2 * (r2 + 2 * a * a),
+        b * radial + p1 * (r2 + 2 * b * b) + 2 * p2 * a * b,
+    )
+
+
+def project(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """World points [..., 3] to pixels [..., 2] and depth along z [...]; depth <= 0 is behind the camera."""
+    rotation, centre = camera.world_from_camera[:3, :3], camera.centre
+    local = (points - centre) @ rotation
+    depth = local[..., 2]
+    safe = np.where(np.abs(depth) < 1e-12, 1e-12, depth)
+    a, b = distort(camera, local[..., 0] / safe, local[..., 1] / safe)
+    return np.stack([a * camera.fx + camera.cx, b * camera.fy + camera.cy], axis=-1), depth
+
+
+def pose_from_matrix(matrix: object, axes: str, where: str) -> tuple[np.ndarray, float]:
+    """A file's camera-to-world matrix as a checked rigid pose.
+
+    `matrix`: 3x4 or 4x4 numbers; `axes`: a key of `CAMERA_AXES`; `where` names file and frame in messages.
+    Gives `world_from_camera` [4, 4] float64 in OpenCV axes, with a rotation that is orthonormal to rounding, and the
+    uniform scale that was taken out of it (1.0 where there was none).
+    Raises InputError for another shape, NaN, infinity, numbers above 1e9, singular or mirrored matrices and shear.
+    """
+    try:
+        given = np.array(matrix, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{where}: matrix rows have different lengths; 3 or 4 rows of 4 numbers are needed") from None
+    if given.shape not in ((3, 4), (4, 4)):
+        shape = "x".join(str(n) for n in given.shape)
+        raise InputError(f"{where}: matrix is {shape}; a camera-to-world matrix of 3x4 or 4x4 is needed")
+    if not np.isfinite(given).all() or np.abs(given).max() > LARGEST_COORDINATE:
+        raise InputError(f"{where}: matrix holds NaN, infinity or numbers above 1e9; remove this frame or export again")
+    if given.shape == (4, 4) and np.abs(given[3] - (0, 0, 0, 1)).max() > 1e-4:
+        raise InputError(f"{where}: the last row of the matrix is not 0 0 0 1; write it by rows, translation last")
+    rotation, scale = _rotation_and_scale(given[:3, :3], where)
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = rotation, given[:3, 3]
+    return pose @ CAMERA_AXES[axes], scale
+
+
+def _rotation_and_scale(block: np.ndarray, where: str) -> tuple[np.ndarray, float]:
+    """Nearest rotation to a 3x3 block (its polar factor) and the block's uniform scale, near-1 read as 1."""
+    u, stretch, vt = np.linalg.svd(block)
+    if stretch[2] <= 1e-9 or stretch[2] < 1e-6 * stretch[0]:
+        raise InputError(f"{where}: matrix is singular; a rotation is needed, remove this frame or export again")
+    rotation = u @ vt
+    if np.linalg.det(rotation) < 0:
+        raise InputError(f"{where}: matrix is a reflection (determinant below 0); one axis is flipped, export again")
+    if stretch[0] > 1.05 * stretch[2]:
+        raise InputError(f"{where}: matrix shears or stretches by {stretch[0] / stretch[2]:.3g}; a rotation is needed")
+    scale = float(np.cbrt(stretch.prod()))
+    return rotation, 1.0 if abs(scale - 1.0) < 1e-2 else scale
+
+
+def rotation_from_quaternion(wxyz: np.ndarray) -> np.ndarray:
+    """Rotation [3, 3] of a quaternion (w, x, y, z) of any length above 0."""
+    w, x, y, z = np.asarray(wxyz, dtype=np.float64) / np.linalg.norm(wxyz)
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+def focal_from_angle(angle: float, size: float) -> float:
+    """Focal length in pixels of a pinhole that sees `angle` radians over `size` pixels."""
+    return 0.5 * size / float(np.tan(0.5 * angle))
+
+
+def field_of_view(camera: Camera) -> tuple[float, float]:
+    """Horizontal and vertical angle in degrees, without distortion for perspective, equidistant for fisheye."""
+    if camera.model == "fisheye":
+        return float(np.degrees(camera.width / camera.fx)), float(np.degrees(camera.height / camera.fy))
+    return (
+        float(np.degrees(2 * np.arctan(0.5 * camera.width / camera.fx))),
+        float(np.degrees(2 * np.arctan(0.5 * camera.height / camera.fy))),
+    )

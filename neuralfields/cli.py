@@ -1,0 +1,213 @@
+"""`nf`: one command, flat verbs. Each verb's module is imported only when it runs.
+
+Standard output holds the result alone (one JSON object with --json), standard error everything else. Exit codes:
+0 done, 1 our mistake, 2 usage, 3 bad input, 4 poses not found, 5 interrupted, 6 out of memory or disk.
+"""
+
+import errno
+import importlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout, suppress
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from neuralfields import options
+from neuralfields.errors import InterruptedFit, NeuralfieldsError, ResourceError, UsageError
+
+ERROR, INTERRUPTED, OUT_OF_RESOURCES = 1, 5, 6
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb: its options, the module whose `run` does it, and one line for the overview."""
+
+    options: type
+    module: str
+    line: str
+
+
+VERBS = {
+    "fit": Verb(options.FitOptions, "neuralfields.fit", "fit a field to a posed capture, write a .nf file"),
+    "eval": Verb(options.EvalOptions, "neuralfields.evaluate", "measure PSNR and SSIM on the held-out views"),
+    "render": Verb(options.RenderOptions, "neuralfields.render", "render views, an orbit or a spiral: PNG or video"),
+    "info": Verb(options.InfoOptions, "neuralfields.info", "say what is in a .nf file"),
+    "check": Verb(options.CheckOptions, "neuralfields.check", "look at a capture before fitting it"),
+    "doctor": Verb(options.DoctorOptions, "neuralfields.doctor", "say what is installed and which path will run"),
+    "bench": Verb(options.BenchOptions, "neuralfields.bench", "measure the native path against plain torch"),
+    "demo": Verb(options.DemoOptions, "neuralfields.demo", "fit the bundled scene in a minute and show the result"),
+}
+
+OVERVIEW = """\
+usage: nf VERB [arguments]
+
+Fits neural fields to posed photos, and measures and renders them, on the
+computer you have.
+
+verbs
+{verbs}
+
+  nf VERB --help   the options of a verb
+  nf --version     the version
+  --debug          with any verb: the traceback of an error
+
+examples
+  nf fit fox/ --minutes 2                   fox/ holds photos and their poses
+  nf render fox.nf turn.mp4 --path orbit    a turn around what was fitted
+"""
+
+
+def overview() -> str:
+    """What `nf --help` prints."""
+    return OVERVIEW.format(verbs="\n".join(f"  {name:<9}{verb.line}" for name, verb in VERBS.items()))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command line; returns the exit code and never raises for what a user can cause."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):  # a terminal without Unicode shows ? instead of failing
+        with suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="replace")
+    debug = os.environ.get("NEURALFIELDS_DEBUG", "") not in ("", "0") or "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        code = _dispatch(words)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except SystemExit as stop:  # tyro: 0 after help, 2 after a usage error
+        return stop.code if isinstance(stop.code, int) else 2
+    except BaseException as error:
+        if debug:
+            import traceback
+
+            traceback.print_exc()
+        return _report(error)
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        sys.stdout.write(overview())
+        return 0
+    if words[0] in ("-V", "--version"):
+        from neuralfields.version import VERSION
+
+        sys.stdout.write(f"neuralfields {VERSION}\n")
+        return 0
+    name = words[0]
+    if name not in VERBS:
+        kind = "option" if name.startswith("-") else "verb"
+        near = options.did_you_mean(name, VERBS)
+        raise UsageError(f"unknown {kind} {name!r}{near}; verbs: {', '.join(VERBS)}")
+    return _run(VERBS[name], parse(name, words[1:]))
+
+
+def parse(name: str, words: Sequence[str]) -> Any:
+    """The options object of a verb from its words; SystemExit (0 help, 2 usage) or UsageError otherwise."""
+    import tyro
+
+    kind = VERBS[name].options
+    markers = tyro.conf
+    config = (
+        markers.PositionalRequiredArgs,
+        markers.PositionalMetavarFromFieldName,
+        markers.FlagCreatePairsOff,
+        markers.DisallowNone,
+    )
+    return tyro.cli(kind, prog=f"nf {name}", args=gather_lists(kind, words), config=config)
+
+
+def gather_lists(kind: type, words: Sequence[str]) -> list[str]:
+    """Lets options that take several values be repeated, split by commas, and stand before a positional argument.
+
+    `--set a=1 SCENE --set b=2` and `--what rgb,depth OUT` become one list at the end, where it can swallow nothing.
+    """
+    hints = kind.__annotations__
+    found: dict[str, list[str]] = {flag: [] for flag in ("--set", "--what") if flag[2:] in hints}
+    kept, queue = [], list(words)
+    while queue:
+        head, equals, value = queue[0].partition("=")
+        if head not in found:
+            kept.append(queue.pop(0))
+            continue
+        queue.pop(0)
+        values = [value] if equals else [queue.pop(0)] if queue and not queue[0].startswith("-") else []
+        while queue and _belongs(head, queue[0]):
+            values.append(queue.pop(0))
+        found[head] += [part for value in values for part in (value.split(",") if head == "--what" else [value])]
+        if not values:
+            raise UsageError(f"{head}: needs a value; `--help` after the verb says which")
+    return kept + [word for flag, values in found.items() if values for word in (flag, *values)]
+
+
+def _belongs(flag: str, word: str) -> bool:
+    if flag == "--set":
+        return "=" in word and not word.startswith("-") and "/" not in word.partition("=")[0]
+    return all(part in get_args(options.Quantity) for part in word.split(","))
+
+
+def _run(verb: Verb, chosen: Any) -> int:
+    module = importlib.import_module(verb.module)
+    with redirect_stdout(sys.stderr):  # nothing that a library prints may end up in the result
+        result = module.run(chosen)
+    shown = getattr(module, "text", readable)
+    if chosen.json:
+        from neuralfields.files import plain
+
+        sys.stdout.write(json.dumps(plain(result), allow_nan=False) + "\n")
+    else:
+        sys.stdout.write(shown(result) + "\n")
+    return 0
+
+
+def readable(result: dict[str, Any], indent: str = "") -> str:
+    """Any plain result as `name  value` lines; long lists are counted, not shown."""
+    lines = []
+    for name, value in result.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{name}", readable(value, indent + "  ")] if value else []
+        elif isinstance(value, list | tuple) and (len(value) > 8 or any(isinstance(item, dict) for item in value)):
+            lines.append(f"{indent}{name:<20} {len(value)} entries (all of them with --json)")
+        else:
+            shown = f"{value:.4g}" if isinstance(value, float) and abs(value) < 1e4 else str(value)
+            lines.append(f"{indent}{name:<20} {shown}")
+    return "\n".join(lines)
+
+
+def _report(error: BaseException) -> int:
+    """Prints one line for an error and returns its exit code."""
+    code, message = classify(error)
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"nf: {message}\n")
+        sys.stderr.flush()
+    return code
+
+
+def classify(error: BaseException) -> tuple[int, str]:
+    """The exit code and the one line of an error."""
+    text = " ".join(str(error).split())
+    if isinstance(error, InterruptedFit):
+        return error.exit_code, text
+    if isinstance(error, NeuralfieldsError):
+        return error.exit_code, f"error: {text}"
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED, "interrupted"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ResourceError.exit_code, "error: the disk is full; free some space and run again"
+    no_memory = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text
+    if isinstance(error, MemoryError) or no_memory:
+        return OUT_OF_RESOURCES, "error: out of memory; try a larger --downscale or close other programs"
+    if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] != "neuralfields":
+        name = error.name.partition(".")[0]
+        return UsageError.exit_code, f"error: the package {name!r} is missing; install it with: pip install {name}"
+    kind = type(error).__name__
+    return ERROR, f"internal error: {kind}: {text[:300]} (run again with --debug for the traceback)"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

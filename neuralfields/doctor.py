@@ -1,0 +1,123 @@
+"""`nf doctor`: what is installed and built on this machine, and which path will run."""
+
+import importlib
+import os
+import platform
+import shutil
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from neuralfields.files import size_text
+from neuralfields.options import DoctorOptions
+from neuralfields.version import VERSION
+
+BUILD_COMMAND = "pip install ."
+CORE = ("torch", "numpy", "safetensors", "msgspec", "tyro", "rich", "pillow")
+EXTRAS = {"video": ("av", "mp4 and webm")}
+DISK_WANTED = 1_000_000_000  # bytes; a fit with its checkpoints and pictures stays below
+
+
+def run(options: DoctorOptions) -> dict[str, Any]:
+    """Looks at everything and refuses nothing; `ready` and `verdict` sum it up, `problems` says what to do."""
+    packages = {name: _version(name) for name in CORE}
+    torch_state = _torch()
+    native = _native()
+    free = shutil.disk_usage(Path.cwd()).free
+    result: dict[str, Any] = {
+        "neuralfields": VERSION,
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "platform": platform.platform(),
+        "cores": _cores(),
+        "packages": packages,
+        "extras": {extra: _extra(extra, name, use) for extra, (name, use) in EXTRAS.items()},
+        "torch": torch_state,
+        "native": native,
+        "disk_free_bytes": free,
+    }
+    problems = [f"{name} is not installed: pip install {name}" for name, version in packages.items() if version is None]
+    if torch_state["error"]:
+        problems.append(f"torch does not load ({torch_state['error']}): reinstall it")
+    if not native["built"]:
+        problems.append(native["error"])
+    if free < DISK_WANTED:
+        problems.append(f"{size_text(free)} are free on the disk of this folder: {size_text(DISK_WANTED)} are wanted")
+    missing = None in packages.values() or bool(torch_state["error"])
+    return result | {"problems": problems, "ready": not missing, "verdict": _verdict(result, problems, missing)}
+
+
+def _verdict(result: dict[str, Any], problems: list[str], missing: bool) -> str:
+    if missing:
+        return "not ready: " + problems[0]
+    native = result["native"]
+    if not native["built"]:
+        return f"works, but slowly: plain torch will run; build the native core with: {BUILD_COMMAND}"
+    count = native["threads"]
+    return f"ready: the native CPU core will run ({native['instruction_set']}, {count} thread{'s' * (count != 1)})"
+
+
+def _cores() -> int:
+    """Cores that this process may use, which a container may have limited."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _extra(extra: str, name: str, use: str) -> dict[str, Any]:
+    version = _version(name)
+    state: dict[str, Any] = {"package": name, "version": version, "for": use}
+    return state if version else state | {"install": f"pip install 'neuralfields[{extra}]'"}
+
+
+def _torch() -> dict[str, Any]:
+    try:
+        torch = importlib.import_module("torch")
+    except (ImportError, OSError) as error:  # OSError: a shared library of torch is missing
+        return {"version": None, "cuda": False, "gpu": None, "threads": None, "error": _line(error)}
+    cuda = bool(torch.cuda.is_available())
+    gpu = torch.cuda.get_device_name(0) if cuda else None
+    threads = torch.get_num_threads()
+    return {"version": str(torch.__version__), "cuda": cuda, "gpu": gpu, "threads": threads, "error": None}
+
+
+def _native() -> dict[str, Any]:
+    """What the native core says about itself; `built` and `error` are always there."""
+    try:
+        status = importlib.import_module("neuralfields.ops.native").status()
+    except Exception as error:  # also a core of another version, whose functions differ: a doctor reports
+        return {"built": False, "error": _line(error)}
+    return {"built": True, "error": None} | dict(status)
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]
+
+
+def text(result: dict[str, Any]) -> str:
+    """The same as lines for people."""
+    native, torch_state = result["native"], result["torch"]
+    lines = [
+        f"neuralfields {result['neuralfields']}, python {result['python']}, {result['platform']}",
+        "packages    " + ", ".join(f"{name} {version or 'MISSING'}" for name, version in result["packages"].items()),
+    ]
+    for extra, state in result["extras"].items():
+        have = state["version"] or f"not installed (for {state['for']}): {state['install']}"
+        lines.append(f"extra       [{extra}] {state['package']} {have}")
+    details = ", ".join(f"{key} {_join(value)}" for key, value in native.items() if key not in ("built", "error"))
+    lines.append("native core " + (f"built: {details}" if native["built"] else f"NOT built: {native['error']}"))
+    gpu = torch_state["gpu"] or ("present" if torch_state["cuda"] else "none that torch can use")
+    lines.append(f"cuda        {gpu}")
+    lines.append(f"machine     {result['cores']} cores, {size_text(result['disk_free_bytes'])} free on this disk")
+    lines += [f"to do       {problem}" for problem in result["problems"]]
+    return "\n".join([*lines, result["verdict"]])
+
+
+def _join(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,105 @@
+"""Hash-grid field (Instant-NGP, arXiv:2201.05989): the default, and the one with a fused native path.
+
+  f = hash-grid features of x        [h_0, h] = density network(f)        log_density = h_0
+  rgb = sigmoid(colour network([h_0, h, harmonics(direction)]))
+
+Small tables and four features an entry, not the paper's defaults: on a CPU the table's cache misses and Adam's traffic
+are what one waits for (8 levels x 4 features need half the gathers of 16 x 2 and fit as well).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neuralfields.fields.field import Field, ParameterGroup
+from neuralfields.ops.hash_grid import HashGeometry, hash_encode
+from neuralfields.ops.hash_render import HashRenderer
+from neuralfields.ops.network import network
+from neuralfields.ops.spherical_harmonics import spherical_harmonics
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyper-parameters of the hash field."""
+
+    levels: int = 8
+    """resolutions of the grid"""
+    features: int = 4
+    """features of a table entry: 2, 4 or 8"""
+    table: int = 17
+    """log2 of the entries of a level's table"""
+    base: int = 16
+    """points along an axis of the coarsest level"""
+    finest: int = 1024
+    """points along an axis of the finest level"""
+    hidden: int = 64
+    """width of the networks"""
+    density_layers: int = 1
+    """hidden layers of the density network"""
+    colour_layers: int = 2
+    """hidden layers of the colour network"""
+    code: int = 16
+    """outputs of the density network, the log-density among them"""
+    degree: int = 4
+    """degree of the direction's spherical harmonics"""
+    learning_rate: float = 1e-2
+    """of the table and the networks"""
+
+
+class HashField(Field):
+    """See the module's equations."""
+
+    Config = Config
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        geometry = HashGeometry.of(config.levels, config.table, config.base, config.finest)
+        self._scales, self._levels = geometry.scales, geometry.levels
+        self.table = nn.Parameter(torch.empty(geometry.entries, config.features).uniform_(-1e-4, 1e-4))
+        widths = [config.levels * config.features] + [config.hidden] * config.density_layers + [config.code]
+        self.density = _layers(widths)
+        widths = [config.code + config.degree**2] + [config.hidden] * config.colour_layers + [3]
+        self.colour = _layers(widths)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Hash-grid features, [S, levels * features]."""
+        return hash_encode(x, self.table, self._scales, self._levels)
+
+    def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """Density network, then colour network on its code and the direction's harmonics."""
+        code = network(f, list(self.density))
+        harmonics = spherical_harmonics(directions, self.config.degree)
+        rgb = torch.sigmoid(network(torch.cat([code, harmonics], dim=1), list(self.colour)))
+        return code[:, 0], rgb
+
+    def log_density(self, f: Tensor) -> Tensor:
+        """The density network alone."""
+        return network(f, list(self.density))[:, 0]
+
+    def groups(self) -> list[ParameterGroup]:
+        """Table and networks share a learning rate; the table's gradients are sparse."""
+        rate = self.config.learning_rate
+        return [
+            ParameterGroup("grid", (self.table,), rate, sparse=True),
+            ParameterGroup("network", (*self.density, *self.colour), rate),
+        ]
+
+    def fused(self) -> Any:
+        """Marching, encoding, networks and compositing in one native pass."""
+        return HashRenderer(
+            self.table, self._scales, self._levels, list(self.density), list(self.colour), self.config.degree
+        )
+
+
+def _layers(widths: list[int]) -> nn.ParameterList:
+    """Uniform weights of variance 2 / fan-in (He et al., arXiv:1502.01852)."""
+    return nn.ParameterList(
+        nn.Parameter(torch.empty(o, i).uniform_(-1, 1) * math.sqrt(6 / i)) for i, o in zip(widths, widths[1:])
+    )
+
+
+FIELD = HashField

@@ -1,0 +1,265 @@
+"""Files that are either whole or absent: atomic writing, checks before work starts, one writer per output.
+
+Vocabulary
+  target     the file that will be there in the end, with symbolic links followed
+  temporary  a hidden file beside the target, `.<stem>~<host>-<pid>-<random><suffix>`; renamed onto it when complete
+  litter     a temporary whose process has died
+"""
+
+import errno
+import math
+import os
+import secrets
+import shutil
+import stat
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from neuralfields.errors import InputError, NeuralfieldsError, ResourceError, UsageError
+
+try:
+    import fcntl
+except ImportError:  # Windows: no advisory lock, OutputLock then only leaves its note
+    fcntl = None  # type: ignore[assignment]
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+NAME_LIMIT = 180  # bytes of the target's stem kept in a temporary's name: file systems stop at 255
+
+
+def plain(value: Any) -> Any:
+    """The same value as JSON can hold it: dicts, lists, numbers, texts; NaN and infinity become None."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy and torch
+        return plain(value.tolist())
+    return str(value)
+
+
+def size_text(count: int) -> str:
+    """A number of bytes as people read it: 512 B, 1.4 kB, 27.0 MB (powers of 1000)."""
+    if count < 1000:
+        return f"{count} B"
+    value = float(count)
+    for unit in ("kB", "MB", "GB"):
+        value /= 1000
+        if value < 999.95:
+            return f"{value:.1f} {unit}"
+    return f"{value / 1000:.1f} TB"
+
+
+def disk_error(error: OSError, path: Path, needed: int | None) -> NeuralfieldsError:
+    """Says what an operating system's refusal to write `path` means to the user; `needed` in bytes, if known."""
+    if error.errno in DISK_FULL:
+        free = _free_bytes(path.parent)
+        want = f"needs {size_text(needed)}" if needed is not None else "does not fit"
+        return ResourceError(
+            f"{path}: {want}, but {free} are free on this disk; free some space or write to another one"
+        )
+    if error.errno in NOT_ALLOWED:
+        return InputError(f"{path.parent}: not allowed to write here ({error.strerror.lower()}); choose another folder")
+    if error.errno == errno.ENOENT:
+        return InputError(f"{path.parent}: no such folder; create it first or choose another with --out")
+    if error.errno == errno.ENAMETOOLONG:
+        return UsageError(f"{path.name[:40]}...: the file name is too long; choose a shorter one")
+    return InputError(f"{path}: cannot be written ({(error.strerror or str(error)).lower()}); choose another place")
+
+
+def _free_bytes(folder: Path) -> str:
+    try:
+        return size_text(shutil.disk_usage(folder).free)
+    except OSError:
+        return "an unknown number of bytes"
+
+
+def _owner_mark() -> str:
+    """Names this process in file names: machine (containers differ by host name) and process number."""
+    return f"{zlib.crc32(os.uname().nodename.encode() if hasattr(os, 'uname') else b''):08x}-{os.getpid()}"
+
+
+def _temporary(target: Path) -> Path:
+    stem = os.fsdecode(os.fsencode(target.stem)[:NAME_LIMIT])
+    return target.with_name(f".{stem}~{_owner_mark()}-{secrets.token_hex(4)}{target.suffix[:32]}")
+
+
+def _alive(pid: int) -> bool:
+    if os.name != "posix":  # signal 0 would end the process there
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def sweep(path: Path) -> list[Path]:
+    """Removes the litter that a killed process left beside `path`; returns what was removed."""
+    target = Path(os.path.realpath(path))
+    stem = os.fsdecode(os.fsencode(target.stem)[:NAME_LIMIT])
+    host, _, _ = _owner_mark().partition("-")
+    prefix, removed = f".{stem}~{host}-", []
+    with suppress(OSError):
+        for name in os.listdir(target.parent):
+            if name.startswith(prefix) and name.endswith(target.suffix[:32]):
+                pid = name[len(prefix) :].partition("-")[0]
+                if pid.isdecimal() and not _alive(int(pid)):
+                    target.with_name(name).unlink(missing_ok=True)
+                    removed.append(target.with_name(name))
+    return removed
+
+
+def _require_file_target(target: Path, shown: Path) -> int | None:
+    """The mode of an existing regular file, None where nothing is; refuses everything else."""
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise disk_error(error, shown, None) from error
+    if stat.S_ISDIR(mode):
+        raise UsageError(f"{shown}: is a folder; give the name of a file inside it")
+    if not stat.S_ISREG(mode):
+        raise UsageError(f"{shown}: is not a regular file; give the name of a new or ordinary file")
+    return stat.S_IMODE(mode)
+
+
+@contextmanager
+def atomic_file(path: Path, needed: int | None = None) -> Iterator[Path]:
+    """Yields a temporary path to write; on success it replaces `path`, on any failure it is gone.
+
+    The temporary lies in the target's folder and has its suffix. Symbolic links are followed, the mode of an existing
+    file is kept, the data is on the disk before the rename. `needed`: bytes, for the message when the disk is full.
+    Raises ResourceError (disk full), InputError (folder missing or read-only), UsageError (a folder in its place).
+    """
+    shown, target = Path(path), Path(os.path.realpath(path))
+    mode = _require_file_target(target, shown)
+    sweep(target)
+    temporary = _temporary(target)
+    try:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
+        yield temporary
+        _flush_to_disk(temporary)
+        if mode is not None:
+            os.chmod(temporary, mode)
+        os.replace(temporary, target)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(temporary), str(target)):
+            raise disk_error(error, shown, needed) from error
+        raise
+    with suppress(OSError):  # some file systems cannot sync a folder; the file itself is safe already
+        _flush_to_disk(target.parent)
+
+
+def _flush_to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def atomic_write(path: Path, write: Callable[[BinaryIO], object], needed: int | None = None) -> None:
+    """Calls `write(file)` with a binary file that becomes `path` when it is complete; see `atomic_file`."""
+    with atomic_file(path, needed) as temporary, open(temporary, "wb") as file:
+        write(file)
+
+
+def atomic_write_bytes(path: Path, data: bytes) -> None:
+    """Makes `data` the content of `path`, whole or not at all."""
+    atomic_write(path, lambda file: file.write(data), needed=len(data))
+
+
+def check_writable(path: Path, overwrite: bool) -> None:
+    """Refuses, before any work starts, an output that could not be written at its end.
+
+    Raises UsageError (exists without `overwrite`, is a folder), InputError (folder missing or read-only).
+    """
+    shown, target = Path(path), Path(os.path.realpath(path))
+    exists = _require_file_target(target, shown) is not None
+    if exists and not overwrite:
+        raise UsageError(f"{shown}: exists; add --overwrite to replace it, or choose another name with --out")
+    probe = _temporary(target)
+    try:  # a trial is the only honest answer: access rights, read-only mounts and quotas all show
+        os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
+        probe.unlink()
+    except OSError as error:
+        raise disk_error(error, shown, None) from error
+
+
+class OutputLock:
+    """Holds `<output>.lock` while a process works on an output; a second process is refused with the holder's pid.
+
+    The lock is the operating system's (flock), so it ends with its process: a lock file that a killed process left
+    behind is taken over. Also sweeps that process's litter. Raises UsageError when the output is in use.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.output = Path(output)
+        self.path = Path(f"{os.path.realpath(output)}.lock")
+        self._handle: int | None = None
+
+    def __enter__(self) -> "OutputLock":
+        try:
+            self._handle = self._acquire()
+        except OSError as error:
+            raise disk_error(error, self.output, None) from error
+        sweep(self.output)
+        return self
+
+    def _acquire(self) -> int:
+        while True:
+            handle = os.open(self.path, os.O_CREAT | os.O_RDWR, 0o666)
+            try:
+                if fcntl is not None:
+                    self._flock(handle)
+                    if not self._still_ours(handle):  # the holder removed the file between our open and our lock
+                        os.close(handle)
+                        continue
+                os.ftruncate(handle, 0)
+                os.write(handle, f"{os.getpid()}\n".encode())
+                return handle
+            except BaseException:
+                with suppress(OSError):
+                    os.close(handle)
+                raise
+
+    def _flock(self, handle: int) -> None:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
+                return  # a file system without locks (some network ones): work on rather than refuse everybody
+            pid = os.read(handle, 32).decode(errors="replace").strip()
+            raise UsageError(
+                f"{self.output}: another process (pid {pid or 'unknown'}) is writing it; "
+                "wait for it, stop it, or choose another name with --out"
+            ) from None
+
+    def _still_ours(self, handle: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(handle), os.stat(self.path))
+        except FileNotFoundError:
+            return False
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._handle is not None:
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
+            os.close(self._handle)
+            self._handle = None

@@ -1,0 +1,277 @@
+"""Pixels of a capture: reading photos and masks from disk, making them smaller.
+
+Vocabulary
+  stored size   width and height as the file holds them
+  rotated size  the same after the file's EXIF orientation; it is applied only where the intrinsics ask for it
+  keep          [H, W] bool, True where a pixel may be used; masks on disk are black where a pixel is ignored
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from neuralfields.cameras import Camera
+from neuralfields.errors import InputError
+from neuralfields.scene import Frame, Scene
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")  # others are left out on purpose: EPS, for one, runs Ghostscript
+ORIENTATION_TAG = 0x0112
+SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+LONGEST_SIDE = 1000
+WORKERS = 2
+LARGEST_BAD_SHARE = 0.2
+FEWEST_IMAGES = 3
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What a file says about itself before it is decoded: stored size, EXIF orientation (1 to 8), alpha."""
+
+    width: int
+    height: int
+    orientation: int
+    alpha: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Stored (width, height)."""
+        return self.width, self.height
+
+    @property
+    def rotated_size(self) -> tuple[int, int]:
+        """(width, height) once the EXIF orientation is applied."""
+        return (self.height, self.width) if self.orientation in SIDEWAYS else (self.width, self.height)
+
+
+@dataclass(frozen=True)
+class LoadedFrames:
+    """Photos in memory, entry by entry: `images` uint8 [H, W, 3 or 4] (straight alpha), `cameras` at the images'
+    size, `masks` bool [H, W] (True: keep) or None, `indices` into `scene.frames`; `warnings` names what was skipped.
+    """
+
+    images: list[np.ndarray]
+    cameras: list[Camera]
+    masks: list[np.ndarray | None]
+    indices: list[int]
+    warnings: list[str]
+
+
+def _open(path: Path) -> "Image":
+    from PIL import Image
+
+    try:
+        return Image.open(path, formats=FORMATS)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such image") from None
+    except Image.DecompressionBombError:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
+        raise InputError(f"{path}: image declares more than {limit} million pixels; make it smaller first") from None
+    except MemoryError:
+        raise
+    except Exception:  # a decoder may raise anything on bad bytes, and its text is not for users
+        raise InputError(f"{path}: not a readable image; {_remedy(path)}") from None
+
+
+def _remedy(path: Path) -> str:
+    try:
+        if path.stat().st_size == 0:
+            return "the file is empty, copy it again or remove it"
+    except OSError:
+        return "check that the file exists and may be read"
+    return "JPEG, PNG, WebP, TIFF and BMP are read, convert it or remove it"
+
+
+def image_header(path: Path) -> ImageHeader:
+    """Size, orientation and alpha from the first bytes; pixels are not decoded. Raises InputError."""
+    with _open(path) as image:
+        orientation = 1
+        # Pillow turns TIFF by itself, and would decode a whole PNG to look for EXIF that is not up front.
+        if "exif" in image.info and image.format != "TIFF":
+            try:
+                orientation = int(image.getexif().get(ORIENTATION_TAG, 1))
+            except Exception:  # broken EXIF says nothing about the pixels
+                orientation = 1
+        return ImageHeader(image.width, image.height, orientation, _has_alpha(image))
+
+
+def _has_alpha(image: "Image") -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+
+
+def read_image(path: Path, size: tuple[int, int] | None = None, at_least: int | None = None) -> np.ndarray:
+    """A photo as uint8 [H, W, 3], or [H, W, 4] with straight alpha where the file has alpha; sRGB as stored.
+
+    Grey, palette, CMYK and 16-bit files are converted. `size` (width, height) is what the intrinsics expect: the EXIF
+    orientation is applied only when that is how the size matches. `at_least`: a JPEG may come back smaller (1/2, 1/4,
+    1/8) as long as its shorter side keeps that many pixels; a fast preview, not an exact area average.
+    Raises InputError naming the file when it cannot be decoded.
+    """
+    from PIL import ImageOps
+
+    with _open(path) as image:
+        stored = image.size
+        try:
+            if at_least is not None and image.format == "JPEG":
+                image.draft(None, tuple(max(1, s * at_least // min(stored)) for s in stored))
+            image.load()
+            if size is not None and stored != tuple(size) and stored[::-1] == tuple(size):
+                image = ImageOps.exif_transpose(image)
+            return _to_uint8(image, path)
+        except (InputError, MemoryError):
+            raise
+        except Exception:
+            raise InputError(f"{path}: the image data is damaged or cut short; copy it again or remove it") from None
+
+
+def _to_uint8(image: "Image", path: Path) -> np.ndarray:
+    if image.mode.startswith("I"):  # 16-bit grey, or 32-bit integers that must hold 16-bit values
+        values = np.asarray(image).astype(np.int64)
+        if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
+            raise InputError(f"{path}: 32-bit integer pixels are not read; convert it to 8 or 16 bits")
+        grey = ((values + 128) // 257).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode == "F":
+        raise InputError(f"{path}: floating-point pixels are not read; convert it to 8 or 16 bits")
+    return np.array(image.convert("RGBA" if _has_alpha(image) else "RGB"))
+
+
+def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """A mask file as `keep` [H, W] bool: black (below half) is ignored, everything else is kept.
+
+    `size` (width, height) is its photo's; another size raises InputError with both sizes.
+    """
+    pixels = read_image(path, size)
+    height, width = pixels.shape[:2]
+    if (width, height) != tuple(size):
+        raise InputError(
+            f"{path}: mask is {width}x{height} but its photo is {size[0]}x{size[1]}; a mask needs its photo's size"
+        )
+    return pixels[..., :3].max(axis=2) >= 128
+
+
+def automatic_downscale(width: int, height: int) -> int:
+    """Smallest whole factor that brings the longer side to at most 1000 pixels."""
+    return max(1, -(-max(width, height) // LONGEST_SIDE))
+
+
+def downscale(image: np.ndarray, to: int | tuple[int, int]) -> np.ndarray:
+    """Area average of a uint8 image [H, W], [H, W, 3] or [H, W, 4] by a whole factor or to (width, height).
+
+    Each output pixel is the mean over the exact rectangle it covers, fractions of pixels included, rounded to
+    nearest. With four channels colour is weighted by alpha, and is 0 where alpha is 0. Enlarging is refused.
+    """
+    height, width = image.shape[:2]
+    to_width, to_height = (max(1, width // to), max(1, height // to)) if isinstance(to, int) else to
+    if (to_width, to_height) == (width, height):
+        return image
+    if not (0 < to_width <= width and 0 < to_height <= height):
+        raise ValueError(f"cannot downscale {width}x{height} to {to_width}x{to_height}")
+    if image.ndim == 3 and image.shape[2] == 4:
+        alpha = image[..., 3:].astype(np.float32)
+        weighted = np.concatenate([image[..., :3] * alpha, alpha], axis=2)
+        mean = _area_average(weighted, to_width, to_height)
+        colour = mean[..., :3] / np.maximum(mean[..., 3:], 1e-6)
+        return _rounded(np.concatenate([colour, mean[..., 3:]], axis=2))
+    if width % to_width == 0 and height % to_height == 0:
+        from PIL import Image
+
+        # Pillow's whole-number reduction is exact to the rounding, and ten times faster.
+        return np.array(Image.fromarray(image).reduce((width // to_width, height // to_height)))
+    return _rounded(_area_average(image, to_width, to_height))
+
+
+def _area_average(values: np.ndarray, width: int, height: int) -> np.ndarray:
+    rows = _average_rows(values, height)
+    return _average_rows(np.ascontiguousarray(rows.swapaxes(0, 1)), width).swapaxes(0, 1)
+
+
+def _average_rows(values: np.ndarray, count: int) -> np.ndarray:
+    """Means over `count` equal, possibly fractional, spans of axis 0, float32."""
+    length = values.shape[0]
+    out = np.empty((count, *values.shape[1:]), dtype=np.float32)
+    for i in range(count):
+        # Whole-number arithmetic: span i runs from i length / count to (i + 1) length / count.
+        first, last = i * length // count, -(-(i + 1) * length // count)
+        weights = np.ones(last - first, dtype=np.float32)
+        weights[0] -= (i * length - first * count) / count
+        weights[-1] -= (last * count - (i + 1) * length) / count
+        out[i] = np.tensordot(weights / weights.sum(), values[first:last].astype(np.float32, copy=False), axes=1)
+    return out
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    return np.clip(values + 0.5, 0, 255).astype(np.uint8)
+
+
+def load_frames(
+    scene: Scene,
+    indices: Sequence[int],
+    downscale: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> LoadedFrames:
+    """Decodes the chosen frames of a scene, each `downscale` times smaller, with cameras to match.
+
+    `downscale` None takes one factor for all, so that the largest photo has at most 1000 pixels along its longer
+    side. `progress(done, total)` is called from this thread. Unreadable photos are skipped with a warning.
+    Raises InputError when more than 20 % are unreadable, fewer than 3 are left, or a mask does not fit its photo.
+    """
+    chosen = [scene.frames[i] for i in indices]
+    if downscale is None:
+        downscale = max((automatic_downscale(f.camera.width, f.camera.height) for f in chosen), default=1)
+    if downscale < 1:
+        raise InputError(f"--downscale {downscale}: a whole number from 1 on is needed")
+    loaded = LoadedFrames([], [], [], [], [])
+    bad: list[str] = []
+    with ThreadPoolExecutor(WORKERS) as pool:
+        results = pool.map(lambda frame: _load(frame, downscale), chosen)
+        for done, (index, result) in enumerate(zip(indices, results, strict=True), start=1):
+            if isinstance(result, InputError):
+                bad.append(str(result))
+            else:
+                image, mask = result
+                loaded.images.append(image)
+                loaded.masks.append(mask)
+                loaded.cameras.append(scene.frames[index].camera.resized(image.shape[1], image.shape[0]))
+                loaded.indices.append(index)
+            if progress is not None:
+                progress(done, len(chosen))
+    if bad:
+        _judge_unreadable(scene, bad, len(chosen))
+        loaded.warnings.append(f"{len(bad)} of {len(chosen)} photos cannot be read and are left out; {bad[0]}")
+    return loaded
+
+
+def _load(frame: Frame, factor: int) -> tuple[np.ndarray, np.ndarray | None] | InputError:
+    """One frame's pixels and mask at the smaller size; an unreadable photo is returned, not raised."""
+    size = (frame.camera.width, frame.camera.height)
+    try:
+        image = read_image(frame.path, size)
+    except InputError as error:
+        return error
+    if (image.shape[1], image.shape[0]) != size:
+        raise InputError(
+            f"{frame.path}: image is {image.shape[1]}x{image.shape[0]} but its camera is for {size[0]}x{size[1]};"
+            " read the capture again"
+        )
+    mask = None
+    if frame.mask_path is not None:
+        keep = read_mask(frame.mask_path, size)
+        # A small pixel is kept only if nothing under it is ignored: no colour of an ignored region leaks in.
+        mask = downscale(keep.astype(np.uint8) * 255, factor) == 255
+    return downscale(image, factor), mask
+
+
+def _judge_unreadable(scene: Scene, bad: list[str], asked: int) -> None:
+    left = asked - len(bad)
+    if len(bad) > LARGEST_BAD_SHARE * asked or left < min(FEWEST_IMAGES, asked):
+        raise InputError(
+            f"{scene.root}: {len(bad)} of {asked} photos cannot be read (at most {LARGEST_BAD_SHARE:.0%} may be, and"
+            f" {FEWEST_IMAGES} must be left); {bad[0]}"
+        )

@@ -1,0 +1,52 @@
+"""`nf info`: what is in a `.nf` file, from its header alone."""
+
+from typing import Any
+
+from neuralfields.files import size_text
+from neuralfields.header import describe
+from neuralfields.options import InfoOptions
+
+
+def run(options: InfoOptions) -> dict[str, Any]:
+    """See `header.describe`; raises InputError for a file that is not a sound `.nf`."""
+    return describe(options.model)
+
+
+def text(result: dict[str, Any]) -> str:
+    """The same as a table for people."""
+    bounds, made = result["bounds"], result["made"]
+    half = ", grids in half precision" if result["half"] else ""
+    lines = [
+        f"{result['path']}  {size_text(result['bytes'])}, format {result['format_version']}",
+        _row("field", f"{result['field']}, {result['parameters']:,} parameters{half}"),
+        _row("config", _pairs(result["config"])),
+        _row("bytes", _pairs({name: size_text(size) for name, size in result["parts"].items()})),
+        _row(
+            "bounds",
+            f"cube of side {bounds['side']:.4g} around ({', '.join(f'{x:.4g}' for x in bounds['centre'])}), "
+            f"{bounds['cascades']} cascade{'s' * (bounds['cascades'] > 1)}, contraction {bounds['contraction']}, "
+            f"near {bounds['near']:.4g}",
+        ),
+        _row("background", " ".join(f"{x:.3g}" for x in result["background"])),
+        _row("cameras", str(result["cameras"])),
+    ]
+    lines += [_row("made", _pairs(made))] if made else []
+    lines += [_row("metrics", _pairs(result["metrics"]))] if result["metrics"] else []
+    lines += [_row("lineage", " <- ".join(map(str, result["lineage"])))] if result["lineage"] else []
+    return "\n".join(lines)
+
+
+def _row(name: str, value: str) -> str:
+    return f"  {name:<12}{value}"
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {_short(value)}" for name, value in values.items())
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list | dict) and len(value) > 8:
+        return f"({len(value)} entries)"
+    return str(value)

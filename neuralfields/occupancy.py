@@ -1,0 +1,141 @@
+"""Where there is something: the occupancy grid that marching skips empty space by, learned along with the field.
+
+Vocabulary
+  cascade  a cube of side 2^c inner cubes around the inner cube's middle, of 128^3 cells
+  brick    4^3 cells, kept as one 64-bit word of bits; 32^3 bricks a cascade
+  density  the largest density lately seen in a cell, in 1/inner cube; -1 in bricks that no camera sees
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuralfields.cameras import Camera
+from neuralfields.ops.march import BRICKS, CELLS
+from neuralfields.ops.pixel_rays import camera_table, pixel_rays
+
+BRICK_CELLS = 64
+UNSEEN = -1.0
+# A step of sqrt(3) / 1024 through this density absorbs 1 %: Instant-NGP's threshold.
+DENSITY_THRESHOLD = 0.01 * 1024 / 3**0.5
+DECAY = 0.95
+
+
+class Occupancy:
+    """The grid in training: `bits` [cascades, 32768] int64 for marching, `density` [cascades, 32768, 64] behind it."""
+
+    def __init__(self, cascades: int) -> None:
+        self.density = torch.zeros(cascades, BRICKS**3, BRICK_CELLS)
+        self.bits = torch.full((cascades, BRICKS**3), -1, dtype=torch.int64)
+        self.cursor = 0
+        self._brick, self._cell, self._block = _brick_corners(), _cell_corners(), _block_of_cell()
+        self._order_visible()
+
+    def hide_unseen(self, cameras: list[Camera], centre: tuple[float, float, float], side: float) -> None:
+        """Marks bricks that no camera sees: nothing is ever sampled there, so no fog can settle in them."""
+        for cascade in range(self.density.shape[0]):
+            edge = 2.0**cascade
+            middle = ((self._brick.numpy() + 0.5 / BRICKS) - 0.5) * edge * side + np.asarray(centre)
+            radius = 3**0.5 / 2 * edge * side / BRICKS
+            seen = np.zeros(len(middle), dtype=bool)
+            for camera in cameras:
+                seen |= _sees(camera, middle, radius)
+            self.density[cascade, ~torch.from_numpy(seen)] = UNSEEN
+        self.bits = torch.where(self.density[:, :, 0] < 0, 0, -1)
+        self._order_visible()
+
+    def update(self, density: Callable[[Tensor], Tensor], generator: torch.Generator, share: float, coarse: bool) -> None:
+        """Looks at the next `share` of the visible bricks: density takes x [S, 3] (inner cube's frame) -> [S].
+
+        `coarse`: one look per 2^3 cells, for the first steps when everything has to be seen quickly.
+        """
+        visible = len(self._visible)
+        count = max(1, min(visible, round(visible * share)))
+        cascade, brick = self._visible[(torch.arange(count) + self.cursor) % visible].unbind(1)
+        self.cursor = (self.cursor + count) % visible
+        corners, size = (self._cell[_BLOCK_FIRST], 2 / CELLS) if coarse else (self._cell, 1 / CELLS)
+        x = self._brick[brick][:, None] + corners[None]
+        x += torch.rand(count, len(corners), 3, generator=generator) * size
+        x = (x - 0.5) * torch.exp2(cascade.float())[:, None, None] + 0.5
+        new = density(x.reshape(-1, 3)).reshape(count, -1)
+        if coarse:
+            new = new[:, self._block]
+        self.density[cascade, brick] = torch.maximum(self.density[cascade, brick] * DECAY, new)
+        self.pack()
+
+    def threshold(self) -> float:
+        """Cells above this density are occupied: the smaller of Instant-NGP's threshold and the mean."""
+        return min(DENSITY_THRESHOLD, float(self.density.mean()))
+
+    def share(self) -> float:
+        """Share of occupied cells."""
+        return float((self.density > self.threshold()).float().mean())
+
+    def pack(self) -> None:
+        """Bits from densities."""
+        occupied = (self.density > max(self.threshold(), 0.0)).numpy()
+        packed = np.packbits(occupied, axis=-1, bitorder="little").view(np.int64)
+        self.bits = torch.from_numpy(packed.reshape(self.bits.shape))
+
+    def _order_visible(self) -> None:
+        """A fixed shuffle of the visible bricks [V, 2]: any stretch of it is spread over the whole space."""
+        visible = (self.density[:, :, 0] >= 0).nonzero()
+        order = torch.randperm(len(visible), generator=torch.Generator().manual_seed(1))
+        self._visible = visible[order]
+
+
+def _brick_corners() -> Tensor:
+    """Lower corners of all bricks of the first cascade, x fastest, [32768, 3] in [0, 1)."""
+    i = torch.arange(BRICKS**3)
+    return torch.stack([i % BRICKS, i // BRICKS % BRICKS, i // BRICKS**2], 1).float() / BRICKS
+
+
+def _cell_corners() -> Tensor:
+    """Lower corners of a brick's 64 cells in the order of their bits."""
+    i = torch.arange(BRICK_CELLS)
+    return torch.stack([i % 4, i // 4 % 4, i // 16], 1).float() / CELLS
+
+
+_BLOCK_FIRST = [z * 16 + y * 4 + x for z in (0, 2) for y in (0, 2) for x in (0, 2)]
+
+
+def _block_of_cell() -> Tensor:
+    """Which 2^3 block of its brick each of the 64 cells lies in."""
+    i = torch.arange(BRICK_CELLS)
+    return i % 4 // 2 + 2 * (i // 4 % 4 // 2) + 4 * (i // 32)
+
+
+def _sees(camera: Camera, points: np.ndarray, radius: float) -> np.ndarray:
+    """Whether balls of that radius around points [N, 3] may lie in the camera's field of view.
+
+    The view is bounded by the undistorted directions of the picture's border, never by projecting points: far outside
+    the picture a lens polynomial folds back and would put them inside.
+    """
+    if camera.model == "fisheye":  # may see more than half of space
+        return np.ones(len(points), dtype=bool)
+    local = (points - camera.centre) @ camera.world_from_camera[:3, :3]
+    low, high = _border(camera)
+    depth = local[:, 2:3]
+    # Distance to the four planes through the camera's centre that bound the view; positive outside.
+    outside = np.concatenate(
+        [
+            (depth * low - local[:, :2]) / np.sqrt(1 + low * low),
+            (local[:, :2] - depth * high) / np.sqrt(1 + high * high),
+        ],
+        axis=1,
+    )
+    return (outside.max(axis=1) < radius) & (depth[:, 0] > -radius)
+
+
+def _border(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and largest x / z and y / z over the picture's border, each [2]."""
+    u, v = np.linspace(0, camera.width, 17), np.linspace(0, camera.height, 17)
+    edges = [(u, 0 * u), (u, 0 * u + camera.height), (0 * v, v), (0 * v + camera.width, v)]
+    pixel = torch.from_numpy(np.concatenate([np.stack(e, 1) for e in edges])).to(torch.float64)
+    table = camera_table([replace(camera, world_from_camera=np.eye(4))], torch.float64)
+    _, d = pixel_rays(table, torch.zeros(len(pixel), dtype=torch.int64), pixel)
+    plane = (d[:, :2] / d[:, 2:].clamp(min=1e-3)).numpy()
+    return plane.min(0), plane.max(0)

@@ -1,0 +1,54 @@
+"""Adam (arXiv:1412.6980) in place, optionally only where a gradient arrived.
+
+m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,
+p = p - lr (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + epsilon)
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from neuralfields.ops.native import array, kernel, threads
+
+
+def adam(
+    parameter: Tensor,
+    gradient: Tensor,
+    moments: tuple[Tensor, Tensor],
+    step: int,
+    settings: tuple[float, float, float, float],
+    sparse: bool,
+) -> None:
+    """One step, in place; `settings` = (lr, beta1, beta2, epsilon), `step` counts from 1; the gradient is cleared.
+
+    `sparse`: elements whose gradient is exactly zero keep parameter and moments as they are.
+    """
+    lr, beta1, beta2, epsilon = settings
+    correction = math.sqrt(1 - beta2**step)
+    folded = [lr * correction / (1 - beta1**step), beta1, beta2, epsilon * correction]
+    kernel("adam", parameter.dtype)(
+        array(parameter), array(gradient), array(moments[0]), array(moments[1]), folded, sparse, threads()
+    )
+
+
+def adam_reference(
+    parameter: Tensor,
+    gradient: Tensor,
+    moments: tuple[Tensor, Tensor],
+    step: int,
+    settings: tuple[float, float, float, float],
+    sparse: bool,
+) -> None:
+    """The same in plain torch."""
+    lr, beta1, beta2, epsilon = settings
+    m, v = moments
+    hit = gradient != 0 if sparse else torch.ones_like(gradient, dtype=torch.bool)
+    m_new = beta1 * m + (1 - beta1) * gradient
+    v_new = beta2 * v + (1 - beta2) * gradient**2
+    change = lr * (m_new / (1 - beta1**step)) / (torch.sqrt(v_new / (1 - beta2**step)) + epsilon)
+    with torch.no_grad():
+        parameter.copy_(torch.where(hit, parameter - change, parameter))
+        m.copy_(torch.where(hit, m_new, m))
+        v.copy_(torch.where(hit, v_new, v))
+        gradient.zero_()

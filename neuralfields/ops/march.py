@@ -1,0 +1,104 @@
+"""Ray marching through the occupancy grid: which stretches of a ray are worth a sample.
+
+Vocabulary
+  frame      the inner cube is [0, 1]^3; cascade c is a cube of side 2^c around 0.5 with 128^3 cells
+  occupancy  [cascades, 32768] int64: a word holds the 4^3 cells of a brick, one bit each (x fastest, then y, z)
+  step(t) = clamp(t * cone, min_step, max_step); a sample covers [t, t + step] and is taken at its middle
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from neuralfields.ops.native import array, kernel, library, threads
+
+CELLS, BRICKS = 128, 32
+
+
+@dataclass(frozen=True)
+class MarchSettings:
+    """Step lengths in inner cubes: `cone` is the step per distance; nothing is sampled before `near`."""
+
+    min_step: float
+    max_step: float
+    cone: float
+    near: float
+
+    def native(self, occupancy: Tensor) -> object:
+        """As the core takes it."""
+        return library().MarchSettings(occupancy, self.min_step, self.max_step, self.cone, self.near)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Packed samples: x [S, 3] (frame of the inner cube), t [S] middle, length [S]; ray r owns offsets[r]:offsets[r+1]."""
+
+    x: Tensor
+    t: Tensor
+    length: Tensor
+    offsets: Tensor
+
+    @property
+    def ray(self) -> Tensor:
+        """Index of each sample's ray, [S]."""
+        return torch.repeat_interleave(torch.arange(self.offsets.shape[0] - 1), self.offsets.diff())
+
+
+def march(origins: Tensor, directions: Tensor, jitter: Tensor, occupancy: Tensor, settings: MarchSettings) -> Samples:
+    """Rays [R, 3] with unit directions, jitter [R] in [0, 1) of the first step. Not differentiable."""
+    origins, directions, jitter, occupancy = (array(a) for a in (origins, directions, jitter, occupancy))
+    walk = kernel("march", origins.dtype)
+    native = settings.native(occupancy)
+    offsets = torch.zeros(origins.shape[0] + 1, dtype=torch.int64)
+    walk(origins, directions, jitter, occupancy, native, offsets, None, None, None, threads())
+    offsets = offsets.cumsum(0)
+    count = int(offsets[-1])
+    x, t, length = origins.new_empty(count, 3), origins.new_empty(count), origins.new_empty(count)
+    walk(origins, directions, jitter, occupancy, native, offsets, x, t, length, threads())
+    return Samples(x, t, length, offsets)
+
+
+def occupied(x: Tensor, cascade: Tensor, occupancy: Tensor) -> Tensor:
+    """Whether the cell that holds each point (frame of the inner cube) in its cascade is occupied, [S] bool."""
+    side = torch.exp2(cascade.to(x.dtype))[:, None]
+    cell = (((x - 0.5) / side + 0.5) * CELLS).long().clamp(0, CELLS - 1)
+    brick, inside = cell >> 2, cell & 3
+    word = (brick[:, 2] * BRICKS + brick[:, 1]) * BRICKS + brick[:, 0]
+    bit = (inside[:, 2] * 4 + inside[:, 1]) * 4 + inside[:, 0]
+    return ((occupancy[cascade, word] >> bit) & 1).bool()
+
+
+def march_reference(
+    origins: Tensor, directions: Tensor, jitter: Tensor, occupancy: Tensor, settings: MarchSettings
+) -> Samples:
+    """The same in plain torch: every step of the lattice is visited, and those in empty cells are dropped."""
+    cascades = occupancy.shape[0]
+    half = 0.5 * 2 ** (cascades - 1)
+    safe = torch.where(directions.abs() > 1e-12, directions, torch.full_like(directions, 1e-12))
+    a, b = (0.5 - half - origins) / safe, (0.5 + half - origins) / safe
+    enter = torch.minimum(a, b).amax(1).clamp(min=settings.near)
+    leave = torch.maximum(a, b).amin(1)
+
+    def step(t: Tensor) -> Tensor:
+        return (t * settings.cone).clamp(settings.min_step, settings.max_step)
+
+    t = enter + step(enter) * jitter
+    rows: list[tuple[Tensor, ...]] = []
+    ray = torch.arange(origins.shape[0])
+    while bool((alive := t < leave).any()):
+        ray, t, leave, origins, directions = (v[alive] for v in (ray, t, leave, origins, directions))
+        length = step(t)
+        x = origins + directions * (t + 0.5 * length)[:, None]
+        distance = (x - 0.5).abs().amax(1)
+        by_place = torch.ceil(torch.log2((distance / 0.5).clamp(min=1)))
+        by_step = torch.ceil(torch.log2((length * CELLS).clamp(min=1)))
+        cascade = torch.maximum(by_place, by_step).clamp(0, cascades - 1).long()
+        hit = occupied(x, cascade, occupancy)
+        rows.append((ray[hit], x[hit], t[hit] + 0.5 * length[hit], length[hit]))
+        t = t + length
+    ray, x, t, length = (torch.cat(column) for column in zip(*rows, strict=True))
+    order = torch.argsort(ray, stable=True)
+    offsets = torch.zeros(jitter.shape[0] + 1, dtype=torch.int64)
+    offsets[1:] = torch.bincount(ray, minlength=jitter.shape[0]).cumsum(0)
+    return Samples(x[order], t[order], length[order], offsets)

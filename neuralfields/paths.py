@@ -1,0 +1,335 @@
+"""Camera paths for films: made from the cameras of a capture, or read from a keyframe file.
+
+Vocabulary
+  focus      the point that is nearest, in the least-squares sense, to all optical axes
+  up         the world's up as the photographers held it; unit [3]
+  azimuth    angle about `up`; elevation: angle above the plane through the focus
+  swing      to and fro over the azimuths that were photographed, where they leave a gap of more than 120 degrees
+  size       (width, height) of the pictures; the focal is scaled so that a whole photo fits in
+
+Every path is a list of pinhole `Camera`s (OpenCV axes, no distortion) in the frame of the given cameras; `orbit` and
+`spiral` are closed, so that a film of them loops.
+"""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from neuralfields.cameras import Camera
+from neuralfields.errors import InputError, UsageError
+from neuralfields.files import atomic_write_bytes
+from neuralfields.scene import Bounds
+
+Size = tuple[int, int]
+
+FORWARD_SPREAD = 35.0  # degrees within which nine of ten optical axes lie in a forward-facing capture
+WIDE_GAP = 120.0  # degrees without a camera that an orbit does not cross
+KEYS_MOST = 24  # cameras that a path through a long capture keeps
+FILE_MOST = 64_000_000  # bytes of a keyframe file
+SIDE_MOST = 16_384  # pixels
+
+
+def _check(cameras: list[Camera], frames: int, size: Size | None = None) -> None:
+    if not cameras:
+        raise UsageError("camera path: no cameras were given; it needs at least one")
+    if frames < 1:
+        raise UsageError(f"frames {frames}: a camera path needs at least 1")
+    if size is not None and not (1 <= min(size) and max(size) <= SIDE_MOST):
+        raise UsageError(f"size {size[0]}x{size[1]}: each side must be 1 to {SIDE_MOST} pixels")
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / max(float(np.linalg.norm(vector)), 1e-12)
+
+
+def common_up(cameras: list[Camera]) -> np.ndarray:
+    """The direction that was up for the photographers, unit [3].
+
+    It starts as the mean of the cameras' -y axes. A camera that is held level has its x axis at right angles to up, so
+    up is then refined as the smallest eigenvector of the sum of x x^T, rolled cameras weighing less, held near its
+    start where the x axes say little. Photos stored sideways (x axes agree, y axes do not) count by their x axes;
+    whether x or -x is up is told by cameras looking down, and x is taken when they look level.
+    """
+    x, down, forward = (np.stack([c.world_from_camera[:3, axis] for c in cameras]) for axis in range(3))
+    level, up = x, -down.mean(0)
+    if np.linalg.norm(x.mean(0)) > np.linalg.norm(up) + 0.3:
+        level, up = down, x.mean(0)
+        up = -up if float((forward @ _unit(up)).mean()) > 0.15 else up
+    if np.linalg.norm(up) < 0.05:  # cameras that look straight down, all ways round
+        up = -forward.mean(0)
+    up = _unit(up) if np.linalg.norm(up) > 1e-6 else -down[0]
+    for _ in range(6):
+        weight = 1.0 / (1.0 + ((level @ up) / 0.15) ** 2)
+        scatter = (level * weight[:, None]).T @ level / weight.sum() + 0.05 * (np.eye(3) - np.outer(up, up))
+        refined = np.linalg.eigh(scatter)[1][:, 0]
+        up = refined if refined @ up >= 0 else -refined
+    return up
+
+
+def focus_point(cameras: list[Camera], bounds: Bounds) -> np.ndarray:
+    """The point nearest to all optical axes [3]; the centre of the bounds where the axes do not meet in front.
+
+    Minimises the sum of |(I - f f^T)(p - c)|^2, with a weak pull to the centre of the bounds for parallel axes.
+    """
+    forward, centre = np.stack([c.forward for c in cameras]), np.stack([c.centre for c in cameras])
+    away = np.eye(3) - forward[:, :, None] * forward[:, None, :]
+    pull, middle = 1e-3, np.asarray(bounds.centre, dtype=np.float64)
+    right = np.einsum("nij,nj->i", away, centre) / len(cameras) + pull * middle
+    point = np.linalg.solve(away.mean(0) + pull * np.eye(3), right)
+    in_front = ((point - centre) * forward).sum(1) > 0
+    return point if in_front.mean() >= 0.8 else middle
+
+
+def is_forward_facing(cameras: list[Camera]) -> bool:
+    """True when nine of ten cameras look within 35 degrees of their mean direction."""
+    forward = np.stack([c.forward for c in cameras])
+    mean = forward.mean(0)
+    if np.linalg.norm(mean) < 0.5:
+        return False
+    angle = np.degrees(np.arccos(np.clip(forward @ _unit(mean), -1.0, 1.0)))
+    return float(np.percentile(angle, 90)) <= FORWARD_SPREAD
+
+
+def _lens(cameras: list[Camera], size: Size) -> float:
+    """Focal length in pixels at `size`: the median of the photos' focal lengths, scaled so that a photo fits in."""
+    return float(np.median([np.sqrt(c.fx * c.fy) * min(size[0] / c.width, size[1] / c.height) for c in cameras]))
+
+
+def _camera(pose: np.ndarray, focal: float, size: Size) -> Camera:
+    return Camera(pose, size[0], size[1], focal, focal, size[0] / 2, size[1] / 2)
+
+
+def look_at(position: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndarray:
+    """`world_from_camera` [4, 4] at `position`, the optical axis through `target`, the picture's top towards `up`."""
+    forward = _unit(target - position)
+    right = np.cross(forward, up)
+    if np.linalg.norm(right) < 1e-6:  # straight up or down: any level direction serves
+        right = np.cross(forward, np.eye(3)[int(np.argmin(np.abs(forward)))])
+    right = _unit(right)
+    pose = np.eye(4)
+    pose[:3] = np.stack([right, np.cross(forward, right), forward, position], axis=1)
+    return pose
+
+
+def _azimuths(around: np.ndarray, frames: int) -> np.ndarray:
+    """Azimuths [frames] in radians of an orbit that starts at the first camera, or of a swing over what was seen."""
+    ordered = np.sort(around)
+    gaps = np.diff(np.append(ordered, ordered[0] + 2 * np.pi))
+    turn = np.arange(frames) / frames * 2 * np.pi
+    widest = int(np.argmax(gaps))
+    if len(around) < 2 or np.degrees(gaps[widest]) <= WIDE_GAP:
+        return around[0] + turn
+    half = 0.5 * (2 * np.pi - gaps[widest])
+    return ordered[(widest + 1) % len(ordered)] + half + 0.9 * half * np.sin(turn)
+
+
+def orbit(cameras: list[Camera], bounds: Bounds, frames: int, size: Size) -> list[Camera]:
+    """A turn about the focus at the cameras' median distance and elevation; a swing where they saw only one side.
+
+    Raises UsageError for no cameras, no frames or an impossible size.
+    """
+    _check(cameras, frames, size)
+    up, focus = common_up(cameras), focus_point(cameras, bounds)
+    east = _unit(np.cross(up, np.eye(3)[int(np.argmin(np.abs(up)))]))
+    north = np.cross(up, east)
+    offset = np.stack([c.centre for c in cameras]) - focus
+    distance = np.linalg.norm(offset, axis=1)
+    radius = float(np.median(distance))
+    if radius < 1e-6 * bounds.side:
+        radius = 0.5 * bounds.side
+    elevation = float(np.median(np.arcsin(np.clip(offset @ up / np.maximum(distance, 1e-12), -1.0, 1.0))))
+    elevation = float(np.clip(elevation, -np.radians(85), np.radians(85)))
+    focal, path = _lens(cameras, size), []
+    for azimuth in _azimuths(np.arctan2(offset @ north, offset @ east), frames):
+        level = np.cos(azimuth) * east + np.sin(azimuth) * north
+        position = focus + radius * (np.cos(elevation) * level + np.sin(elevation) * up)
+        path.append(_camera(look_at(position, focus, up), focal, size))
+    return path
+
+
+def spiral(cameras: list[Camera], bounds: Bounds, frames: int, size: Size) -> list[Camera]:
+    """An ellipse about the mean camera that covers most of where photos were taken, always looking at the focus.
+
+    It moves along the viewing direction too, twice a turn, by a quarter of the smaller half axis. Raises UsageError
+    as `orbit` does.
+    """
+    _check(cameras, frames, size)
+    centre = np.stack([c.centre for c in cameras])
+    mean, forward = centre.mean(0), _unit(np.stack([c.forward for c in cameras]).mean(0))
+    depth = float((focus_point(cameras, bounds) - mean) @ forward)
+    if depth <= 1e-3 * bounds.side:
+        depth = 0.5 * bounds.side
+    target = mean + depth * forward
+    up = common_up(cameras)
+    axes = look_at(mean, target, up)[:3, :3]
+    across, down = 0.7 * np.percentile(np.abs((centre - mean) @ axes[:, :2]), 80, axis=0)
+    least = 0.02 * depth
+    across, down = max(float(across), least), max(float(down), least)
+    focal, path = _lens(cameras, size), []
+    for turn in np.arange(frames) / frames * 2 * np.pi:
+        local = np.array([across * np.cos(turn), down * np.sin(turn), 0.25 * min(across, down) * np.sin(2 * turn)])
+        path.append(_camera(look_at(mean + axes @ local, target, up), focal, size))
+    return path
+
+
+def quaternion(rotation: np.ndarray) -> np.ndarray:
+    """Rotation [3, 3] to a unit quaternion wxyz [4]: the largest eigenvector of Bar-Itzhack's matrix."""
+    m = rotation
+    matrix = np.array(
+        [
+            [m[0, 0] + m[1, 1] + m[2, 2], m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]],
+            [0.0, m[0, 0] - m[1, 1] - m[2, 2], m[0, 1] + m[1, 0], m[0, 2] + m[2, 0]],
+            [0.0, 0.0, m[1, 1] - m[0, 0] - m[2, 2], m[1, 2] + m[2, 1]],
+            [0.0, 0.0, 0.0, m[2, 2] - m[0, 0] - m[1, 1]],
+        ]
+    )
+    return np.linalg.eigh(matrix, UPLO="U")[1][:, -1]
+
+
+def rotation(q: np.ndarray) -> np.ndarray:
+    """A quaternion wxyz [4] of any length to its rotation [3, 3]."""
+    w, x, y, z = _unit(q)
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+def _catmull_rom(keys: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """Values at s in [0, K - 1] of the C1 curve through `keys` [K, D]; the end tangents are one-sided."""
+    padded = np.concatenate([2 * keys[:1] - keys[1:2], keys, 2 * keys[-1:] - keys[-2:-1]])
+    index = np.clip(np.floor(s).astype(int), 0, len(keys) - 2)
+    t = (s - index)[:, None]
+    a, b, c, d = (padded[index + k] for k in range(4))
+    return 0.5 * (2 * b + t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a))))
+
+
+def interpolate(cameras: list[Camera], frames: int, size: Size | None = None) -> list[Camera]:
+    """A smooth path through the given cameras, from the first to the last, `frames` pictures evenly over the keys.
+
+    Catmull-Rom curves through the positions and, normalised, through the quaternions: slerp has the same shape but
+    turns with a jerk at every key. The focal follows its own curve. `size`: that of the first camera when None.
+    Raises UsageError for no cameras or no frames.
+    """
+    size = size or (cameras[0].width, cameras[0].height) if cameras else None
+    _check(cameras, frames, size)
+    focal = np.array([[np.log(_lens([c], size))] for c in cameras])
+    turns = np.stack([quaternion(c.world_from_camera[:3, :3]) for c in cameras])
+    for i in range(1, len(turns)):
+        turns[i] = turns[i] if turns[i] @ turns[i - 1] >= 0 else -turns[i]
+    keys = np.concatenate([np.stack([c.centre for c in cameras]), turns, focal], axis=1)
+    s = np.linspace(0.0, len(cameras) - 1.0, frames) if frames > 1 else np.zeros(1)
+    values = _catmull_rom(keys, s) if len(cameras) > 1 else np.repeat(keys, frames, axis=0)
+    path = []
+    for value in values:
+        pose = np.eye(4)
+        pose[:3, :3], pose[:3, 3] = rotation(value[3:7]), value[:3]
+        path.append(_camera(pose, float(np.exp(value[7])), size))
+    return path
+
+
+def automatic(cameras: list[Camera], bounds: Bounds, frames: int, size: Size) -> list[Camera]:
+    """The path that suits a capture.
+
+    A spiral where it faces forward, an orbit where its cameras look at something in their midst, and a path along
+    the cameras themselves where they look outward. Raises UsageError as `orbit` does.
+    """
+    _check(cameras, frames, size)
+    if is_forward_facing(cameras):
+        return spiral(cameras, bounds, frames, size)
+    focus = focus_point(cameras, bounds)
+    facing = np.mean([(focus - c.centre) @ c.forward > 0 for c in cameras])
+    if facing >= 0.8:
+        return orbit(cameras, bounds, frames, size)
+    chosen = np.unique(np.linspace(0, len(cameras) - 1, min(KEYS_MOST, len(cameras))).round().astype(int))
+    return interpolate([cameras[i] for i in chosen], frames, size)
+
+
+class _Key(msgspec.Struct):
+    """One picture of a keyframe file: pose row-major with OpenGL axes, vertical field of view in degrees."""
+
+    camera_to_world: list[float]
+    fov: float
+    aspect: float = 1.0
+
+
+class _Film(msgspec.Struct):
+    """The part of nerfstudio's camera path that is read."""
+
+    camera_path: list[_Key]
+    render_height: int
+    render_width: int
+    camera_type: str = "perspective"
+    fps: float = 24.0
+    seconds: float = 0.0
+
+
+def _pose(values: list[float], where: str) -> np.ndarray:
+    """16 numbers with OpenGL axes to `world_from_camera`; a uniform scale is taken out."""
+    if len(values) != 16:
+        raise InputError(f"{where}.camera_to_world: has {len(values)} numbers; it must have 16, a 4x4 matrix by rows")
+    pose = np.array(values, dtype=np.float64).reshape(4, 4)
+    sane = np.isfinite(pose).all() and np.abs(pose).max() < 1e15
+    scale = float(np.cbrt(np.linalg.det(pose[:3, :3]))) if sane else 0.0
+    turn = pose[:3, :3] / scale if scale > 1e-12 else np.zeros((3, 3))
+    if not np.allclose(turn.T @ turn, np.eye(3), atol=1e-3):
+        raise InputError(f"{where}.camera_to_world: is not a finite rotation and position; export the path again")
+    pose[:3, :3] = rotation(quaternion(turn))
+    return pose @ np.diag([1.0, -1.0, -1.0, 1.0])
+
+
+def read_keyframes(path: Path) -> list[Camera]:
+    """The cameras of a keyframe file in nerfstudio's layout (`ns-render camera-path`), one a picture of the film.
+
+    `camera_path`: list of `camera_to_world` (16 numbers by rows, OpenGL axes), `fov` (vertical, degrees), `aspect`;
+    `render_height`, `render_width` in pixels. Poses are taken to be in the world frame of the scene.
+    Raises InputError naming the file and the place in it.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > FILE_MOST:
+            raise InputError(f"{path}: {path.stat().st_size} bytes; a keyframe file has at most {FILE_MOST}")
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give a keyframe file (.json)") from None
+    try:
+        film = msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf"), type=_Film)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{path}: is not a camera path: {error}; nerfstudio's viewer writes one") from None
+    if film.camera_type != "perspective":
+        raise InputError(f"{path}: camera_type {film.camera_type!r}: only 'perspective' can be rendered")
+    size = (film.render_width, film.render_height)
+    if not (1 <= min(size) and max(size) <= SIDE_MOST):
+        raise InputError(f"{path}: render size {size[0]}x{size[1]}: each side must be 1 to {SIDE_MOST} pixels")
+    if not film.camera_path:
+        raise InputError(f"{path}: camera_path is empty; it must hold at least one camera")
+    cameras = []
+    for number, key in enumerate(film.camera_path):
+        where = f"{path}: camera_path[{number}]"
+        if not 0.1 <= key.fov <= 179.0:
+            raise InputError(f"{where}.fov: {key.fov:g} degrees; it must be 0.1 to 179")
+        focal = 0.5 * size[1] / np.tan(np.radians(key.fov) / 2)
+        cameras.append(_camera(_pose(key.camera_to_world, where), float(focal), size))
+    return cameras
+
+
+def write_keyframes(path: Path, cameras: list[Camera], fps: float = 24.0) -> None:
+    """Writes cameras as a keyframe file that `read_keyframes` and nerfstudio read; all must have one size.
+
+    Raises UsageError for no cameras or mixed sizes.
+    """
+    _check(cameras, 1)
+    size = (cameras[0].width, cameras[0].height)
+    if any((c.width, c.height) != size for c in cameras):
+        raise UsageError(f"{path}: cameras of several sizes; a keyframe file has one, resize them first")
+    keys = []
+    for camera in cameras:
+        pose = camera.world_from_camera @ np.diag([1.0, -1.0, -1.0, 1.0])
+        fov = float(np.degrees(2 * np.arctan(0.5 * size[1] / camera.fy)))
+        keys.append(_Key([float(v) for v in pose.ravel()], fov, size[0] / size[1]))
+    film = _Film(keys, size[1], size[0], fps=fps, seconds=len(keys) / fps)
+    atomic_write_bytes(Path(path), msgspec.json.format(msgspec.json.encode(film), indent=1))

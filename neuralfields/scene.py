@@ -1,0 +1,60 @@
+"""A scene: photos with their cameras, the region they see, and which of them are held out.
+
+Vocabulary
+  frame      one photo on disk with its camera (at the size of the file)
+  bounds     where the scene is: an inner cube, and what lies around it
+  held out   frames kept for evaluation and never trained on
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from neuralfields.cameras import Camera
+
+Contraction = Literal["box", "cube"]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The inner cube of a scene and how the space around it is folded into the unit cube.
+
+    `centre` [3] and `side` (world units) give the inner cube: u = (x - centre) / side + 0.5 lies in [0, 1]^3 there.
+    The scene extends to `2 ** (cascades - 1)` times the side. `contraction`: "box" scales that whole extent linearly
+    to the unit cube; "cube" folds everything outside the inner cube into it (see contraction.py).
+    `near`: distance from a camera, in world units, before which nothing is sampled.
+    """
+
+    centre: tuple[float, float, float]
+    side: float
+    cascades: int = 1
+    contraction: Contraction = "box"
+    near: float = 0.0
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A photo on disk: `name` (its path relative to the capture), its camera at the file's size, an optional mask."""
+
+    name: str
+    path: Path
+    camera: Camera
+    mask_path: Path | None = None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A posed capture. Pixels stay on disk until they are asked for (images.py)."""
+
+    name: str
+    root: Path
+    kind: str
+    frames: tuple[Frame, ...]
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+    bounds: Bounds
+    has_alpha: bool = False
+    points: np.ndarray | None = None
+    warnings: tuple[str, ...] = ()

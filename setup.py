@@ -1,0 +1,66 @@
+"""Builds the native CPU core: one nanobind module, the kernels compiled once per instruction set.
+
+Needs a C++17 compiler and nothing else: no torch, no CUDA. The kernels' namespace is named after the instruction set,
+so that bodies of different builds can never be merged by the linker.
+"""
+
+import os
+import platform
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import nanobind
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+X86_64 = platform.machine().lower() in ("x86_64", "amd64")
+# name, bytes of a vector, compiler flags
+INSTRUCTION_SETS = [("portable", 16, [])]
+if X86_64:
+    INSTRUCTION_SETS += [("x86_64_v3", 32, ["-march=x86-64-v3"]), ("x86_64_v4", 64, ["-march=x86-64-v4"])]
+COMMON = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fopenmp", "-Wall", "-Wextra", "-Wno-psabi"]
+KERNEL = ["-fno-math-errno", "-fno-trapping-math"]
+
+
+class BuildNative(build_ext):
+    """Compiles each source with its own flags, in parallel, and links them into one module."""
+
+    def build_extension(self, ext: Extension) -> None:
+        """One object for the binding, one for nanobind, one of kernels.cpp per instruction set."""
+        nanobind_root = Path(nanobind.__file__).parent
+        include = [nanobind.include_dir(), str(nanobind_root / "ext" / "robin_map" / "include")]
+        if sys.platform == "win32":
+            raise SystemExit("neuralfields builds with g++ or clang++; on Windows use WSL")
+        jobs: list[tuple[str, str, list[str]]] = [
+            ("cuda/cpu/bind.cpp", "bind", ["-Wno-missing-field-initializers"]),
+            (str(Path(nanobind.source_dir()) / "nb_combined.cpp"), "nanobind", ["-fno-strict-aliasing", "-w", "-DNDEBUG"]),
+        ]
+        for name, width, flags in INSTRUCTION_SETS:
+            jobs.append(("cuda/cpu/kernels.cpp", name, KERNEL + flags + [f"-DNF_ISA={name}", f"-DNF_VECTOR_BYTES={width}"]))
+
+        def compile_one(job: tuple[str, str, list[str]]) -> str:
+            source, name, flags = job
+            folder = Path(self.build_temp) / name
+            folder.mkdir(parents=True, exist_ok=True)
+            target = folder / (Path(source).stem + ".o")
+            command = [*self.compiler.compiler_cxx, "-c", source, "-o", str(target), *COMMON, *flags]
+            command += [f"-I{path}" for path in [*include, *self.compiler.include_dirs]]
+            self.spawn(command)
+            return str(target)
+
+        with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
+            objects = list(pool.map(compile_one, jobs))
+        target = self.get_ext_fullpath(ext.name)
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        self.compiler.set_executable("linker_so_cxx", self.compiler.linker_so_cxx)
+        shared = ["-bundle", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared"]
+        self.spawn([*self.compiler.compiler_cxx, *shared, "-fopenmp", *objects, "-o", target, "-s"])
+
+
+setup(
+    ext_modules=[
+        Extension("neuralfields._native", sources=["cuda/cpu/bind.cpp"], depends=[str(p) for p in Path("cuda").rglob("*.*")])
+    ],
+    cmdclass={"build_ext": BuildNative},
+)
