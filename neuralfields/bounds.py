@@ -204,8 +204,9 @@ def _forward(
     axis /= np.linalg.norm(axis)
     if seen is not None:
         depth = (seen.points - middle) @ axis
-        low, median, high = np.percentile(depth, [2, 50, 90])
-        low, high = max(low, 0.0), min(high, 3 * median)  # a far background must not swallow the cube
+        low, high = np.percentile(depth, [2, 90])
+        # A far background must not swallow the cube: the harmonic mean leans to what is near and shows parallax.
+        low, high = max(low, 0.0), min(high, 3 / float(np.mean(1 / depth[depth > 0])))
         inner = seen.points[(depth >= low) & (depth <= high)]
         aside = np.median(inner - middle, axis=0)
         aside -= (aside @ axis) * axis

@@ -59,7 +59,9 @@ def _rows(file: Path) -> np.ndarray:
             data = np.frombuffer(stream.read(shape[0] * 17 * kind.itemsize), dtype=kind)
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror}); check the path and permissions") from None
-    except (ValueError, KeyError, EOFError, SyntaxError, RecursionError):
+    except InputError:
+        raise
+    except Exception:  # numpy parses the header as Python text, and a damaged one may raise anything
         raise InputError(f"{file}: not a plain .npy array; write N x 17 numbers with numpy.save") from None
     return data.reshape(shape, order="F" if fortran else "C").astype(np.float64)
 

@@ -66,6 +66,11 @@ class Occupancy:
         self.density[cascade, brick] = torch.maximum(self.density[cascade, brick] * DECAY, new)
         self.pack()
 
+    def restore(self, density: Tensor, bits: Tensor, cursor: int) -> None:
+        """Puts back what a checkpoint holds."""
+        self.density, self.bits, self.cursor = density.clone(), bits.clone(), cursor
+        self._order_visible()
+
     def threshold(self) -> float:
         """Cells above this density are occupied: the smaller of Instant-NGP's threshold and the mean."""
         return min(DENSITY_THRESHOLD, float(self.density.mean()))

@@ -49,6 +49,14 @@ class Volume:
         largest = smallest if cone == 0 else max(smallest, self.space[1] / 16)
         return MarchSettings(smallest, largest, cone, self.bounds.near / self.bounds.side)
 
+    @torch.no_grad()
+    def density(self, x: Tensor) -> Tensor:
+        """Density at points of the inner cube's frame, x [S, 3] -> [S], in 1/inner cube."""
+        renderer = self.field.fused()
+        if renderer is not None:
+            return renderer.density(x, *self.space)
+        return torch.exp(self.field.log_density(self.field.features(contract(x, *self.space))).clamp(max=15))
+
     def normalise(self, rays: Rays) -> tuple[Tensor, Tensor]:
         """Origins and directions in the frame of the inner cube (distances are divided by its side)."""
         centre = rays.origins.new_tensor(self.bounds.centre)

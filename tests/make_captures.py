@@ -43,7 +43,11 @@ def row(count: int, step: float = 0.5) -> list[np.ndarray]:
 
 
 def transforms(
-    folder: Path, poses: list[np.ndarray] | None = None, file: str = "transforms.json", photos: bool = True, **top: object
+    folder: Path,
+    poses: list[np.ndarray] | None = None,
+    file: str = "transforms.json",
+    photos: bool = True,
+    **top: object,
 ) -> dict:
     """Writes a transforms file with photos images/0000.png ...; gives the document."""
     poses = ring(8) if poses is None else poses

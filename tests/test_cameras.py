@@ -15,7 +15,15 @@ from neuralfields.errors import InputError
 
 
 def camera(**changes: object) -> Camera:
-    values = {"world_from_camera": np.eye(4), "width": 100, "height": 80, "fx": 50.0, "fy": 40.0, "cx": 50.0, "cy": 40.0}
+    values = {
+        "world_from_camera": np.eye(4),
+        "width": 100,
+        "height": 80,
+        "fx": 50.0,
+        "fy": 40.0,
+        "cx": 50.0,
+        "cy": 40.0,
+    }
     return Camera(**{**values, **changes})
 
 

@@ -66,7 +66,7 @@ def test_frame_intrinsics_win_over_shared_ones(tmp_path: Path) -> None:
 
 
 def test_distortion_order(tmp_path: Path) -> None:
-    values = dict(k1=0.1, k2=0.2, k3=0.3, p1=0.01, p2=0.02)
+    values = {"k1": 0.1, "k2": 0.2, "k3": 0.3, "p1": 0.01, "p2": 0.02}
     make_captures.transforms(tmp_path, fl_x=40.0, camera_model="OPENCV", **values)
     assert read_scene(tmp_path).frames[0].camera.distortion == (0.1, 0.2, 0.01, 0.02, 0.3, 0, 0, 0)
     make_captures.transforms(tmp_path, fl_x=40.0, camera_model="OPENCV_FISHEYE", k4=0.4, **values)

@@ -59,6 +59,7 @@ class HashField(Field):
         self.config = config
         geometry = HashGeometry.of(config.levels, config.table, config.base, config.finest)
         self._scales, self._levels = geometry.scales, geometry.levels
+        self._renderer: HashRenderer | None = None
         self.table = nn.Parameter(torch.empty(geometry.entries, config.features).uniform_(-1e-4, 1e-4))
         widths = [config.levels * config.features] + [config.hidden] * config.density_layers + [config.code]
         self.density = _layers(widths)
@@ -90,9 +91,10 @@ class HashField(Field):
 
     def fused(self) -> Any:
         """Marching, encoding, networks and compositing in one native pass."""
-        return HashRenderer(
-            self.table, self._scales, self._levels, list(self.density), list(self.colour), self.config.degree
-        )
+        if self._renderer is None or self._renderer.table is not self.table:
+            weights = list(self.density), list(self.colour)
+            self._renderer = HashRenderer(self.table, self._scales, self._levels, *weights, self.config.degree)
+        return self._renderer
 
 
 def _layers(widths: list[int]) -> nn.ParameterList:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from neuralfields.ops.native import array, kernel, threads
+from neuralfields.ops.register import native_op, nothing
 
 
 def adam(
@@ -27,9 +28,16 @@ def adam(
     lr, beta1, beta2, epsilon = settings
     correction = math.sqrt(1 - beta2**step)
     folded = [lr * correction / (1 - beta1**step), beta1, beta2, epsilon * correction]
-    kernel("adam", parameter.dtype)(
-        array(parameter), array(gradient), array(moments[0]), array(moments[1]), folded, sparse, threads()
-    )
+    _adam(parameter.detach(), gradient, *moments, folded, sparse)
+
+
+@native_op("adam", nothing, mutates=("parameter", "gradient", "m", "v"))
+def _adam(parameter: Tensor, gradient: Tensor, m: Tensor, v: Tensor, folded: list[float], sparse: bool) -> None:
+    tensors = {"parameter": parameter, "gradient": gradient, "m": m, "v": v}
+    for name, tensor in tensors.items():
+        if not tensor.is_contiguous():
+            raise ValueError(f"adam works in place: {name} has strides {list(tensor.stride())}, it must be contiguous")
+    kernel("adam", parameter.dtype)(*(array(a) for a in tensors.values()), folded, sparse, threads())
 
 
 def adam_reference(

@@ -6,10 +6,13 @@ Vocabulary
 A ray is opaque once T < 1e-4; its later samples have no weight and no gradient.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from neuralfields.ops.native import array, kernel, threads
+from neuralfields.ops.register import native_op
 
 TRANSMITTANCE_STOP = 1e-4
 Composite = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -24,42 +27,47 @@ def composite(density: Tensor, length: Tensor, t: Tensor, rgb: Tensor, offsets: 
     return _composite(density, length, t, rgb, offsets)
 
 
-@torch.library.custom_op("neuralfields::composite", mutates_args=(), device_types="cpu")
+def _out(
+    density: Tensor, length: Tensor, t: Tensor, rgb: Tensor, offsets: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    rays = offsets.shape[0] - 1
+    like = density.new_empty
+    return like(rays, 3), like(rays), like(rays), like(density.shape)
+
+
+@native_op("composite", _out)
 def _composite(
     density: Tensor, length: Tensor, t: Tensor, rgb: Tensor, offsets: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    rays = offsets.shape[0] - 1
-    out = density.new_empty(rays, 3), density.new_empty(rays), density.new_empty(rays), torch.empty_like(density)
-    kernel("composite_forward", density.dtype)(
-        array(density), array(length), array(t), array(rgb), array(offsets), *out, threads()
-    )
+    inputs = density, length, t, rgb, offsets
+    out = _out(*inputs)
+    kernel("composite_forward", density.dtype)(*(array(a) for a in inputs), *out, threads())
     return out
 
 
-@_composite.register_fake
-def _(
-    density: Tensor, length: Tensor, t: Tensor, rgb: Tensor, offsets: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    rays = offsets.shape[0] - 1
-    return density.new_empty(rays, 3), density.new_empty(rays), density.new_empty(rays), torch.empty_like(density)
+def _gradients(inputs: list[Tensor], out: list[Tensor], d_out: list[Tensor]) -> tuple[Tensor, Tensor]:
+    density, rgb = inputs[0], inputs[3]
+    return density.new_empty(density.shape), rgb.new_empty(rgb.shape)
 
 
-def _setup(ctx, inputs: tuple, output: Composite) -> None:
+@native_op("composite_backward", _gradients)
+def _composite_backward(inputs: list[Tensor], out: list[Tensor], d_out: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """d_density and d_rgb from the forward's inputs, its three sums and their gradients."""
+    gradients = _gradients(inputs, out, d_out)
+    kernel("composite_backward", inputs[0].dtype)(
+        *(array(a) for a in inputs), [array(a) for a in out], [array(a) for a in d_out], *gradients, threads()
+    )
+    return gradients
+
+
+def _setup(ctx: Any, inputs: tuple, output: Composite) -> None:
     ctx.mark_non_differentiable(output[3])
     ctx.save_for_backward(*inputs, *output[:3])
 
 
-def _backward(ctx, d_rgb: Tensor, d_opacity: Tensor, d_depth: Tensor, d_weight: Tensor) -> tuple:
-    density, length, t, rgb, offsets, *out = ctx.saved_tensors
-    d_density, d_colour = torch.empty_like(density), torch.empty_like(rgb, memory_format=torch.contiguous_format)
-    kernel("composite_backward", density.dtype)(
-        *(array(a) for a in (density, length, t, rgb, offsets)),
-        [array(a) for a in out],
-        [array(a) for a in (d_rgb, d_opacity, d_depth)],
-        d_density,
-        d_colour,
-        threads(),
-    )
+def _backward(ctx: Any, d_rgb: Tensor, d_opacity: Tensor, d_depth: Tensor, d_weight: Tensor) -> tuple:
+    saved = list(ctx.saved_tensors)
+    d_density, d_colour = _composite_backward(saved[:5], saved[5:], [d_rgb, d_opacity, d_depth])
     return d_density, None, None, d_colour, None
 
 

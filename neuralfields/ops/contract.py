@@ -1,9 +1,11 @@
 """From the frame of the inner cube to the unit cube that fields live in (see cuda/contraction.h for the equations)."""
 
-import torch
+from typing import Any
+
 from torch import Tensor
 
 from neuralfields.ops.native import array, kernel
+from neuralfields.ops.register import native_op
 
 KINDS = {"box": 0, "cube": 1}
 
@@ -13,31 +15,36 @@ def contract(x: Tensor, kind: str, extent: float) -> Tensor:
 
     kind "box": (x - 0.5) / extent + 0.5. kind "cube": Mip-NeRF 360's contraction with the max norm (`extent` unused).
     """
+    if kind not in KINDS:
+        raise ValueError(f"contraction '{kind}' is unknown; known: {', '.join(KINDS)}")
     return _contract(x, KINDS[kind], extent)
 
 
-@torch.library.custom_op("neuralfields::contract", mutates_args=(), device_types="cpu")
+def _like(x: Tensor, *args: object) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+@native_op("contract", _like)
 def _contract(x: Tensor, kind: int, extent: float) -> Tensor:
-    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    out = _like(x)
     kernel("contract_forward", x.dtype)(array(x), out, kind, extent)
     return out
 
 
-@_contract.register_fake
-def _(x: Tensor, kind: int, extent: float) -> Tensor:
-    return torch.empty_like(x)
+@native_op("contract_backward", _like)
+def _contract_backward(x: Tensor, d_out: Tensor, kind: int, extent: float) -> Tensor:
+    d_x = _like(x)
+    kernel("contract_backward", x.dtype)(array(x), array(d_out), d_x, kind, extent)
+    return d_x
 
 
-def _setup(ctx, inputs: tuple, output: Tensor) -> None:
+def _setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
     ctx.save_for_backward(inputs[0])
     ctx.kind, ctx.extent = inputs[1:]
 
 
-def _backward(ctx, d_out: Tensor) -> tuple:
-    (x,) = ctx.saved_tensors
-    d_x = torch.empty_like(x, memory_format=torch.contiguous_format)
-    kernel("contract_backward", x.dtype)(array(x), array(d_out), d_x, ctx.kind, ctx.extent)
-    return d_x, None, None
+def _backward(ctx: Any, d_out: Tensor) -> tuple:
+    return _contract_backward(*ctx.saved_tensors, d_out, ctx.kind, ctx.extent), None, None
 
 
 _contract.register_autograd(_backward, setup_context=_setup)

@@ -8,11 +8,13 @@ Vocabulary
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from neuralfields.ops.native import array, kernel, threads
+from neuralfields.ops.register import native_op
 
 PRIMES = (1, 2654435761, 805459861)
 
@@ -49,30 +51,42 @@ def hash_encode(x: Tensor, table: Tensor, scales: Tensor, levels: Tensor) -> Ten
     return _hash_encode(x, table, scales, levels)
 
 
-@torch.library.custom_op("neuralfields::hash_encode", mutates_args=(), device_types="cpu")
+def _out(x: Tensor, table: Tensor, scales: Tensor, levels: Tensor) -> Tensor:
+    return x.new_empty(x.shape[0], scales.shape[0] * table.shape[1])
+
+
+@native_op("hash_encode", _out)
 def _hash_encode(x: Tensor, table: Tensor, scales: Tensor, levels: Tensor) -> Tensor:
-    out = x.new_empty(x.shape[0], scales.shape[0] * table.shape[1])
+    out = _out(x, table, scales, levels)
     kernel("hash_forward", x.dtype)(array(x), array(table), scales, levels, out, threads())
     return out
 
 
-@_hash_encode.register_fake
-def _(x: Tensor, table: Tensor, scales: Tensor, levels: Tensor) -> Tensor:
-    return x.new_empty(x.shape[0], scales.shape[0] * table.shape[1])
+def _gradients(
+    x: Tensor, table: Tensor, scales: Tensor, levels: Tensor, d_out: Tensor, needs: list[bool]
+) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape if needs[0] else 0), table.new_zeros(table.shape if needs[1] else 0)
 
 
-def _setup(ctx, inputs: tuple, output: Tensor) -> None:
+@native_op("hash_encode_backward", _gradients)
+def _hash_encode_backward(
+    x: Tensor, table: Tensor, scales: Tensor, levels: Tensor, d_out: Tensor, needs: list[bool]
+) -> tuple[Tensor, Tensor]:
+    """d_x and d_table; the one that is not needed is empty."""
+    d_x, d_table = _gradients(x, table, scales, levels, d_out, needs)
+    wanted = [d if need else None for d, need in zip((d_table, d_x), reversed(needs), strict=True)]
+    kernel("hash_backward", x.dtype)(array(x), array(table), scales, levels, array(d_out), *wanted, threads())
+    return d_x, d_table
+
+
+def _setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
     ctx.save_for_backward(*inputs)
 
 
-def _backward(ctx, d_out: Tensor) -> tuple:
-    x, table, scales, levels = ctx.saved_tensors
-    d_table = torch.zeros_like(table) if ctx.needs_input_grad[1] else None
-    d_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
-    kernel("hash_backward", x.dtype)(
-        array(x), array(table), scales, levels, array(d_out), d_table, d_x, threads()
-    )
-    return d_x, d_table, None, None
+def _backward(ctx: Any, d_out: Tensor) -> tuple:
+    needs = list(ctx.needs_input_grad[:2])
+    gradients = _hash_encode_backward(*ctx.saved_tensors, d_out, needs)
+    return *(d if need else None for d, need in zip(gradients, needs, strict=True)), None, None
 
 
 _hash_encode.register_autograd(_backward, setup_context=_setup)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from neuralfields.ops.native import array, kernel, library, threads
+from neuralfields.ops.register import native_op
 
 CELLS, BRICKS = 128, 32
 
@@ -47,16 +48,33 @@ class Samples:
 
 def march(origins: Tensor, directions: Tensor, jitter: Tensor, occupancy: Tensor, settings: MarchSettings) -> Samples:
     """Rays [R, 3] with unit directions, jitter [R] in [0, 1) of the first step. Not differentiable."""
+    steps = [settings.min_step, settings.max_step, settings.cone, settings.near]
+    return Samples(*_march(origins.detach(), directions.detach(), jitter.detach(), occupancy, steps))
+
+
+def _unknown_many(
+    origins: Tensor, directions: Tensor, jitter: Tensor, occupancy: Tensor, steps: list[float]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    count = torch.library.get_ctx().new_dynamic_size()
+    like = origins.new_empty
+    return like(count, 3), like(count), like(count), occupancy.new_empty(origins.shape[0] + 1)
+
+
+@native_op("march", _unknown_many)
+def _march(
+    origins: Tensor, directions: Tensor, jitter: Tensor, occupancy: Tensor, steps: list[float]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Two walks: one counts the samples of each ray, one writes them."""
     origins, directions, jitter, occupancy = (array(a) for a in (origins, directions, jitter, occupancy))
     walk = kernel("march", origins.dtype)
-    native = settings.native(occupancy)
+    native = MarchSettings(*steps).native(occupancy)
     offsets = torch.zeros(origins.shape[0] + 1, dtype=torch.int64)
     walk(origins, directions, jitter, occupancy, native, offsets, None, None, None, threads())
     offsets = offsets.cumsum(0)
     count = int(offsets[-1])
     x, t, length = origins.new_empty(count, 3), origins.new_empty(count), origins.new_empty(count)
     walk(origins, directions, jitter, occupancy, native, offsets, x, t, length, threads())
-    return Samples(x, t, length, offsets)
+    return x, t, length, offsets
 
 
 def occupied(x: Tensor, cascade: Tensor, occupancy: Tensor) -> Tensor:

@@ -3,10 +3,13 @@
 The native kernel keeps a tile of samples in cache through all layers; its backward recomputes the hidden activations.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from neuralfields.ops.native import array, kernel, threads
+from neuralfields.ops.register import native_op
 
 
 def network(x: Tensor, weights: list[Tensor]) -> Tensor:
@@ -14,31 +17,41 @@ def network(x: Tensor, weights: list[Tensor]) -> Tensor:
     return _network(x, weights)
 
 
-@torch.library.custom_op("neuralfields::network", mutates_args=(), device_types="cpu")
+def _out(x: Tensor, weights: list[Tensor]) -> Tensor:
+    return x.new_empty(x.shape[0], weights[-1].shape[0])
+
+
+@native_op("network", _out)
 def _network(x: Tensor, weights: list[Tensor]) -> Tensor:
-    out = x.new_empty(x.shape[0], weights[-1].shape[0])
+    out = _out(x, weights)
     kernel("network_forward", x.dtype)(array(x), [array(w) for w in weights], out, threads())
     return out
 
 
-@_network.register_fake
-def _(x: Tensor, weights: list[Tensor]) -> Tensor:
-    return x.new_empty(x.shape[0], weights[-1].shape[0])
+def _gradients(x: Tensor, weights: list[Tensor], d_out: Tensor, needs_x: bool) -> list[Tensor]:
+    return [x.new_empty(x.shape if needs_x else 0), *(w.new_empty(w.shape) for w in weights)]
 
 
-def _setup(ctx, inputs: tuple, output: Tensor) -> None:
+@native_op("network_backward", _gradients)
+def _network_backward(x: Tensor, weights: list[Tensor], d_out: Tensor, needs_x: bool) -> list[Tensor]:
+    """d_x (empty where it is not needed), then the gradients of all weights."""
+    d_x, *d_weights = _gradients(x, weights, d_out, needs_x)
+    kernel("network_backward", x.dtype)(
+        array(x), [array(w) for w in weights], array(d_out), d_weights, d_x if needs_x else None, threads()
+    )
+    return [d_x, *d_weights]
+
+
+def _setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
     x, weights = inputs
     ctx.save_for_backward(x, *weights)
 
 
-def _backward(ctx, d_out: Tensor) -> tuple:
+def _backward(ctx: Any, d_out: Tensor) -> tuple:
     x, *weights = ctx.saved_tensors
-    d_weights = [torch.empty_like(w, memory_format=torch.contiguous_format) for w in weights]
-    d_x = torch.empty_like(x, memory_format=torch.contiguous_format) if ctx.needs_input_grad[0] else None
-    kernel("network_backward", x.dtype)(
-        array(x), [array(w) for w in weights], array(d_out), d_weights, d_x, threads()
-    )
-    return d_x, d_weights
+    needs_x = ctx.needs_input_grad[0]
+    d_x, *d_weights = _network_backward(x, weights, d_out, needs_x)
+    return d_x if needs_x else None, d_weights
 
 
 _network.register_autograd(_backward, setup_context=_setup)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from neuralfields.cameras import Camera
 from neuralfields.ops.native import array, kernel
+from neuralfields.ops.register import native_op
 
 
 def camera_table(cameras: list[Camera], dtype: torch.dtype = torch.float32) -> Tensor:
@@ -25,10 +26,22 @@ def camera_table(cameras: list[Camera], dtype: torch.dtype = torch.float32) -> T
 
 
 def pixel_rays(cameras: Tensor, camera: Tensor, pixel: Tensor) -> tuple[Tensor, Tensor]:
-    """cameras [N, 25], camera [R] int64, pixel [R, 2] (centres at +0.5) -> origins [R, 3], unit directions [R, 3]."""
-    origins, directions = pixel.new_empty(pixel.shape[0], 3), pixel.new_empty(pixel.shape[0], 3)
-    kernel("pixel_rays", pixel.dtype)(array(cameras), array(camera), array(pixel), origins, directions)
-    return origins, directions
+    """cameras [N, 25], camera [R] int64, pixel [R, 2] (centres at +0.5) -> origins [R, 3], unit directions [R, 3].
+
+    Not differentiable.
+    """
+    return _pixel_rays(cameras.detach(), camera, pixel.detach())
+
+
+def _out(cameras: Tensor, camera: Tensor, pixel: Tensor) -> tuple[Tensor, Tensor]:
+    return pixel.new_empty(pixel.shape[0], 3), pixel.new_empty(pixel.shape[0], 3)
+
+
+@native_op("pixel_rays", _out)
+def _pixel_rays(cameras: Tensor, camera: Tensor, pixel: Tensor) -> tuple[Tensor, Tensor]:
+    out = _out(cameras, camera, pixel)
+    kernel("pixel_rays", pixel.dtype)(array(cameras), array(camera), array(pixel), *out)
+    return out
 
 
 def pixel_rays_reference(cameras: Tensor, camera: Tensor, pixel: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,9 +1,12 @@
 """Real spherical harmonics of a direction, up to degree 4 (16 values)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from neuralfields.ops.native import array, kernel
+from neuralfields.ops.register import native_op
 
 
 def spherical_harmonics(directions: Tensor, degree: int) -> Tensor:
@@ -11,28 +14,35 @@ def spherical_harmonics(directions: Tensor, degree: int) -> Tensor:
     return _harmonics(directions, degree)
 
 
-@torch.library.custom_op("neuralfields::spherical_harmonics", mutates_args=(), device_types="cpu")
+def _out(directions: Tensor, degree: int) -> Tensor:
+    return directions.new_empty(directions.shape[0], degree * degree)
+
+
+@native_op("spherical_harmonics", _out)
 def _harmonics(directions: Tensor, degree: int) -> Tensor:
-    out = directions.new_empty(directions.shape[0], degree * degree)
+    out = _out(directions, degree)
     kernel("harmonics_forward", directions.dtype)(array(directions), out, degree)
     return out
 
 
-@_harmonics.register_fake
-def _(directions: Tensor, degree: int) -> Tensor:
-    return directions.new_empty(directions.shape[0], degree * degree)
+def _gradient(directions: Tensor, d_out: Tensor, degree: int) -> Tensor:
+    return directions.new_empty(directions.shape)
 
 
-def _setup(ctx, inputs: tuple, output: Tensor) -> None:
+@native_op("spherical_harmonics_backward", _gradient)
+def _harmonics_backward(directions: Tensor, d_out: Tensor, degree: int) -> Tensor:
+    d_directions = _gradient(directions, d_out, degree)
+    kernel("harmonics_backward", directions.dtype)(array(directions), array(d_out), d_directions, degree)
+    return d_directions
+
+
+def _setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
     ctx.save_for_backward(inputs[0])
     ctx.degree = inputs[1]
 
 
-def _backward(ctx, d_out: Tensor) -> tuple:
-    (directions,) = ctx.saved_tensors
-    d_directions = torch.empty_like(directions, memory_format=torch.contiguous_format)
-    kernel("harmonics_backward", directions.dtype)(array(directions), array(d_out), d_directions, ctx.degree)
-    return d_directions, None
+def _backward(ctx: Any, d_out: Tensor) -> tuple:
+    return _harmonics_backward(*ctx.saved_tensors, d_out, ctx.degree), None
 
 
 _harmonics.register_autograd(_backward, setup_context=_setup)

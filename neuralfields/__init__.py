@@ -1,0 +1,119 @@
+"""Fits neural fields to posed photos, and measures and renders them, on the computer you have.
+
+The pipeline; each noun is a frozen dataclass in a file of its name
+
+    photos with poses ─► Scene ─► Rays[R] ─► Samples[S] ─► Field: density, colour ─► composite ─► Render
+      readers.py       scene.py   rays.py     march          fields/*.py             volume.py      │
+                                     ▲          ▲ occupancy.py     ▲                                ▼
+                                  pixels.py     └──────────────────┴── step ◄─ gradient ◄─ loss against the photo
+                                                                      optim.py              fit.py
+
+The public API
+
+    model = neuralfields.fit("captures/fox", minutes=2, out="fox.nf")     a Model; options are those of `nf fit`
+    model = neuralfields.load("fox.nf")                                   neuralfields.save(model, path)
+    seen = neuralfields.render(model, model.cameras[0])                   rgb [H, W, 3], opacity and depth [H, W]
+    report = neuralfields.evaluate(model, "captures/fox")                 report.psnr, report.ssim, report.views
+    scene = neuralfields.read_scene("captures/fox")                       a Scene, no pixel is decoded
+
+Conventions, everywhere in the program
+  cameras        OpenCV axes: x right, y down, z forward; `world_from_camera` 4x4; readers convert on the way in
+  pixels         the centre of the first pixel is (0.5, 0.5)
+  colour         sRGB, uint8 on disk, float in [0, 1] in memory; photos with alpha have straight alpha
+  density        1/length; a field gives its logarithm, the pre-activation
+  depth          distance along a unit ray, in world units
+  quaternions    (w, x, y, z)
+  PSNR           mean squared error pooled over pixels and channels after an 8-bit round trip; then the mean of images
+  held out       files sorted by name, every 8th from the first, unless the capture names its own split
+  counts         R rays, S samples, L levels, F features; `d_x` is the gradient of the loss with respect to x
+
+Importing the package is cheap: torch is loaded by the first name that needs it. `fit`, `render` and `evaluate` are
+also the modules of those verbs (`neuralfields.fit.run` is what `nf fit` calls).
+"""
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from neuralfields.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from neuralfields.cameras import Camera
+    from neuralfields.evaluate import Report
+    from neuralfields.model import Model, load, save
+    from neuralfields.rays import Rays, Render
+    from neuralfields.readers import read_scene
+    from neuralfields.scene import Bounds, Scene
+
+__all__ = [
+    "Bounds", "Camera", "Model", "Rays", "Render", "Scene", "__version__", "evaluate", "fit", "load", "read_scene",
+    "render", "save",
+]  # fmt: skip
+
+_HOMES = {
+    "Bounds": "scene", "Camera": "cameras", "Model": "model", "Rays": "rays", "Render": "rays", "Scene": "scene",
+    "load": "model", "read_scene": "readers", "save": "model",
+}  # fmt: skip
+
+
+class _Fit(ModuleType):
+    """The module `neuralfields.fit`, which can be called."""
+
+    def __call__(self, scene: "Scene | Path | str", **options: Any) -> "Model":
+        """Fits a field to a posed capture, a folder or a `Scene`, and returns the Model.
+
+        `options` are those of `nf fit` (options.FitOptions): minutes, steps, downscale, field, set, seed, threads, ...
+        With `out` the model is also saved there. Raises UsageError and InputError as the command line reports them.
+        """
+        return importlib.import_module("neuralfields.evaluate").fit_and_save(scene, options)
+
+
+class _Render(ModuleType):
+    """The module `neuralfields.render`, which can be called."""
+
+    def __call__(self, model: "Model", view: "Camera | Rays", background: Any = "auto") -> "Render":
+        """What a camera (rgb [H, W, 3], opacity and depth [H, W]) or rays (rgb [R, 3], ...) see of a model.
+
+        Rays may hold numpy arrays. `background`: auto (the model's own), white, black, three numbers in [0, 1].
+        """
+        return self.render(model, view, background)
+
+
+class _Evaluate(ModuleType):
+    """The module `neuralfields.evaluate`, which can be called."""
+
+    def __call__(self, model: "Model", scene: "Scene | Path | str | None" = None, **choices: Any) -> "Report":
+        """PSNR and SSIM of a model on views of its capture; without `scene`, the one that it was fitted to.
+
+        `choices`: split ("test", "train", "all"), downscale (without it as in the fit), background.
+        """
+        return self.evaluate(model, scene, **choices)
+
+
+_CALLABLE: dict[str, type[ModuleType]] = {"evaluate": _Evaluate, "fit": _Fit, "render": _Render}
+
+
+class _Package(ModuleType):
+    """Makes the three verbs' modules callable as they are imported, in whatever order and by whom ever."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _CALLABLE and type(value) is ModuleType:
+            value.__class__ = _CALLABLE[name]
+        super().__setattr__(name, value)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _CALLABLE:
+        return importlib.import_module(f"neuralfields.{name}")
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"neuralfields.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'neuralfields' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+sys.modules[__name__].__class__ = _Package

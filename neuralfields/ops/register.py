@@ -1,0 +1,31 @@
+"""How an op is told to torch: one custom op for the forward, one for the backward, each with its fake.
+
+Both directions are ops of their own, so that autograd, torch.compile and torch.library.opcheck see whole ops and never
+look into the native code. An op allocates its outputs by a function that is its fake at the same time: what tracing
+believes about shapes and strides is what the kernel gets.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+NAMESPACE = "neuralfields"
+
+
+def native_op(name: str, allocate: Callable[..., Any], mutates: tuple[str, ...] = ()) -> Callable[[Callable], Any]:
+    """Decorator: an annotated function on CPU tensors becomes the op `neuralfields::name`.
+
+    `allocate` takes the op's arguments and gives empty outputs; `mutates` names the arguments written in place.
+    """
+
+    def decorate(run: Callable) -> Any:
+        op = torch.library.custom_op(f"{NAMESPACE}::{name}", run, mutates_args=mutates, device_types="cpu")
+        op.register_fake(allocate)
+        return op
+
+    return decorate
+
+
+def nothing(*args: object) -> None:
+    """The fake of an op that only writes in place."""

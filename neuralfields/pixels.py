@@ -1,0 +1,85 @@
+"""Every training pixel in one flat store, and random batches of them as rays.
+
+Vocabulary
+  P  pixels of all photos, one photo after the other, row by row       R  rays of a batch
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuralfields.cameras import Camera
+from neuralfields.ops.pixel_rays import camera_table, pixel_rays
+from neuralfields.rays import Rays
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`rays` [R], their pixels' `rgb` [R, 3] in [0, 1] (straight), `alpha` [R] where the photos have it.
+
+    `camera` [R]: the photo that each pixel is of.
+    """
+
+    rays: Rays
+    rgb: Tensor
+    alpha: Tensor | None
+    camera: Tensor
+
+    def over(self, background: Tensor) -> Tensor:
+        """The pixels laid over a background [R, 3] or [3]."""
+        if self.alpha is None:
+            return self.rgb
+        return self.rgb * self.alpha[:, None] + background * (1 - self.alpha[:, None])
+
+
+class Pixels:
+    """Photos of any sizes as uint8, one byte a channel: a batch touches only what it draws.
+
+    `images`: uint8 [H, W, 3 or 4] each at its camera's size; `masks`: bool [H, W] or None each, False is never drawn.
+    """
+
+    def __init__(
+        self, images: list[np.ndarray], cameras: list[Camera], masks: list[np.ndarray | None] | None = None
+    ) -> None:
+        channels = max(image.shape[2] for image in images)
+        flat = [_with_channels(image, channels).reshape(-1, channels) for image in images]
+        self.values = torch.from_numpy(np.concatenate(flat))
+        self.cameras = camera_table(cameras)
+        self.widths = torch.tensor([camera.width for camera in cameras])
+        self.first = torch.tensor([0] + [len(image) for image in flat]).cumsum(0)
+        self.kept: Tensor | None = None
+        if masks is not None and any(mask is not None for mask in masks):
+            keep = [
+                np.ones(len(image), bool) if mask is None else mask.reshape(-1)
+                for image, mask in zip(flat, masks, strict=True)
+            ]
+            self.kept = torch.from_numpy(np.flatnonzero(np.concatenate(keep)))
+
+    def __len__(self) -> int:
+        return len(self.values) if self.kept is None else len(self.kept)
+
+    def batch(self, rays: int, generator: torch.Generator) -> Batch:
+        """`rays` pixels drawn uniformly with replacement."""
+        return self.at(torch.randint(0, len(self), (rays,), generator=generator))
+
+    def every(self, count: int) -> Batch:
+        """About `count` pixels evenly spread over all photos: the same ones each time."""
+        return self.at(torch.linspace(0, len(self) - 1, min(count, len(self))).long())
+
+    def at(self, index: Tensor) -> Batch:
+        """The pixels at indices [R] into what is not masked."""
+        pixel = index if self.kept is None else self.kept[index]
+        camera = torch.searchsorted(self.first, pixel, right=True) - 1
+        inside, width = pixel - self.first[camera], self.widths[camera]
+        uv = torch.stack([inside % width, inside // width], 1) + 0.5
+        rays = Rays(*pixel_rays(self.cameras, camera, uv.to(torch.float32)))
+        values = self.values[pixel].to(torch.float32) / 255
+        return Batch(rays, values[:, :3], values[:, 3] if values.shape[1] == 4 else None, camera)
+
+
+def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    if image.shape[2] == channels:
+        return image
+    return np.concatenate([image, np.full_like(image[..., :1], 255)], axis=2)

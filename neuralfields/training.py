@@ -1,0 +1,144 @@
+"""One training step of a field, and the state that a step depends on: nothing else, so that a fit can be resumed.
+
+  batch of pixels -> rays -> march, field, composite -> mean squared error -> backward -> Adam -> occupancy
+
+Randomness is a function of (seed, step), never of what ran before. The number of rays follows the number of samples
+that the last step took, so that every step costs about the same.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from neuralfields.errors import NeuralfieldsError
+from neuralfields.fields.field import Field
+from neuralfields.occupancy import Occupancy
+from neuralfields.optim import Optimiser
+from neuralfields.pixels import Pixels
+from neuralfields.scene import Bounds
+from neuralfields.volume import Volume, finish, render_sums
+
+# Small batches win on a CPU: twice the samples a step learn less a second.
+SAMPLES = 1 << 15
+FEWEST_RAYS, MOST_RAYS = 64, 1 << 15
+# At first everything is fog and a ray takes hundreds of samples: coarse steps clear it.
+COARSE_STEPS, COARSENESS = 200, 4.0
+OCCUPANCY_EVERY, OCCUPANCY_SHARE, OCCUPANCY_WARMUP = 16, 0.03, 400
+LEARNING_RATE_FALL = 0.1
+BAD_STEPS_IN_A_ROW = 20
+
+
+@dataclass(frozen=True)
+class Background:
+    """What lies behind photos with alpha: a colour, or `random` in training and that colour in evaluation."""
+
+    colour: tuple[float, float, float]
+    random: bool
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step did; `psnr` is of its own pixels, in dB."""
+
+    rays: int
+    samples: int
+    loss: float
+
+    @property
+    def psnr(self) -> float:
+        """Training PSNR of the step's pixels, without rounding to 8 bits."""
+        return -10 * math.log10(max(self.loss, 1e-10))
+
+
+class Training:
+    """A field being fitted: parameters, moments, occupancy, the number of rays, the number of steps."""
+
+    def __init__(self, field: Field, bounds: Bounds, pixels: Pixels, background: Background, seed: int) -> None:
+        self.field, self.bounds, self.pixels, self.background, self.seed = field, bounds, pixels, background, seed
+        self.optimiser = Optimiser(field)
+        self.occupancy = Occupancy(bounds.cascades)
+        self.rays = 512
+        self.step_count = 0
+        self.bad_steps = 0
+
+    @property
+    def volume(self) -> Volume:
+        """What a renderer needs, as it is now."""
+        return Volume(self.field, self.bounds, self.occupancy.bits)
+
+    def step(self, progress: float) -> StepReport:
+        """One step; `progress` in [0, 1] says how far the fit is, for the learning rate."""
+        generator = torch.Generator().manual_seed((self.seed << 32) + self.step_count)
+        if self.step_count % OCCUPANCY_EVERY == 0:
+            self.update_occupancy(generator)
+        batch = self.pixels.batch(self.rays, generator)
+        jitter = torch.rand(self.rays, generator=generator)
+        colour = self._background(generator)
+        coarseness = COARSENESS if self.step_count < COARSE_STEPS else 1.0
+        sums = render_sums(self.volume, batch.rays, jitter, 2 * SAMPLES, coarseness)
+        valid = sums.valid.bool()
+        error = (finish(sums, colour, self.bounds.side).rgb - batch.over(colour)).square()
+        loss = (error * valid[:, None]).sum() / (3 * valid.sum().clamp(min=1))
+        report = StepReport(self.rays, sums.samples, float(loss.detach()))
+        if math.isfinite(report.loss):
+            loss.backward()
+            self.optimiser.step(LEARNING_RATE_FALL**progress)
+            self.bad_steps = 0
+        else:
+            self._skip()
+        self.step_count += 1
+        change = SAMPLES / max(sums.samples, 1)
+        self.rays = int(min(max(self.rays * min(max(change, 0.5), 2), FEWEST_RAYS), MOST_RAYS))
+        return report
+
+    def update_occupancy(self, generator: torch.Generator) -> None:
+        """Looks at a part of space again."""
+        early = self.step_count < OCCUPANCY_WARMUP
+        self.occupancy.update(self.volume.density, generator, 1.0 if early else OCCUPANCY_SHARE, coarse=early)
+
+    def _background(self, generator: torch.Generator) -> Tensor:
+        if self.background.random:
+            return torch.rand(self.rays, 3, generator=generator)
+        return torch.tensor(self.background.colour)
+
+    def _skip(self) -> None:
+        """A step whose loss is not finite changes nothing; too many in a row are an error that names a culprit."""
+        self.bad_steps += 1
+        if self.bad_steps >= BAD_STEPS_IN_A_ROW:
+            bad = [name for name, p in self.field.named_parameters() if not bool(torch.isfinite(p).all())]
+            culprit = f"parameter {bad[0]} is not finite" if bad else "the loss is not finite"
+            raise NeuralfieldsError(
+                f"{culprit} for {self.bad_steps} steps, now at step {self.step_count}; lower --set learning_rate=..."
+                " and --resume from the last checkpoint"
+            )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything the next step depends on, for a checkpoint."""
+        names = {p: name for name, p in self.field.named_parameters()}
+        return {
+            **{f"field.{name}": p.detach() for name, p in self.field.state_dict().items()},
+            **{f"adam.{name}": m for name, m in self.optimiser.state(names).items()},
+            "occupancy.density": self.occupancy.density,
+            "occupancy.bits": self.occupancy.bits,
+        }
+
+    def counters(self) -> dict[str, int]:
+        """The same, of plain numbers."""
+        return {
+            "step": self.step_count,
+            "rays": self.rays,
+            "adam_steps": self.optimiser.steps,
+            "cursor": self.occupancy.cursor,
+        }
+
+    def restore(self, tensors: dict[str, Tensor], counters: dict[str, int]) -> None:
+        """The reverse of `tensors` and `counters`."""
+        state = {name[6:]: t for name, t in tensors.items() if name.startswith("field.")}
+        self.field.load_state_dict(state)
+        names = {p: name for name, p in self.field.named_parameters()}
+        moments = {name[5:]: t for name, t in tensors.items() if name.startswith("adam.")}
+        self.optimiser.load(names, moments, counters["adam_steps"])
+        self.occupancy.restore(tensors["occupancy.density"], tensors["occupancy.bits"], counters["cursor"])
+        self.step_count, self.rays = counters["step"], counters["rays"]
