@@ -67,7 +67,25 @@ class _Fit(ModuleType):
         `options` are those of `nf fit` (options.FitOptions): minutes, steps, downscale, field, set, seed, threads, ...
         With `out` the model is also saved there. Raises UsageError and InputError as the command line reports them.
         """
-        return importlib.import_module("neuralfields.evaluate").fit_and_save(scene, options)
+        from neuralfields.files import check_writable
+        from neuralfields.model import save
+        from neuralfields.options import FitOptions, make_config
+        from neuralfields.readers import read_scene
+        from neuralfields.scene import Scene
+
+        given = isinstance(scene, Scene)
+        chosen = {"scene": scene.root if given else Path(scene), "quiet": True} | options
+        if isinstance(chosen.get("set"), dict):
+            chosen["set"] = tuple(f"{key}={value}" for key, value in chosen["set"].items())
+        if chosen.get("out") is not None:
+            chosen["out"] = Path(chosen["out"])
+        ready = make_config(FitOptions, chosen, "fit")
+        if ready.out is not None:
+            check_writable(ready.out, ready.overwrite)
+        model = self.fit_scene(scene if given else read_scene(ready.scene, ready.format, ready.allow_outside), ready)
+        if ready.out is not None:
+            save(model, ready.out, ready.half)
+        return model
 
 
 class _Render(ModuleType):

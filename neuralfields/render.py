@@ -91,7 +91,7 @@ def _checked(rays: Rays) -> Rays:
     if origins.ndim != 2 or origins.shape[1] != 3 or origins.shape != directions.shape:
         raise InputError(f"rays: origins {list(origins.shape)}, directions {list(directions.shape)}; both need [R, 3]")
     length = directions.norm(dim=1, keepdim=True)
-    if not bool((torch.isfinite(origins).all() & torch.isfinite(length).all() & (length > 0).all())):
+    if not bool(torch.isfinite(origins).all() & torch.isfinite(length).all() & (length > 0).all()):
         raise InputError("rays: an origin or a direction is not finite, or a direction is zero; remove such rays")
     return Rays(origins, directions / length)
 
@@ -180,6 +180,8 @@ def picture(seen: Render, what: tuple[Quantity, ...] = ("rgb",)) -> np.ndarray:
 
 def _views(options: RenderOptions, model: Model) -> tuple[list[Camera], list[str], Bounds]:
     """The cameras that a path is made from: for held-out views those alone, else all. With names."""
+    if _is_file(options.path):
+        return [], [], model.bounds
     if options.scene is not None:
         from neuralfields.readers import read_scene
 
@@ -200,19 +202,28 @@ def _views(options: RenderOptions, model: Model) -> tuple[list[Camera], list[str
 def _path(
     options: RenderOptions, cameras: list[Camera], names: list[str], bounds: Bounds
 ) -> tuple[list[Camera], list[str]]:
-    """The cameras of the frames at their final size, and names to call the frames by ([] where numbers do)."""
+    """The cameras of the frames at their final size, and names to call the frames by."""
     if options.path == "held-out":
         return [fitted(camera, _size(options, camera)) for camera in cameras], names
-    if options.path.lower().endswith(".json"):
-        return [fitted(camera, _size(options, camera)) for camera in paths.read_keyframes(Path(options.path))], []
+    if _is_file(options.path):
+        path = [fitted(camera, _size(options, camera)) for camera in paths.read_keyframes(Path(options.path))]
+        return path, _numbers(len(path))
     if options.path not in (*PATHS, "auto"):
         near = did_you_mean(options.path, PATHS)
         raise UsageError(f"--path {options.path}: unknown{near}; {', '.join(PATHS)} or a .json file with keyframes")
     size, frames = _size(options, cameras[0]), options.frames
     if options.path == "interpolate":
-        return paths.interpolate(cameras, frames, size), []
+        return paths.interpolate(cameras, frames, size), _numbers(frames)
     make = {"orbit": paths.orbit, "spiral": paths.spiral}.get(options.path, paths.automatic)
-    return make(cameras, bounds, frames, size), []
+    return make(cameras, bounds, frames, size), _numbers(frames)
+
+
+def _is_file(path: str) -> bool:
+    return path.lower().endswith(".json")
+
+
+def _numbers(count: int) -> list[str]:
+    return [f"{index:04d}" for index in range(count)]
 
 
 def _size(options: RenderOptions, camera: Camera) -> tuple[int, int]:
@@ -256,7 +267,7 @@ def _targets(out: Path, names: list[str]) -> list[Path]:
     if out.suffix:
         return [out.with_name(f"{out.stem}_{index:04d}{out.suffix}") for index in range(len(names))]
     if len(set(stems)) < len(stems) or not all(stems):
-        stems = [f"{index:04d}" for index in range(len(names))]
+        stems = _numbers(len(names))
     return [out / f"{stem}.png" for stem in stems]
 
 

@@ -91,9 +91,8 @@ def _composable_sums(
     f = volume.field.features(contract(samples.x, *volume.space))
     log_density, rgb = volume.field.decode(f, directions[samples.ray])
     density = TruncatedExp.apply(log_density)
-    rgb, opacity, depth, _ = composite(density, samples.length, samples.t, rgb, samples.offsets)
-    valid = torch.ones(origins.shape[0], dtype=torch.uint8)
-    return Sums(rgb, opacity, depth, valid, samples.x.shape[0])
+    values, _ = composite(density, samples.length, samples.t, rgb, samples.offsets)
+    return Sums(values, torch.ones(origins.shape[0], dtype=torch.uint8), samples.x.shape[0])
 
 
 class TruncatedExp(torch.autograd.Function):

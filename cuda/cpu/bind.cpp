@@ -197,12 +197,9 @@ CompositeArgs<T> composite_args(const Array<const T>& density, const Array<const
 
 template <class T>
 void composite_forward(Array<const T> density, Array<const T> length, Array<const T> t, Array<const T> rgb,
-                       Array<const i64> offsets, Array<T> out_rgb, Array<T> opacity, Array<T> depth, Array<T> weight,
-                       int threads) {
+                       Array<const i64> offsets, Array<T> sums, Array<T> weight, int threads) {
     CompositeArgs<T> g = composite_args(density, length, t, rgb, offsets, threads);
-    g.out_rgb = checked("out_rgb", out_rgb, {g.rays, 3});
-    g.out_opacity = checked("opacity", opacity, {g.rays});
-    g.out_depth = checked("depth", depth, {g.rays});
+    g.sums = checked("sums", sums, {g.rays, 7});
     g.out_weight = checked("weight", weight, {i64(density.shape(0))});
     nb::gil_scoped_release release;
     kernels<T>().composite_forward(g);
@@ -210,16 +207,11 @@ void composite_forward(Array<const T> density, Array<const T> length, Array<cons
 
 template <class T>
 void composite_backward(Array<const T> density, Array<const T> length, Array<const T> t, Array<const T> rgb,
-                        Array<const i64> offsets, std::vector<Array<T>> out, std::vector<Array<const T>> d_out,
-                        Array<T> d_density, Array<T> d_rgb, int threads) {
+                        Array<const i64> offsets, Array<T> sums, Array<const T> d_sums, Array<T> d_density,
+                        Array<T> d_rgb, int threads) {
     CompositeArgs<T> g = composite_args(density, length, t, rgb, offsets, threads);
-    if (out.size() != 3 || d_out.size() != 3) throw std::invalid_argument("out, d_out: rgb, opacity, depth");
-    g.out_rgb = checked("rgb", out[0], {g.rays, 3});
-    g.out_opacity = checked("opacity", out[1], {g.rays});
-    g.out_depth = checked("depth", out[2], {g.rays});
-    g.d_rgb = checked("d_rgb", d_out[0], {g.rays, 3});
-    g.d_opacity = checked("d_opacity", d_out[1], {g.rays});
-    g.d_depth = checked("d_depth", d_out[2], {g.rays});
+    g.sums = checked("sums", sums, {g.rays, 7});
+    g.d_sums = checked("d_sums", d_sums, {g.rays, 7});
     g.d_density = checked("d_density", d_density, {i64(density.shape(0))});
     g.d_colour = checked("d_rgb", d_rgb, {i64(density.shape(0)), 3});
     nb::gil_scoped_release release;
@@ -383,7 +375,7 @@ template <class T> struct RecordArrays {
 
 template <class T>
 void render_forward(Field<T>& field, Array<const T> origins, Array<const T> directions, Optional<const T> jitter,
-                    Array<const i64> occupancy, March m, double weight_floor, std::vector<Array<T>> out,
+                    Array<const i64> occupancy, March m, double weight_floor, Array<T> sums,
                     Array<unsigned char> valid, std::optional<RecordArrays<T>> record, Array<i64> samples) {
     RenderArgs<T> g{};
     g.field = field.view();
@@ -396,10 +388,7 @@ void render_forward(Field<T>& field, Array<const T> origins, Array<const T> dire
     g.settings = m.settings;
     if (i64(occupancy.shape(0)) != m.settings.cascades) throw std::invalid_argument("occupancy has other cascades");
     g.weight_floor = T(weight_floor);
-    if (out.size() != 3) throw std::invalid_argument("out: rgb, opacity, depth");
-    g.rgb = checked("rgb", out[0], {g.rays, 3});
-    g.opacity = checked("opacity", out[1], {g.rays});
-    g.depth = checked("depth", out[2], {g.rays});
+    g.sums = checked("sums", sums, {g.rays, 7});
     g.valid = checked("valid", valid, {g.rays});
     g.samples = samples.data();
     if (record) g.record = record->view(g.field.config, g.threads);
@@ -408,22 +397,16 @@ void render_forward(Field<T>& field, Array<const T> origins, Array<const T> dire
 }
 
 template <class T>
-void render_backward(Field<T>& field, Array<const T> directions, std::vector<Array<const T>> out,
-                     std::vector<Array<const T>> d_out, Array<const unsigned char> valid, RecordArrays<T>& record,
-                     Array<T> d_table, std::vector<Array<T>> d_density, std::vector<Array<T>> d_colour) {
+void render_backward(Field<T>& field, Array<const T> directions, Array<const T> sums, Array<const T> d_sums,
+                     Array<const unsigned char> valid, RecordArrays<T>& record, Array<T> d_table, std::vector<Array<T>> d_density, std::vector<Array<T>> d_colour) {
     RenderBackwardArgs<T> g{};
     g.field = field.view();
     const FieldConfig& c = g.field.config;
     g.threads = int(record.count.shape(0));
     g.rays = directions.shape(0);
     g.directions = checked("directions", directions, {-1, 3});
-    if (out.size() != 3 || d_out.size() != 3) throw std::invalid_argument("out, d_out: rgb, opacity, depth");
-    g.rgb = checked("rgb", out[0], {g.rays, 3});
-    g.opacity = checked("opacity", out[1], {g.rays});
-    g.depth = checked("depth", out[2], {g.rays});
-    g.d_rgb = checked("d_rgb", d_out[0], {g.rays, 3});
-    g.d_opacity = checked("d_opacity", d_out[1], {g.rays});
-    g.d_depth = checked("d_depth", d_out[2], {g.rays});
+    g.sums = checked("sums", sums, {g.rays, 7});
+    g.d_sums = checked("d_sums", d_sums, {g.rays, 7});
     g.valid = checked("valid", valid, {g.rays});
     g.record = record.view(c, g.threads);
     g.d_table = checked("d_table", d_table, {i64(field.table.shape(0)), c.features});
@@ -454,10 +437,9 @@ template <class T> void bind_type(nb::module_& m, const char* suffix) {
     m.def("network_backward", network_backward<T>, "x"_a.noconvert(), "weights"_a.noconvert(), "d_out"_a.noconvert(),
           "d_weights"_a.noconvert(), "d_x"_a.noconvert().none(), "threads"_a);
     m.def("composite_forward", composite_forward<T>, "density"_a.noconvert(), "length"_a.noconvert(), "t"_a.noconvert(),
-          "rgb"_a.noconvert(), "offsets"_a.noconvert(), "out_rgb"_a.noconvert(), "opacity"_a.noconvert(),
-          "depth"_a.noconvert(), "weight"_a.noconvert(), "threads"_a);
+          "rgb"_a.noconvert(), "offsets"_a.noconvert(), "sums"_a.noconvert(), "weight"_a.noconvert(), "threads"_a);
     m.def("composite_backward", composite_backward<T>, "density"_a.noconvert(), "length"_a.noconvert(),
-          "t"_a.noconvert(), "rgb"_a.noconvert(), "offsets"_a.noconvert(), "out"_a.noconvert(), "d_out"_a.noconvert(),
+          "t"_a.noconvert(), "rgb"_a.noconvert(), "offsets"_a.noconvert(), "sums"_a.noconvert(), "d_sums"_a.noconvert(),
           "d_density"_a.noconvert(), "d_rgb"_a.noconvert(), "threads"_a);
     m.def("march", march<T>, "origins"_a.noconvert(), "directions"_a.noconvert(), "jitter"_a.noconvert(),
           "occupancy"_a.noconvert(), "settings"_a, "offsets"_a.noconvert(), "x"_a.noconvert().none(),
@@ -487,10 +469,10 @@ template <class T> void bind_type(nb::module_& m, const char* suffix) {
              "features"_a.noconvert(), "x"_a.noconvert(), "log_density"_a.noconvert(), "rgb"_a.noconvert(),
              "t"_a.noconvert(), "length"_a.noconvert(), "ray"_a.noconvert(), "count"_a.noconvert());
     m.def("render_forward", render_forward<T>, "field"_a, "origins"_a.noconvert(), "directions"_a.noconvert(),
-          "jitter"_a.noconvert().none(), "occupancy"_a.noconvert(), "settings"_a, "weight_floor"_a, "out"_a.noconvert(),
+          "jitter"_a.noconvert().none(), "occupancy"_a.noconvert(), "settings"_a, "weight_floor"_a, "sums"_a.noconvert(),
           "valid"_a.noconvert(), "record"_a.none(), "samples"_a.noconvert());
-    m.def("render_backward", render_backward<T>, "field"_a, "directions"_a.noconvert(), "out"_a.noconvert(),
-          "d_out"_a.noconvert(), "valid"_a.noconvert(), "record"_a, "d_table"_a.noconvert(), "d_density"_a.noconvert(),
+    m.def("render_backward", render_backward<T>, "field"_a, "directions"_a.noconvert(), "sums"_a.noconvert(),
+          "d_sums"_a.noconvert(), "valid"_a.noconvert(), "record"_a, "d_table"_a.noconvert(), "d_density"_a.noconvert(),
           "d_colour"_a.noconvert());
     m.def("density", density<T>, "field"_a, "x"_a.noconvert(), "out"_a.noconvert(), "threads"_a);
 }

@@ -40,8 +40,8 @@ template <class T> struct CompositeArgs {
     const T *density, *length, *t, *rgb;  // [S], [S], [S], [S, 3]
     const i64* offsets;                   // [R + 1]
     i64 rays;
-    T *out_rgb, *out_opacity, *out_depth, *out_weight;  // [R, 3], [R], [R], [S]
-    const T *d_rgb, *d_opacity, *d_depth;
+    T *sums, *out_weight;                 // [R, 7]: rgb, opacity, depth, distortion, squeezed; [S]
+    const T* d_sums;                      // [R, 7]
     T *d_density, *d_colour;              // [S], [S, 3]
     int threads;
 };
@@ -113,7 +113,7 @@ template <class T> struct RenderArgs {
     const u64* occupancy;
     MarchSettings settings;
     T weight_floor;         // colours of samples below this weight are not computed
-    T *rgb, *opacity, *depth;  // [R, 3], [R], [R] sums, no background
+    T* sums;                // [R, 7]: rgb, opacity, depth, distortion, squeezed; no background
     unsigned char* valid;   // [R]: 0 where the record was full
     Record<T> record;       // capacity 0: nothing is kept
     i64* samples;           // [threads] evaluated samples
@@ -123,7 +123,7 @@ template <class T> struct RenderArgs {
 template <class T> struct RenderBackwardArgs {
     FieldArgs<T> field;
     i64 rays;
-    const T *directions, *rgb, *opacity, *depth, *d_rgb, *d_opacity, *d_depth;
+    const T *directions, *sums, *d_sums;  // [R, 3], [R, 7], [R, 7]
     const unsigned char* valid;
     Record<T> record;
     T* d_table;

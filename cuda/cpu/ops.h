@@ -145,6 +145,17 @@ template <class T> void op_network_backward(const NetworkArgs<T>& g) {
     }
 }
 
+constexpr int kSums = 7;
+
+template <class T> inline RaySums<T> load_sums(const T* p) { return {{p[0], p[1], p[2]}, p[3], p[4], p[5], p[6]}; }
+template <class T> inline void store_sums(T* p, const Compositor<T>& c) {
+    for (int a = 0; a < 3; ++a) p[a] = c.rgb[a];
+    p[3] = c.opacity;
+    p[4] = c.depth;
+    p[5] = c.distortion;
+    p[6] = c.squeezed;
+}
+
 template <class T> void op_composite_forward(const CompositeArgs<T>& g) {
 #pragma omp parallel for schedule(static) num_threads(threads_for(g.offsets[g.rays], g.threads))
     for (i64 r = 0; r < g.rays; ++r) {
@@ -152,11 +163,9 @@ template <class T> void op_composite_forward(const CompositeArgs<T>& g) {
         for (i64 s = g.offsets[r]; s < g.offsets[r + 1]; ++s) {
             T weight = c.opaque() ? T(0) : c.take(alpha_of(g.density[s], g.length[s]));
             g.out_weight[s] = weight;
-            c.add(weight, g.rgb + 3 * s, g.t[s]);
+            c.add(weight, g.rgb + 3 * s, g.t[s], g.length[s]);
         }
-        for (int a = 0; a < 3; ++a) g.out_rgb[3 * r + a] = c.rgb[a];
-        g.out_opacity[r] = c.opacity;
-        g.out_depth[r] = c.depth;
+        store_sums(g.sums + kSums * r, c);
     }
 }
 
@@ -164,7 +173,7 @@ template <class T> void op_composite_backward(const CompositeArgs<T>& g) {
 #pragma omp parallel for schedule(static) num_threads(threads_for(g.offsets[g.rays], g.threads))
     for (i64 r = 0; r < g.rays; ++r) {
         CompositorBackward<T> c;
-        c.start(g.out_rgb + 3 * r, g.out_opacity[r], g.out_depth[r], g.d_rgb + 3 * r, g.d_opacity[r], g.d_depth[r]);
+        c.start(load_sums(g.sums + kSums * r), load_sums(g.d_sums + kSums * r));
         for (i64 s = g.offsets[r]; s < g.offsets[r + 1]; ++s) {
             g.d_density[s] = g.d_colour[3 * s] = g.d_colour[3 * s + 1] = g.d_colour[3 * s + 2] = 0;
             if (!c.opaque())

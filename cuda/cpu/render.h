@@ -6,7 +6,7 @@
 #include <omp.h>
 
 #include "../composite.h"
-#include "scratch.h"
+#include "ops.h"
 #include "field.h"
 
 namespace nf {
@@ -37,9 +37,7 @@ inline void start_ray(const RenderArgs<T>& g, i64 r, Slot<T>& slot) {
 }
 
 template <class T> inline void finish_ray(const RenderArgs<T>& g, const Slot<T>& slot) {
-    for (int a = 0; a < 3; ++a) g.rgb[3 * slot.ray + a] = slot.out.rgb[a];
-    g.opacity[slot.ray] = slot.out.opacity;
-    g.depth[slot.ray] = slot.out.depth;
+    store_sums(g.sums + kSums * slot.ray, slot.out);
     if (g.valid) g.valid[slot.ray] = !slot.dropped;
 }
 
@@ -115,7 +113,7 @@ inline void colour(const RenderArgs<T>& g, const PackedField<T>& field, RenderTi
     for (i64 i = 0; i < kept * rgb_row; i += kWidth<T>) store(rgb + i, sigmoid_forward(load<V>(rgb + i)));
     for (int k = 0; k < kept; ++k) {
         int s = tile.kept[k];
-        tile.slot[tile.run_of[s]].out.add(tile.weight[s], rgb + k * rgb_row, tile.t[s]);
+        tile.slot[tile.run_of[s]].out.add(tile.weight[s], rgb + k * rgb_row, tile.t[s], tile.length[s]);
     }
 }
 

@@ -11,7 +11,7 @@ template <class T> inline void composite_record(const RenderBackwardArgs<T>& g, 
     Scratch& scratch = thread_scratch();
     CompositorBackward<T>* rays = scratch.take<CompositorBackward<T>>(last - first);
     for (i64 r = first; r < last; ++r)
-        rays[r - first].start(g.rgb + 3 * r, g.opacity[r], g.depth[r], g.d_rgb + 3 * r, g.d_opacity[r], g.d_depth[r]);
+        rays[r - first].start(load_sums(g.sums + kSums * r), load_sums(g.d_sums + kSums * r));
     i64 base = thread * g.record.capacity;
     for (i64 k = 0; k < g.record.count[thread]; ++k) {
         i64 at = base + k;

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from neuralfields.ops.composite import SUMS
 from neuralfields.ops.contract import KINDS
 from neuralfields.ops.march import MarchSettings
 from neuralfields.ops.native import array, kernel, threads
@@ -21,13 +22,31 @@ from neuralfields.ops.native import array, kernel, threads
 
 @dataclass(frozen=True)
 class Sums:
-    """Weighted sums along rays: rgb [R, 3], opacity [R], depth [R]; `valid` [R] uint8; `samples` evaluated."""
+    """Sums along rays: `values` [R, 7] (see ops/composite.py), `valid` [R] uint8, `samples` evaluated."""
 
-    rgb: Tensor
-    opacity: Tensor
-    depth: Tensor
+    values: Tensor
     valid: Tensor
     samples: int
+
+    @property
+    def rgb(self) -> Tensor:
+        """Sum of w rgb, [R, 3]: no background yet."""
+        return self.values[:, :3]
+
+    @property
+    def opacity(self) -> Tensor:
+        """Sum of w, [R]."""
+        return self.values[:, 3]
+
+    @property
+    def depth(self) -> Tensor:
+        """Sum of w t, [R]."""
+        return self.values[:, 4]
+
+    @property
+    def distortion(self) -> Tensor:
+        """How far a ray's weight is from being in one place, [R]."""
+        return self.values[:, 5]
 
 
 class HashRenderer:
@@ -76,10 +95,10 @@ class HashRenderer:
         """
         if capacity and torch.is_grad_enabled():
             weights = [*self.density_weights, *self.colour_weights]
-            rgb, opacity, depth, valid, samples = _Render.apply(
+            values, valid, samples = _Render.apply(
                 self, rays, occupancy, settings, space, capacity, self.table, *weights
             )
-            return Sums(rgb, opacity, depth, valid, int(samples.sum()))
+            return Sums(values, valid, int(samples.sum()))
         return self._forward(self.native(*space), rays, occupancy, settings, None, weight_floor)[0]
 
     def _forward(
@@ -93,7 +112,7 @@ class HashRenderer:
     ) -> tuple[Sums, Tensor]:
         origins, directions, jitter = rays
         count = origins.shape[0]
-        out = [origins.new_empty(count, 3), origins.new_empty(count), origins.new_empty(count)]
+        values = origins.new_empty(count, SUMS)
         valid = torch.empty(count, dtype=torch.uint8)
         samples = torch.empty(threads(), dtype=torch.int64)
         kernel("render_forward", origins.dtype)(
@@ -104,12 +123,12 @@ class HashRenderer:
             occupancy,
             settings.native(occupancy),
             weight_floor,
-            out,
+            values,
             valid,
             record,
             samples,
         )
-        return Sums(*out, valid, int(samples.sum())), samples
+        return Sums(values, valid, int(samples.sum())), samples
 
     def record(self, capacity: int) -> object:
         """The record's arrays, reused while capacity and thread count stay."""
@@ -142,14 +161,14 @@ class _Render(torch.autograd.Function):
         ctx.renderer, ctx.space, ctx.directions = renderer, space, array(rays[1])
         ctx.record = renderer.record(capacity)
         sums, samples = renderer._forward(renderer.native(*space), rays, occupancy, settings, ctx.record, 0.0)
-        ctx.save_for_backward(sums.rgb, sums.opacity, sums.depth, sums.valid)
+        ctx.save_for_backward(sums.values, sums.valid)
         ctx.mark_non_differentiable(sums.valid, samples)
-        return sums.rgb, sums.opacity, sums.depth, sums.valid, samples
+        return sums.values, sums.valid, samples
 
     @staticmethod
-    def backward(ctx, d_rgb, d_opacity, d_depth, d_valid, d_samples):  # noqa: ANN001, ANN205
+    def backward(ctx, d_values, d_valid, d_samples):  # noqa: ANN001, ANN205
         renderer = ctx.renderer
-        *out, valid = ctx.saved_tensors
+        values, valid = ctx.saved_tensors
         table = renderer.table
         if table.grad is None:
             table.grad = torch.zeros_like(table)
@@ -158,8 +177,8 @@ class _Render(torch.autograd.Function):
         kernel("render_backward", table.dtype)(
             renderer.native(*ctx.space),
             ctx.directions,
-            out,
-            [array(g) for g in (d_rgb, d_opacity, d_depth)],
+            values,
+            array(d_values),
             valid,
             ctx.record,
             table.grad,

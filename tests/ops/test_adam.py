@@ -22,13 +22,16 @@ def stepped(function, tensors, step, sparse):  # noqa: ANN001, ANN201
 @pytest.mark.parametrize("size", [0, 1, 7, 1023, 1025, 5000])
 @pytest.mark.parametrize("sparse", [False, True])
 def test_reference(size, sparse, generator, instruction_set):
-    for dtype, tolerance in ((torch.float32, 1e-6), (torch.float64, 1e-8)):
+    """The settings reach the core as float32, so even in float64 a change is exact to 2e-7 of itself only."""
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 2e-7)):
         tensors = state(size, generator, dtype, 0.5)
         for step in (1, 2, 300):
             got = stepped(adam, tensors, step, sparse)
             want = stepped(adam_reference, tensors, step, sparse)
-            for a, b in zip(got, want, strict=True):
-                torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+            change, expected = got[0] - tensors[0], want[0] - tensors[0]
+            torch.testing.assert_close(change, expected, rtol=tolerance, atol=tolerance * 1e-2)
+            for a, b in zip(got[1:], want[1:], strict=True):
+                torch.testing.assert_close(a, b, rtol=0, atol=1e-6 if dtype == torch.float32 else 1e-14)
 
 
 def test_equals_the_optimiser_of_torch(generator):

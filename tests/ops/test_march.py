@@ -1,0 +1,192 @@
+import pytest
+import torch
+
+from neuralfields.ops.march import BRICKS, CELLS, MarchSettings, Samples, march, march_reference, occupied
+
+WORDS = BRICKS**3
+# Every number is exact in float32, as which the core takes them.
+EVEN = MarchSettings(1 / 256, 1 / 256, 0.0, 0.0)
+GROWING = MarchSettings(1 / 256, 1 / 4, 1 / 128, 0.0)
+
+
+def full(cascades: int) -> torch.Tensor:
+    return torch.full((cascades, WORDS), -1, dtype=torch.int64)
+
+
+def sparse(cascades: int, generator: torch.Generator) -> torch.Tensor:
+    """A fifth of the bricks hold random cells, in each cascade others."""
+    words = torch.randint(-(2**63), 2**63 - 1, (cascades, WORDS), generator=generator)
+    return words * (torch.rand(cascades, WORDS, generator=generator) < 0.2)
+
+
+def rays(count: int, cascades: int, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
+    """From inside and outside, most towards the middle, some past it, some along axes."""
+    reach = 2.0 ** (cascades - 1)
+    origins = 0.5 + (torch.rand(count, 3, generator=generator, dtype=torch.float64) - 0.5) * 3 * reach
+    origins[::3] = 0.5 + (origins[::3] - 0.5) / 4
+    target = 0.5 + (torch.rand(count, 3, generator=generator, dtype=torch.float64) - 0.5) * 1.2 * reach
+    directions = target - origins
+    for axis in range(3):
+        directions[axis::17, axis] = 0
+        directions[axis::31] = torch.eye(3, dtype=torch.float64)[axis] * (-1) ** axis
+    jitter = torch.rand(count, generator=generator, dtype=torch.float64)
+    return origins, torch.nn.functional.normalize(directions, dim=1), jitter
+
+
+def nested(cascades: int, generator: torch.Generator) -> torch.Tensor:
+    """Random boxes of whole coarsest bricks, occupied in every cascade alike: what a learned grid is like."""
+    side = 2.0 ** (cascades - 1)
+    coarse = torch.rand(BRICKS, BRICKS, BRICKS, generator=generator) < 0.1
+    middle = (torch.arange(BRICKS) + 0.5) / BRICKS - 0.5
+    rows = []
+    for cascade in range(cascades):
+        i = ((middle * 2.0**cascade / side + 0.5) * BRICKS).floor().long()
+        rows.append(coarse[i][:, i][:, :, i].reshape(-1))
+    return torch.where(torch.stack(rows), -1, 0)
+
+
+def assert_same(got: Samples, want: Samples) -> None:
+    assert torch.equal(got.offsets, want.offsets)
+    for name in ("x", "t", "length"):
+        torch.testing.assert_close(getattr(got, name), getattr(want, name), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("cascades", [1, 2, 4])
+def test_reference_with_even_steps(cascades, generator, instruction_set):
+    occupancy = sparse(cascades, generator)
+    origins, directions, jitter = rays(200, cascades, generator)
+    got = march(origins, directions, jitter, occupancy, EVEN)
+    assert got.x.shape[0] > 2000
+    assert_same(got, march_reference(origins, directions, jitter, occupancy, EVEN))
+
+
+@pytest.mark.parametrize("cascades", [1, 2, 4])
+def test_reference_with_growing_steps(cascades, generator, instruction_set):
+    occupancy = nested(cascades, generator)
+    origins, directions, jitter = rays(400, cascades, generator)
+    got = march(origins, directions, jitter, occupancy, GROWING)
+    assert got.x.shape[0] > 2000
+    assert_same(got, march_reference(origins, directions, jitter, occupancy, GROWING))
+
+
+def test_reference_with_growing_steps_and_cascades_that_disagree(generator):
+    """Where a step outgrows its cells in the middle of an empty brick, the coarser cascade has to be asked."""
+    occupancy = sparse(4, generator)
+    origins, directions, jitter = rays(400, 4, generator)
+    assert_same(
+        march(origins, directions, jitter, occupancy, GROWING),
+        march_reference(origins, directions, jitter, occupancy, GROWING),
+    )
+
+
+def test_float32_takes_nearly_the_same_samples(generator):
+    occupancy, lines = sparse(2, generator), rays(400, 2, generator)
+    exact = march(*lines, occupancy, EVEN)
+    got = march(*(a.float() for a in lines), occupancy, EVEN)
+    assert got.t.dtype == torch.float32
+    assert abs(len(got.t) - len(exact.t)) < 0.01 * len(exact.t)
+
+
+@pytest.mark.parametrize("cascades", [1, 3])
+def test_lengths_in_a_full_grid_add_up_to_the_chord(cascades, generator):
+    """Analytic truth: all steps that start inside are taken, so the sum is the chord rounded up to whole steps."""
+    origins, directions, _ = rays(300, cascades, generator)
+    samples = march(origins, directions, torch.zeros(300, dtype=torch.float64), full(cascades), EVEN)
+    half = 0.5 * 2 ** (cascades - 1)
+    a, b = (0.5 - half - origins) / directions, (0.5 + half - origins) / directions
+    parallel = directions == 0
+    outside = (parallel & ((origins - 0.5).abs() > half)).any(1)
+    enter = torch.minimum(a, b).masked_fill(parallel, -torch.inf).amax(1).clamp(min=0)
+    leave = torch.maximum(a, b).masked_fill(parallel, torch.inf).amin(1)
+    chord = (leave - enter).clamp(min=0).masked_fill(outside, 0)
+    total = torch.zeros(300, dtype=torch.float64).index_add(0, samples.ray, samples.length)
+    excess = total - chord
+    assert bool((excess > -1e-9).all()) and bool((excess < EVEN.min_step + 1e-9).all())
+    assert bool((total[chord == 0] == 0).all()) and int((chord == 0).sum()) > 10
+    start = samples.t[samples.offsets[:-1][chord > 0]] - EVEN.min_step / 2
+    torch.testing.assert_close(start, enter[chord > 0], rtol=0, atol=1e-12)
+
+
+def test_empty_grid_has_no_samples(generator):
+    samples = march(*rays(200, 2, generator), torch.zeros(2, WORDS, dtype=torch.int64), GROWING)
+    assert samples.x.shape == (0, 3) and not samples.offsets.any()
+
+
+def test_one_brick_holds_all_samples(generator):
+    """Analytic truth: brick (5, 20, 9) of cascade 0 is the box [5, 6] x [20, 21] x [9, 10] / 32."""
+    occupancy = torch.zeros(1, WORDS, dtype=torch.int64)
+    occupancy[0, (9 * BRICKS + 20) * BRICKS + 5] = -1
+    low = torch.tensor([5.0, 20.0, 9.0], dtype=torch.float64) / BRICKS
+    origins, _, jitter = rays(300, 1, generator)
+    target = low + torch.rand(300, 3, generator=generator, dtype=torch.float64) / BRICKS
+    directions = torch.nn.functional.normalize(target - origins, dim=1)
+    samples = march(origins, directions, jitter, occupancy, EVEN)
+    assert bool(((samples.x >= low) & (samples.x <= low + 1 / BRICKS)).all())
+    assert int((samples.offsets.diff() > 0).sum()) > 270  # a chord of a corner may be shorter than a step
+
+
+def test_one_cell_is_found_through_its_bit():
+    """The bit of cell (x, y, z) in its brick is x + 4 y + 16 z of the cell's place there."""
+    x = torch.tensor([[(37 + 0.5) / CELLS, (90 + 0.5) / CELLS, (7 + 0.5) / CELLS]], dtype=torch.float64)
+    occupancy = torch.zeros(1, WORDS, dtype=torch.int64)
+    occupancy[0, ((7 // 4) * BRICKS + 90 // 4) * BRICKS + 37 // 4] = 1 << (37 % 4 + 4 * (90 % 4) + 16 * (7 % 4))
+    assert bool(occupied(x, torch.zeros(1, dtype=torch.int64), occupancy))
+    for axis in range(3):
+        direction = torch.eye(3, dtype=torch.float64)[axis : axis + 1]
+        origin = x - direction * x[:, axis : axis + 1]  # on the face of the cube
+        samples = march(origin, direction, torch.zeros(1, dtype=torch.float64), occupancy, EVEN)
+        assert samples.x.shape[0] == 2 and float((samples.x - x).abs().max()) <= 0.5 / CELLS
+
+
+def test_rays_that_miss_or_look_away():
+    origins = torch.tensor([[2.0, 2.0, 2.0], [-1.0, 0.5, 0.5], [0.5, 1.5, 0.5]], dtype=torch.float64)
+    directions = torch.tensor([[1.0, 0, 0], [-1.0, 0, 0], [0, 0, 1.0]], dtype=torch.float64)
+    assert march(origins, directions, torch.zeros(3, dtype=torch.float64), full(1), EVEN).x.shape[0] == 0
+
+
+def test_near_is_kept(generator):
+    settings = MarchSettings(1 / 256, 1 / 256, 0.0, 0.25)
+    origins, directions, jitter = rays(100, 1, generator)
+    samples = march(origins, directions, jitter, full(1), settings)
+    assert float((samples.t - samples.length / 2).min()) >= 0.25
+    assert_same(samples, march_reference(origins, directions, jitter, full(1), settings))
+
+
+def test_jitter_moves_samples_by_a_part_of_a_step(generator):
+    origins, directions, jitter = rays(50, 1, generator)
+    still, moved = (march(origins, directions, j, full(1), EVEN) for j in (torch.zeros_like(jitter), jitter))
+    for r in range(50):
+        if still.offsets[r] < still.offsets[r + 1] and moved.offsets[r] < moved.offsets[r + 1]:
+            shift = moved.t[moved.offsets[r]] - still.t[still.offsets[r]]
+            assert float(shift) == pytest.approx(float(jitter[r]) * EVEN.min_step, abs=1e-12)
+
+
+def test_same_bits_for_any_threads(generator):
+    lines, occupancy = rays(5000, 2, generator), sparse(2, generator)
+    before, results = torch.get_num_threads(), []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        results.append(march(*lines, occupancy, GROWING))
+    torch.set_num_threads(before)
+    for name in ("x", "t", "length", "offsets"):
+        assert torch.equal(getattr(results[0], name), getattr(results[1], name))
+
+
+def test_empty_batch_and_refusals(generator):
+    origins, directions, jitter = rays(5, 1, generator)
+    assert march(origins[:0], directions[:0], jitter[:0], full(1), EVEN).offsets.tolist() == [0]
+    with pytest.raises(ValueError, match=r"directions has shape \[4, 3\], expected \[5, 3\]"):
+        march(origins, directions[:4], jitter, full(1), EVEN)
+    with pytest.raises(ValueError, match=r"jitter has shape \[3\], expected \[5\]"):
+        march(origins, directions, jitter[:3], full(1), EVEN)
+    with pytest.raises(ValueError, match=r"occupancy has shape \[1, 100\], expected \[\*, 32768\]"):
+        march(origins, directions, jitter, full(1)[:, :100], EVEN)
+    with pytest.raises(ValueError, match="steps must be positive"):
+        march(origins, directions, jitter, full(1), MarchSettings(0.0, 0.1, 0.0, 0.0))
+    with pytest.raises(TypeError, match="float32 or float64"):
+        march(origins.half(), directions.half(), jitter.half(), full(1), EVEN)
+
+
+def test_opcheck(generator):
+    lines = rays(6, 1, generator)
+    torch.library.opcheck(torch.ops.neuralfields.march, (*lines, full(1), [1 / 64, 1 / 64, 0.0, 0.0]))

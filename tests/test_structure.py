@@ -1,0 +1,212 @@
+"""The shape of the code: what imports what, how long things are, what is written down."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGE = REPOSITORY / "neuralfields"
+# From the bottom up: a module imports from its own layer and from those above it in this list, never further down.
+LAYERS = {
+    "base": "errors version files options progress",
+    "nouns": "cameras scene rays",
+    "native": "ops.native ops.register ops",
+    "ops": "ops.adam ops.composite ops.contract ops.hash_grid ops.march ops.network ops.pixel_rays "
+    "ops.spherical_harmonics",
+    "fused ops": "ops.hash_render",
+    "readers": "images bounds capture colmap colmap_files llff transforms preview readers",
+    "fields": "fields fields.* occupancy pixels optim metrics",
+    "pictures": "volume pictures charts video paths",
+    "models": "header model training checkpoint",
+    "verbs": "fit evaluate render bench demo check info doctor",
+    "shell": "cli __main__ __init__",
+}
+MOST_LINES, MOST_FUNCTION_LINES, MOST_ARGUMENTS = 400, 60, 8
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its name below it."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def layer_of(module: str) -> int | None:
+    for level, names in enumerate(LAYERS.values()):
+        family = module.rpartition(".")[0]
+        if module in names.split() or (family and f"{family}.*" in names.split()):
+            return level
+    return None
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+
+
+def running(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes below but those that only a type checker reads."""
+    for child in ast.iter_child_nodes(node):
+        if not is_type_checking(child):
+            yield child
+            yield from running(child)
+
+
+def imports(module: str) -> set[str]:
+    """The modules of the package that this one imports when it runs, at the top or within functions."""
+    found = set()
+    for node in running(ast.parse(MODULES[module].read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: relative import; write the whole name"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            if name == "neuralfields" or name.startswith("neuralfields."):
+                below = name.split(".")[1:]
+                while below and ".".join(below) not in MODULES:
+                    below.pop()
+                found.add(".".join(below) or "__init__")
+    return found - {module}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_downward(module):
+    mine = layer_of(module)
+    assert mine is not None, f"{module} has no place: put it into LAYERS of tests/test_structure.py"
+    for other in imports(module):
+        if other == "__init__":  # a name that is no module, such as _native
+            continue
+        theirs = layer_of(other)
+        assert theirs is not None, f"{other} has no place: put it into LAYERS of tests/test_structure.py"
+        assert theirs <= mine, f"{module} imports {other}, which lies above it"
+
+
+def test_every_place_is_taken():
+    """A module that is gone leaves no name behind, so that the list stays true."""
+    names = [name for names in LAYERS.values() for name in names.split()]
+    assert len(names) == len(set(names))
+    assert {name for name in names if not name.endswith("*")} <= set(MODULES)
+
+
+def test_no_import_cycles():
+    graph = {module: imports(module) & set(MODULES) - {"__init__"} for module in MODULES}
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join((*path[path.index(module) :], module))
+        if module not in done:
+            for other in sorted(graph[module]):
+                visit(other, (*path, module))
+            done.add(module)
+
+    for module in MODULES:
+        visit(module, ())
+
+
+def test_the_judge_of_cycles_sees_lazy_imports_and_skips_those_of_types():
+    tree = ast.parse("if TYPE_CHECKING:\n    import a\ndef f():\n    import b\n")
+    found = [alias.name for node in running(tree) if isinstance(node, ast.Import) for alias in node.names]
+    assert found == ["b"]
+
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def definitions(module: str) -> Iterator[tuple[str, Function | ast.ClassDef, ast.ClassDef | None]]:
+    """Functions, classes and their methods, none nested in a function."""
+    for node in ast.parse(MODULES[module].read_text()).body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield node.name, node, None
+        if isinstance(node, ast.ClassDef):
+            for part in node.body:
+                if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                    yield f"{node.name}.{part.name}", part, node
+
+
+def is_autograd(owner: ast.ClassDef | None) -> bool:
+    """Torch gives forward and backward of an autograd function their meaning and their arguments."""
+    return owner is not None and any(ast.unparse(base).endswith("autograd.Function") for base in owner.bases)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_public_names_are_documented_and_annotated(module):
+    assert ast.get_docstring(ast.parse(MODULES[module].read_text())), f"{module} has no docstring"
+    for name, node, owner in definitions(module):
+        if any(part.startswith("_") for part in name.split(".")) or is_autograd(owner):
+            continue
+        assert ast.get_docstring(node), f"{module}.{name} has no docstring"
+        if isinstance(node, ast.ClassDef):
+            continue
+        assert node.returns is not None, f"{module}.{name} says not what it returns"
+        a = node.args
+        every = [*a.posonlyargs, *a.args, *a.kwonlyargs, *filter(None, [a.vararg, a.kwarg])]
+        bare = [arg.arg for arg in every if arg.annotation is None and arg.arg not in ("self", "cls")]
+        assert not bare, f"{module}.{name}: no type on {', '.join(bare)}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_functions_are_short_and_take_few_arguments(module):
+    for name, node, _ in definitions(module):
+        if isinstance(node, ast.ClassDef):
+            continue
+        lines = node.end_lineno - node.lineno + 1
+        assert lines <= MOST_FUNCTION_LINES, f"{module}.{name} has {lines} lines"
+        arguments = [a for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs) if a.arg != "self"]
+        if not name.startswith("_"):
+            assert len(arguments) <= MOST_ARGUMENTS, f"{module}.{name} takes {len(arguments)} arguments"
+
+
+def sources() -> list[Path]:
+    folders = [REPOSITORY / name for name in ("neuralfields", "cuda", "tests", "viewer", "scenes", "benchmarks")]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    files += [path for path in REPOSITORY.iterdir() if path.is_file()]
+    kinds = {".py", ".h", ".cpp", ".cu", ".md", ".toml", ".txt", ".js", ".html", ".css", ".json", ".yml", ".cfg"}
+    return [path for path in files if path.suffix in kinds and "__pycache__" not in path.parts]
+
+
+def test_no_file_is_long():
+    long = {}
+    for path in sources():
+        if path.suffix in {".py", ".h", ".cpp", ".cu", ".js"}:
+            lines = len(path.read_text(encoding="utf-8").splitlines())
+            if lines > MOST_LINES:
+                long[str(path.relative_to(REPOSITORY))] = lines
+    assert not long
+
+
+def test_no_paths_of_one_machine():
+    home = re.compile(r"(?<![\w.\-/])/(" + "|".join(["wor" + "k", "ho" + "me", "roo" + "t", "Use" + "rs", "tm" + "p"]) + r")/\w")
+    found = [
+        f"{path.relative_to(REPOSITORY)}:{number}"
+        for path in sources()
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if home.search(line) and not line.startswith("#!")
+    ]
+    assert not found
+
+
+@pytest.mark.parametrize("module", ["neuralfields", "neuralfields.options", "neuralfields.errors", "neuralfields.cli"])
+def test_torch_is_loaded_by_what_needs_it_alone(module):
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("ops.")])
+def test_nothing_is_loaded_or_built_at_import(module):
+    """Importing an op neither loads the native core nor needs it."""
+    tree = ast.parse(MODULES[module].read_text())
+    for node in tree.body:
+        calls = [n for n in ast.walk(node) if isinstance(n, ast.Call)] if isinstance(node, (ast.Assign, ast.Expr)) else []
+        names = {n.func.id for n in calls if isinstance(n.func, ast.Name)}
+        assert not names & {"library", "kernel"}, f"{module} touches the native core at import"
