@@ -14,7 +14,7 @@ from neuralfields.errors import InputError, UsageError
 from neuralfields.files import check_writable
 from neuralfields.options import DemoOptions, FitOptions, RenderOptions
 
-TURNTABLE_FRAMES, TURNTABLE_FPS = 96, 24.0
+TURNTABLE_FRAMES, TURNTABLE_FPS = 72, 24.0
 
 
 def sample_scene() -> Path:

@@ -90,7 +90,7 @@ def test_jitter_keeps_the_mean():
 
 
 def scenes() -> list[Case]:
-    return [case("box3", torch.float32, rays=257), case("cube4", torch.float64, rays=257, contrast=6.0)]
+    return [case("box3", torch.float32, rays=257), case("cube4", torch.float64, rays=257, contrast=20.0)]
 
 
 @pytest.mark.parametrize("fused", [True, False])

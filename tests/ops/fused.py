@@ -43,7 +43,7 @@ class Case:
         chosen = slice(None) if rays is None else rays
         return (results(sums) * self.cotangents)[chosen].sum()
 
-    def render(self, fused: bool, capacity: int = ROOM, coarseness: float = 4.0) -> Sums:
+    def render(self, fused: bool, capacity: int = ROOM, coarseness: float = 2.0) -> Sums:
         """One way or the other."""
         return render_sums(self.volume, self.rays, self.jitter, capacity, coarseness, fused)
 
@@ -64,7 +64,7 @@ def case(
     brightness: float = 0.5,
     **config: int,
 ) -> Case:
-    """`contrast` spreads the log-density: at 6 many rays turn opaque and others stay empty."""
+    """`contrast` spreads the log-density: at 20 many rays turn opaque and others stay empty."""
     generator = torch.Generator().manual_seed(11)
     field = HashField(Config(**{**SMALL, **config})).to(dtype)
     with torch.no_grad():

@@ -11,11 +11,11 @@ CONFIGS = [
     {"space": "box"},
     {"space": "box", "hidden": 64, "colour_layers": 1, "degree": 3},
     {"space": "box", "levels": 8, "features": 4, "hidden": 32, "degree": 1},
-    {"space": "box", "contrast": 6.0, "density_layers": 2},
+    {"space": "box", "contrast": 20.0, "density_layers": 2},
     {"space": "box3", "hidden": 32, "degree": 2},
-    {"space": "box3", "levels": 8, "features": 4, "colour_layers": 1, "contrast": 6.0},
+    {"space": "box3", "levels": 8, "features": 4, "colour_layers": 1, "contrast": 20.0},
     {"space": "cube4", "hidden": 64, "levels": 8, "features": 4, "code": 16},
-    {"space": "cube4", "colour_layers": 1, "degree": 1, "contrast": 6.0, "features": 8},
+    {"space": "cube4", "colour_layers": 1, "degree": 1, "contrast": 20.0, "features": 8},
 ]
 
 
@@ -62,7 +62,7 @@ def test_without_a_record_the_values_are_the_same(config, instruction_set):
         renderer = scene.volume.field.fused()
         origins, directions = scene.volume.normalise(scene.rays)
         rays = (origins, directions, scene.jitter)
-        plain = renderer.render(rays, scene.volume.occupancy, scene.volume.settings(4.0), scene.volume.space)
+        plain = renderer.render(rays, scene.volume.occupancy, scene.volume.settings(2.0), scene.volume.space)
     assert_close(values(plain), values(recorded), 1e-12)
     assert not plain.values.requires_grad and recorded.values.requires_grad
 
@@ -143,7 +143,7 @@ def test_rays_past_the_capacity_are_flagged_and_teach_nothing(share, threads):
 
 
 def test_weight_floor_is_invisible():
-    for contrast in (1.0, 6.0):
+    for contrast in (1.0, 20.0):
         scene = case("box3", rays=300, contrast=contrast)
         renderer = scene.volume.field.fused()
         rays = (*scene.volume.normalise(scene.rays), None)
