@@ -80,7 +80,9 @@ template <class T> struct CompositorBackward {
         transmittance *= 1 - alpha;
         before += weight;
         squeezed_before += weight * s;
-        remaining -= weight * q;
+        // Behind the sample that makes the ray opaque nothing counts: what rounding left over must not be multiplied
+        // by a wall's density.
+        remaining = opaque() ? T(0) : remaining - weight * q;
         d_density = length * (transmittance * q - remaining);
         for (int c = 0; c < 3; ++c) d_colour[c] = weight * d.rgb[c];
     }

@@ -88,9 +88,13 @@ template <class T> struct RayMarch {
                 return true;
             }
             T target = middle + to_boundary(x, side, brick ? kCells : kBricks);
-            // Whole steps only, so that samples stay on the ray's own lattice and jitter stays uniform.
-            do t += march_step(t, s);
-            while (t + T(0.5) * march_step(t, s) < target);
+            // Whole steps only, so that samples stay on the ray's own lattice and jitter stays uniform. A step that
+            // outgrows this cascade's cells belongs to the next one, whose cells may be occupied.
+            T most = c < s.cascades - 1 ? side / kCells : T(1e30);
+            do {
+                t += step;
+                step = march_step(t, s);
+            } while (t + T(0.5) * step < target && step <= most);
         }
         return false;
     }

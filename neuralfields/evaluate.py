@@ -210,9 +210,9 @@ def run(options: EvalOptions) -> dict[str, Any]:
     use_machine(options.device, options.threads)
     model = load(options.model)
     root = options.scene or recorded_scene(model)
-    picture = _picture_path(options)
     format = options.format if options.scene or options.format else model.made.get("format")
     scene = read_scene(root, format, options.allow_outside)
+    picture = _picture_path(options)
     report = evaluate(model, scene, options.split, options.downscale, options.background, options.quiet)
     result = {"model": str(options.model), "scene": str(root), "pictures": None}
     if picture is not None:

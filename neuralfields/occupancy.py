@@ -31,6 +31,7 @@ class Occupancy:
         self.density = torch.zeros(cascades, BRICKS**3, BRICK_CELLS)
         self.bits = torch.full((cascades, BRICKS**3), -1, dtype=torch.int64)
         self.cursor = 0
+        self._packed_at: float | None = None  # the threshold that `bits` was packed with
         self._brick, self._cell, self._block = _brick_corners(), _cell_corners(), _block_of_cell()
         self._order_visible()
 
@@ -63,33 +64,46 @@ class Occupancy:
         new = density(x.reshape(-1, 3)).reshape(count, -1)
         if coarse:
             new = new[:, self._block]
-        self.density[cascade, brick] = torch.maximum(self.density[cascade, brick] * DECAY, new)
-        self.pack()
+        new = torch.maximum(self.density[cascade, brick] * DECAY, new)
+        self.density[cascade, brick] = new
+        self._sums[cascade, brick] = new.sum(1)
+        if self.threshold() == self._packed_at:
+            self.bits[cascade, brick] = _packed(new, self._packed_at)
+        else:
+            self.pack()
 
     def restore(self, density: Tensor, bits: Tensor, cursor: int) -> None:
         """Puts back what a checkpoint holds."""
         self.density, self.bits, self.cursor = density.clone(), bits.clone(), cursor
         self._order_visible()
+        self._packed_at = None
 
     def threshold(self) -> float:
-        """Cells above this density are occupied: the smaller of Instant-NGP's threshold and the mean."""
-        return min(DENSITY_THRESHOLD, float(self.density.mean()))
+        """Cells above this density are occupied: Instant-NGP's threshold, or the mean of what is visible if less."""
+        return min(DENSITY_THRESHOLD, float(self._sums.sum()) / max(len(self._visible) * BRICK_CELLS, 1))
 
     def share(self) -> float:
         """Share of occupied cells."""
         return float((self.density > self.threshold()).float().mean())
 
     def pack(self) -> None:
-        """Bits from densities."""
-        occupied = (self.density > max(self.threshold(), 0.0)).numpy()
-        packed = np.packbits(occupied, axis=-1, bitorder="little").view(np.int64)
-        self.bits = torch.from_numpy(packed.reshape(self.bits.shape))
+        """All bits from all densities."""
+        self._sums = self.density.clamp(min=0).sum(2)
+        self._packed_at = self.threshold()
+        self.bits = _packed(self.density, self._packed_at)
 
     def _order_visible(self) -> None:
         """A fixed shuffle of the visible bricks [V, 2]: any stretch of it is spread over the whole space."""
         visible = (self.density[:, :, 0] >= 0).nonzero()
         order = torch.randperm(len(visible), generator=torch.Generator().manual_seed(1))
         self._visible = visible[order]
+        self._sums = self.density.clamp(min=0).sum(2)
+
+
+def _packed(density: Tensor, threshold: float) -> Tensor:
+    """Densities [..., 64] to words of bits [...]."""
+    bits = np.packbits((density > threshold).numpy(), axis=-1, bitorder="little")
+    return torch.from_numpy(bits.view(np.int64).reshape(density.shape[:-1]))
 
 
 def _brick_corners() -> Tensor:

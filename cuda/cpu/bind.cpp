@@ -1,20 +1,5 @@
-// The Python module: shape checks at the door, then a call through the table of the chosen instruction set.
-// Every tensor is taken by DLPack without a copy; .noconvert() everywhere, because a silent conversion of an output
-// would write the result into a copy and lose it.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
-#include <nanobind/stl/optional.h>
-#include <nanobind/stl/string.h>
-#include <nanobind/stl/vector.h>
-
-#include <stdexcept>
-#include <string>
-#include <vector>
-
-#include "kernels.h"
-
-namespace nb = nanobind;
-using namespace nb::literals;
+// The Python module: the ops, and which instruction set runs.
+#include "bind.h"
 
 namespace nf {
 #if defined(__x86_64__)
@@ -24,9 +9,6 @@ namespace x86_64_v3 { extern const KernelSet kernel_set; }
 namespace portable { extern const KernelSet kernel_set; }
 
 namespace {
-
-template <class T> using Array = nb::ndarray<T, nb::c_contig, nb::device::cpu>;
-template <class T> using Optional = std::optional<Array<T>>;
 
 std::vector<const KernelSet*> supported() {
     std::vector<const KernelSet*> sets;
@@ -42,57 +24,14 @@ std::vector<const KernelSet*> supported() {
     return sets;
 }
 
+}  // namespace
+
 const KernelSet*& chosen() {
     static const KernelSet* set = supported().front();
     return set;
 }
 
-template <class T> const Kernels<T>& kernels();
-template <> const Kernels<float>& kernels<float>() { return chosen()->f32; }
-template <> const Kernels<double>& kernels<double>() { return chosen()->f64; }
-
-template <class A> std::string shape_text(const A& a) {
-    std::string s = "[";
-    for (size_t i = 0; i < a.ndim(); ++i) s += (i ? ", " : "") + std::to_string(a.shape(i));
-    return s + "]";
-}
-
-// -1 leaves a dimension free.
-template <class T> T* checked(const char* name, const Array<T>& a, std::vector<i64> shape) {
-    bool ok = a.ndim() == shape.size();
-    for (size_t i = 0; ok && i < shape.size(); ++i) ok = shape[i] < 0 || i64(a.shape(i)) == shape[i];
-    if (!ok) {
-        std::string want = "[";
-        for (size_t i = 0; i < shape.size(); ++i)
-            want += (i ? ", " : "") + (shape[i] < 0 ? std::string("*") : std::to_string(shape[i]));
-        throw std::invalid_argument(std::string(name) + " has shape " + shape_text(a) + ", expected " + want + "]");
-    }
-    return a.data();
-}
-template <class T> T* checked(const char* name, const Optional<T>& a, std::vector<i64> shape) {
-    return a ? checked(name, *a, std::move(shape)) : nullptr;
-}
-
-std::vector<HashLevel> levels_from(const Array<const float>& scales, const Array<const i64>& geometry, i64 entries,
-                                   i64 features) {
-    i64 n = scales.shape(0);
-    checked("scales", scales, {n});
-    checked("geometry", geometry, {n, 4});
-    if (n > 64) throw std::invalid_argument("at most 64 levels");
-    if (features != 2 && features != 4 && features != 8) throw std::invalid_argument("table entries hold 2, 4 or 8 features");
-    std::vector<HashLevel> levels(n);
-    for (i64 l = 0; l < n; ++l) {
-        const i64* row = geometry.data() + 4 * l;
-        levels[l] = {scales.data()[l], u32(row[0]), u32(row[1]), u32(row[2]), u32(row[3])};
-        bool power = row[1] > 0 && (row[1] & (row[1] - 1)) == 0;
-        if (row[1] <= 0 || row[2] < 0 || row[1] + row[2] > entries || (!row[3] && !power) || row[0] < 1)
-            throw std::invalid_argument("level " + std::to_string(l) + " does not fit its table");
-        i64 top = row[0] * (1 + row[0] * (1 + row[0]));  // past the last corner of a dense level
-        if (row[3] && (scales.data()[l] + 0.5f >= float(row[0]) || top >= 2 * row[1]))
-            throw std::invalid_argument("level " + std::to_string(l) + " is dense but larger than its table");
-    }
-    return levels;
-}
+namespace {
 
 template <class T> struct Hash {
     std::vector<HashLevel> levels;
@@ -128,21 +67,6 @@ void hash_backward(Array<const T> x, Array<const T> table, Array<const float> sc
     h.args.d_x = checked("d_x", d_x, {h.args.samples, 3});
     nb::gil_scoped_release release;
     kernels<T>().hash_backward(h.args);
-}
-
-// Reads a stack of weights [out, in]; widths must chain.
-template <class T, class W>
-int layers_from(const char* name, const std::vector<Array<W>>& weights, int* widths, W** data) {
-    if (weights.empty() || weights.size() > kMaxLayers)
-        throw std::invalid_argument(std::string(name) + ": 1 to 8 layers");
-    for (size_t l = 0; l < weights.size(); ++l) {
-        data[l] = checked(name, weights[l], {-1, l ? i64(widths[l]) : -1});
-        if (l == 0) widths[0] = int(weights[0].shape(1));
-        widths[l + 1] = int(weights[l].shape(0));
-        if (widths[l] < 1 || widths[l + 1] < 1 || widths[l] > 512 || widths[l + 1] > 512)
-            throw std::invalid_argument(std::string(name) + ": widths 1 to 512");
-    }
-    return int(weights.size());
 }
 
 template <class T>
@@ -218,19 +142,6 @@ void composite_backward(Array<const T> density, Array<const T> length, Array<con
     kernels<T>().composite_backward(g);
 }
 
-struct March {
-    MarchSettings settings;
-};
-
-MarchSettings settings_from(const Array<const i64>& occupancy, float min_step, float max_step, float cone, float near) {
-    i64 cascades = occupancy.ndim() ? i64(occupancy.shape(0)) : 0;
-    checked("occupancy", occupancy, {-1, kWordsPerCascade});
-    if (cascades < 1 || cascades > 16) throw std::invalid_argument("1 to 16 cascades");
-    if (!(min_step > 1e-6f && max_step >= min_step && cone >= 0 && near >= 0))
-        throw std::invalid_argument("steps must be positive: min_step > 1e-6, max_step >= min_step, cone and near >= 0");
-    return {min_step, max_step, cone, near, i32(cascades)};
-}
-
 template <class T>
 void march(Array<const T> origins, Array<const T> directions, Array<const T> jitter, Array<const i64> occupancy,
            March m, Array<i64> offsets, Optional<T> x, Optional<T> t, Optional<T> length, int threads) {
@@ -288,10 +199,6 @@ ElementArgs<T> element_args(const Array<const T>& x, const Array<const T>* d_out
     return g;
 }
 
-void check_degree(int degree) {
-    if (degree < 1 || degree > 4) throw std::invalid_argument("degree must be 1 to 4");
-}
-
 template <class T> void contract_forward(Array<const T> x, Array<T> out, int kind, double extent) {
     kernels<T>().contract_forward(element_args<T>(x, nullptr, out, kind, extent, 3));
 }
@@ -319,114 +226,7 @@ void adam(Array<T> parameter, Array<T> gradient, Array<T> m, Array<T> v, std::ve
     kernels<T>().adam(g);
 }
 
-// A hash field's parameters as the fused kernels see them; holds references to its tensors.
-template <class T> struct Field {
-    Array<const T> table;
-    std::vector<Array<const T>> density, colour;
-    std::vector<HashLevel> levels;
-    FieldArgs<T> args{};
-
-    Field(Array<const T> table_, Array<const float> scales, Array<const i64> geometry,
-          std::vector<Array<const T>> density_, std::vector<Array<const T>> colour_, int degree, int contraction,
-          double extent)
-        : table(table_), density(density_), colour(colour_),
-          levels(levels_from(scales, geometry, table_.shape(0), table_.shape(1))) {
-        FieldConfig& c = args.config;
-        check_degree(degree);
-        c.level_count = int(levels.size());
-        c.features = int(table.shape(1));
-        c.degree = degree;
-        c.contraction = contraction;
-        c.extent = float(extent);
-        args.table = checked("table", table, {-1, -1});
-        c.density_layers = layers_from<T>("density", density, c.density_widths, args.density_weights);
-        c.colour_layers = layers_from<T>("colour", colour, c.colour_widths, args.colour_weights);
-        if (c.density_widths[0] != c.level_count * c.features)
-            throw std::invalid_argument("density network: first layer must take levels * features inputs");
-        if (c.colour_layers < 2) throw std::invalid_argument("colour network: at least 2 layers");
-        if (c.colour_widths[0] != c.density_widths[c.density_layers] + degree * degree)
-            throw std::invalid_argument("colour network: first layer must take the density outputs and the harmonics");
-        if (c.colour_widths[c.colour_layers] != 3) throw std::invalid_argument("colour network: 3 outputs");
-    }
-    FieldArgs<T> view() {
-        args.config.levels = levels.data();
-        return args;
-    }
-};
-
-template <class T> struct RecordArrays {
-    Array<T> features, x, log_density, rgb, t, length;
-    Array<i32> ray;
-    Array<i64> count;
-
-    Record<T> view(const FieldConfig& c, int threads) const {
-        i64 capacity = i64(length.shape(0)) / threads, total = capacity * threads;
-        return {capacity,
-                checked("features", features, {total, c.level_count * c.features}),
-                checked("x", x, {threads * 3, capacity}),
-                checked("log_density", log_density, {total}),
-                checked("rgb", rgb, {total, 3}),
-                checked("t", t, {total}),
-                checked("length", length, {total}),
-                checked("ray", ray, {total}),
-                checked("count", count, {threads})};
-    }
-};
-
-template <class T>
-void render_forward(Field<T>& field, Array<const T> origins, Array<const T> directions, Optional<const T> jitter,
-                    Array<const i64> occupancy, March m, double weight_floor, Array<T> sums,
-                    Array<unsigned char> valid, std::optional<RecordArrays<T>> record, Array<i64> samples) {
-    RenderArgs<T> g{};
-    g.field = field.view();
-    g.rays = origins.shape(0);
-    g.threads = int(samples.shape(0));
-    g.origins = checked("origins", origins, {-1, 3});
-    g.directions = checked("directions", directions, {g.rays, 3});
-    g.jitter = checked("jitter", jitter, {g.rays});
-    g.occupancy = reinterpret_cast<const u64*>(occupancy.data());
-    g.settings = m.settings;
-    if (i64(occupancy.shape(0)) != m.settings.cascades) throw std::invalid_argument("occupancy has other cascades");
-    g.weight_floor = T(weight_floor);
-    g.sums = checked("sums", sums, {g.rays, 7});
-    g.valid = checked("valid", valid, {g.rays});
-    g.samples = samples.data();
-    if (record) g.record = record->view(g.field.config, g.threads);
-    nb::gil_scoped_release release;
-    kernels<T>().render_forward(g);
-}
-
-template <class T>
-void render_backward(Field<T>& field, Array<const T> directions, Array<const T> sums, Array<const T> d_sums,
-                     Array<const unsigned char> valid, RecordArrays<T>& record, Array<T> d_table, std::vector<Array<T>> d_density, std::vector<Array<T>> d_colour) {
-    RenderBackwardArgs<T> g{};
-    g.field = field.view();
-    const FieldConfig& c = g.field.config;
-    g.threads = int(record.count.shape(0));
-    g.rays = directions.shape(0);
-    g.directions = checked("directions", directions, {-1, 3});
-    g.sums = checked("sums", sums, {g.rays, 7});
-    g.d_sums = checked("d_sums", d_sums, {g.rays, 7});
-    g.valid = checked("valid", valid, {g.rays});
-    g.record = record.view(c, g.threads);
-    g.d_table = checked("d_table", d_table, {i64(field.table.shape(0)), c.features});
-    int widths[kMaxLayers + 1];
-    if (layers_from<T>("d_density", d_density, widths, g.d_density_weights) != c.density_layers ||
-        layers_from<T>("d_colour", d_colour, widths, g.d_colour_weights) != c.colour_layers)
-        throw std::invalid_argument("d_density, d_colour: as many layers as the field");
-    nb::gil_scoped_release release;
-    kernels<T>().render_backward(g);
-}
-
-template <class T> void density(Field<T>& field, Array<const T> x, Array<T> out, int threads) {
-    DensityArgs<T> g{field.view(), checked("x", x, {-1, 3}), i64(x.shape(0)), nullptr, threads};
-    g.density = checked("out", out, {g.samples});
-    nb::gil_scoped_release release;
-    kernels<T>().density(g);
-}
-
-template <class T> void bind_type(nb::module_& m, const char* suffix) {
-    auto name = [&](const char* s) { return std::string(s) + suffix; };
+template <class T> void bind_type(nb::module_& m) {
     m.def("hash_forward", hash_forward<T>, "x"_a.noconvert(), "table"_a.noconvert(), "scales"_a.noconvert(),
           "geometry"_a.noconvert(), "out"_a.noconvert(), "threads"_a);
     m.def("hash_backward", hash_backward<T>, "x"_a.noconvert(), "table"_a.noconvert(), "scales"_a.noconvert(),
@@ -454,43 +254,29 @@ template <class T> void bind_type(nb::module_& m, const char* suffix) {
           "degree"_a);
     m.def("adam", adam<T>, "parameter"_a.noconvert(), "gradient"_a.noconvert(), "m"_a.noconvert(), "v"_a.noconvert(),
           "settings"_a, "sparse"_a, "threads"_a);
-
-    nb::class_<Field<T>>(m, name("HashField").c_str())
-        .def(nb::init<Array<const T>, Array<const float>, Array<const i64>, std::vector<Array<const T>>,
-                      std::vector<Array<const T>>, int, int, double>(),
-             "table"_a.noconvert(), "scales"_a.noconvert(), "geometry"_a.noconvert(), "density"_a.noconvert(),
-             "colour"_a.noconvert(), "degree"_a, "contraction"_a, "extent"_a);
-    nb::class_<RecordArrays<T>>(m, name("Record").c_str())
-        .def("__init__",
-             [](RecordArrays<T>* self, Array<T> features, Array<T> x, Array<T> log_density, Array<T> rgb, Array<T> t,
-                Array<T> length, Array<i32> ray, Array<i64> count) {
-                 new (self) RecordArrays<T>{features, x, log_density, rgb, t, length, ray, count};
-             },
-             "features"_a.noconvert(), "x"_a.noconvert(), "log_density"_a.noconvert(), "rgb"_a.noconvert(),
-             "t"_a.noconvert(), "length"_a.noconvert(), "ray"_a.noconvert(), "count"_a.noconvert());
-    m.def("render_forward", render_forward<T>, "field"_a, "origins"_a.noconvert(), "directions"_a.noconvert(),
-          "jitter"_a.noconvert().none(), "occupancy"_a.noconvert(), "settings"_a, "weight_floor"_a, "sums"_a.noconvert(),
-          "valid"_a.noconvert(), "record"_a.none(), "samples"_a.noconvert());
-    m.def("render_backward", render_backward<T>, "field"_a, "directions"_a.noconvert(), "sums"_a.noconvert(),
-          "d_sums"_a.noconvert(), "valid"_a.noconvert(), "record"_a, "d_table"_a.noconvert(), "d_density"_a.noconvert(),
-          "d_colour"_a.noconvert());
-    m.def("density", density<T>, "field"_a, "x"_a.noconvert(), "out"_a.noconvert(), "threads"_a);
 }
 
 }  // namespace
+
+void bind_ops(nb::module_& m) {
+    bind_type<float>(m);
+    bind_type<double>(m);
+}
+
 }  // namespace nf
 
 NB_MODULE(_native, m) {
     using namespace nf;
     m.doc() = "CPU kernels of neuralfields";
+    nb::set_leak_warnings(false);  // a graph that is alive at exit is no leak
     nb::class_<March>(m, "MarchSettings")
         .def("__init__",
              [](March* self, Array<const i64> occupancy, float min_step, float max_step, float cone, float near) {
                  new (self) March{settings_from(occupancy, min_step, max_step, cone, near)};
              },
              "occupancy"_a.noconvert(), "min_step"_a, "max_step"_a, "cone"_a, "near"_a);
-    bind_type<float>(m, "32");
-    bind_type<double>(m, "64");
+    bind_ops(m);
+    bind_field(m);
     m.def("instruction_sets", [] {
         std::vector<std::string> names;
         for (const KernelSet* s : supported()) names.push_back(s->name);

@@ -41,14 +41,21 @@ NF_HD void gemm_block(Matrix<T> a, const T* b, i64 b_row, T* c, i64 c_row, int i
         for (int n = 0; n < N; ++n) store(c + m * c_row + n * W, sum[m][n]);
 }
 
+template <int N> struct Count { static constexpr int value = N; };
+
+// Whole blocks of rows, then what is left by halves.
 template <class T, int N>
 inline void gemm_columns(Matrix<T> a, const T* b, i64 b_row, T* c, i64 c_row, int rows, int inner, bool accumulate) {
     int m = 0;
-    for (; m + kRows <= rows; m += kRows)
-        gemm_block<T, kRows, N>({a.data + m * a.row, a.row, a.column}, b, b_row, c + m * c_row, c_row, inner,
-                                accumulate);
-    for (; m < rows; ++m)
-        gemm_block<T, 1, N>({a.data + m * a.row, a.row, a.column}, b, b_row, c + m * c_row, c_row, inner, accumulate);
+    auto block = [&](auto count) {
+        constexpr int M = decltype(count)::value;
+        gemm_block<T, M, N>({a.data + m * a.row, a.row, a.column}, b, b_row, c + m * c_row, c_row, inner, accumulate);
+        m += M;
+    };
+    while (m + kRows <= rows) block(Count<kRows>());
+    if (kRows > 4 && m + 4 <= rows) block(Count<4>());
+    if (m + 2 <= rows) block(Count<2>());
+    if (m < rows) block(Count<1>());
 }
 
 // `columns` is rounded up to whole lanes: b and c rows must be padded.

@@ -84,6 +84,18 @@ template <class T> void op_hash_backward(const HashArgs<T>& g) {
     }
 }
 
+// Rows as a tile reads them: where they are if they fill whole lanes, else a padded copy. Inputs are never written.
+template <class T> inline T* rows_of(const T* rows, int width, int n, T* copy) {
+    if (padded<T>(width) == width) return const_cast<T*>(rows);
+    copy_rows(rows, i64(width), copy, i64(padded<T>(width)), n, width);
+    return copy;
+}
+
+template <class T> inline void unpad_rows(const T* padded_rows, T* out, int n, int width) {
+    for (int s = 0; s < n; ++s)
+        for (int i = 0; i < width; ++i) out[s * width + i] = padded_rows[s * padded<T>(width) + i];
+}
+
 template <class T> void op_network_forward(const NetworkArgs<T>& g) {
     i64 tiles = (g.samples + kTile - 1) / kTile;
 #pragma omp parallel num_threads(threads_for(g.samples, g.threads))
@@ -99,11 +111,11 @@ template <class T> void op_network_forward(const NetworkArgs<T>& g) {
         for (i64 i = 0; i < tiles; ++i) {
             i64 begin = i * kTile;
             int n = int(min_<i64>(kTile, g.samples - begin));
-            copy_rows(g.x + begin * in, i64(in), tile.rows[0], i64(padded<T>(in)), n, in);
-            network_forward(net, tile, n, false);
-            for (int s = 0; s < n; ++s)
-                for (int o = 0; o < out; ++o)
-                    g.out[(begin + s) * out + o] = tile.rows[g.layers][s * padded<T>(out) + o];
+            Tile<T> direct = tile;
+            direct.rows[0] = rows_of(g.x + begin * in, in, n, tile.rows[0]);
+            if (padded<T>(out) == out) direct.rows[g.layers] = g.out + begin * out;
+            network_forward(net, direct, n, false);
+            if (padded<T>(out) != out) unpad_rows(tile.rows[g.layers], g.out + begin * out, n, out);
         }
     }
 }
@@ -129,14 +141,13 @@ template <class T> void op_network_backward(const NetworkArgs<T>& g) {
         for (i64 i = 0; i < tiles; ++i) {
             i64 begin = i * kTile;
             int n = int(min_<i64>(kTile, g.samples - begin));
-            copy_rows(g.x + begin * in, i64(in), tile.rows[0], i64(padded<T>(in)), n, in);
-            network_forward(net, tile, n, false, true);
-            copy_rows(g.d_out + begin * out, i64(out), d_tile.rows[g.layers], i64(padded<T>(out)), n, out);
-            network_backward(net, tile, d_tile, d_weights.data, n, g.d_x != nullptr);
-            if (!g.d_x) continue;
-            for (int s = 0; s < n; ++s)
-                for (int k = 0; k < in; ++k)
-                    g.d_x[(begin + s) * in + k] = d_tile.rows[0][s * padded<T>(in) + k];
+            Tile<T> direct = tile, d_direct = d_tile;
+            direct.rows[0] = rows_of(g.x + begin * in, in, n, tile.rows[0]);
+            network_forward(net, direct, n, false, true);
+            d_direct.rows[g.layers] = rows_of(g.d_out + begin * out, out, n, d_tile.rows[g.layers]);
+            if (g.d_x && padded<T>(in) == in) d_direct.rows[0] = g.d_x + begin * in;
+            network_backward(net, direct, d_direct, d_weights.data, n, g.d_x != nullptr);
+            if (g.d_x && padded<T>(in) != in) unpad_rows(d_tile.rows[0], g.d_x + begin * in, n, in);
         }
 #pragma omp for ordered schedule(static, 1)
         for (int t = 0; t < omp_get_num_threads(); ++t)

@@ -21,7 +21,7 @@ PRIMES = (1, 2654435761, 805459861)
 
 @dataclass(frozen=True)
 class HashGeometry:
-    """Where each level lives in the table: `scales` [L] float32; `levels` [L, 4] int64: resolution, size, offset, dense."""
+    """Levels in the table: `scales` [L] float32; `levels` [L, 4] int64: resolution, size, offset, dense."""
 
     scales: Tensor
     levels: Tensor

@@ -10,6 +10,7 @@ the table's size each step would cost more than the scatter itself. The optimise
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,7 +58,8 @@ class HashRenderer:
     ) -> None:
         self.table, self.scales, self.levels = table, scales, levels
         self.density_weights, self.colour_weights, self.degree = density, colour, degree
-        self._record: dict[str, Tensor] = {}
+        self._record: dict[str, Any] = {}
+        self._pass = 0  # which pass the record holds
 
     def native(self, contraction: str, extent: float) -> object:
         """The parameters as the core takes them."""
@@ -154,12 +156,14 @@ class HashRenderer:
 
 
 class _Render(torch.autograd.Function):
-    """An autograd function and not a custom op: its record lives across steps, and one gradient is accumulated in place."""
+    """An autograd function, not a custom op: its record lives across steps, and a gradient is accumulated in place."""
 
     @staticmethod
     def forward(ctx, renderer, rays, occupancy, settings, space, capacity, table, *weights):  # noqa: ANN001, ANN205
         ctx.renderer, ctx.space, ctx.directions = renderer, space, array(rays[1])
         ctx.record = renderer.record(capacity)
+        renderer._pass += 1
+        ctx.number = renderer._pass
         sums, samples = renderer._forward(renderer.native(*space), rays, occupancy, settings, ctx.record, 0.0)
         ctx.save_for_backward(sums.values, sums.valid)
         ctx.mark_non_differentiable(sums.valid, samples)
@@ -168,6 +172,11 @@ class _Render(torch.autograd.Function):
     @staticmethod
     def backward(ctx, d_values, d_valid, d_samples):  # noqa: ANN001, ANN205
         renderer = ctx.renderer
+        if ctx.number != renderer._pass:
+            raise RuntimeError(
+                "the record of this render is gone: call backward once, and before the next recorded render of the field"
+            )
+        renderer._pass += 1  # the record is consumed
         values, valid = ctx.saved_tensors
         table = renderer.table
         if table.grad is None:

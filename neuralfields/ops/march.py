@@ -33,7 +33,7 @@ class MarchSettings:
 
 @dataclass(frozen=True)
 class Samples:
-    """Packed samples: x [S, 3] (frame of the inner cube), t [S] middle, length [S]; ray r owns offsets[r]:offsets[r+1]."""
+    """Samples one after the other: x [S, 3], t [S] middle, length [S]; ray r owns offsets[r] : offsets[r + 1]."""
 
     x: Tensor
     t: Tensor

@@ -17,7 +17,7 @@ def assert_matches(
     for function in (op, reference):
         leaves = [x.detach().clone().requires_grad_(x.requires_grad) for x in inputs]
         out = function(*leaves)
-        out = [o for o in (out if isinstance(out, tuple) else (out,))]
+        out = list(out if isinstance(out, tuple) else (out,))
         generator = torch.Generator().manual_seed(3)
         loss = sum(
             (o * torch.randn(o.shape, generator=generator, dtype=o.dtype)).sum() for o in out if o.requires_grad

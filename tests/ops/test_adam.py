@@ -56,7 +56,7 @@ def test_first_step_is_the_learning_rate():
 @pytest.mark.parametrize("empty", [0.0, 0.9, 1.0])
 def test_sparse_leaves_what_has_no_gradient_to_the_bit(empty, generator, instruction_set):
     tensors = state(3000, generator, torch.float32, empty)
-    p, g, m, v = stepped(adam, tensors, 5, True)
+    p, _, m, v = stepped(adam, tensors, 5, True)
     still = tensors[1] == 0
     for after, before in zip((p, m, v), (tensors[0], *tensors[2:]), strict=True):
         assert torch.equal(after[still], before[still])

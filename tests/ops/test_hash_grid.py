@@ -18,8 +18,9 @@ def test_reference(geometry, generator, samples, features, instruction_set):
         x, table, *rest = inputs(geometry, generator, 0, features, torch.float32)
         assert hash_encode(x, table, *rest).shape == (0, 4 * features)
         return
-    assert_matches(hash_encode, hash_encode_reference, inputs(geometry, generator, samples, features, torch.float32), 1e-5)
-    assert_matches(hash_encode, hash_encode_reference, inputs(geometry, generator, samples, features, torch.float64), 1e-12)
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
+        args = inputs(geometry, generator, samples, features, dtype)
+        assert_matches(hash_encode, hash_encode_reference, args, tolerance)
 
 
 def test_gradcheck(geometry, generator):
@@ -29,7 +30,7 @@ def test_gradcheck(geometry, generator):
 
 def test_linear_table_is_reproduced_exactly(geometry, generator):
     """Analytic truth: a dense level that stores a linear function of its lattice gives that function everywhere."""
-    scale, (resolution, size, offset, dense) = geometry.scales[0].double(), geometry.levels[0].tolist()
+    scale, (resolution, _, offset, dense) = geometry.scales[0].double(), geometry.levels[0].tolist()
     assert dense
     i = torch.arange(resolution**3)
     lattice = torch.stack([i % resolution, i // resolution % resolution, i // resolution**2], 1).double()

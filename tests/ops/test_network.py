@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ STACKS = [[5, 3], [32, 64, 16], [32, 64, 64, 3], [7, 20, 9, 33, 1]]
 
 def inputs(widths: list[int], samples: int, generator: torch.Generator, dtype: torch.dtype) -> list[torch.Tensor]:
     x = torch.randn(samples, widths[0], generator=generator, dtype=dtype)
-    weights = [torch.randn(o, i, generator=generator, dtype=dtype) / i**0.5 for i, o in zip(widths, widths[1:])]
+    weights = [torch.randn(o, i, generator=generator, dtype=dtype) / i**0.5 for i, o in pairwise(widths)]
     return [x.requires_grad_(), *(w.requires_grad_() for w in weights)]
 
 
@@ -41,7 +43,7 @@ def test_empty_batch():
 def test_same_threads_same_bits(generator):
     x, *weights = inputs([32, 64, 16], 5000, generator, torch.float32)
     grads = [torch.autograd.grad(network(x, weights).square().sum(), weights) for _ in range(2)]
-    assert all(torch.equal(a, b) for a, b in zip(*grads))
+    assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
 
 
 def test_widths_that_do_not_chain_are_refused():

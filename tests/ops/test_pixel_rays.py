@@ -20,7 +20,9 @@ def pose(seed: int) -> np.ndarray:
 LENSES = {
     "pinhole": Camera(pose(0), 800, 800, 1111.1, 1111.1, 400.0, 400.0),
     "phone": Camera(pose(1), 1080, 1920, 1375.52, 1374.49, 554.558, 965.268, "perspective", FOX),
-    "k3": Camera(pose(2), 640, 480, 500.0, 505.0, 322.0, 238.5, "perspective", (-0.2, 0.08, 1e-3, -2e-3, -0.01, 0, 0, 0)),
+    "k3": Camera(
+        pose(2), 640, 480, 500.0, 505.0, 322.0, 238.5, "perspective", (-0.2, 0.08, 1e-3, -2e-3, -0.01, 0, 0, 0)
+    ),
     "rational": Camera(
         pose(3), 640, 480, 450.0, 450.0, 320.0, 240.0, "perspective", (0.3, 0.1, 5e-4, 4e-4, 0.02, 0.5, 0.2, 0.01)
     ),
@@ -85,7 +87,7 @@ def test_pinhole_by_hand():
 
 
 def test_equidistant_fisheye_sees_behind_itself():
-    """Analytic truth: without coefficients the angle is the distance from the middle in focal lengths, past 90 degrees."""
+    """Analytic truth: without coefficients the distance from the middle is the angle, also past 90 degrees."""
     camera = Camera(np.eye(4), 400, 400, 100.0, 100.0, 200.0, 200.0, "fisheye")
     angle = torch.tensor([0.0, 0.3, 1.5, 1.8, 1.99], dtype=torch.float64)
     _, directions = rays(camera, torch.stack([200 + 100 * angle, torch.full_like(angle, 200.0)], 1))

@@ -1,0 +1,97 @@
+"""Real captures on this machine: held-out PSNR after a time of training, memory, time of a view, bytes.
+
+python benchmarks/captures.py [name ...] [--data FOLDER]     names as in CASES; without any, all of them
+
+Each row is one `nf fit` in a process of its own, then `nf eval` of what it wrote. Run it on a quiet machine: the
+load stands in the row.
+"""
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from table import FOLDER, row, write
+
+CASES = {
+    "fox-60": ("ngp_fox", ["--downscale", "4", "--minutes", "1"]),
+    "fox-180": ("ngp_fox", ["--downscale", "4", "--minutes", "3"]),
+    "fox-300": ("ngp_fox", ["--downscale", "4", "--minutes", "5"]),
+    "chair-60": ("synthetic_chair", ["--minutes", "1"]),
+    "chair-180": ("synthetic_chair", ["--minutes", "3"]),
+    "saharov-180": ("saharov_statue_32", ["--downscale", "2", "--minutes", "3"]),
+    "fern-120": ("llff_fern", ["--minutes", "2"]),
+    "sceaux-120": ("sceaux_castle_11", ["--downscale", "6", "--minutes", "2"]),
+    "materials-60": ("synthetic_materials", ["--minutes", "1"]),
+}
+TITLE = "Held-out PSNR of real captures, fitted on this machine"
+
+
+def measure(name: str, data: Path, folder: Path) -> dict:
+    """One fit and its evaluation."""
+    capture, options = CASES[name]
+    out = folder / f"{name}.nf"
+    words = ["fit", str(data / capture), *options, "--out", str(out), "--json", "--eval-every", "5"]
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "neuralfields", *words], stdout=subprocess.PIPE, text=True)
+    report = json.loads(process.communicate()[0])
+    wall = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    pictures = folder / f"{name}-pictures"
+    words_eval = ["eval", str(out), "--json", "--pictures", str(pictures), "--quiet"]
+    measured = json.loads(
+        subprocess.run([sys.executable, "-m", "neuralfields", *words_eval], capture_output=True, text=True, check=True).stdout
+    )
+    keep = FOLDER / "pictures"
+    keep.mkdir(exist_ok=True)
+    for picture in sorted(pictures.glob("*.png"))[:1]:
+        _shrink(picture, keep / f"{name}.jpg")
+    shutil.copy(folder / f"{name}.log.jsonl", keep / f"{name}.log.jsonl")
+    return row(
+        "nf " + " ".join(["fit", f"$DATA/{capture}", *options]),
+        case=name,
+        psnr=round(measured["psnr"], 2),
+        ssim=round(measured["ssim"], 4),
+        train_seconds=round(report["seconds"], 1),
+        wall_seconds=round(wall, 1),
+        steps=report["steps"],
+        samples_per_second=report["samples_per_second"],
+        peak_MB=round(peak / 1e6),
+        file_MB=round(out.stat().st_size / 1e6, 2),
+        view_ms=round(measured["ms_per_view"]),
+    )
+
+
+def _shrink(source: Path, target: Path) -> None:
+    from PIL import Image
+
+    with Image.open(source) as picture:
+        picture.thumbnail((1400, 1400))
+        picture.convert("RGB").save(target, quality=82)
+
+
+def main() -> None:
+    """Measures the cases that were named, keeps the other rows of the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help=", ".join(CASES))
+    default = os.environ.get("NEURALFIELDS_DATA", FOLDER.parent.parent / "shared" / "data")
+    parser.add_argument("--data", type=Path, default=Path(default))
+    chosen = parser.parse_args()
+    names = chosen.names or list(CASES)
+    table = FOLDER / "captures.json"
+    rows = {r["case"]: r for r in json.loads(table.read_text())} if table.is_file() else {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            rows[name] = measure(name, chosen.data / "captures", Path(folder))
+            print(name, {k: rows[name][k] for k in ("psnr", "ssim", "steps", "peak_MB", "view_ms")}, flush=True)
+            write("captures", TITLE, [rows[case] for case in CASES if case in rows])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Results as data and as a table: every row carries the command, the commit and the machine that made it."""
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent
+
+
+def machine() -> str:
+    """Processor, cores and load, in a line."""
+    name = "unknown processor"
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        names = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        name = names[0] if names else name
+    return f"{name}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+
+
+def commit() -> str:
+    """The commit that ran; + where the tree had changes."""
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=FOLDER, capture_output=True, text=True, check=False).stdout.strip()
+
+    dirty = "+" if git("status", "--porcelain", "--untracked-files=no", "--", ":!*.json", ":!*.md", ":!*.png") else ""
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + dirty
+
+
+def row(command: str, **figures: Any) -> dict[str, Any]:
+    """A row with its origin; `figures` come first in the table."""
+    return {**figures, "command": command, "commit": commit(), "machine": machine(), "date": time.strftime("%Y-%m-%d")}
+
+
+def write(claim: str, title: str, rows: list[dict[str, Any]]) -> None:
+    """Writes `<claim>.json`, and `<claim>.md` with the same rows."""
+    (FOLDER / f"{claim}.json").write_text(json.dumps(rows, indent=1) + "\n")
+    names = list(dict.fromkeys(name for r in rows for name in r))
+    lines = [f"# {title}", "", "| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    for r in rows:
+        cells = [_cell(name, r.get(name, "")) for name in names]
+        lines.append("| " + " | ".join(cells) + " |")
+    (FOLDER / f"{claim}.md").write_text("\n".join(lines) + "\n")
+
+
+def _cell(name: str, value: Any) -> str:
+    if name == "command":
+        return f"`{value}`"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,68 @@
+"""The public names: cheap to import, and the same as what the command line does."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from unittest import mock
+
+import pytest
+import torch
+
+import neuralfields
+from neuralfields import training
+from neuralfields.errors import UsageError
+from neuralfields.model import Model
+
+SMALL = {"levels": 4, "table": 10, "finest": 64, "hidden": 16}
+pytest_plugins = ["tests.small_fit"]
+
+
+def test_importing_is_cheap() -> None:
+    code = "import sys, neuralfields; print('torch' in sys.modules, 'numpy' in sys.modules, neuralfields.__version__)"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[:2] == ["False", "False"] and done.stderr == ""
+
+
+def test_every_public_name_is_there() -> None:
+    for name in neuralfields.__all__:
+        assert getattr(neuralfields, name) is not None and name in dir(neuralfields)
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        _ = neuralfields.trian
+
+
+@pytest.mark.parametrize("order", ["neuralfields.fit", "neuralfields.cli", "neuralfields.demo"])
+def test_verbs_are_modules_and_functions_whoever_imports_them(order: str) -> None:
+    code = (
+        f"import {order}, neuralfields, neuralfields.render as r; from neuralfields import evaluate, fit;"
+        "assert all(map(callable, (evaluate, fit, r))) and fit.run and evaluate.run and r.run;"
+        "assert neuralfields.fit is fit and neuralfields.render is r"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert isinstance(neuralfields.fit, ModuleType)
+
+
+def test_fit_by_path_and_by_scene_is_the_same(small_capture: Path, tmp_path: Path) -> None:
+    out, before = tmp_path / "a.nf", torch.get_num_threads()
+    options = {"steps": 12, "set": SMALL, "eval_every": 0, "threads": 1}
+    with mock.patch.object(training, "SAMPLES", 1 << 10):
+        first = neuralfields.fit(str(small_capture), out=str(out), **options)
+        second = neuralfields.fit(neuralfields.read_scene(small_capture), **options)
+    torch.set_num_threads(before)
+    assert isinstance(first, Model) and first.made["steps"] == 12 and first.field.config.table == 10
+    loaded = neuralfields.load(out)
+    for name, value in first.field.state_dict().items():
+        assert torch.equal(value, second.field.state_dict()[name])
+        assert torch.equal(value, loaded.field.state_dict()[name])
+    with pytest.raises(UsageError, match="exists; add --overwrite"):
+        neuralfields.fit(small_capture, out=out, **options)
+
+
+def test_options_are_checked_as_on_the_command_line(small_capture: Path) -> None:
+    for options, message in (
+        ({"stesp": 3}, "unexpected keyword argument 'stesp'"),
+        ({"steps": 0}, "--steps 0: must be between"),
+        ({"set": {"levles": 3}, "steps": 1}, "unknown key 'levles' .did you mean 'levels'"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            neuralfields.fit(small_capture, **options)
