@@ -53,7 +53,8 @@ class Checkpoint:
                     f"{name} is not finite at step {training.step_count}; the last checkpoint is kept,"
                     " go on from it with --resume and a lower --set learning_rate=..."
                 )
-        state = State(VERSION, training.counters(), seconds, self.fit, _hash(tensors))
+        state = State(VERSION, training.counters(), seconds, self.fit, "")
+        state.sha256 = _hash(tensors, state)
         atomic_write_bytes(self.path, save(tensors, {"neuralfields": msgspec.json.encode(state).decode()}))
 
     def load(self, training: Training) -> float:
@@ -70,7 +71,7 @@ class Checkpoint:
             raise InputError(f"{self.path}: not a readable checkpoint; remove it and run without --resume") from None
         if state.version > VERSION:
             raise InputError(f"{self.path}: checkpoint format {state.version}, this version reads up to {VERSION}")
-        if state.sha256 != _hash(tensors):
+        if state.sha256 != _hash(tensors, state):
             raise InputError(f"{self.path}: checkpoint is damaged; remove it and run without --resume")
         self._require_same_fit(state.fit)
         training.restore(tensors, state.counters)
@@ -90,8 +91,10 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
 
-def _hash(tensors: dict[str, torch.Tensor]) -> str:
-    digest = hashlib.sha256()
+def _hash(tensors: dict[str, torch.Tensor], state: State) -> str:
+    """Of everything: the tensors and the numbers beside them."""
+    plain = [state.version, state.counters, state.seconds, state.fit]
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
         digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy())

@@ -202,9 +202,12 @@ def _choose_device(options: FitOptions) -> None:
 
 
 def _background(scene: Scene, options: FitOptions) -> Background:
-    if not scene.has_alpha:
-        return Background(BACKGROUNDS.get(options.background, (0.0, 0.0, 0.0)), options.background == "random")
-    return Background(BACKGROUNDS.get(options.background, (1.0, 1.0, 1.0)), options.background in ("auto", "random"))
+    """Random colours behind the scene in training, unless one is asked for: a ray must become opaque to be right.
+
+    Pictures are then measured over white where photos have alpha, and over black where they have not.
+    """
+    colour = BACKGROUNDS.get(options.background, (1.0, 1.0, 1.0) if scene.has_alpha else (0.0, 0.0, 0.0))
+    return Background(colour, options.background in ("auto", "random"))
 
 
 def _start(scene: Scene, options: FitOptions, config: Any, loaded: LoadedFrames) -> Training:
@@ -263,7 +266,7 @@ def _model(
         "version": VERSION,
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "field": options.field,
-        "scene": str(options.scene),
+        "scene": str(Path(options.scene).resolve()),
         "scene_kind": scene.kind,
         "format": options.format,
         "downscale": _factor(scene, loaded),

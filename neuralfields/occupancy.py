@@ -21,7 +21,10 @@ BRICK_CELLS = 64
 UNSEEN = -1.0
 # A step of sqrt(3) / 1024 through this density absorbs 1 %: Instant-NGP's threshold.
 DENSITY_THRESHOLD = 0.01 * 1024 / 3**0.5
-DECAY = 0.95
+# The threshold while everything is fog of nearly one density. At the mean itself half of all cells would be shut at the
+# first look, before anything is known: on the fox that costs 3 dB.
+MEAN_SHARE = 0.5
+DECAY = 0.8
 
 
 class Occupancy:
@@ -51,7 +54,7 @@ class Occupancy:
     def update(self, density: Callable[[Tensor], Tensor], generator: torch.Generator, share: float, coarse: bool) -> None:
         """Looks at the next `share` of the visible bricks: density takes x [S, 3] (inner cube's frame) -> [S].
 
-        `coarse`: one look per 2^3 cells, for the first steps when everything has to be seen quickly.
+        `coarse`: one look, at a random place, per 2^3 cells.
         """
         visible = len(self._visible)
         count = max(1, min(visible, round(visible * share)))
@@ -79,8 +82,9 @@ class Occupancy:
         self._packed_at = None
 
     def threshold(self) -> float:
-        """Cells above this density are occupied: Instant-NGP's threshold, or the mean of what is visible if less."""
-        return min(DENSITY_THRESHOLD, float(self._sums.sum()) / max(len(self._visible) * BRICK_CELLS, 1))
+        """Cells above this density are occupied: Instant-NGP's threshold, or a part of the visible cells' mean if less."""
+        mean = float(self._sums.sum()) / max(len(self._visible) * BRICK_CELLS, 1)
+        return min(DENSITY_THRESHOLD, MEAN_SHARE * mean)
 
     def share(self) -> float:
         """Share of occupied cells."""

@@ -90,7 +90,7 @@ class FitOptions:
     format: str | None = None
     """The kind of capture, if it should not be detected."""
     background: Background = "auto"
-    """What lies behind photos with alpha; auto trains on random colours and evaluates on white."""
+    """What lies behind the scene; auto trains on random colours, then white where photos have alpha, else black."""
     set: tuple[str, ...] = ()
     """Hyper-parameters of the field, key=value; an unknown key lists them all."""
     eval_every: float = 30.0
@@ -165,7 +165,7 @@ class RenderOptions:
     model: Path
     """The .nf file."""
     out: Path
-    """A folder for PNG files, one .png, or a video (.mp4, .webm, .gif)."""
+    """A folder for PNG files, one .png, or a film (.mp4, .webp, .gif)."""
     path: str = "held-out"
     """held-out, orbit, spiral, interpolate, or a JSON file with keyframes."""
     frames: int = 120

@@ -8,6 +8,7 @@ namespace nf {
 namespace NF_ISA {
 
 constexpr int kTile = 128;  // samples
+constexpr int kAhead = 16;   // samples whose table entries are fetched ahead: the tables do not fit into the near caches
 
 template <class T> struct Corners {
     u32 index[8][kTile];
@@ -42,6 +43,8 @@ inline void encode_level(const HashLevel& level, const T* table, const T* x, i64
     find_corners(level, x, stride, n, corners);
     const T* entries = table + i64(level.offset) * F;
     for (int s = 0; s < n; ++s) {
+        if (s + kAhead < n)
+            for (int c = 0; c < 8; ++c) __builtin_prefetch(entries + i64(corners.index[c][s + kAhead]) * F);
         E sum = {};
 #pragma GCC unroll 8
         for (int c = 0; c < 8; ++c) sum += corners.weight[c][s] * load<E>(entries + i64(corners.index[c][s]) * F);
@@ -56,6 +59,8 @@ inline void scatter_level(const HashLevel& level, T* d_table, const T* x, i64 st
     find_corners(level, x, stride, n, corners);
     T* entries = d_table + i64(level.offset) * F;
     for (int s = 0; s < n; ++s) {
+        if (s + kAhead < n)
+            for (int c = 0; c < 8; ++c) __builtin_prefetch(entries + i64(corners.index[c][s + kAhead]) * F, 1);
         E g = load<E>(d_out + s * row);
 #pragma GCC unroll 8
         for (int c = 0; c < 8; ++c) {

@@ -19,6 +19,7 @@ from neuralfields.ops.hash_grid import HashGeometry, hash_encode
 from neuralfields.ops.hash_render import HashRenderer
 from neuralfields.ops.network import network
 from neuralfields.ops.spherical_harmonics import spherical_harmonics
+from neuralfields.options import require_range
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,9 @@ class Config:
     """log2 of the entries of a level's table"""
     base: int = 16
     """points along an axis of the coarsest level"""
-    finest: int = 1024
+    finest: int = 2048
     """points along an axis of the finest level"""
-    hidden: int = 64
+    hidden: int = 32
     """width of the networks"""
     density_layers: int = 1
     """hidden layers of the density network"""
@@ -47,6 +48,16 @@ class Config:
     """degree of the direction's spherical harmonics"""
     learning_rate: float = 1e-2
     """of the table and the networks"""
+
+    def __post_init__(self) -> None:
+        require_range(
+            self, levels=(1, 32), table=(4, 24), base=(2, 1024), finest=(2, 1 << 18), hidden=(1, 256),
+            density_layers=(0, 6), colour_layers=(1, 6), code=(1, 64), degree=(1, 4), learning_rate=(1e-7, 1.0),
+        )  # fmt: skip
+        if self.features not in (2, 4, 8):
+            raise ValueError(f"features {self.features}: must be 2, 4 or 8")
+        if self.finest < self.base:
+            raise ValueError(f"finest {self.finest}: must not be below base {self.base}")
 
 
 class HashField(Field):

@@ -1,0 +1,525 @@
+"""The verb `fit`, in real processes where signals and exit codes count, in this process where they do not."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import neuralfields
+from neuralfields import cli, fit, training
+from neuralfields.errors import InputError, InterruptedFit, UsageError
+from neuralfields.fit import Budget
+from neuralfields.images import read_image
+from neuralfields.model import Model, load
+from neuralfields.occupancy import Occupancy
+from neuralfields.options import DEFAULT_STEPS, FitOptions
+from neuralfields.pictures import save_image
+from neuralfields.progress import Progress
+from neuralfields.readers import read_scene
+from neuralfields.scene import Scene
+
+SMALL = ("levels=4", "table=12", "finest=64", "hidden=32")
+WORDS = ("--threads", "1", "--checkpoint-every", "0.1", "--set", *SMALL)
+STEPS = 70
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+# Real processes
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that has ended: `code` as the shell would see it, `memory` its peak in bytes, `wall` in seconds."""
+
+    code: int
+    out: str
+    err: str
+    memory: int
+    wall: float
+
+
+class Process:
+    """`nf fit CAPTURE --out OUT ...` as a user's shell starts it, with its output in files beside `out`'s folder."""
+
+    def __init__(self, capture: Path, out: Path, *words: str) -> None:
+        self.log, self.began = out.with_suffix(".log.jsonl"), time.monotonic()
+        command = [sys.executable, "-m", "neuralfields", "fit", str(capture), "--out", str(out), *WORDS, *words]
+        self.streams = [out.parent.with_name(f"{out.parent.name}.{kind}") for kind in ("out", "err")]
+        with open(self.streams[0], "w") as stdout, open(self.streams[1], "w") as stderr:
+            self.process = subprocess.Popen(command, stdout=stdout, stderr=stderr)
+
+    def wait_for(self, path: Path, newer_than: float = 0.0) -> None:
+        """Until a file is there and not older."""
+        while not (path.exists() and path.stat().st_mtime > newer_than and path.stat().st_size > 0):
+            assert self.process.poll() is None, self.streams[1].read_text()
+            assert time.monotonic() - self.began < 60, "nothing happens"
+            time.sleep(0.005)
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> Ended:
+        _, status, usage = os.wait4(self.process.pid, 0)
+        self.process.returncode = os.waitstatus_to_exitcode(status)
+        out, err = (path.read_text() for path in self.streams)
+        return Ended(self.process.returncode, out, err, usage.ru_maxrss * 1024, time.monotonic() - self.began)
+
+
+@pytest.fixture(scope="module")
+def capture() -> Path:
+    """The small capture: 30 training and 6 held-out views of 64 x 64, RGBA."""
+    from tests.small_fit import small_capture_folder
+
+    return small_capture_folder()
+
+
+@pytest.fixture(scope="module")
+def unbroken(capture: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
+    """A run that nobody disturbed."""
+    out = tmp_path_factory.mktemp("unbroken") / "run" / "a.nf"
+    out.parent.mkdir()
+    return out, Process(capture, out, "--steps", str(STEPS), "--json", "--eval-every", "0.5").end()
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def same_model(one: Model, two: Model) -> None:
+    other = two.field.state_dict()
+    for name, tensor in one.field.state_dict().items():
+        assert torch.equal(tensor, other[name]), name
+    assert torch.equal(one.occupancy, two.occupancy)
+    assert one.metrics["psnr"] == two.metrics["psnr"] and one.made["steps"] == two.made["steps"]
+
+
+def test_a_run_reports_one_object_and_leaves_its_files(unbroken: tuple[Path, Ended]) -> None:
+    out, ended = unbroken
+    assert ended.code == 0, ended.err
+    report = json.loads(ended.out)
+    assert report["path"] == str(out) and report["steps"] == STEPS and report["field"] == "hash"
+    assert 0 < report["seconds"] < ended.wall and report["samples_per_second"] > 0
+    assert 16 < report["psnr"] < 40
+    assert "Traceback" not in ended.err
+    assert listing(out.parent) == ["a.log.jsonl", "a.nf", "a.options.json"]
+    model = load(out)
+    assert model.metrics["psnr"] == report["psnr"]
+    assert len(model.cameras) == 36 and model.held_out == tuple(range(30, 36))
+    assert model.made["command"].endswith(" ".join(SMALL) + f" --steps {STEPS} --json --eval-every 0.5")
+    assert json.loads((out.parent / "a.options.json").read_text())["steps"] == STEPS
+
+
+def test_the_log_is_lines_of_json(unbroken: tuple[Path, Ended]) -> None:
+    lines = [json.loads(line) for line in unbroken[0].with_suffix(".log.jsonl").read_text().splitlines()]
+    work = [line for line in lines if "psnr" in line]
+    assert {"step", "seconds", "rays_per_second", "samples_per_second", "psnr", "loss"} == set(work[-1])
+    assert work[0]["step"] == 1 and work[-1]["step"] == STEPS
+    assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
+    looks = [line for line in lines if "held_out_psnr" in line]
+    assert looks and all(5 < line["held_out_psnr"] < 40 for line in looks)
+
+
+def test_memory_of_a_small_fit(unbroken: tuple[Path, Ended]) -> None:
+    assert unbroken[1].memory < 1.5e9
+
+
+def resumed(capture: Path, out: Path, unbroken: tuple[Path, Ended]) -> Ended:
+    """Goes on to the end, which must be the unbroken run's to the bit, and leaves no litter."""
+    ended = Process(capture, out, "--steps", str(STEPS), "--resume").end()
+    assert ended.code == 0, ended.err
+    same_model(load(unbroken[0]), load(out))
+    assert listing(out.parent) == ["a.log.jsonl", "a.nf", "a.options.json"]
+    return ended
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_saves_and_resume_ends_in_the_same_bits(
+    capture: Path, tmp_path: Path, unbroken: tuple[Path, Ended], number: int
+) -> None:
+    out = tmp_path / "run" / "a.nf"
+    out.parent.mkdir()
+    process = Process(capture, out, "--steps", str(STEPS), "--checkpoint-every", "1000")
+    process.wait_for(out.with_suffix(".log.jsonl"))
+    time.sleep(0.2)
+    process.signal(number)
+    ended = process.end()
+    assert ended.code == 5, ended.err
+    found = re.search(r"interrupted at step (\d+); the checkpoint (\S+) is written, go on .* --resume", ended.err)
+    assert found and 0 < int(found[1]) < STEPS and found[2] == str(out.with_suffix(".checkpoint"))
+    assert ended.out == "" and "Traceback" not in ended.err
+    assert listing(out.parent) == ["a.checkpoint", "a.log.jsonl"]
+    assert f"resumed at step {found[1]}" in resumed(capture, out, unbroken).err
+    steps = [json.loads(line)["step"] for line in out.with_suffix(".log.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps) and steps[0] == 1 and steps[-1] == STEPS
+
+
+def test_killed_again_and_again_it_still_ends_in_the_same_bits(
+    capture: Path, tmp_path: Path, unbroken: tuple[Path, Ended]
+) -> None:
+    out, rng = tmp_path / "run" / "a.nf", random.Random(7)
+    out.parent.mkdir()
+    saved, before = out.with_suffix(".checkpoint"), 0.0
+    for round in range(2):
+        process = Process(capture, out, "--steps", str(STEPS), *(["--resume"] if round else []))
+        process.wait_for(saved, before)
+        time.sleep(rng.uniform(0, 0.3))
+        process.signal(signal.SIGKILL)
+        assert process.end().code == -signal.SIGKILL
+        before = saved.stat().st_mtime
+    resumed(capture, out, unbroken)
+
+
+def test_a_second_process_is_refused_and_two_signals_stop_at_once(capture: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run" / "a.nf"
+    out.parent.mkdir()
+    first = Process(capture, out, "--steps", "100000")
+    first.wait_for(out.with_suffix(".checkpoint"))
+    words = ["fit", str(capture), "--out", str(out), "--overwrite", "--steps", "1", "--quiet"]
+    second = subprocess.run([sys.executable, "-m", "neuralfields", *words], capture_output=True, text=True)
+    assert second.returncode == 2
+    assert f"another process (pid {first.process.pid}) is writing it" in second.stderr
+    first.signal(signal.SIGINT)
+    time.sleep(0.004)
+    first.signal(signal.SIGINT)
+    told = time.monotonic()
+    ended = first.end()
+    assert ended.code == 5 and time.monotonic() - told < 2 and "Traceback" not in ended.err
+    assert not out.exists()
+    options = FitOptions(scene=capture, steps=100000, threads=1, set=SMALL, out=out, resume=True)
+    with pytest.raises(InterruptedFit):
+        fit.fit_scene(read_scene(capture), options, Interrupting(1))
+
+
+def test_minutes_end_in_time(capture: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run" / "a.nf"
+    out.parent.mkdir()
+    ended = Process(capture, out, "--minutes", "0.025", "--json").end()
+    report = json.loads(ended.out)
+    assert ended.code == 0 and 1.5 <= report["seconds"] < 3.5 and report["steps"] > 5
+
+
+# In this process
+
+
+class Interrupting(Progress):
+    """Presses Ctrl-C after so many updates, `times` times at once."""
+
+    def __init__(self, after: int, number: int = signal.SIGINT, times: int = 1) -> None:
+        super().__init__(None, None, quiet=True)
+        self.left, self.number, self.times = after, number, times
+
+    def update(self, *values: Any, **named: Any) -> None:
+        """Counts, and signals."""
+        super().update(*values, **named)
+        self.left -= 1
+        if self.left == 0:
+            for _ in range(self.times):
+                signal.raise_signal(self.number)
+
+
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "SAMPLES", 1 << 12)
+
+
+def nf(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    code = cli.main([str(word) for word in words])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def refused(capsys: pytest.CaptureFixture[str], code: int, *words: object) -> str:
+    """One clear line and nothing on standard output."""
+    got, out, err = nf(capsys, "fit", *words)
+    assert got == code, err
+    assert out == "" and "Traceback" not in err and err.startswith("nf: error: ") and err.count("\n") == 1
+    return err
+
+
+def test_an_existing_output_is_kept(capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "a.nf"
+    out.write_bytes(b"mine")
+    assert "exists; add --overwrite" in refused(capsys, 2, capture, "--out", out, "--steps", 1)
+    assert out.read_bytes() == b"mine" and listing(tmp_path) == ["a.nf"]
+
+
+def test_overwrite_replaces_it(capture: Path, tmp_path: Path, small_steps: None) -> None:
+    out = tmp_path / "a.nf"
+    out.write_bytes(b"mine")
+    options = FitOptions(scene=capture, steps=2, threads=1, set=SMALL, out=out, overwrite=True, quiet=True)
+    assert fit.run(options)["steps"] == 2
+    assert load(out).made["steps"] == 2
+
+
+def test_dry_run_writes_nothing(
+    capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = nf(capsys, "fit", capture, "--dry-run", "--json")
+    plan = json.loads(out)
+    assert code == 0 and plan["photos"] == "30 to train on, 6 held out" and plan["path"] == "small.nf"
+    assert listing(tmp_path) == []
+
+
+USAGE = {
+    "field": (("--field", "hahs"), r"unknown field 'hahs'; known: .*hash.*; did you mean hash\?"),
+    "key": (("--set", "levls=4"), r"unknown key 'levls' \(did you mean 'levels'\?\)"),
+    "value": (("--set", "levels=many"), r"levels=many: must be a whole number"),
+    "cuda": (("--device", "cuda"), r"--device cuda: .* use --device cpu"),
+}
+
+
+@pytest.mark.parametrize("case", USAGE)
+@pytest.mark.parametrize("dry", [False, True])
+def test_usage_errors_come_before_anything_is_written(
+    capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str, dry: bool
+) -> None:
+    words, message = USAGE[case]
+    (tmp_path / "a.log.jsonl").write_text('{"step": 1}\n')  # of the fit before, which is still worth reading
+    more = ("--dry-run",) if dry else ()
+    assert re.search(message, refused(capsys, 2, capture, "--out", tmp_path / "a.nf", *words, *more))
+    assert listing(tmp_path) == ["a.log.jsonl"]
+    assert (tmp_path / "a.log.jsonl").read_text() == '{"step": 1}\n'
+
+
+def test_a_missing_capture_and_a_missing_folder(
+    capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "no such file or folder" in refused(capsys, 3, tmp_path / "gone")
+    assert "no such folder; create it first" in refused(capsys, 3, capture, "--out", tmp_path / "no" / "a.nf")
+    assert listing(tmp_path) == []
+
+
+def test_nothing_to_resume(capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    err = refused(capsys, 3, capture, "--out", tmp_path / "a.nf", "--resume", "--quiet", "--threads", 1)
+    assert "a.checkpoint: no checkpoint to resume; run without --resume" in err
+    with pytest.raises(UsageError, match="--resume needs the output it goes on with: give --out"):
+        fit.fit_scene(read_scene(capture), FitOptions(scene=capture, set=SMALL, threads=1, resume=True))
+
+
+def masked(scene: Scene, folder: Path, value: int, frames: tuple[int, ...]) -> Scene:
+    """The scene with a mask of one grey for the photos `frames`."""
+    path = folder / f"mask{value}.png"
+    camera = scene.frames[0].camera
+    save_image(path, np.full((camera.height, camera.width, 3), value, np.uint8))
+    changed = [replace(f, mask_path=path) if i in frames else f for i, f in enumerate(scene.frames)]
+    return replace(scene, frames=tuple(changed))
+
+
+def options_for(capture: Path, **more: Any) -> FitOptions:
+    return FitOptions(**{"scene": capture, "steps": 12, "threads": 1, "set": SMALL, "quiet": True} | more)
+
+
+def test_masks_that_leave_nothing(capture: Path, tmp_path: Path) -> None:
+    scene = read_scene(capture)
+    with pytest.raises(InputError, match="the masks leave no pixel to train on; check their polarity"):
+        fit.fit_scene(masked(scene, tmp_path, 0, scene.train), options_for(capture))
+
+
+@pytest.mark.parametrize("count", [1, None])
+def test_held_out_masks_that_leave_nothing_are_no_loss_of_the_fit(
+    capture: Path, tmp_path: Path, count: int | None, small_steps: None
+) -> None:
+    scene = read_scene(capture)
+    model = fit.fit_scene(masked(scene, tmp_path, 0, scene.test[:count]), options_for(capture, eval_every=0.01))
+    assert model.made["steps"] == 12
+    assert np.isfinite(model.metrics.get("psnr") or 0.0)
+
+
+def test_no_held_out_view_at_all(capture: Path, small_steps: None) -> None:
+    model = fit.fit_scene(replace(read_scene(capture), test=()), options_for(capture, eval_every=0.01))
+    assert "psnr" not in model.metrics and model.held_out == ()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_after_the_step_and_handlers_are_put_back(
+    capture: Path, tmp_path: Path, small_steps: None, number: int
+) -> None:
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(InterruptedFit, match="interrupted at step 5; nothing is kept without an output"):
+        fit.fit_scene(read_scene(capture), options_for(capture), Interrupting(5, number))
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+    with pytest.raises(InterruptedFit, match=r"interrupted at step 4; the checkpoint .*a\.checkpoint is written"):
+        fit.fit_scene(read_scene(capture), options_for(capture, out=tmp_path / "a.nf"), Interrupting(4, number))
+    assert listing(tmp_path) == ["a.checkpoint"]
+
+
+def test_two_signals_end_at_once_and_leave_the_last_checkpoint(
+    capture: Path, tmp_path: Path, small_steps: None
+) -> None:
+    scene, options = read_scene(capture), options_for(capture, out=tmp_path / "a.nf")
+    with pytest.raises(InterruptedFit):
+        fit.fit_scene(scene, options, Interrupting(3))
+    before = (tmp_path / "a.checkpoint").read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        fit.fit_scene(scene, replace(options, resume=True), Interrupting(2, times=2))
+    assert (tmp_path / "a.checkpoint").read_bytes() == before and listing(tmp_path) == ["a.checkpoint"]
+
+
+def test_interrupted_at_the_last_step_resume_just_finishes(capture: Path, tmp_path: Path, small_steps: None) -> None:
+    scene, options = read_scene(capture), options_for(capture, out=tmp_path / "a.nf")
+    with pytest.raises(InterruptedFit):
+        fit.fit_scene(scene, options, Interrupting(12))
+    same_model(fit.fit_scene(scene, replace(options, resume=True)), fit.fit_scene(scene, replace(options, out=None)))
+
+
+def changed_photo(scene: Scene, folder: Path) -> Scene:
+    """One pixel of one photo is another."""
+    frame = scene.frames[scene.train[2]]
+    image = read_image(frame.path)
+    image[33, 20] = (1, 2, 3, 255)
+    save_image(folder / "changed.png", image)
+    return changed_frame(scene, path=folder / "changed.png")
+
+
+def changed_frame(scene: Scene, **values: Any) -> Scene:
+    frames = list(scene.frames)
+    frames[scene.train[2]] = replace(frames[scene.train[2]], **values)
+    return replace(scene, frames=tuple(frames))
+
+
+def changed_pose(scene: Scene, folder: Path) -> Scene:
+    camera = scene.frames[scene.train[2]].camera
+    pose = camera.world_from_camera.copy()
+    pose[0, 3] += 1e-3
+    return changed_frame(scene, camera=replace(camera, world_from_camera=pose))
+
+
+def changed_lens(scene: Scene, folder: Path) -> Scene:
+    camera = scene.frames[scene.train[2]].camera
+    return changed_frame(scene, camera=replace(camera, fx=camera.fx * 1.01))
+
+
+def changed_mask(scene: Scene, folder: Path) -> Scene:
+    return masked(scene, folder, 255 if scene.frames[0].mask_path else 0, (scene.train[2],))
+
+
+def changed_bounds(scene: Scene, folder: Path) -> Scene:
+    return replace(scene, bounds=replace(scene.bounds, side=scene.bounds.side * 1.1))
+
+
+@pytest.fixture(scope="module")
+def interrupted(capture: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a fit that was interrupted at step 2: its checkpoint is there."""
+    out = tmp_path_factory.mktemp("interrupted") / "a.nf"
+    before = torch.get_num_threads()
+    with pytest.raises(InterruptedFit):
+        fit.fit_scene(read_scene(capture), options_for(capture, out=out), Interrupting(2))
+    torch.set_num_threads(before)
+    return out
+
+
+@pytest.fixture
+def no_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out the slow part of a start that is refused anyway."""
+    monkeypatch.setattr(Occupancy, "hide_unseen", lambda *_: None)
+
+
+@pytest.mark.parametrize("change", [changed_photo, changed_pose, changed_lens, changed_mask, changed_bounds])
+def test_a_checkpoint_of_another_capture_is_refused(
+    capture: Path, tmp_path: Path, interrupted: Path, change: Any, no_grid: None
+) -> None:
+    scene = change(read_scene(capture), tmp_path)
+    with pytest.raises(UsageError, match=r"a\.checkpoint: was made with .*; resume with the same, or start anew"):
+        fit.fit_scene(scene, options_for(capture, out=interrupted, resume=True), Interrupting(1))
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({"seed": 1}, "seed 0, now it is 1"),
+        ({"steps": 13}, "steps 12, now it is 13"),
+        ({"steps": None}, f"steps 12, now it is {DEFAULT_STEPS}"),
+        ({"threads": 2}, "threads 1, now it is 2"),
+        ({"downscale": 2}, "photos"),
+        ({"background": "black"}, "background 'auto', now it is 'black'"),
+        ({"set": (*SMALL[1:], "levels=5")}, "config .*'levels': 4.*'levels': 5"),
+    ],
+)
+def test_a_checkpoint_of_other_options_is_refused(
+    capture: Path, interrupted: Path, more: dict[str, Any], named: str, no_grid: None
+) -> None:
+    before = interrupted.with_suffix(".checkpoint").read_bytes()
+    with pytest.raises(UsageError, match=f"made with {named}"):
+        fit.fit_scene(read_scene(capture), options_for(capture, out=interrupted, resume=True, **more), Interrupting(1))
+    assert interrupted.with_suffix(".checkpoint").read_bytes() == before
+
+
+def test_the_api_gives_a_model_that_renders(capture: Path, small_steps: None) -> None:
+    model = neuralfields.fit(capture, steps=150, out=None, threads=1, set=SMALL)
+    assert isinstance(model, Model) and model.made["steps"] == 150
+    camera = model.cameras[model.held_out[0]]
+    picture = neuralfields.render(model, camera)
+    assert picture.rgb.shape == (camera.height, camera.width, 3)
+    assert bool(torch.isfinite(picture.rgb).all()) and float(picture.opacity.max()) > 0.5
+    assert model.metrics["psnr"] > 18
+
+
+def test_the_api_leaves_its_output_and_no_checkpoint(capture: Path, tmp_path: Path, small_steps: None) -> None:
+    out = tmp_path / "a.nf"
+    model = neuralfields.fit(capture, steps=30, out=out, threads=1, set=SMALL, checkpoint_every=0.1)
+    same_model(model, load(out))
+    assert listing(tmp_path) == ["a.nf"]
+    with pytest.raises(UsageError, match="exists; add --overwrite"):
+        neuralfields.fit(capture, steps=30, out=out)
+
+
+def test_the_global_generator_of_torch_is_left_alone(capture: Path, small_steps: None) -> None:
+    torch.manual_seed(5)
+    want = torch.rand(3)
+    torch.manual_seed(5)
+    fit.fit_scene(read_scene(capture), options_for(capture, steps=1))
+    assert torch.equal(torch.rand(3), want)
+
+
+def test_a_full_disk_ends_with_6_and_keeps_nothing_half(
+    capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], small_steps: None
+) -> None:
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(tmp_path)], capture_output=True)
+    if mount.returncode != 0:
+        pytest.skip("mounting a small tmpfs needs root")
+    try:
+        words = (capture, "--out", tmp_path / "a.nf", "--steps", 100000, "--quiet", *WORDS)
+        assert re.search(r"needs \d+\.\d MB, but .* are free on this disk", refused(capsys, 6, *words))
+        assert listing(tmp_path) == ["a.log.jsonl"]
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+@pytest.mark.parametrize("background", ["auto", "random", "white", "black"])
+def test_random_backgrounds_only_where_they_mean_something(capture: Path, background: str) -> None:
+    scene = read_scene(capture)
+    assert scene.has_alpha
+    options = options_for(capture, background=background)
+    chosen = fit._background(scene, options)
+    assert chosen.random == (background in ("auto", "random"))
+    assert chosen.colour == ((0.0,) * 3 if background == "black" else (1.0,) * 3)
+    opaque = fit._background(replace(scene, has_alpha=False), options)
+    assert opaque.random == (background == "random")
+    assert opaque.colour == ((1.0,) * 3 if background == "white" else (0.0,) * 3)
+
+
+def test_budget(capture: Path) -> None:
+    assert Budget.of(options_for(capture, steps=None)) == Budget(DEFAULT_STEPS, None)
+    by_time = Budget.of(options_for(capture, steps=None, minutes=0.5))
+    assert by_time == Budget(None, 30.0) and by_time.progress(10**9, 15.0) == 0.5 and by_time.progress(0, 31) == 1
+    both = Budget.of(options_for(capture, steps=100, minutes=1))
+    assert both.progress(50, 6) == 0.5 and both.progress(10, 54) == 0.9 and both.progress(100, 0) == 1
