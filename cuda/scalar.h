@@ -16,6 +16,8 @@ NF_HD float sqrt_(float x) { return ::sqrtf(x); }
 NF_HD double sqrt_(double x) { return ::sqrt(x); }
 NF_HD float floor_(float x) { return ::floorf(x); }
 NF_HD double floor_(double x) { return ::floor(x); }
+NF_HD float ceil_(float x) { return ::ceilf(x); }
+NF_HD double ceil_(double x) { return ::ceil(x); }
 NF_HD float abs_(float x) { return ::fabsf(x); }
 NF_HD double abs_(double x) { return ::fabs(x); }
 NF_HD float atan_(float x) { return ::atanf(x); }

@@ -22,7 +22,7 @@ import torch
 from neuralfields.checkpoint import Checkpoint
 from neuralfields.errors import InputError, InterruptedFit, UsageError
 from neuralfields.fields import field_class
-from neuralfields.files import OutputLock, atomic_write_bytes, check_writable
+from neuralfields.files import OutputLock, atomic_write_bytes, check_writable, sweep
 from neuralfields.images import LoadedFrames, load_frames
 from neuralfields.metrics import psnr_from_mse
 from neuralfields.model import Model, save
@@ -69,6 +69,7 @@ def run(options: FitOptions) -> dict[str, Any]:
         return _plan(scene, options, out)
     check_writable(out, options.overwrite or options.resume)
     with OutputLock(out):
+        sweep(Checkpoint.beside(out, {}).path)
         budget = Budget.of(options)
         log = out.with_suffix(".log.jsonl")
         with Progress(budget.steps, budget.seconds, log, options.quiet, append=options.resume) as progress:

@@ -1,4 +1,4 @@
-"""A checkpoint gives back the very state, is refused when anything is wrong with it, and survives any moment of death."""
+"""A checkpoint gives back the very state, is refused when anything is wrong with it, and survives sudden death."""
 
 import json
 import shutil
@@ -143,7 +143,8 @@ def rewrite_state(path: Path, old: str, new: str) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [('\\"step\\":3', '\\"step\\":7'), ('\\"adam_steps\\":3', '\\"adam_steps\\":2'), ('\\"seconds\\":1.5', '\\"seconds\\":9.5'),
+    [('\\"step\\":3', '\\"step\\":7'),
+     ('\\"adam_steps\\":3', '\\"adam_steps\\":2'), ('\\"seconds\\":1.5', '\\"seconds\\":9.5'),
      ('\\"step\\":3', '\\"stop\\":3'), ('\\"rays\\":', '\\"rayz\\":')],
 )  # fmt: skip
 def test_a_changed_number_in_the_header(made: Path, tmp_path: Path, old: str, new: str) -> None:
@@ -168,7 +169,7 @@ def state_of(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
         return tensors, json.loads(file.metadata()["neuralfields"])
 
 

@@ -1,15 +1,13 @@
-"""The verb `fit`, in real processes where signals and exit codes count, in this process where they do not."""
+"""The verb `fit` and the function of that name: refusals, signals, what a checkpoint is taken up by, masks."""
 
 import json
-import os
-import random
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +29,6 @@ from neuralfields.readers import read_scene
 from neuralfields.scene import Scene
 
 SMALL = ("levels=4", "table=12", "finest=64", "hidden=32")
-WORDS = ("--threads", "1", "--checkpoint-every", "0.1", "--set", *SMALL)
-STEPS = 70
 
 
 @pytest.fixture(autouse=True)
@@ -42,61 +38,12 @@ def threads_as_before() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-# Real processes
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A process that has ended: `code` as the shell would see it, `memory` its peak in bytes, `wall` in seconds."""
-
-    code: int
-    out: str
-    err: str
-    memory: int
-    wall: float
-
-
-class Process:
-    """`nf fit CAPTURE --out OUT ...` as a user's shell starts it, with its output in files beside `out`'s folder."""
-
-    def __init__(self, capture: Path, out: Path, *words: str) -> None:
-        self.log, self.began = out.with_suffix(".log.jsonl"), time.monotonic()
-        command = [sys.executable, "-m", "neuralfields", "fit", str(capture), "--out", str(out), *WORDS, *words]
-        self.streams = [out.parent.with_name(f"{out.parent.name}.{kind}") for kind in ("out", "err")]
-        with open(self.streams[0], "w") as stdout, open(self.streams[1], "w") as stderr:
-            self.process = subprocess.Popen(command, stdout=stdout, stderr=stderr)
-
-    def wait_for(self, path: Path, newer_than: float = 0.0) -> None:
-        """Until a file is there and not older."""
-        while not (path.exists() and path.stat().st_mtime > newer_than and path.stat().st_size > 0):
-            assert self.process.poll() is None, self.streams[1].read_text()
-            assert time.monotonic() - self.began < 60, "nothing happens"
-            time.sleep(0.005)
-
-    def signal(self, number: int) -> None:
-        self.process.send_signal(number)
-
-    def end(self) -> Ended:
-        _, status, usage = os.wait4(self.process.pid, 0)
-        self.process.returncode = os.waitstatus_to_exitcode(status)
-        out, err = (path.read_text() for path in self.streams)
-        return Ended(self.process.returncode, out, err, usage.ru_maxrss * 1024, time.monotonic() - self.began)
-
-
 @pytest.fixture(scope="module")
 def capture() -> Path:
     """The small capture: 30 training and 6 held-out views of 64 x 64, RGBA."""
     from tests.small_fit import small_capture_folder
 
     return small_capture_folder()
-
-
-@pytest.fixture(scope="module")
-def unbroken(capture: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
-    """A run that nobody disturbed."""
-    out = tmp_path_factory.mktemp("unbroken") / "run" / "a.nf"
-    out.parent.mkdir()
-    return out, Process(capture, out, "--steps", str(STEPS), "--json", "--eval-every", "0.5").end()
 
 
 def listing(folder: Path) -> list[str]:
@@ -109,114 +56,6 @@ def same_model(one: Model, two: Model) -> None:
         assert torch.equal(tensor, other[name]), name
     assert torch.equal(one.occupancy, two.occupancy)
     assert one.metrics["psnr"] == two.metrics["psnr"] and one.made["steps"] == two.made["steps"]
-
-
-def test_a_run_reports_one_object_and_leaves_its_files(unbroken: tuple[Path, Ended]) -> None:
-    out, ended = unbroken
-    assert ended.code == 0, ended.err
-    report = json.loads(ended.out)
-    assert report["path"] == str(out) and report["steps"] == STEPS and report["field"] == "hash"
-    assert 0 < report["seconds"] < ended.wall and report["samples_per_second"] > 0
-    assert 16 < report["psnr"] < 40
-    assert "Traceback" not in ended.err
-    assert listing(out.parent) == ["a.log.jsonl", "a.nf", "a.options.json"]
-    model = load(out)
-    assert model.metrics["psnr"] == report["psnr"]
-    assert len(model.cameras) == 36 and model.held_out == tuple(range(30, 36))
-    assert model.made["command"].endswith(" ".join(SMALL) + f" --steps {STEPS} --json --eval-every 0.5")
-    assert json.loads((out.parent / "a.options.json").read_text())["steps"] == STEPS
-
-
-def test_the_log_is_lines_of_json(unbroken: tuple[Path, Ended]) -> None:
-    lines = [json.loads(line) for line in unbroken[0].with_suffix(".log.jsonl").read_text().splitlines()]
-    work = [line for line in lines if "psnr" in line]
-    assert {"step", "seconds", "rays_per_second", "samples_per_second", "psnr", "loss"} == set(work[-1])
-    assert work[0]["step"] == 1 and work[-1]["step"] == STEPS
-    assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
-    looks = [line for line in lines if "held_out_psnr" in line]
-    assert looks and all(5 < line["held_out_psnr"] < 40 for line in looks)
-
-
-def test_memory_of_a_small_fit(unbroken: tuple[Path, Ended]) -> None:
-    assert unbroken[1].memory < 1.5e9
-
-
-def resumed(capture: Path, out: Path, unbroken: tuple[Path, Ended]) -> Ended:
-    """Goes on to the end, which must be the unbroken run's to the bit, and leaves no litter."""
-    ended = Process(capture, out, "--steps", str(STEPS), "--resume").end()
-    assert ended.code == 0, ended.err
-    same_model(load(unbroken[0]), load(out))
-    assert listing(out.parent) == ["a.log.jsonl", "a.nf", "a.options.json"]
-    return ended
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_one_signal_saves_and_resume_ends_in_the_same_bits(
-    capture: Path, tmp_path: Path, unbroken: tuple[Path, Ended], number: int
-) -> None:
-    out = tmp_path / "run" / "a.nf"
-    out.parent.mkdir()
-    process = Process(capture, out, "--steps", str(STEPS), "--checkpoint-every", "1000")
-    process.wait_for(out.with_suffix(".log.jsonl"))
-    time.sleep(0.2)
-    process.signal(number)
-    ended = process.end()
-    assert ended.code == 5, ended.err
-    found = re.search(r"interrupted at step (\d+); the checkpoint (\S+) is written, go on .* --resume", ended.err)
-    assert found and 0 < int(found[1]) < STEPS and found[2] == str(out.with_suffix(".checkpoint"))
-    assert ended.out == "" and "Traceback" not in ended.err
-    assert listing(out.parent) == ["a.checkpoint", "a.log.jsonl"]
-    assert f"resumed at step {found[1]}" in resumed(capture, out, unbroken).err
-    steps = [json.loads(line)["step"] for line in out.with_suffix(".log.jsonl").read_text().splitlines()]
-    assert steps == sorted(steps) and steps[0] == 1 and steps[-1] == STEPS
-
-
-def test_killed_again_and_again_it_still_ends_in_the_same_bits(
-    capture: Path, tmp_path: Path, unbroken: tuple[Path, Ended]
-) -> None:
-    out, rng = tmp_path / "run" / "a.nf", random.Random(7)
-    out.parent.mkdir()
-    saved, before = out.with_suffix(".checkpoint"), 0.0
-    for round in range(2):
-        process = Process(capture, out, "--steps", str(STEPS), *(["--resume"] if round else []))
-        process.wait_for(saved, before)
-        time.sleep(rng.uniform(0, 0.3))
-        process.signal(signal.SIGKILL)
-        assert process.end().code == -signal.SIGKILL
-        before = saved.stat().st_mtime
-    resumed(capture, out, unbroken)
-
-
-def test_a_second_process_is_refused_and_two_signals_stop_at_once(capture: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run" / "a.nf"
-    out.parent.mkdir()
-    first = Process(capture, out, "--steps", "100000")
-    first.wait_for(out.with_suffix(".checkpoint"))
-    words = ["fit", str(capture), "--out", str(out), "--overwrite", "--steps", "1", "--quiet"]
-    second = subprocess.run([sys.executable, "-m", "neuralfields", *words], capture_output=True, text=True)
-    assert second.returncode == 2
-    assert f"another process (pid {first.process.pid}) is writing it" in second.stderr
-    first.signal(signal.SIGINT)
-    time.sleep(0.004)
-    first.signal(signal.SIGINT)
-    told = time.monotonic()
-    ended = first.end()
-    assert ended.code == 5 and time.monotonic() - told < 2 and "Traceback" not in ended.err
-    assert not out.exists()
-    options = FitOptions(scene=capture, steps=100000, threads=1, set=SMALL, out=out, resume=True)
-    with pytest.raises(InterruptedFit):
-        fit.fit_scene(read_scene(capture), options, Interrupting(1))
-
-
-def test_minutes_end_in_time(capture: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run" / "a.nf"
-    out.parent.mkdir()
-    ended = Process(capture, out, "--minutes", "0.025", "--json").end()
-    report = json.loads(ended.out)
-    assert ended.code == 0 and 1.5 <= report["seconds"] < 3.5 and report["steps"] > 5
-
-
-# In this process
 
 
 class Interrupting(Progress):
@@ -295,7 +134,7 @@ def test_usage_errors_come_before_anything_is_written(
     words, message = USAGE[case]
     (tmp_path / "a.log.jsonl").write_text('{"step": 1}\n')  # of the fit before, which is still worth reading
     more = ("--dry-run",) if dry else ()
-    assert re.search(message, refused(capsys, 2, capture, "--out", tmp_path / "a.nf", *words, *more))
+    assert re.search(message, refused(capsys, 2, capture, "--out", tmp_path / "a.nf", "--quiet", *words, *more))
     assert listing(tmp_path) == ["a.log.jsonl"]
     assert (tmp_path / "a.log.jsonl").read_text() == '{"step": 1}\n'
 
@@ -339,8 +178,9 @@ def test_held_out_masks_that_leave_nothing_are_no_loss_of_the_fit(
     capture: Path, tmp_path: Path, count: int | None, small_steps: None
 ) -> None:
     scene = read_scene(capture)
-    model = fit.fit_scene(masked(scene, tmp_path, 0, scene.test[:count]), options_for(capture, eval_every=0.01))
-    assert model.made["steps"] == 12
+    scene = masked(scene, tmp_path, 0, scene.test[:count])
+    model = fit.fit_scene(scene, options_for(capture, steps=2, eval_every=0.001))
+    assert model.made["steps"] == 2
     assert np.isfinite(model.metrics.get("psnr") or 0.0)
 
 
@@ -374,7 +214,7 @@ def test_two_signals_end_at_once_and_leave_the_last_checkpoint(
     assert (tmp_path / "a.checkpoint").read_bytes() == before and listing(tmp_path) == ["a.checkpoint"]
 
 
-def test_interrupted_at_the_last_step_resume_just_finishes(capture: Path, tmp_path: Path, small_steps: None) -> None:
+def test_interrupted_at_the_last_step_a_resume_just_finishes(capture: Path, tmp_path: Path, small_steps: None) -> None:
     scene, options = read_scene(capture), options_for(capture, out=tmp_path / "a.nf")
     with pytest.raises(InterruptedFit):
         fit.fit_scene(scene, options, Interrupting(12))
@@ -409,7 +249,7 @@ def changed_lens(scene: Scene, folder: Path) -> Scene:
 
 
 def changed_mask(scene: Scene, folder: Path) -> Scene:
-    return masked(scene, folder, 255 if scene.frames[0].mask_path else 0, (scene.train[2],))
+    return masked(scene, folder, 0, (scene.train[2],))
 
 
 def changed_bounds(scene: Scene, folder: Path) -> Scene:
@@ -497,24 +337,52 @@ def test_a_full_disk_ends_with_6_and_keeps_nothing_half(
     if mount.returncode != 0:
         pytest.skip("mounting a small tmpfs needs root")
     try:
-        words = (capture, "--out", tmp_path / "a.nf", "--steps", 100000, "--quiet", *WORDS)
+        words = (
+            capture,
+            "--out",
+            tmp_path / "a.nf",
+            "--steps",
+            10**5,
+            "--quiet",
+            "--threads",
+            1,
+            "--checkpoint-every",
+            0.1,
+        )
         assert re.search(r"needs \d+\.\d MB, but .* are free on this disk", refused(capsys, 6, *words))
         assert listing(tmp_path) == ["a.log.jsonl"]
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
+@pytest.mark.parametrize("alpha", [True, False])
 @pytest.mark.parametrize("background", ["auto", "random", "white", "black"])
-def test_random_backgrounds_only_where_they_mean_something(capture: Path, background: str) -> None:
-    scene = read_scene(capture)
-    assert scene.has_alpha
-    options = options_for(capture, background=background)
-    chosen = fit._background(scene, options)
+def test_backgrounds(capture: Path, background: str, alpha: bool) -> None:
+    scene = replace(read_scene(capture), has_alpha=alpha)
+    chosen = fit._background(scene, options_for(capture, background=background))
     assert chosen.random == (background in ("auto", "random"))
-    assert chosen.colour == ((0.0,) * 3 if background == "black" else (1.0,) * 3)
-    opaque = fit._background(replace(scene, has_alpha=False), options)
-    assert opaque.random == (background == "random")
-    assert opaque.colour == ((1.0,) * 3 if background == "white" else (0.0,) * 3)
+    white = background == "white" or (alpha and background != "black")
+    assert chosen.colour == ((1.0,) * 3 if white else (0.0,) * 3)
+
+
+@pytest.mark.parametrize("name", ["held_out_psnr", "save"])
+def test_slow_looks_and_saves_leave_time_for_steps(
+    capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_steps: None, name: str
+) -> None:
+    """What takes longer than its interval is still not done after every step."""
+    times: list[float] = []
+
+    def slow(*_: object) -> float:
+        times.append(time.monotonic())
+        time.sleep(0.15)
+        return 20.0
+
+    monkeypatch.setattr(fit._Loop if name == "held_out_psnr" else fit.Checkpoint, name, slow)
+    options = options_for(capture, out=tmp_path / "a.nf", steps=40, checkpoint_every=0.1, eval_every=0.1)
+    if name == "save":
+        options = replace(options, eval_every=0)
+    fit.fit_scene(read_scene(capture), options)
+    assert times and all(after - before > 0.24 for before, after in pairwise(times))
 
 
 def test_budget(capture: Path) -> None:

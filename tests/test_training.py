@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -249,7 +250,7 @@ def test_the_number_of_rays_follows_the_samples() -> None:
     assert what.rays == 512
     reports = steps(what, 260)
     assert all(training.FEWEST_RAYS <= report.rays <= training.MOST_RAYS for report in reports)
-    for now, after in zip(reports, reports[1:], strict=False):
+    for now, after in pairwise(reports):
         assert 0.49 < after.rays / now.rays < 2.01
     for part in (reports[20:190], reports[215:]):
         mean = sum(report.samples for report in part) / len(part)

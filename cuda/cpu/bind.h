@@ -96,7 +96,7 @@ struct March {
 inline MarchSettings settings_from(const Array<const i64>& occupancy, float min_step, float max_step, float cone, float near) {
     i64 cascades = occupancy.ndim() ? i64(occupancy.shape(0)) : 0;
     checked("occupancy", occupancy, {-1, kWordsPerCascade});
-    if (cascades < 1 || cascades > 16) throw std::invalid_argument("1 to 16 cascades");
+    if (cascades < 1 || cascades > kMaxCascades) throw std::invalid_argument("1 to 16 cascades");
     if (!(min_step > 1e-6f && max_step >= min_step && cone >= 0 && near >= 0))
         throw std::invalid_argument("steps must be positive: min_step > 1e-6, max_step >= min_step, cone and near >= 0");
     return {min_step, max_step, cone, near, i32(cascades)};

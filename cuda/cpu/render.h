@@ -25,6 +25,7 @@ template <class T> struct RenderTile {
     T x[3][kTile], t[kTile], length[kTile], log_density[kTile], alpha[kTile], weight[kTile];
     int kept[kTile], run_of[kTile];
     int samples, runs;
+    OccupancyView occupancy;
     Run run[kMaxRuns];
     Slot<T> slot[kMaxRuns];
 };
@@ -47,7 +48,7 @@ template <class T> inline bool march_run(const RenderArgs<T>& g, RenderTile<T>& 
     T x[3], t;
     while (run.count < kRun) {
         int s = run.begin + run.count;
-        if (!slot.march.next(g.occupancy, g.settings, x, t, tile.length[s])) {
+        if (!slot.march.next(tile.occupancy, g.settings, x, t, tile.length[s])) {
             slot.ended = true;
             break;
         }
@@ -185,6 +186,8 @@ template <class T> void op_render_forward(const RenderArgs<T>& g) {
     const FieldConfig& c = g.field.config;
     bool recording = g.record.capacity > 0;
     constexpr i64 kChunk = 512;
+    u64 blocks[kMaxCascades * kBlockWords];
+    find_blocks(g.occupancy, g.settings.cascades, blocks);
 #pragma omp parallel num_threads(g.threads)
     {
         Scratch& scratch = thread_scratch();
@@ -194,6 +197,7 @@ template <class T> void op_render_forward(const RenderArgs<T>& g) {
         FieldTile<T> rows;
         rows.take(c, field, scratch);
         RenderTile<T>& tile = *scratch.take<RenderTile<T>>(1);
+        tile.occupancy = {g.occupancy, blocks};
         int thread = omp_get_thread_num(), threads = omp_get_num_threads();
         g.samples[thread] = 0;
         if (recording) {
