@@ -378,7 +378,7 @@ def test_slow_looks_and_saves_leave_time_for_steps(
         return 20.0
 
     monkeypatch.setattr(fit._Loop if name == "held_out_psnr" else fit.Checkpoint, name, slow)
-    options = options_for(capture, out=tmp_path / "a.nf", steps=40, checkpoint_every=0.1, eval_every=0.1)
+    options = options_for(capture, out=tmp_path / "a.nf", steps=20, checkpoint_every=0.1, eval_every=0.1)
     if name == "save":
         options = replace(options, eval_every=0)
     fit.fit_scene(read_scene(capture), options)
