@@ -10,7 +10,10 @@ namespace nf {
 // exp overflows float at 88; a density of exp(15) stops all light in 1e-6 of a scene already.
 constexpr float kLogDensityLimit = 15.0f;
 
-template <class T> NF_HD T density_forward(T x) { return exp_(min_(x, T{} + kLogDensityLimit)); }
+// Written so that what is not a number stays one.
+template <class T> NF_HD T density_forward(T x) {
+    return exp_(x > T{} + kLogDensityLimit ? T{} + kLogDensityLimit : x);
+}
 
 // The gradient is truncated, not cut: a log-density past the limit can still be called back.
 template <class T> NF_HD T density_backward(T x, T d_density) {

@@ -67,8 +67,6 @@ class _Fit(ModuleType):
         `options` are those of `nf fit` (options.FitOptions): minutes, steps, downscale, field, set, seed, threads, ...
         With `out` the model is also saved there. Raises UsageError and InputError as the command line reports them.
         """
-        from neuralfields.files import check_writable
-        from neuralfields.model import save
         from neuralfields.options import FitOptions, make_config
         from neuralfields.readers import read_scene
         from neuralfields.scene import Scene
@@ -80,12 +78,8 @@ class _Fit(ModuleType):
         if chosen.get("out") is not None:
             chosen["out"] = Path(chosen["out"])
         ready = make_config(FitOptions, chosen, "fit")
-        if ready.out is not None:
-            check_writable(ready.out, ready.overwrite)
-        model = self.fit_scene(scene if given else read_scene(ready.scene, ready.format, ready.allow_outside), ready)
-        if ready.out is not None:
-            save(model, ready.out, ready.half)
-        return model
+        scene = scene if given else read_scene(ready.scene, ready.format, ready.allow_outside)
+        return self.fit_scene(scene, ready) if ready.out is None else self.fit_to_file(scene, ready)
 
 
 class _Render(ModuleType):

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from neuralfields.checkpoint import Checkpoint
@@ -63,21 +64,30 @@ class Budget:
 
 def run(options: FitOptions) -> dict[str, Any]:
     """The verb: reads, fits, saves. Returns path, seconds, steps, psnr (held out) and what else there is to report."""
+    _choose_device(options)
+    parse_settings(options.set, field_class(options.field).Config)
     scene = read_scene(options.scene, options.format, options.allow_outside)
     out = options.out or Path(f"{scene.name}.nf")
     if options.dry_run:
         return _plan(scene, options, out)
+    budget, log = Budget.of(options), out.with_suffix(".log.jsonl")
+    progress = Progress(budget.steps, budget.seconds, log, options.quiet, append=options.resume)
+    model = fit_to_file(scene, replace(options, out=out), progress)
+    atomic_write_bytes(out.with_suffix(".options.json"), _options_json(options))
+    return {"path": str(out), **{key: model.made[key] for key in ("seconds", "steps", "field", "scene")}, **model.metrics}
+
+
+def fit_to_file(scene: Scene, options: FitOptions, progress: Progress | None = None) -> Model:
+    """`fit_scene` with its output written to `options.out`, which no other process may write meanwhile."""
+    out, progress = options.out, progress or Progress(options.steps, None, quiet=True)
     check_writable(out, options.overwrite or options.resume)
     with OutputLock(out):
         sweep(Checkpoint.beside(out, {}).path)
-        budget = Budget.of(options)
-        log = out.with_suffix(".log.jsonl")
-        with Progress(budget.steps, budget.seconds, log, options.quiet, append=options.resume) as progress:
-            model = fit_scene(scene, replace(options, out=out), progress)
+        with progress:
+            model = fit_scene(scene, options, progress)
         save(model, out, half=options.half)
-        atomic_write_bytes(out.with_suffix(".options.json"), _options_json(options))
         Checkpoint.beside(out, {}).remove()
-    return {"path": str(out), **{key: model.made[key] for key in ("seconds", "steps", "field", "scene")}, **model.metrics}
+    return model
 
 
 def text(result: dict[str, Any]) -> str:
@@ -148,10 +158,12 @@ class _Loop:
                     self._interrupt(checkpoint)
                 if checkpoint is not None and self.seconds - saved >= self.options.checkpoint_every:
                     checkpoint.save(training, self.seconds)
-                    saved = self.seconds
+                    saved = time.perf_counter() - start
                 if self.options.eval_every and self.look and self.seconds - looked >= self.options.eval_every:
                     self.progress.held_out(training.step_count, self.held_out_psnr())
-                    looked = self.seconds
+                    looked = time.perf_counter() - start
+            if checkpoint is not None:  # what follows, the measuring, may be interrupted too
+                checkpoint.save(training, self.seconds)
 
     def _interrupt(self, checkpoint: Checkpoint | None) -> None:
         step = self.training.step_count
@@ -225,7 +237,10 @@ def _start(scene: Scene, options: FitOptions, config: Any, loaded: LoadedFrames)
 
 
 def _look_pixels(held_out: LoadedFrames | None) -> Pixels | None:
-    return Pixels(held_out.images, held_out.cameras, held_out.masks) if held_out and held_out.images else None
+    if held_out is None or not held_out.images:
+        return None
+    pixels = Pixels(held_out.images, held_out.cameras, held_out.masks)
+    return pixels if len(pixels) else None
 
 
 def _factor(scene: Scene, loaded: LoadedFrames) -> int:
@@ -236,8 +251,11 @@ def _factor(scene: Scene, loaded: LoadedFrames) -> int:
 def _description(scene: Scene, options: FitOptions, config: Any, loaded: LoadedFrames) -> dict[str, Any]:
     """What must be the same for a checkpoint to be of this fit."""
     pixels = hashlib.sha256()
-    for image, camera in zip(loaded.images, loaded.cameras, strict=True):
-        pixels.update(image.shape.__repr__().encode() + image[::16].tobytes() + camera.world_from_camera.tobytes())
+    pixels.update(repr(scene.bounds).encode())
+    for image, camera, mask in zip(loaded.images, loaded.cameras, loaded.masks, strict=True):
+        pixels.update(repr((image.shape, camera)).encode() + camera.world_from_camera.tobytes())
+        pixels.update(np.ascontiguousarray(image))
+        pixels.update(b"" if mask is None else np.packbits(mask).tobytes())
     return {
         "field": options.field,
         "config": {name: getattr(config, name) for name in config.__dataclass_fields__},
@@ -259,7 +277,7 @@ def _model(
 ) -> Model:
     metrics: dict[str, Any] = {"samples_per_second": round(loop.samples / max(loop.seconds, 1e-9))}
     if loop.look:
-        metrics["psnr"] = _mean_psnr(training, held_out)
+        metrics |= _mean_psnr(training, held_out)
     others = held_out.cameras if held_out else []
     indices = loaded.indices + (held_out.indices if held_out else [])
     made = {
@@ -292,14 +310,18 @@ def _model(
     )
 
 
-def _mean_psnr(training: Training, held_out: LoadedFrames) -> float:
+def _mean_psnr(training: Training, held_out: LoadedFrames) -> dict[str, float]:
     """Mean over the held-out views of each view's PSNR: the figure that `nf eval` gives too."""
     from neuralfields.evaluate import measure
 
     views = zip(held_out.images, held_out.cameras, held_out.masks, strict=True)
     colour = training.background.colour
-    scores = [measure(training.volume, image, camera, colour, mask, structure=False).psnr for image, camera, mask in views]
-    return sum(scores) / len(scores)
+    scores = [
+        measure(training.volume, image, camera, colour, mask, structure=False).psnr
+        for image, camera, mask in views
+        if mask is None or mask.any()
+    ]
+    return {"psnr": sum(scores) / len(scores)} if scores else {}
 
 
 def _plan(scene: Scene, options: FitOptions, out: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Vocabulary
   density  the largest density lately seen in a cell, in 1/inner cube; -1 in bricks that no camera sees
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -42,12 +43,12 @@ class Occupancy:
         """Marks bricks that no camera sees: nothing is ever sampled there, so no fog can settle in them."""
         for cascade in range(self.density.shape[0]):
             edge = 2.0**cascade
-            middle = ((self._brick.numpy() + 0.5 / BRICKS) - 0.5) * edge * side + np.asarray(centre)
+            middle = (self._brick + 0.5 / BRICKS - 0.5).double() * edge * side + torch.tensor(centre, dtype=torch.float64)
             radius = 3**0.5 / 2 * edge * side / BRICKS
-            seen = np.zeros(len(middle), dtype=bool)
+            seen = torch.zeros(len(middle), dtype=torch.bool)
             for camera in cameras:
                 seen |= _sees(camera, middle, radius)
-            self.density[cascade, ~torch.from_numpy(seen)] = UNSEEN
+            self.density[cascade, ~seen] = UNSEEN
         self.bits = torch.where(self.density[:, :, 0] < 0, 0, -1)
         self._order_visible()
 
@@ -57,6 +58,8 @@ class Occupancy:
         `coarse`: one look, at a random place, per 2^3 cells.
         """
         visible = len(self._visible)
+        if not visible:
+            return
         count = max(1, min(visible, round(visible * share)))
         cascade, brick = self._visible[(torch.arange(count) + self.cursor) % visible].unbind(1)
         self.cursor = (self.cursor + count) % visible
@@ -131,34 +134,30 @@ def _block_of_cell() -> Tensor:
     return i % 4 // 2 + 2 * (i // 4 % 4 // 2) + 4 * (i // 32)
 
 
-def _sees(camera: Camera, points: np.ndarray, radius: float) -> np.ndarray:
-    """Whether balls of that radius around points [N, 3] may lie in the camera's field of view.
+def _sees(camera: Camera, points: Tensor, radius: float) -> Tensor:
+    """Whether balls of that radius around points [N, 3] (float64) may lie in the camera's field of view, [N] bool.
 
     The view is bounded by the undistorted directions of the picture's border, never by projecting points: far outside
     the picture a lens polynomial folds back and would put them inside.
     """
     if camera.model == "fisheye":  # may see more than half of space
-        return np.ones(len(points), dtype=bool)
-    local = (points - camera.centre) @ camera.world_from_camera[:3, :3]
-    low, high = _border(camera)
-    depth = local[:, 2:3]
-    # Distance to the four planes through the camera's centre that bound the view; positive outside.
-    outside = np.concatenate(
-        [
-            (depth * low - local[:, :2]) / np.sqrt(1 + low * low),
-            (local[:, :2] - depth * high) / np.sqrt(1 + high * high),
-        ],
-        axis=1,
-    )
-    return (outside.max(axis=1) < radius) & (depth[:, 0] > -radius)
+        return torch.ones(len(points), dtype=torch.bool)
+    pose = torch.from_numpy(np.asarray(camera.world_from_camera, dtype=np.float64))
+    x, y, z = ((points - pose[:3, 3]) @ pose[:3, :3]).unbind(1)
+    seen = z > -radius
+    # Distance to the planes through the camera's centre that bound the view; positive outside.
+    for value, low, high in zip((x, y), *_border(camera), strict=True):
+        seen &= (z * low - value) / math.sqrt(1 + low * low) < radius
+        seen &= (value - z * high) / math.sqrt(1 + high * high) < radius
+    return seen
 
 
-def _border(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest and largest x / z and y / z over the picture's border, each [2]."""
+def _border(camera: Camera) -> tuple[list[float], list[float]]:
+    """Smallest and largest (x / z, y / z) over the picture's border."""
     u, v = np.linspace(0, camera.width, 17), np.linspace(0, camera.height, 17)
     edges = [(u, 0 * u), (u, 0 * u + camera.height), (0 * v, v), (0 * v + camera.width, v)]
     pixel = torch.from_numpy(np.concatenate([np.stack(e, 1) for e in edges])).to(torch.float64)
     table = camera_table([replace(camera, world_from_camera=np.eye(4))], torch.float64)
     _, d = pixel_rays(table, torch.zeros(len(pixel), dtype=torch.int64), pixel)
-    plane = (d[:, :2] / d[:, 2:].clamp(min=1e-3)).numpy()
-    return plane.min(0), plane.max(0)
+    plane = d[:, :2] / d[:, 2:].clamp(min=1e-3)
+    return plane.amin(0).tolist(), plane.amax(0).tolist()

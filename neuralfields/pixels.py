@@ -66,7 +66,8 @@ class Pixels:
 
     def every(self, count: int) -> Batch:
         """About `count` pixels evenly spread over all photos: the same ones each time."""
-        return self.at(torch.linspace(0, len(self) - 1, min(count, len(self))).long())
+        count = min(count, len(self))
+        return self.at(torch.arange(count) * (len(self) - 1) // max(count - 1, 1))
 
     def at(self, index: Tensor) -> Batch:
         """The pixels at indices [R] into what is not masked."""

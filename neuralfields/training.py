@@ -56,6 +56,15 @@ class StepReport:
         return -10 * math.log10(max(self.loss, 1e-10))
 
 
+def _mixed(seed: int, step: int) -> int:
+    """One generator seed for each pair (splitmix64), so that neighbouring seeds share no step's randomness."""
+    mask = (1 << 64) - 1
+    z = (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + 0x632BE59BD9B4E019) & mask
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+    return (z ^ (z >> 31)) >> 1
+
+
 class Training:
     """A field being fitted: parameters, moments, occupancy, the number of rays, the number of steps."""
 
@@ -74,7 +83,7 @@ class Training:
 
     def step(self, progress: float) -> StepReport:
         """One step; `progress` in [0, 1] says how far the fit is, for the learning rate."""
-        generator = torch.Generator().manual_seed((self.seed << 32) + self.step_count)
+        generator = torch.Generator().manual_seed(_mixed(self.seed, self.step_count))
         if self.step_count % OCCUPANCY_EVERY == 0:
             self.update_occupancy(generator)
         batch = self.pixels.batch(self.rays, generator)
@@ -89,8 +98,9 @@ class Training:
         ramp = DISTORTION * min(1.0, self.step_count / DISTORTION_RAMP)
         total = loss + ramp * (sums.distortion * valid).sum() / count
         report = StepReport(self.rays, sums.samples, float(loss.detach()))
-        if math.isfinite(report.loss):
+        if bool(torch.isfinite(total)):
             total.backward()
+        if self._gradients_finite(bool(torch.isfinite(total))):
             self.optimiser.step(LEARNING_RATE_FALL**progress)
             self.bad_steps = 0
         else:
@@ -110,8 +120,15 @@ class Training:
             return torch.rand(self.rays, 3, generator=generator)
         return torch.tensor(self.background.colour)
 
+    def _gradients_finite(self, loss_finite: bool) -> bool:
+        """Looks at the networks' gradients: what is wrong in a grid's gradient has passed through them."""
+        networks = [p for group in self.optimiser.groups if not group.sparse for p in group.parameters]
+        return loss_finite and all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in networks)
+
     def _skip(self) -> None:
-        """A step whose loss is not finite changes nothing; too many in a row are an error that names a culprit."""
+        """A step whose loss or gradient is not finite changes nothing; too many in a row are an error that names why."""
+        for parameter in self.field.parameters():
+            parameter.grad = None
         self.bad_steps += 1
         if self.bad_steps >= BAD_STEPS_IN_A_ROW:
             bad = [name for name, p in self.field.named_parameters() if not bool(torch.isfinite(p).all())]

@@ -59,7 +59,7 @@ template <class T> inline void relu(T* rows, i64 count) {
     using V = Lanes<T>;
     for (i64 i = 0; i < count; i += kWidth<T>) {
         V x = load<V>(rows + i);
-        store(rows + i, x > 0 ? x : V{});
+        store(rows + i, x < 0 ? V{} : x);  // what is not a number stays one, and is noticed in the loss
     }
 }
 
