@@ -105,14 +105,14 @@ def _alive(pid: int) -> bool:
 
 
 def sweep(path: Path) -> list[Path]:
-    """Removes the litter that a killed process left beside `path`; returns what was removed."""
+    """Removes the litter that a killed process left beside `path`, whatever its suffix; returns what was removed."""
     target = Path(os.path.realpath(path))
     stem = os.fsdecode(os.fsencode(target.stem)[:NAME_LIMIT])
     host, _, _ = _owner_mark().partition("-")
     prefix, removed = f".{stem}~{host}-", []
     with suppress(OSError):
         for name in os.listdir(target.parent):
-            if name.startswith(prefix) and name.endswith(target.suffix[:32]):
+            if name.startswith(prefix):
                 pid = name[len(prefix) :].partition("-")[0]
                 if pid.isdecimal() and not _alive(int(pid)):
                     target.with_name(name).unlink(missing_ok=True)

@@ -23,7 +23,7 @@ import torch
 from neuralfields.checkpoint import Checkpoint
 from neuralfields.errors import InputError, InterruptedFit, UsageError
 from neuralfields.fields import field_class
-from neuralfields.files import OutputLock, atomic_write_bytes, check_writable, sweep
+from neuralfields.files import OutputLock, atomic_write_bytes, check_writable
 from neuralfields.images import LoadedFrames, load_frames
 from neuralfields.metrics import psnr_from_mse
 from neuralfields.model import Model, save
@@ -82,7 +82,6 @@ def fit_to_file(scene: Scene, options: FitOptions, progress: Progress | None = N
     out, progress = options.out, progress or Progress(options.steps, None, quiet=True)
     check_writable(out, options.overwrite or options.resume)
     with OutputLock(out):
-        sweep(Checkpoint.beside(out, {}).path)
         with progress:
             model = fit_scene(scene, options, progress)
         save(model, out, half=options.half)
@@ -162,8 +161,6 @@ class _Loop:
                 if self.options.eval_every and self.look and self.seconds - looked >= self.options.eval_every:
                     self.progress.held_out(training.step_count, self.held_out_psnr())
                     looked = time.perf_counter() - start
-            if checkpoint is not None:  # what follows, the measuring, may be interrupted too
-                checkpoint.save(training, self.seconds)
 
     def _interrupt(self, checkpoint: Checkpoint | None) -> None:
         step = self.training.step_count

@@ -67,7 +67,8 @@ class Occupancy:
         x = self._brick[brick][:, None] + corners[None]
         x += torch.rand(count, len(corners), 3, generator=generator) * size
         x = (x - 0.5) * torch.exp2(cascade.float())[:, None, None] + 0.5
-        new = density(x.reshape(-1, 3)).reshape(count, -1)
+        # What is not a number counts as something: rays must go on meeting it for the fit to notice.
+        new = density(x.reshape(-1, 3)).reshape(count, -1).nan_to_num(nan=2 * DENSITY_THRESHOLD)
         if coarse:
             new = new[:, self._block]
         new = torch.maximum(self.density[cascade, brick] * DECAY, new)

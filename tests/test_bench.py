@@ -51,8 +51,10 @@ def test_plain_torch_has_the_same_gradients(own: Model, batch: Batch) -> None:
     sums = render_sums(volume, batch.rays, batch.jitter, 1 << 16)
     assert bool(sums.valid.bool().all())
     (sums.rgb - batch.target).square().mean().backward()
+    # In float32 the two walk a ray by other roundings (closed form, running sum): a table of 2048 points an axis
+    # sees that. In float64 the paths agree to 1e-9 (tests/ops/test_hash_render.py).
     for mine, theirs in ((slow.table, own.field.table), (slow.colour[0], own.field.colour[0])):
-        assert (mine.grad - theirs.grad).norm() < 1e-3 * theirs.grad.norm() and theirs.grad.norm() > 0
+        assert (mine.grad - theirs.grad).norm() < 3e-3 * theirs.grad.norm() and theirs.grad.norm() > 0
 
 
 def test_training_steps_leave_the_field_as_it_is(own: Model, batch: Batch) -> None:

@@ -304,8 +304,8 @@ def test_a_checkpoint_of_other_options_is_refused(
 
 
 def test_the_api_gives_a_model_that_renders(capture: Path, small_steps: None) -> None:
-    model = neuralfields.fit(capture, steps=150, out=None, threads=1, set=SMALL)
-    assert isinstance(model, Model) and model.made["steps"] == 150
+    model = neuralfields.fit(capture, steps=250, out=None, threads=1, set=SMALL)
+    assert isinstance(model, Model) and model.made["steps"] == 250
     camera = model.cameras[model.held_out[0]]
     picture = neuralfields.render(model, camera)
     assert picture.rgb.shape == (camera.height, camera.width, 3)

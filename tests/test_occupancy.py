@@ -59,7 +59,7 @@ def test_a_thin_thing_is_found_by_looking_again():
 
 def test_bits_are_the_densities_above_the_threshold():
     grid = Occupancy(2)
-    grid.density = torch.rand(grid.density.shape, generator=seeded()) * 20
+    grid.density = torch.rand(grid.density.shape, generator=seeded()) * 40
     grid.density[0, 7] = UNSEEN
     grid.pack()
     assert grid.threshold() == pytest.approx(DENSITY_THRESHOLD)

@@ -85,7 +85,7 @@ inline int weigh(const RenderArgs<T>& g, const PackedField<T>& field, RenderTile
         Compositor<T>& out = tile.slot[r].out;
         for (int s = tile.run[r].begin; s < tile.run[r].begin + tile.run[r].count && !out.opaque(); ++s) {
             tile.weight[s] = out.take(tile.alpha[s]);
-            if (tile.weight[s] >= g.weight_floor) tile.kept[kept++] = s;
+            if (!(tile.weight[s] < g.weight_floor)) tile.kept[kept++] = s;  // also what is not a number
         }
     }
     return kept;
