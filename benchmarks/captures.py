@@ -30,6 +30,7 @@ CASES = {
     "sceaux-120": ("sceaux_castle_11", ["--downscale", "6", "--minutes", "2"]),
     "materials-60": ("synthetic_materials", ["--minutes", "1"]),
 }
+NF = str(Path(sys.executable).with_name("nf"))  # as it is installed, not the sources beside this script
 TITLE = "Held-out PSNR of real captures, fitted on this machine"
 
 
@@ -39,14 +40,14 @@ def measure(name: str, data: Path, folder: Path) -> dict:
     out = folder / f"{name}.nf"
     words = ["fit", str(data / capture), *options, "--out", str(out), "--json", "--eval-every", "5"]
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "neuralfields", *words], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([NF, *words], stdout=subprocess.PIPE, text=True, cwd=folder)
     report = json.loads(process.communicate()[0])
     wall = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     pictures = folder / f"{name}-pictures"
     words_eval = ["eval", str(out), "--json", "--pictures", str(pictures), "--quiet"]
     measured = json.loads(
-        subprocess.run([sys.executable, "-m", "neuralfields", *words_eval], capture_output=True, text=True, check=True).stdout
+        subprocess.run([NF, *words_eval], capture_output=True, text=True, check=True, cwd=folder).stdout
     )
     keep = FOLDER / "pictures"
     keep.mkdir(exist_ok=True)
@@ -88,7 +89,7 @@ def main() -> None:
     rows = {r["case"]: r for r in json.loads(table.read_text())} if table.is_file() else {}
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
-            rows[name] = measure(name, chosen.data / "captures", Path(folder))
+            rows[name] = measure(name, chosen.data.resolve() / "captures", Path(folder))
             print(name, {k: rows[name][k] for k in ("psnr", "ssim", "steps", "peak_MB", "view_ms")}, flush=True)
             write("captures", TITLE, [rows[case] for case in CASES if case in rows])
 

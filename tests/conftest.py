@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.small_fit import small_capture, small_file, small_model  # noqa: F401  fixtures for every test
+
 REPOSITORY = Path(__file__).parent.parent
 
 

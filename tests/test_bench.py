@@ -17,7 +17,6 @@ from neuralfields.options import BenchOptions
 from neuralfields.render import fitted, volume_of
 from neuralfields.volume import camera_rays, render_sums
 
-pytest_plugins = ["tests.small_fit"]
 
 
 @pytest.fixture

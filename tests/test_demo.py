@@ -10,7 +10,6 @@ from neuralfields.errors import InputError
 from neuralfields.images import read_image
 from neuralfields.model import load
 
-pytest_plugins = ["tests.small_fit"]
 
 
 @pytest.fixture

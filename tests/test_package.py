@@ -15,7 +15,6 @@ from neuralfields.errors import UsageError
 from neuralfields.model import Model
 
 SMALL = {"levels": 4, "table": 10, "finest": 64, "hidden": 16}
-pytest_plugins = ["tests.small_fit"]
 
 
 def test_importing_is_cheap() -> None:

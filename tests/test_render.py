@@ -24,7 +24,6 @@ from neuralfields.rays import Rays, Render
 from neuralfields.render import counted, fitted, picture, render
 from neuralfields.volume import camera_rays
 
-pytest_plugins = ["tests.small_fit"]
 
 Nf = Callable[..., dict]
 
