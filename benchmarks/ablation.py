@@ -23,13 +23,10 @@ from neuralfields.scene import Scene
 CASES = {
     "as it is": ({}, {}, False),
     "no distortion": ({training: {"DISTORTION": 0.0}}, {}, False),
-    "distortion 0.5": ({training: {"DISTORTION": 0.5}}, {}, False),
     "black background in training": ({}, {"background": "black"}, False),
     "occupancy threshold at the mean": ({occupancy: {"MEAN_SHARE": 1.0}}, {}, False),
     "occupancy forgets slowly (0.95)": ({occupancy: {"DECAY": 0.95}}, {}, False),
     "width 64": ({}, {"set": ("hidden=64",)}, False),
-    "finest level 1024": ({}, {"set": ("finest=1024",)}, False),
-    "table 2^18": ({}, {"set": ("table=18",)}, False),
     "contraction, 5 cascades": ({}, {}, True),
 }
 

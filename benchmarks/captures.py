@@ -9,7 +9,6 @@ load stands in the row.
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -41,9 +40,10 @@ def measure(name: str, data: Path, folder: Path) -> dict:
     words = ["fit", str(data / capture), *options, "--out", str(out), "--json", "--eval-every", "5"]
     start = time.perf_counter()
     process = subprocess.Popen([NF, *words], stdout=subprocess.PIPE, text=True, cwd=folder)
-    report = json.loads(process.communicate()[0])
-    wall = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    printed = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)  # this process's own peak, not that of all before it
+    process.returncode = os.waitstatus_to_exitcode(status)
+    report, wall, peak = json.loads(printed), time.perf_counter() - start, usage.ru_maxrss * 1024
     pictures = folder / f"{name}-pictures"
     words_eval = ["eval", str(out), "--json", "--pictures", str(pictures), "--quiet"]
     measured = json.loads(

@@ -1,6 +1,6 @@
 """Native against plain torch, and the networks against the machine's peak: `nf bench` as a table.
 
-python benchmarks/speed.py [CAPTURE ...]     without any, the bundled scene
+python benchmarks/speed.py [CAPTURE ...]     the bundled scene, and the captures that are named
 """
 
 import json
@@ -15,11 +15,11 @@ NF = str(Path(sys.executable).with_name("nf"))
 
 def measure(capture: str | None) -> dict:
     """One run of `nf bench`."""
-    words = ["bench", *(["--scene", capture] if capture else []), "--json"]
+    words = ["bench", *(["--scene", capture] if capture else []), "--seconds", "12", "--json"]
     result = json.loads(subprocess.run([NF, *words], capture_output=True, text=True, check=True, cwd="/").stdout)
     shown = f" --scene $DATA/captures/{Path(capture).name}" if capture else ""
     return row(
-        f"nf bench{shown}",
+        f"nf bench{shown} --seconds 12",
         scene=result["setting"]["scene"],
         train_ratio=round(result["train_ratio"], 1),
         render_ratio=round(result["render_ratio"], 1),
@@ -37,5 +37,5 @@ def measure(capture: str | None) -> dict:
 
 
 if __name__ == "__main__":
-    captures = [str(Path(word).resolve()) for word in sys.argv[1:]] or [None]
+    captures = [None, *(str(Path(word).resolve()) for word in sys.argv[1:])]
     write("speed", "Native over plain torch, one run each", [measure(capture) for capture in captures])

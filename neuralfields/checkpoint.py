@@ -66,7 +66,7 @@ class Checkpoint:
         try:
             with safe_open(self.path, framework="pt") as file:
                 state = msgspec.json.decode((file.metadata() or {}).get("neuralfields", ""), type=State)
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
         except (SafetensorError, msgspec.MsgspecError, OSError):
             raise InputError(f"{self.path}: not a readable checkpoint; remove it and run without --resume") from None
         if state.version > VERSION:

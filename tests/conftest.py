@@ -26,7 +26,7 @@ def sample_scene() -> Path:
 
 
 @pytest.fixture(params=["x86_64_v4", "x86_64_v3", "portable"])
-def instruction_set(request: pytest.FixtureRequest):  # noqa: ANN201
+def instruction_set(request: pytest.FixtureRequest):
     """Runs a test once per instruction set that is built and that this machine has."""
     from neuralfields.ops.native import library
 

@@ -18,7 +18,6 @@ from neuralfields.render import fitted, volume_of
 from neuralfields.volume import camera_rays, render_sums
 
 
-
 @pytest.fixture
 def batch(small_model: Model) -> Batch:
     """256 rays that see the object, with jitter."""

@@ -11,7 +11,6 @@ from neuralfields.images import read_image
 from neuralfields.model import load
 
 
-
 @pytest.fixture
 def quick(small_capture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo on the small capture, with small steps and four frames."""

@@ -20,7 +20,6 @@ from neuralfields.model import Model, save
 from neuralfields.render import volume_of
 from neuralfields.volume import Volume
 
-
 WHITE = (1.0, 1.0, 1.0)
 
 

@@ -24,7 +24,6 @@ from neuralfields.rays import Rays, Render
 from neuralfields.render import counted, fitted, picture, render
 from neuralfields.volume import camera_rays
 
-
 Nf = Callable[..., dict]
 
 

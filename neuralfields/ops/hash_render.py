@@ -159,7 +159,7 @@ class _Render(torch.autograd.Function):
     """An autograd function, not a custom op: its record lives across steps, and a gradient is accumulated in place."""
 
     @staticmethod
-    def forward(ctx, renderer, rays, occupancy, settings, space, capacity, table, *weights):  # noqa: ANN001, ANN205
+    def forward(ctx, renderer, rays, occupancy, settings, space, capacity, table, *weights):  # noqa: ANN001
         ctx.renderer, ctx.space, ctx.directions = renderer, space, array(rays[1])
         ctx.record = renderer.record(capacity)
         renderer._pass += 1
@@ -170,7 +170,7 @@ class _Render(torch.autograd.Function):
         return sums.values, sums.valid, samples
 
     @staticmethod
-    def backward(ctx, d_values, d_valid, d_samples):  # noqa: ANN001, ANN205
+    def backward(ctx, d_values, d_valid, d_samples):  # noqa: ANN001
         renderer = ctx.renderer
         if ctx.number != renderer._pass:
             raise RuntimeError(

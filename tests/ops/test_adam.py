@@ -13,7 +13,7 @@ def state(size: int, generator: torch.Generator, dtype: torch.dtype, empty: floa
     return [p, g, m * 0.1, v * v * 0.1]
 
 
-def stepped(function, tensors, step, sparse):  # noqa: ANN001, ANN201
+def stepped(function, tensors, step, sparse):
     p, g, m, v = (t.clone() for t in tensors)
     function(p, g, (m, v), step, SETTINGS, sparse)
     return p, g, m, v

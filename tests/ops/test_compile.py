@@ -10,13 +10,13 @@ from neuralfields.ops.network import network
 from neuralfields.ops.spherical_harmonics import spherical_harmonics
 
 
-def inputs(geometry, generator: torch.Generator) -> list[torch.Tensor]:  # noqa: ANN001
+def inputs(geometry, generator: torch.Generator) -> list[torch.Tensor]:
     shapes = {"x": (40, 3), "table": (geometry.entries, 2), "first": (16, 8), "second": (3, 16 + 16)}
     leaves = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes.values()]
     return [leaf.requires_grad_() for leaf in leaves]
 
 
-def picture(geometry, x, table, first, second):  # noqa: ANN001, ANN201
+def picture(geometry, x, table, first, second):
     f = hash_encode(contract(x, "cube", 1.0), table, geometry.scales, geometry.levels)
     code = network(f, [first])
     harmonics = spherical_harmonics(torch.nn.functional.normalize(x, dim=1), 4)
@@ -27,7 +27,7 @@ def picture(geometry, x, table, first, second):  # noqa: ANN001, ANN201
     return sums[:, :6].square().sum()
 
 
-def assert_compiles(backend: str, geometry, generator: torch.Generator) -> None:  # noqa: ANN001
+def assert_compiles(backend: str, geometry, generator: torch.Generator) -> None:
     leaves = inputs(geometry, generator)
     eager = picture(geometry, *leaves)
     want = torch.autograd.grad(eager, leaves)

@@ -16,7 +16,7 @@ def inputs(rays: int, generator: torch.Generator, dtype: torch.dtype, scale: flo
     return [density.requires_grad_(), length, t, rgb.requires_grad_(), offsets]
 
 
-def sums(function):  # noqa: ANN001, ANN201
+def sums(function):
     return lambda *args: function(*args)[0]
 
 

@@ -20,7 +20,7 @@ CONFIGS = [
 
 
 @pytest.fixture(autouse=True)
-def threads():  # noqa: ANN201
+def threads():
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield

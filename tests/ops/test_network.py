@@ -18,8 +18,8 @@ def inputs(widths: list[int], samples: int, generator: torch.Generator, dtype: t
 @pytest.mark.parametrize("widths", STACKS)
 @pytest.mark.parametrize("samples", [1, 130, 2500])
 def test_reference(widths, samples, generator, instruction_set):
-    op = lambda x, *w: network(x, list(w))  # noqa: E731
-    reference = lambda x, *w: network_reference(x, list(w))  # noqa: E731
+    op = lambda x, *w: network(x, list(w))
+    reference = lambda x, *w: network_reference(x, list(w))
     assert_matches(op, reference, inputs(widths, samples, generator, torch.float32), 2e-5)
     assert_matches(op, reference, inputs(widths, samples, generator, torch.float64), 1e-12)
 
