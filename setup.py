@@ -35,10 +35,11 @@ class BuildNative(build_ext):
         jobs: list[tuple[str, str, list[str]]] = [
             ("cuda/cpu/bind.cpp", "bind", ["-Wno-missing-field-initializers"]),
             ("cuda/cpu/bind_field.cpp", "bind_field", ["-Wno-missing-field-initializers"]),
-            (str(Path(nanobind.source_dir()) / "nb_combined.cpp"), "nanobind", ["-fno-strict-aliasing", "-w", "-DNDEBUG"]),
+            (str(Path(nanobind.source_dir(), "nb_combined.cpp")), "nanobind", ["-fno-strict-aliasing", "-w", "-DNDEBUG"]),
         ]
         for name, width, flags in INSTRUCTION_SETS:
-            jobs.append(("cuda/cpu/kernels.cpp", name, KERNEL + flags + [f"-DNF_ISA={name}", f"-DNF_VECTOR_BYTES={width}"]))
+            flags = [*KERNEL, *flags, f"-DNF_ISA={name}", f"-DNF_VECTOR_BYTES={width}"]
+            jobs.append(("cuda/cpu/kernels.cpp", name, flags))
 
         def compile_one(job: tuple[str, str, list[str]]) -> str:
             source, name, flags = job
@@ -54,14 +55,13 @@ class BuildNative(build_ext):
             objects = list(pool.map(compile_one, jobs))
         target = self.get_ext_fullpath(ext.name)
         Path(target).parent.mkdir(parents=True, exist_ok=True)
-        self.compiler.set_executable("linker_so_cxx", self.compiler.linker_so_cxx)
         shared = ["-bundle", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared"]
         self.spawn([*self.compiler.compiler_cxx, *shared, "-fopenmp", *objects, "-o", target, "-s"])
 
 
 setup(
     ext_modules=[
-        Extension("neuralfields._native", sources=["cuda/cpu/bind.cpp"], depends=[str(p) for p in Path("cuda").rglob("*.*")])
+        Extension("neuralfields._native", ["cuda/cpu/bind.cpp"], depends=[str(p) for p in Path("cuda").rglob("*.*")])
     ],
     cmdclass={"build_ext": BuildNative},
 )

@@ -1,4 +1,4 @@
-"""What each choice of the training is worth on the fox, at equal steps: the product as it is, and with one thing changed.
+"""What each choice of the training is worth on the fox, at equal steps: as it is, and with one thing changed.
 
 python benchmarks/ablation.py [--data FOLDER] [--steps 1500] [--seed 0]
 """

@@ -53,7 +53,8 @@ def measure(name: str, data: Path, folder: Path) -> dict:
     keep.mkdir(exist_ok=True)
     for picture in sorted(pictures.glob("*.png"))[:1]:
         _shrink(picture, keep / f"{name}.jpg")
-    shutil.copy(folder / f"{name}.log.jsonl", keep / f"{name}.log.jsonl")
+    if capture == "ngp_fox":  # for plot_fox.py
+        shutil.copy(folder / f"{name}.log.jsonl", keep / f"{name}.log.jsonl")
     return row(
         "nf " + " ".join(["fit", f"$DATA/{capture}", *options]),
         case=name,

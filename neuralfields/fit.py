@@ -74,7 +74,8 @@ def run(options: FitOptions) -> dict[str, Any]:
     progress = Progress(budget.steps, budget.seconds, log, options.quiet, append=options.resume)
     model = fit_to_file(scene, replace(options, out=out), progress)
     atomic_write_bytes(out.with_suffix(".options.json"), _options_json(options))
-    return {"path": str(out), **{key: model.made[key] for key in ("seconds", "steps", "field", "scene")}, **model.metrics}
+    made = {key: model.made[key] for key in ("seconds", "steps", "field", "scene")}
+    return {"path": str(out), **made, **model.metrics}
 
 
 def fit_to_file(scene: Scene, options: FitOptions, progress: Progress | None = None) -> Model:
@@ -338,4 +339,5 @@ def _plan(scene: Scene, options: FitOptions, out: Path) -> dict[str, Any]:
 def _options_json(options: FitOptions) -> bytes:
     import json
 
-    return json.dumps({name: getattr(options, name) for name in options.__dataclass_fields__}, default=str, indent=1).encode()
+    values = {name: getattr(options, name) for name in options.__dataclass_fields__}
+    return json.dumps(values, default=str, indent=1).encode()

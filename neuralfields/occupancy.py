@@ -43,7 +43,8 @@ class Occupancy:
         """Marks bricks that no camera sees: nothing is ever sampled there, so no fog can settle in them."""
         for cascade in range(self.density.shape[0]):
             edge = 2.0**cascade
-            middle = (self._brick + 0.5 / BRICKS - 0.5).double() * edge * side + torch.tensor(centre, dtype=torch.float64)
+            middle = (self._brick + 0.5 / BRICKS - 0.5).double() * edge * side
+            middle += torch.tensor(centre, dtype=torch.float64)
             radius = 3**0.5 / 2 * edge * side / BRICKS
             seen = torch.zeros(len(middle), dtype=torch.bool)
             for camera in cameras:
@@ -52,7 +53,9 @@ class Occupancy:
         self.bits = torch.where(self.density[:, :, 0] < 0, 0, -1)
         self._order_visible()
 
-    def update(self, density: Callable[[Tensor], Tensor], generator: torch.Generator, share: float, coarse: bool) -> None:
+    def update(
+        self, density: Callable[[Tensor], Tensor], generator: torch.Generator, share: float, coarse: bool
+    ) -> None:
         """Looks at the next `share` of the visible bricks: density takes x [S, 3] (inner cube's frame) -> [S].
 
         `coarse`: one look, at a random place, per 2^3 cells.
@@ -86,7 +89,7 @@ class Occupancy:
         self._packed_at = None
 
     def threshold(self) -> float:
-        """Cells above this density are occupied: Instant-NGP's threshold, or a part of the visible cells' mean if less."""
+        """Cells above this are occupied: Instant-NGP's threshold, or a part of the visible cells' mean if less."""
         mean = float(self._sums.sum()) / max(len(self._visible) * BRICK_CELLS, 1)
         return min(DENSITY_THRESHOLD, MEAN_SHARE * mean)
 

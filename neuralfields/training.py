@@ -126,7 +126,7 @@ class Training:
         return loss_finite and all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in networks)
 
     def _skip(self) -> None:
-        """A step whose loss or gradient is not finite changes nothing; too many in a row are an error that names why."""
+        """A step whose loss or gradient is not finite changes nothing; too many in a row are an error that says why."""
         for parameter in self.field.parameters():
             parameter.grad = None
         self.bad_steps += 1

@@ -104,5 +104,5 @@ def test_bytes_are_those_of_the_parameters(name):
 
 
 def test_an_unknown_field_names_the_nearest():
-    with pytest.raises(UsageError, match="unknown field 'hsh'.*did you mean hash"):
+    with pytest.raises(UsageError, match=r"unknown field 'hsh'.*did you mean hash"):
         field_class("hsh")

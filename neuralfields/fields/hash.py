@@ -9,6 +9,7 @@ are what one waits for (8 levels x 4 features need half the gathers of 16 x 2 an
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -111,7 +112,7 @@ class HashField(Field):
 def _layers(widths: list[int]) -> nn.ParameterList:
     """Uniform weights of variance 2 / fan-in (He et al., arXiv:1502.01852)."""
     return nn.ParameterList(
-        nn.Parameter(torch.empty(o, i).uniform_(-1, 1) * math.sqrt(6 / i)) for i, o in zip(widths, widths[1:])
+        nn.Parameter(torch.empty(o, i).uniform_(-1, 1) * math.sqrt(6 / i)) for i, o in pairwise(widths)
     )
 
 

@@ -174,7 +174,7 @@ class _Render(torch.autograd.Function):
         renderer = ctx.renderer
         if ctx.number != renderer._pass:
             raise RuntimeError(
-                "the record of this render is gone: call backward once, and before the next recorded render of the field"
+                "the record of this render is gone: call backward once, and before the field's next recorded render"
             )
         renderer._pass += 1  # the record is consumed
         values, valid = ctx.saved_tensors
