@@ -35,7 +35,7 @@ class BuildNative(build_ext):
         jobs: list[tuple[str, str, list[str]]] = [
             ("cuda/cpu/bind.cpp", "bind", ["-Wno-missing-field-initializers"]),
             ("cuda/cpu/bind_field.cpp", "bind_field", ["-Wno-missing-field-initializers"]),
-            (str(Path(nanobind.source_dir(), "nb_combined.cpp")), "nanobind", ["-fno-strict-aliasing", "-w", "-DNDEBUG"]),
+            (f"{nanobind.source_dir()}/nb_combined.cpp", "nanobind", ["-fno-strict-aliasing", "-w", "-DNDEBUG"]),
         ]
         for name, width, flags in INSTRUCTION_SETS:
             flags = [*KERNEL, *flags, f"-DNF_ISA={name}", f"-DNF_VECTOR_BYTES={width}"]

@@ -66,8 +66,10 @@ def main() -> None:
         scene=scene.root, downscale=4, steps=given.steps, seed=given.seed, quiet=True, eval_every=0
     )
     command = f"python benchmarks/ablation.py --steps {given.steps} --seed {given.seed}"
-    rows = [measure(name, scene, options, command) for name in CASES]
-    write("ablation", f"The fox after {given.steps} steps, one thing changed at a time (one seed)", rows)
+    rows = []
+    for name in CASES:
+        rows.append(measure(name, scene, options, command))
+        write("ablation", f"The fox after {given.steps} steps, one thing changed at a time (one seed)", rows)
 
 
 if __name__ == "__main__":
