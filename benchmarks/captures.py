@@ -71,10 +71,12 @@ def measure(name: str, data: Path, folder: Path) -> dict:
 
 
 def _shrink(source: Path, target: Path) -> None:
+    """Keeps our render and its error of best and worst view; the photos, the first panel, are not ours to publish."""
     from PIL import Image
 
     with Image.open(source) as picture:
-        picture.thumbnail((1400, 1400))
+        picture = picture.crop((round(picture.width * 0.338), 0, picture.width, picture.height))
+        picture.thumbnail((1200, 1200))
         picture.convert("RGB").save(target, quality=82)
 
 
