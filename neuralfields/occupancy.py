@@ -23,7 +23,7 @@ UNSEEN = -1.0
 # A step of sqrt(3) / 1024 through this density absorbs 1 %: Instant-NGP's threshold.
 DENSITY_THRESHOLD = 0.01 * 1024 / 3**0.5
 # The threshold while everything is fog of nearly one density. At the mean itself half of all cells would be shut at the
-# first look, before anything is known: on the fox that costs 3 dB.
+# first look, before anything is known: on the fox that costs 4.8 dB at 1,500 steps (benchmarks/ablation.md).
 MEAN_SHARE = 0.5
 DECAY = 0.8
 
