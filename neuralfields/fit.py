@@ -37,7 +37,7 @@ from neuralfields.version import VERSION
 from neuralfields.volume import finish, render_sums
 
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
-# Pixels of all held-out views together that a look during training takes: within 0.1 dB of the whole, in 0.2 s.
+# Pixels of all held-out views together that a look during training takes: an estimate, the end measures them all.
 LOOK_PIXELS = 1 << 16
 
 

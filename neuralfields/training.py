@@ -25,8 +25,7 @@ SAMPLES = 1 << 15
 FEWEST_RAYS, MOST_RAYS = 64, 1 << 15
 # At first everything is fog and a ray takes hundreds of samples: coarse steps clear it.
 COARSE_STEPS, COARSENESS = 200, 4.0
-# One look per 2^3 cells: eight times as many places are looked at for the same work, and what is looked at often may
-# be forgotten quickly. On the fox this takes fewer samples and learns more than looks at single cells.
+# One look per 2^3 cells: eight times as many places are looked at for the same work.
 OCCUPANCY_EVERY, OCCUPANCY_SHARE, OCCUPANCY_WARMUP = 16, 0.25, 400
 LEARNING_RATE_FALL = 0.1
 # A ray's weight in one place: clears the fog between camera and surface, which costs held-out quality and samples.

@@ -21,7 +21,8 @@ from neuralfields.scene import Bounds
 
 STEPS_PER_CUBE = 512 / 3**0.5
 CONE = 1 / 128
-# Samples with less weight than this leave no trace in 8 bits.
+# Samples with less weight than this get no colour in a picture. In fog many such samples add up: a colour was seen to
+# differ by 4.4e-3, a step of 8 bits.
 WEIGHT_FLOOR = 1e-4
 PICTURE_CHUNK = 1 << 16
 
