@@ -72,9 +72,9 @@ class Plain:
 
     def __init__(self, field: HashField) -> None:
         self.table, *weights = (
-            p.detach().clone().requires_grad_() for p in (field.table, *field.density, *field.colour)
+            p.detach().clone().requires_grad_() for p in (field.table, *field.heads.density, *field.heads.colour)
         )
-        self.density, self.colour = weights[: len(field.density)], weights[len(field.density) :]
+        self.density, self.colour = weights[: len(field.heads.density)], weights[len(field.heads.density) :]
         self.geometry, self.degree = (field._scales, field._levels), field.config.degree
         # fused=True is the fastest that torch has on a CPU.
         self.optimiser = torch.optim.Adam([self.table, *weights], lr=0.0, betas=BETAS, eps=EPSILON, fused=True)
@@ -218,7 +218,7 @@ def networks(field: HashField, seconds: float) -> dict[str, Any]:
     core, times = library(), {"forward": 0.0, "backward": 0.0}
     needed, again = 0.0, 0.0
     peaks = [core.fma_peak(threads()) for _ in range(2)]
-    for weights in ([w.detach() for w in field.density], [w.detach() for w in field.colour]):
+    for weights in ([w.detach() for w in field.heads.density], [w.detach() for w in field.heads.colour]):
         x = torch.rand(SAMPLES, weights[0].shape[1])
         out, d_x = torch.empty(SAMPLES, weights[-1].shape[0]), torch.empty_like(x)
         d_out, d_weights = torch.rand_like(out), [torch.empty_like(w) for w in weights]

@@ -15,7 +15,7 @@ import torch
 
 from neuralfields.errors import InputError, UsageError
 from neuralfields.files import atomic_write_bytes
-from neuralfields.training import Training
+from neuralfields.trainer import Trainer
 
 VERSION = 1
 
@@ -42,7 +42,7 @@ class Checkpoint:
         """The checkpoint of an output file."""
         return Checkpoint(output.with_suffix(".checkpoint"), fit)
 
-    def save(self, training: Training, seconds: float) -> None:
+    def save(self, training: Trainer, seconds: float) -> None:
         """Writes the state after the last step; a parameter that is not finite is never written."""
         from safetensors.torch import save
 
@@ -57,8 +57,8 @@ class Checkpoint:
         state.sha256 = _hash(tensors, state)
         atomic_write_bytes(self.path, save(tensors, {"neuralfields": msgspec.json.encode(state).decode()}))
 
-    def load(self, training: Training) -> float:
-        """Puts the state back into a new Training; returns the seconds trained. InputError if it cannot be used."""
+    def load(self, training: Trainer) -> float:
+        """Puts the state back into a new trainer; returns the seconds trained. InputError if it cannot be used."""
         from safetensors import SafetensorError, safe_open
 
         if not self.path.is_file():

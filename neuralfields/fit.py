@@ -8,12 +8,9 @@ ends in the same bits. A fit of a given time follows the clock.
 
 import hashlib
 import platform
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +18,15 @@ import numpy as np
 import torch
 
 from neuralfields.checkpoint import Checkpoint
-from neuralfields.errors import InputError, InterruptedFit, UsageError
+from neuralfields.domain import RADIANCE, Domain
+from neuralfields.errors import InputError, UsageError
 from neuralfields.fields import field_class
+from neuralfields.fields.field import Field
 from neuralfields.files import OutputLock, atomic_write_bytes, check_writable
 from neuralfields.images import LoadedFrames, load_frames
+from neuralfields.loop import Budget, Loop
 from neuralfields.metrics import psnr_from_mse
-from neuralfields.model import Model, save
+from neuralfields.model import Model, field_name, save
 from neuralfields.options import DEFAULT_STEPS, FitOptions, parse_settings
 from neuralfields.pixels import Pixels
 from neuralfields.progress import Progress
@@ -39,27 +39,7 @@ from neuralfields.volume import finish, render_sums
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
 # Pixels of all held-out views together that a look during training takes: an estimate, the end measures them all.
 LOOK_PIXELS = 1 << 16
-
-
-@dataclass(frozen=True)
-class Budget:
-    """Where a fit ends: after `steps`, or after `seconds` of training."""
-
-    steps: int | None
-    seconds: float | None
-
-    @staticmethod
-    def of(options: FitOptions) -> "Budget":
-        """From --steps and --minutes; with neither the default number of steps."""
-        if options.steps is None and options.minutes is None:
-            return Budget(DEFAULT_STEPS, None)
-        return Budget(options.steps, None if options.minutes is None else options.minutes * 60)
-
-    def progress(self, step: int, seconds: float) -> float:
-        """How far the fit is, 0 to 1; 1 ends it."""
-        by_steps = step / self.steps if self.steps else 0.0
-        by_time = seconds / self.seconds if self.seconds else 0.0
-        return min(max(by_steps, by_time), 1.0)
+TARGETS = 10  # photos that a field may choose its settings by
 
 
 def run(options: FitOptions) -> dict[str, Any]:
@@ -119,7 +99,9 @@ def fit_scene(scene: Scene, options: FitOptions, progress: Progress | None = Non
     for line in loaded.warnings:
         progress.note(line)
     training = _start(scene, options, config, loaded)
-    loop = _Loop(training, Budget.of(options), options, progress, _look_pixels(held_out))
+    pixels = _look_pixels(held_out)
+    look = None if pixels is None else _Look(training, pixels)
+    loop = Loop(training, Budget.of(options), options, progress, look)
     checkpoint = None
     if options.out is not None:
         checkpoint = Checkpoint.beside(options.out, _description(scene, options, config, loaded))
@@ -132,51 +114,16 @@ def fit_scene(scene: Scene, options: FitOptions, progress: Progress | None = Non
     return _model(scene, options, training, loop, loaded, held_out)
 
 
-class _Loop:
-    """Steps until the budget is spent, with looks at held-out pixels, checkpoints, and an ear for signals."""
+class _Look:
+    """A quick look at the held-out views: some fixed pixels of each."""
 
-    def __init__(
-        self, training: Training, budget: Budget, options: FitOptions, progress: Progress, look: Pixels | None
-    ) -> None:
-        self.training, self.budget, self.options, self.progress, self.look = training, budget, options, progress, look
-        self.seconds = 0.0
-        self.samples = 0
-        self.stop = False
-
-    def run(self, checkpoint: Checkpoint | None) -> None:
-        training, start = self.training, time.perf_counter() - self.seconds
-        looked = saved = self.seconds
-        with _signals(self):
-            while (done := self.budget.progress(training.step_count, self.seconds)) < 1:
-                report = training.step(done)
-                self.samples += report.samples
-                self.seconds = time.perf_counter() - start
-                self.progress.update(
-                    training.step_count, self.seconds, report.rays, report.samples, report.psnr, report.loss
-                )
-                if self.stop:
-                    self._interrupt(checkpoint)
-                if checkpoint is not None and self.seconds - saved >= self.options.checkpoint_every:
-                    checkpoint.save(training, self.seconds)
-                    saved = time.perf_counter() - start
-                if self.options.eval_every and self.look and self.seconds - looked >= self.options.eval_every:
-                    self.progress.held_out(training.step_count, self.held_out_psnr())
-                    looked = time.perf_counter() - start
-
-    def _interrupt(self, checkpoint: Checkpoint | None) -> None:
-        step = self.training.step_count
-        if checkpoint is None:
-            raise InterruptedFit(f"interrupted at step {step}; nothing is kept without an output")
-        checkpoint.save(self.training, self.seconds)
-        raise InterruptedFit(
-            f"interrupted at step {step}; the checkpoint {checkpoint.path} is written, go on with the same command and"
-            " --resume"
-        )
+    def __init__(self, training: Training, pixels: Pixels) -> None:
+        self.training, self.pixels = training, pixels
 
     @torch.no_grad()
-    def held_out_psnr(self) -> float:
-        """Mean over the held-out views of the PSNR of some fixed pixels of each."""
-        batch = self.look.every(LOOK_PIXELS)
+    def __call__(self) -> float:
+        """Mean over the held-out views of the PSNR of their pixels."""
+        batch = self.pixels.every(LOOK_PIXELS)
         colour = torch.tensor(self.training.background.colour)
         render = finish(render_sums(self.training.volume, batch.rays), colour, 1.0)
         rounded = (render.rgb.clamp(0, 1) * 255).round() / 255
@@ -184,27 +131,6 @@ class _Loop:
         count = torch.bincount(batch.camera)
         views = (torch.bincount(batch.camera, weights=error)[count > 0] / count[count > 0]).tolist()
         return sum(psnr_from_mse(view) for view in views) / len(views)
-
-
-@contextmanager
-def _signals(loop: _Loop) -> Iterator[None]:
-    """The first SIGINT or SIGTERM asks for a clean end; a second one ends at once."""
-
-    def ask(number: int, frame: object) -> None:
-        if loop.stop:
-            raise KeyboardInterrupt
-        loop.stop = True
-
-    try:
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: signals are somebody else's
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _choose_device(options: FitOptions) -> None:
@@ -222,16 +148,29 @@ def _background(scene: Scene, options: FitOptions) -> Background:
 
 
 def _start(scene: Scene, options: FitOptions, config: Any, loaded: LoadedFrames) -> Training:
-    generator_state = torch.random.get_rng_state()
-    torch.manual_seed(options.seed)
-    field = field_class(options.field)(config)
-    torch.random.set_rng_state(generator_state)
+    field = make_field(field_class(options.field), config, RADIANCE, options.seed, _targets(loaded))
     pixels = Pixels(loaded.images, loaded.cameras, loaded.masks)
     if not len(pixels):
         raise InputError(f"{scene.root}: the masks leave no pixel to train on; check their polarity (black is ignored)")
     training = Training(field, scene.bounds, pixels, _background(scene, options), options.seed)
     training.occupancy.hide_unseen(loaded.cameras, scene.bounds.centre, scene.bounds.side)
     return training
+
+
+def make_field(kind: type[Field], config: Any, domain: Domain, seed: int, targets: list[torch.Tensor]) -> Field:
+    """A new field of that kind, the same for the same seed; what its Config leaves to the data comes from `targets`."""
+    if domain.kind not in kind.DOMAINS:
+        raise UsageError(f"--field {field_name(kind)}: serves {', '.join(kind.DOMAINS)}, not {domain.kind}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return kind(kind.tuned(config, domain, targets, seed), domain)
+
+
+def _targets(loaded: LoadedFrames) -> list[torch.Tensor]:
+    """Some photos, evenly over the capture, as a field's `tuned` takes them: over grey where they have alpha."""
+    chosen = loaded.images[:: max(1, len(loaded.images) // TARGETS)][:TARGETS]
+    pictures = [torch.from_numpy(image).to(torch.float32) / 255 for image in chosen]
+    return [p[..., :3] if p.shape[2] == 3 else p[..., :3] * p[..., 3:] + 0.5 * (1 - p[..., 3:]) for p in pictures]
 
 
 def _look_pixels(held_out: LoadedFrames | None) -> Pixels | None:
@@ -269,7 +208,7 @@ def _model(
     scene: Scene,
     options: FitOptions,
     training: Training,
-    loop: _Loop,
+    loop: Loop,
     loaded: LoadedFrames,
     held_out: LoadedFrames | None,
 ) -> Model:

@@ -55,6 +55,14 @@ class BoundsHeader(msgspec.Struct, forbid_unknown_fields=True):
     near: Annotated[float, msgspec.Meta(ge=0)]
 
 
+class DomainHeader(msgspec.Struct, forbid_unknown_fields=True):
+    """`domain.Domain` as it stands in the file."""
+
+    kind: str
+    dimensions: int
+    channels: int
+
+
 class Header(msgspec.Struct, forbid_unknown_fields=True):
     """What a `.nf` file says about itself; the order of the keys is the order in the file."""
 
@@ -63,6 +71,8 @@ class Header(msgspec.Struct, forbid_unknown_fields=True):
     needs: str
     field: str
     config: dict[str, Any]
+    domain: DomainHeader
+    signal: dict[str, Any]
     bounds: BoundsHeader
     conventions: dict[str, str]
     made: dict[str, Any]

@@ -11,8 +11,9 @@ Tensors of the file
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from neuralfields import fields
 from neuralfields.cameras import Camera
+from neuralfields.domain import Domain
 from neuralfields.errors import InputError, NeuralfieldsError
 from neuralfields.files import atomic_write, plain
 from neuralfields.header import (
@@ -31,6 +33,7 @@ from neuralfields.header import (
     FORMAT_VERSION,
     NEEDS,
     BoundsHeader,
+    DomainHeader,
     Header,
     TensorEntry,
     describe,
@@ -58,7 +61,8 @@ class Model:
 
     `occupancy` [cascades, 32768] int64 or None; `held_out`: indices into `cameras` that were never trained on;
     `camera_names`: one a camera; `background`: the colour behind the scene in [0, 1]; `made`, `metrics`, `lineage`:
-    plain data on how the model came to be.
+    plain data on how the model came to be. `signal`: plain data on what is not radiance (see signals.py), such as the
+    size of an image.
     """
 
     field: "fields.field.Field"
@@ -71,6 +75,7 @@ class Model:
     made: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     lineage: list[Any] = field(default_factory=list)
+    signal: dict[str, Any] = field(default_factory=dict)
 
 
 def save(model: Model, path: Path, half: bool = False) -> None:
@@ -112,7 +117,8 @@ def _header(model: Model, halved: list[str], hashes: dict[str, str]) -> Header:
         raise ValueError(f"{len(names)} camera names for {len(model.cameras)} cameras")
     bounds = dataclasses.asdict(model.bounds) | {"centre": tuple(float(value) for value in model.bounds.centre)}
     config = dataclasses.asdict(model.field.config)
-    for part, values in (("config", config), ("bounds", bounds), ("background", list(model.background))):
+    parts = {"config": config, "bounds": bounds, "signal": model.signal, "background": list(model.background)}
+    for part, values in parts.items():
         if _lost(values):
             raise InputError(f"{part} holds a value that is not finite: {values}; nothing was written")
     return Header(
@@ -121,6 +127,8 @@ def _header(model: Model, halved: list[str], hashes: dict[str, str]) -> Header:
         needs=NEEDS,
         field=field_name(model.field),
         config=plain(config),
+        domain=msgspec.convert(dataclasses.asdict(model.field.domain), DomainHeader),
+        signal=plain(model.signal),
         bounds=msgspec.convert(bounds, BoundsHeader),
         conventions=CONVENTIONS,
         made=plain(model.made),
@@ -142,9 +150,10 @@ def _lost(values: Any) -> bool:
     return isinstance(values, float) and not np.isfinite(values)
 
 
-def field_name(module: torch.nn.Module) -> str:
-    """A field's name is the name of the file it lives in."""
-    return type(module).__module__.rpartition(".")[2]
+def field_name(field: "fields.field.Field | type[fields.field.Field]") -> str:
+    """A field's name, or its class's, is the name of the file it lives in."""
+    kind = field if isinstance(field, type) else type(field)
+    return kind.__module__.rpartition(".")[2]
 
 
 def _field_tensors(module: "fields.field.Field", half: bool) -> tuple[dict[str, Tensor], list[str]]:
@@ -209,11 +218,11 @@ def load(path: Path, device: torch.device | str = "cpu") -> Model:
     path = Path(path)
     with open_model(path) as file:
         header, entries, begin = read_header(path, file)
-        field_class, config = _field_of(path, header)
-        _check_field(path, header, entries, field_class, config)
+        make = _field_of(path, header)
+        _check_field(path, header, entries, make)
         tensors = _read_tensors(path, file, header, entries, begin)
     with torch.random.fork_rng(devices=[]):  # the first values are overwritten: the caller's random numbers stay
-        module = field_class(config)
+        module = make()
     state = {name.removeprefix("field."): value for name, value in tensors.items() if name.startswith("field.")}
     module.load_state_dict(state)
     occupancy = tensors.get("occupancy")
@@ -229,11 +238,12 @@ def load(path: Path, device: torch.device | str = "cpu") -> Model:
         made=header.made,
         metrics=header.metrics,
         lineage=header.lineage,
+        signal=header.signal,
     )
 
 
-def _field_of(path: Path, header: Header) -> tuple[type, Any]:
-    """The field's class and its Config, made from the header's plain values."""
+def _field_of(path: Path, header: Header) -> Callable[[], "fields.field.Field"]:
+    """Makes the field from the header's plain values."""
     known = fields.field_names()
     if header.field not in known:
         near = did_you_mean(header.field, known)
@@ -245,16 +255,22 @@ def _field_of(path: Path, header: Header) -> tuple[type, Any]:
             near = did_you_mean(key, names)
             raise InputError(f"{path}: config.{key[:60]} is unknown to field {header.field}{near}; update neuralfields")
     try:
-        return field_class, msgspec.convert(header.config, field_class.Config)
+        domain = Domain(**msgspec.to_builtins(header.domain))
+    except ValueError as error:
+        raise InputError(f"{path}: domain: {first_line(error)}; restore a backup") from None
+    if domain.kind not in field_class.DOMAINS:
+        raise InputError(f"{path}: field {header.field} serves {', '.join(field_class.DOMAINS)}, not {domain.kind}")
+    try:
+        return partial(field_class, msgspec.convert(header.config, field_class.Config), domain)
     except (msgspec.ValidationError, NeuralfieldsError, ValueError) as error:
         raise InputError(f"{path}: config of field {header.field}: {first_line(error)}; restore a backup") from None
 
 
-def _check_field(path: Path, header: Header, entries: dict[str, TensorEntry], field_class: type, config: Any) -> None:
+def _check_field(path: Path, header: Header, entries: dict[str, TensorEntry], make: Callable) -> None:
     """Compares the file's tensors with those of the field, built on the meta device where nothing is allocated."""
     try:
         with torch.device("meta"):
-            expected = {f"field.{key}": value for key, value in field_class(config).state_dict().items()}
+            expected = {f"field.{key}": value for key, value in make().state_dict().items()}
     except Exception as error:  # the config came from outside: whatever a constructor makes of it is about the file
         raise InputError(f"{path}: field {header.field} cannot be made of its config ({first_line(error)})") from None
     for name in expected:

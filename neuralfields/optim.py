@@ -14,10 +14,18 @@ class Optimiser:
     """Adam over a field's parameter groups; `decay` scales every learning rate of a step."""
 
     def __init__(self, field: Field) -> None:
-        self.groups = field.groups()
+        self.field = field
         self.steps = 0
+        self.moments: dict[Tensor, tuple[Tensor, Tensor]] = {}
+        self.renew()
+
+    def renew(self) -> None:
+        """Looks at the field's parameters again; moments of those that stayed are kept, new ones begin at 0."""
+        self.groups = self.field.groups()
         self.moments = {
-            p: (torch.zeros_like(p), torch.zeros_like(p)) for group in self.groups for p in group.parameters
+            p: self.moments.get(p) or (torch.zeros_like(p), torch.zeros_like(p))
+            for group in self.groups
+            for p in group.parameters
         }
 
     @torch.no_grad()

@@ -14,10 +14,11 @@ from neuralfields.fields.field import Field
 from neuralfields.ops.composite import composite
 from neuralfields.ops.contract import contract
 from neuralfields.ops.hash_render import Sums
-from neuralfields.ops.march import MarchSettings, march
+from neuralfields.ops.march import MarchSettings, Samples, march
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
 from neuralfields.rays import Rays, Render
 from neuralfields.scene import Bounds
+from neuralfields.visible import chosen, visible
 
 STEPS_PER_CUBE = 512 / 3**0.5
 CONE = 1 / 128
@@ -25,6 +26,8 @@ CONE = 1 / 128
 # differ by 4.4e-3, a step of 8 bits.
 WEIGHT_FLOOR = 1e-4
 PICTURE_CHUNK = 1 << 16
+# Samples that a field evaluates at once without gradients: what a wide network keeps of them stays small.
+PIECE = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ class Volume:
         renderer = self.field.fused()
         if renderer is not None:
             return renderer.density(x, *self.space)
-        return torch.exp(self.field.log_density(self.field.features(contract(x, *self.space))).clamp(max=15))
+        parts = [self.field.log_density(self.field.features(contract(p, *self.space))) for p in x.split(PIECE)]
+        return torch.exp(torch.cat(parts).clamp(max=15))
 
     def normalise(self, rays: Rays) -> tuple[Tensor, Tensor]:
         """Origins and directions in the frame of the inner cube (distances are divided by its side)."""
@@ -80,20 +84,31 @@ def render_sums(
         floor = 0.0 if capacity else WEIGHT_FLOOR
         triple = (origins, directions, jitter)
         return renderer.render(triple, volume.occupancy, settings, volume.space, capacity, floor)
-    return _composable_sums(volume, origins, directions, jitter, settings)
-
-
-def _composable_sums(
-    volume: Volume, origins: Tensor, directions: Tensor, jitter: Tensor | None, settings: MarchSettings
-) -> Sums:
-    """March, field, composite: for every architecture."""
     jitter = origins.new_zeros(origins.shape[0]) if jitter is None else jitter
     samples = march(origins, directions, jitter, volume.occupancy, settings)
-    f = volume.field.features(contract(samples.x, *volume.space))
-    log_density, rgb = volume.field.decode(f, directions[samples.ray])
-    density = TruncatedExp.apply(log_density)
-    values, _ = composite(density, samples.length, samples.t, rgb, samples.offsets)
+    index, density = visible(samples, volume.density)
+    samples = chosen(samples, index)
+    sums = _learning_sums if capacity else _picture_sums
+    values = sums(volume, samples, directions[samples.ray], density)
     return Sums(values, torch.ones(origins.shape[0], dtype=torch.uint8), samples.x.shape[0])
+
+
+def _learning_sums(volume: Volume, samples: Samples, directions: Tensor, density: Tensor) -> Tensor:
+    """Field and composite with gradients, [R, 7]; `density` is what was found of the samples without."""
+    f = volume.field.features(contract(samples.x, *volume.space))
+    log_density, rgb = volume.field.decode(f, directions)
+    return composite(TruncatedExp.apply(log_density), samples.length, samples.t, rgb, samples.offsets)[0]
+
+
+@torch.no_grad()
+def _picture_sums(volume: Volume, samples: Samples, directions: Tensor, density: Tensor) -> Tensor:
+    """Composite without gradients, [R, 7]: colours only where there is weight."""
+    rgb = samples.x.new_zeros(samples.x.shape)
+    weight = composite(density, samples.length, samples.t, rgb, samples.offsets)[1]
+    for index in (weight > WEIGHT_FLOOR).nonzero().flatten().split(PIECE):
+        f = volume.field.features(contract(samples.x[index], *volume.space))
+        rgb[index] = volume.field.decode(f, directions[index])[1]
+    return composite(density, samples.length, samples.t, rgb, samples.offsets)[0]
 
 
 class TruncatedExp(torch.autograd.Function):

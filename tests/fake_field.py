@@ -10,6 +10,7 @@ import torch
 
 from neuralfields import fields, model
 from neuralfields.cameras import Camera
+from neuralfields.domain import RADIANCE, Domain
 from neuralfields.scene import Bounds
 
 
@@ -35,10 +36,11 @@ class FakeField(torch.nn.Module):
     """Holds parameters and computes nothing."""
 
     Config = Config
+    DOMAINS = ("radiance",)
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.domain = config, domain
         self.table = torch.nn.Parameter(torch.randn(config.levels, 2**config.log2_size, 2))
         self.network = torch.nn.Linear(2 * config.levels, config.sizes[0])
         self.register_buffer("mask", torch.tensor([True, False, True]))

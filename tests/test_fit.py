@@ -365,7 +365,7 @@ def test_backgrounds(capture: Path, background: str, alpha: bool) -> None:
     assert chosen.colour == ((1.0,) * 3 if white else (0.0,) * 3)
 
 
-@pytest.mark.parametrize("name", ["held_out_psnr", "save"])
+@pytest.mark.parametrize("name", ["__call__", "save"])
 def test_slow_looks_and_saves_leave_time_for_steps(
     capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_steps: None, name: str
 ) -> None:
@@ -377,7 +377,7 @@ def test_slow_looks_and_saves_leave_time_for_steps(
         time.sleep(0.15)
         return 20.0
 
-    monkeypatch.setattr(fit._Loop if name == "held_out_psnr" else fit.Checkpoint, name, slow)
+    monkeypatch.setattr(fit._Look if name == "__call__" else fit.Checkpoint, name, slow)
     options = options_for(capture, out=tmp_path / "a.nf", steps=20, checkpoint_every=0.1, eval_every=0.1)
     if name == "save":
         options = replace(options, eval_every=0)

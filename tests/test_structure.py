@@ -13,16 +13,16 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "neuralfields"
 # From the bottom up: a module imports from its own layer and from those above it in this list, never further down.
 LAYERS = {
-    "base": "errors version files options progress",
+    "base": "errors version files options progress domain",
     "nouns": "cameras scene rays",
     "native": "ops.native ops.register ops",
-    "ops": "ops.adam ops.composite ops.contract ops.hash_grid ops.march ops.network ops.pixel_rays "
+    "ops": "ops.adam ops.composite ops.contract ops.grid ops.hash_grid ops.march ops.network ops.pixel_rays "
     "ops.spherical_harmonics",
     "fused ops": "ops.hash_render",
     "readers": "images bounds capture colmap colmap_files llff transforms preview readers",
-    "fields": "fields fields.* occupancy pixels optim metrics",
-    "pictures": "volume pictures charts video paths",
-    "models": "header model training checkpoint",
+    "fields": "heads fields fields.* occupancy pixels optim metrics trainer",
+    "pictures": "visible volume pictures charts video paths",
+    "models": "header model training checkpoint loop",
     "verbs": "fit evaluate render bench demo check info doctor",
     "shell": "cli __main__ __init__",
 }

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from neuralfields import training
+from neuralfields import trainer, training
 from neuralfields.errors import NeuralfieldsError
 from neuralfields.fields.hash import Config, HashField
 from neuralfields.images import LoadedFrames, load_frames
@@ -214,12 +214,12 @@ def test_a_step_with_a_broken_pixel_changes_nothing_and_is_counted() -> None:
 def test_too_many_broken_steps_in_a_row_end_the_fit() -> None:
     what = small_training()
     spoil(what, 100)
-    steps(what, training.BAD_STEPS_IN_A_ROW - 1)
+    steps(what, trainer.BAD_STEPS_IN_A_ROW - 1)
     with pytest.raises(NeuralfieldsError, match=r"the loss is not finite for 20 steps, now at step 19; lower --set"):
         what.step(0.0)
 
 
-@pytest.mark.parametrize("name", ["table", "density.0", "colour.1"])
+@pytest.mark.parametrize("name", ["table", "heads.density.0", "heads.colour.1"])
 def test_a_parameter_that_is_not_finite_is_named(name: str) -> None:
     what = small_training()
     steps(what, 2)

@@ -1,10 +1,11 @@
 """The contract every architecture keeps; nothing else in the program knows which one it holds.
 
 Vocabulary
-  S  samples     F  features
-  x            [S, 3] in the unit cube (after contraction)
+  S  samples     F  features     D  coordinates (3 for a scene; see domain.py)
+  x            [S, D] in the unit cube (after contraction)
   log_density  the pre-activation that architectures are compared by; density = exp(log_density), in 1/length
   rgb          [S, 3] in [0, 1]
+  stage        0 at first; a field that learns from coarse to fine has as many as it grows times, and one more
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+
+from neuralfields.domain import RADIANCE, Domain
 
 Role = Literal["grid", "network", "pose"]
 
@@ -27,17 +30,30 @@ class ParameterGroup:
 
 
 class Field(nn.Module):
-    """A radiance field in two named halves, because distillation needs both."""
+    """A function of points in two named halves, because distillation needs both.
+
+    Made as `FieldClass(config, domain)`; a class names the kinds of domain it serves in `DOMAINS`.
+    """
 
     Config: ClassVar[type]
+    DOMAINS: ClassVar[tuple[str, ...]] = ("radiance",)
     config: Any
+    domain: Domain = RADIANCE
+
+    @classmethod
+    def tuned(cls, config: Any, domain: Domain, targets: list[Tensor], seed: int) -> Any:
+        """The Config with what it leaves to the data chosen from `targets`, before the field is made.
+
+        `targets`: some pictures [H, W, channels], or a sound [T, channels]; float in [0, 1] (a sound in [-1, 1]).
+        """
+        return config
 
     def features(self, x: Tensor) -> Tensor:
-        """What the encoding says about points: x [S, 3] -> f [S, F]."""
+        """What the encoding says about points: x [S, D] -> f [S, F]."""
         raise NotImplementedError
 
     def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """f [S, F], unit directions [S, 3] -> log_density [S], rgb [S, 3]."""
+        """f [S, F], unit directions [S, 3] -> log_density [S], rgb [S, 3]. Radiance only."""
         raise NotImplementedError
 
     def log_density(self, f: Tensor) -> Tensor:
@@ -46,9 +62,24 @@ class Field(nn.Module):
         directions[:, 2] = 1
         return self.decode(f, directions)[0]
 
+    def values(self, f: Tensor) -> Tensor:
+        """f [S, F] -> [S, channels], without an activation. Every domain but radiance."""
+        raise NotImplementedError
+
     def groups(self) -> list[ParameterGroup]:
         """Parameters by role with their learning rates; every parameter is in exactly one group."""
         raise NotImplementedError
+
+    def penalty(self) -> Tensor | None:
+        """What the architecture's paper adds to the loss (a scalar, its weights included), or None."""
+        return None
+
+    def stages(self) -> tuple[float, ...]:
+        """Shares of a fit, rising within (0, 1), at which the field grows; as made by its Config it is at the end."""
+        return ()
+
+    def grow(self, stage: int) -> None:
+        """Takes the shapes of that stage, 0 to len(stages()), keeps what was learned; parameters may be new objects."""
 
     def fused(self) -> Any | None:
         """A native renderer of this very field (see volume.py), or None."""

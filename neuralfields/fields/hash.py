@@ -7,19 +7,17 @@ Small tables and four features an entry, not the paper's defaults: on a CPU the 
 are what one waits for (8 levels x 4 features need half the gathers of 16 x 2 and fit as well).
 """
 
-import math
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from neuralfields.domain import RADIANCE, Domain
 from neuralfields.fields.field import Field, ParameterGroup
+from neuralfields.heads import Heads
 from neuralfields.ops.hash_grid import HashGeometry, hash_encode
 from neuralfields.ops.hash_render import HashRenderer
-from neuralfields.ops.network import network
-from neuralfields.ops.spherical_harmonics import spherical_harmonics
 from neuralfields.options import require_range
 
 
@@ -66,17 +64,15 @@ class HashField(Field):
 
     Config = Config
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.domain = config, domain
         geometry = HashGeometry.of(config.levels, config.table, config.base, config.finest)
         self._scales, self._levels = geometry.scales, geometry.levels
         self._renderer: HashRenderer | None = None
         self.table = nn.Parameter(torch.empty(geometry.entries, config.features).uniform_(-1e-4, 1e-4))
-        widths = [config.levels * config.features] + [config.hidden] * config.density_layers + [config.code]
-        self.density = _layers(widths)
-        widths = [config.code + config.degree**2] + [config.hidden] * config.colour_layers + [3]
-        self.colour = _layers(widths)
+        layers = config.density_layers, config.colour_layers
+        self.heads = Heads(config.levels * config.features, config.hidden, layers, config.code, config.degree, domain)
 
     def features(self, x: Tensor) -> Tensor:
         """Hash-grid features, [S, levels * features]."""
@@ -84,36 +80,26 @@ class HashField(Field):
 
     def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Density network, then colour network on its code and the direction's harmonics."""
-        code = network(f, list(self.density))
-        harmonics = spherical_harmonics(directions, self.config.degree)
-        rgb = torch.sigmoid(network(torch.cat([code, harmonics], dim=1), list(self.colour)))
-        return code[:, 0], rgb
+        return self.heads.decode(f, directions)
 
     def log_density(self, f: Tensor) -> Tensor:
         """The density network alone."""
-        return network(f, list(self.density))[:, 0]
+        return self.heads.log_density(f)
 
     def groups(self) -> list[ParameterGroup]:
         """Table and networks share a learning rate; the table's gradients are sparse."""
         rate = self.config.learning_rate
         return [
             ParameterGroup("grid", (self.table,), rate, sparse=True),
-            ParameterGroup("network", (*self.density, *self.colour), rate),
+            ParameterGroup("network", tuple(self.heads.parameters()), rate),
         ]
 
     def fused(self) -> Any:
         """Marching, encoding, networks and compositing in one native pass."""
         if self._renderer is None or self._renderer.table is not self.table:
-            weights = list(self.density), list(self.colour)
-            self._renderer = HashRenderer(self.table, self._scales, self._levels, *weights, self.config.degree)
+            heads = list(self.heads.density), list(self.heads.colour)
+            self._renderer = HashRenderer(self.table, self._scales, self._levels, *heads, self.config.degree)
         return self._renderer
-
-
-def _layers(widths: list[int]) -> nn.ParameterList:
-    """Uniform weights of variance 2 / fan-in (He et al., arXiv:1502.01852)."""
-    return nn.ParameterList(
-        nn.Parameter(torch.empty(o, i).uniform_(-1, 1) * math.sqrt(6 / i)) for i, o in pairwise(widths)
-    )
 
 
 FIELD = HashField

@@ -71,7 +71,7 @@ def case(
         for p in field.parameters():
             p.copy_(torch.randn(p.shape, generator=generator, dtype=torch.float64) / p.shape[1] ** 0.5)
         field.table.mul_(brightness * field.config.features**0.5)
-        field.density[-1][0].mul_(contrast)
+        field.heads.density[-1][0].mul_(contrast)
     bounds = SPACES[space]
     words = torch.randint(-(2**63), 2**63 - 1, (bounds.cascades, 32768), generator=generator)
     occupancy = words * (torch.rand(words.shape, generator=generator) < 0.6)

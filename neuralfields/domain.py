@@ -1,0 +1,42 @@
+"""What a field is a function of, and what it gives.
+
+  radiance   x [S, 3], in the unit cube after contraction (a fourth coordinate is time)  ->  density and colour
+  image      x [S, 2]: u, v                 ->  colour [S, channels]
+  shape      x [S, 3]                       ->  signed distance [S, 1], and colour where there is one
+  video      x [S, 3]: u, v, time           ->  colour [S, channels]
+  sound      x [S, 1]: time                 ->  amplitudes [S, channels]
+All coordinates lie in [0, 1]; u grows to the right, v downwards.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from neuralfields.options import require_range
+
+Kind = Literal["radiance", "image", "shape", "video", "sound"]
+DIMENSIONS = {"radiance": (3, 4), "image": (2,), "shape": (3,), "video": (3,), "sound": (1,)}
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The kind of function, the number of its coordinates, and the number of its values (density and colour: 4)."""
+
+    kind: Kind = "radiance"
+    dimensions: int = 3
+    channels: int = 4
+
+    def __post_init__(self) -> None:
+        if self.kind not in DIMENSIONS:
+            raise ValueError(f"kind {self.kind!r}: must be one of {', '.join(DIMENSIONS)}")
+        if self.dimensions not in DIMENSIONS[self.kind]:
+            allowed = " or ".join(map(str, DIMENSIONS[self.kind]))
+            raise ValueError(f"dimensions {self.dimensions}: {self.kind} needs {allowed}")
+        require_range(self, channels=(4, 4) if self.radiance else (1, 64))
+
+    @property
+    def radiance(self) -> bool:
+        """Whether the field has density and a colour that depends on direction."""
+        return self.kind == "radiance"
+
+
+RADIANCE = Domain()

@@ -1,0 +1,135 @@
+"""What every fit has in common: steps of Adam on a field, and the state that a step depends on, for a resumed fit.
+
+  loss + the field's penalty -> backward -> Adam, with a field that may grow from stage to stage
+
+Randomness is a function of (seed, step), never of what ran before.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from neuralfields.errors import NeuralfieldsError
+from neuralfields.fields.field import Field
+from neuralfields.optim import Optimiser
+
+LEARNING_RATE_FALL = 0.1
+BAD_STEPS_IN_A_ROW = 20
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step did; `psnr` is of its own pixels, in dB."""
+
+    rays: int
+    samples: int
+    loss: float
+
+    @property
+    def psnr(self) -> float:
+        """Training PSNR of the step's pixels, without rounding to 8 bits."""
+        return -10 * math.log10(max(self.loss, 1e-10))
+
+
+def _mixed(seed: int, step: int) -> int:
+    """One generator seed for each pair (splitmix64), so that neighbouring seeds share no step's randomness."""
+    mask = (1 << 64) - 1
+    z = (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + 0x632BE59BD9B4E019) & mask
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+    return (z ^ (z >> 31)) >> 1
+
+
+class Trainer:
+    """A field being fitted to anything: parameters, moments, the stage of its growth, the number of steps.
+
+    A subclass makes a loss in its `step` and ends it with `descend`; it extends `tensors`, `counters` and `restore` by
+    what its own next step depends on.
+    """
+
+    def __init__(self, field: Field, seed: int) -> None:
+        self.field, self.seed = field, seed
+        self.stage = len(field.stages())
+        self.step_count = 0
+        self.bad_steps = 0
+        if self.stage:
+            self.stage = 0
+            field.grow(0)
+        self.optimiser = Optimiser(field)
+
+    def step(self, progress: float) -> StepReport:
+        """One step; `progress` in [0, 1] says how far the fit is, for the learning rate and the growth."""
+        raise NotImplementedError
+
+    def generator(self) -> torch.Generator:
+        """The randomness of this step."""
+        return torch.Generator().manual_seed(_mixed(self.seed, self.step_count))
+
+    def advance(self, progress: float) -> None:
+        """Lets the field grow to the stage of that progress; 1 completes it."""
+        stage = sum(progress >= share for share in self.field.stages())
+        if stage > self.stage:
+            self._grow(stage)
+            self.optimiser.renew()
+
+    def _grow(self, stage: int) -> None:
+        self.field.grow(stage)
+        self.stage = stage
+
+    def descend(self, loss: Tensor, progress: float) -> None:
+        """Backward and Adam; a step whose loss or gradient is not finite changes nothing."""
+        penalty = self.field.penalty()
+        total = loss if penalty is None else loss + penalty
+        finite = bool(torch.isfinite(total))
+        if finite:
+            total.backward()
+        if self._gradients_finite(finite):
+            self.optimiser.step(LEARNING_RATE_FALL**progress)
+            self.bad_steps = 0
+        else:
+            self._skip()
+        self.step_count += 1
+
+    def _gradients_finite(self, loss_finite: bool) -> bool:
+        """Looks at the networks' gradients: what is wrong in a grid's gradient has passed through them."""
+        networks = [p for group in self.optimiser.groups if not group.sparse for p in group.parameters]
+        return loss_finite and all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in networks)
+
+    def _skip(self) -> None:
+        """Too many such steps in a row are an error that says why."""
+        for parameter in self.field.parameters():
+            parameter.grad = None
+        self.bad_steps += 1
+        if self.bad_steps >= BAD_STEPS_IN_A_ROW:
+            bad = [name for name, p in self.field.named_parameters() if not bool(torch.isfinite(p).all())]
+            culprit = f"parameter {bad[0]} is not finite" if bad else "the loss is not finite"
+            raise NeuralfieldsError(
+                f"{culprit} for {self.bad_steps} steps, now at step {self.step_count}; lower --set learning_rate=..."
+                " and --resume from the last checkpoint"
+            )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything the next step depends on, for a checkpoint."""
+        names = {p: name for name, p in self.field.named_parameters()}
+        return {
+            **{f"field.{name}": p.detach() for name, p in self.field.state_dict().items()},
+            **{f"adam.{name}": m for name, m in self.optimiser.state(names).items()},
+        }
+
+    def counters(self) -> dict[str, int]:
+        """The same, of plain numbers."""
+        return {"step": self.step_count, "adam_steps": self.optimiser.steps, "stage": self.stage}
+
+    def restore(self, tensors: dict[str, Tensor], counters: dict[str, int]) -> None:
+        """The reverse of `tensors` and `counters`."""
+        if counters["stage"] != self.stage:
+            self._grow(counters["stage"])
+            self.optimiser.renew()
+        state = {name[6:]: t for name, t in tensors.items() if name.startswith("field.")}
+        self.field.load_state_dict(state)
+        names = {p: name for name, p in self.field.named_parameters()}
+        moments = {name[5:]: t for name, t in tensors.items() if name.startswith("adam.")}
+        self.optimiser.load(names, moments, counters["adam_steps"])
+        self.step_count = counters["step"]

@@ -1,0 +1,53 @@
+"""Which samples of a ray are seen: from the front until the ray is opaque. For fields without a fused renderer.
+
+The samples are looked at in runs of a few per ray, front to back; a ray that has turned opaque leaves. What lies behind
+has no weight and no gradient in `composite`, so leaving it out changes nothing but the time: where surfaces are, 4 to 9
+samples a ray are left of 20 to 80.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from neuralfields.ops.composite import TRANSMITTANCE_STOP
+from neuralfields.ops.march import Samples
+
+# Optical depth from which a ray counts as opaque here: a little beyond composite's own stop, which has the last word.
+OPAQUE = -torch.tensor(TRANSMITTANCE_STOP).log().item() + 0.01
+RUNS = (8, 8, 16, 32)  # samples a ray per look; then each as long as all before
+
+
+@torch.no_grad()
+def visible(samples: Samples, density: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """The samples that are seen: their indices, ascending [K], and densities [K].
+
+    `density` maps x [S, 3] to [S], in the inverse unit of the samples' lengths.
+    """
+    begin, end = samples.offsets[:-1].clone(), samples.offsets[1:]
+    depth = torch.zeros(len(begin), dtype=samples.x.dtype, device=samples.x.device)
+    alive = (begin < end).nonzero().flatten()
+    seen, densities = [samples.offsets.new_empty(0)], [depth.new_empty(0)]
+    look = total = 0
+    while len(alive):
+        run = RUNS[look] if look < len(RUNS) else total
+        look, total = look + 1, total + run
+        index = begin[alive, None] + torch.arange(run, device=begin.device)
+        inside = index < end[alive, None]
+        flat = index[inside]
+        seen.append(flat)
+        densities.append(density(samples.x[flat]))
+        optical = torch.zeros(index.shape, dtype=depth.dtype, device=depth.device)
+        optical[inside] = densities[-1] * samples.length[flat]
+        depth[alive] += optical.sum(1)
+        begin[alive] += run
+        alive = alive[(depth[alive] < OPAQUE) & (begin[alive] < end[alive])]
+    index, order = torch.cat(seen).sort()
+    return index, torch.cat(densities)[order]
+
+
+def chosen(samples: Samples, index: Tensor) -> Samples:
+    """The samples of these ascending indices, each still its ray's."""
+    count = torch.bincount(samples.ray[index], minlength=len(samples.offsets) - 1)
+    offsets = torch.cat([count.new_zeros(1), count.cumsum(0)])
+    return Samples(samples.x[index], samples.t[index], samples.length[index], offsets)
