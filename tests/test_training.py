@@ -234,7 +234,7 @@ def test_a_gradient_that_is_not_finite_reaches_no_parameter(value: float) -> Non
     what = small_training()
     steps(what, 2)
     before = parameters(what)
-    weight = what.field.get_parameter("colour.0")
+    weight = what.field.get_parameter("heads.colour.0")
     hook = weight.register_hook(lambda gradient: torch.full_like(gradient, value))
     what.step(0.0)
     hook.remove()
