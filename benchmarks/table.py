@@ -34,6 +34,16 @@ def row(command: str, **figures: Any) -> dict[str, Any]:
     return {**figures, "command": command, "commit": commit(), "machine": machine(), "date": time.strftime("%Y-%m-%d")}
 
 
+def kept(claim: str, command: str) -> list[dict[str, Any]]:
+    """The rows that this command has already written, at whatever commit: a run that was cut short goes on after them.
+
+    Remove the table to measure anew.
+    """
+    path = FOLDER / f"{claim}.json"
+    rows = json.loads(path.read_text()) if path.is_file() else []
+    return [r for r in rows if r["command"] == command]
+
+
 def write(claim: str, title: str, rows: list[dict[str, Any]]) -> None:
     """Writes `<claim>.json`, and `<claim>.md` with the same rows."""
     (FOLDER / f"{claim}.json").write_text(json.dumps(rows, indent=1) + "\n")

@@ -48,10 +48,20 @@ template <class T> struct Compositor {
     }
 };
 
-// What a ray was found to be, and the gradient of the loss with respect to it.
+// What a ray was found to be, and the gradient of the loss with respect to it; in memory in this order.
+constexpr int kSums = 7;
 template <class T> struct RaySums {
     T rgb[3], opacity, depth, distortion, squeezed;
 };
+
+template <class T> NF_HD RaySums<T> load_sums(const T* p) { return {{p[0], p[1], p[2]}, p[3], p[4], p[5], p[6]}; }
+template <class T> NF_HD void store_sums(T* p, const Compositor<T>& c) {
+    for (int a = 0; a < 3; ++a) p[a] = c.rgb[a];
+    p[3] = c.opacity;
+    p[4] = c.depth;
+    p[5] = c.distortion;
+    p[6] = c.squeezed;
+}
 
 template <class T> struct CompositorBackward {
     T transmittance = 1, remaining = 0;  // remaining: sum of w_j q_j over samples not yet passed

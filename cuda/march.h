@@ -125,14 +125,23 @@ template <class T> struct RayMarch {
     }
 };
 
+// Word and bit of the block that holds occupancy word w (of all cascades).
+NF_HD void block_address(i64 w, i64& word, int& bit) {
+    int x = int(w) & 31, y = int(w >> 5) & 31, z = int(w >> 10) & 31, c = int(w >> 15);
+    int block = ((z >> 2) * kBlocks + (y >> 2)) * kBlocks + (x >> 2);
+    word = c * kBlockWords + (block >> 6);
+    bit = block & 63;
+}
+
 // One bit a block from the words of all cascades.
 NF_HD void find_blocks(const u64* words, i32 cascades, u64* blocks) {
     for (int i = 0; i < cascades * kBlockWords; ++i) blocks[i] = 0;
     for (i64 w = 0; w < cascades * kWordsPerCascade; ++w) {
         if (!words[w]) continue;
-        int x = int(w) & 31, y = int(w >> 5) & 31, z = int(w >> 10) & 31, c = int(w >> 15);
-        int block = ((z >> 2) * kBlocks + (y >> 2)) * kBlocks + (x >> 2);
-        blocks[c * kBlockWords + (block >> 6)] |= u64(1) << (block & 63);
+        i64 word;
+        int bit;
+        block_address(w, word, bit);
+        blocks[word] |= u64(1) << bit;
     }
 }
 

@@ -15,6 +15,7 @@ The public API
     seen = neuralfields.render(model, model.cameras[0])                   rgb [H, W, 3], opacity and depth [H, W]
     report = neuralfields.evaluate(model, "captures/fox")                 report.psnr, report.ssim, report.views
     scene = neuralfields.read_scene("captures/fox")                       a Scene, no pixel is decoded
+    neuralfields.view("fox.nf").wait()                                    a page in the browser; a cell in a notebook
 
 Conventions, everywhere in the program
   cameras        OpenCV axes: x right, y down, z forward; `world_from_camera` 4x4; readers convert on the way in
@@ -27,8 +28,8 @@ Conventions, everywhere in the program
   held out       files sorted by name, every 8th from the first, unless the capture names its own split
   counts         R rays, S samples, L levels, F features; `d_x` is the gradient of the loss with respect to x
 
-Importing the package is cheap: torch is loaded by the first name that needs it. `fit`, `render` and `evaluate` are
-also the modules of those verbs (`neuralfields.fit.run` is what `nf fit` calls).
+Importing the package is cheap: torch is loaded by the first name that needs it. `fit`, `render`, `evaluate` and `view`
+are also the modules of those verbs (`neuralfields.fit.run` is what `nf fit` calls).
 """
 
 import importlib
@@ -46,10 +47,11 @@ if TYPE_CHECKING:
     from neuralfields.rays import Rays, Render
     from neuralfields.readers import read_scene
     from neuralfields.scene import Bounds, Scene
+    from neuralfields.view import Viewer
 
 __all__ = [
     "Bounds", "Camera", "Model", "Rays", "Render", "Scene", "__version__", "evaluate", "fit", "load", "read_scene",
-    "render", "save",
+    "render", "save", "view",
 ]  # fmt: skip
 
 _HOMES = {
@@ -62,13 +64,12 @@ class _Fit(ModuleType):
     """The module `neuralfields.fit`, which can be called."""
 
     def __call__(self, scene: "Scene | Path | str", **options: Any) -> "Model":
-        """Fits a field to a posed capture, a folder or a `Scene`, and returns the Model.
+        """Fits a field to a posed capture (a folder or a `Scene`), an image, mesh, video or sound; returns the Model.
 
         `options` are those of `nf fit` (options.FitOptions): minutes, steps, downscale, field, set, seed, threads, ...
         With `out` the model is also saved there. Raises UsageError and InputError as the command line reports them.
         """
         from neuralfields.options import FitOptions, make_config
-        from neuralfields.readers import read_scene
         from neuralfields.scene import Scene
 
         given = isinstance(scene, Scene)
@@ -78,7 +79,7 @@ class _Fit(ModuleType):
         if chosen.get("out") is not None:
             chosen["out"] = Path(chosen["out"])
         ready = make_config(FitOptions, chosen, "fit")
-        scene = scene if given else read_scene(ready.scene, ready.format, ready.allow_outside)
+        scene = scene if given else self.read_input(ready)
         return self.fit_scene(scene, ready) if ready.out is None else self.fit_to_file(scene, ready)
 
 
@@ -104,11 +105,23 @@ class _Evaluate(ModuleType):
         return self.evaluate(model, scene, **choices)
 
 
-_CALLABLE: dict[str, type[ModuleType]] = {"evaluate": _Evaluate, "fit": _Fit, "render": _Render}
+class _View(ModuleType):
+    """The module `neuralfields.view`, which can be called."""
+
+    def __call__(self, things: Any, scene: Any = None, **choices: Any) -> "Viewer":
+        """Serves the viewer's page for .nf files, captures, Models, Scenes or objects with `render(camera)`.
+
+        Returns at once: `.url`, `.wait()` until Ctrl-C, `.close()`; a notebook shows the page in the cell.
+        `choices`: host, port, open_browser, threads.
+        """
+        return self.view(things, scene, **choices)
+
+
+_CALLABLE: dict[str, type[ModuleType]] = {"evaluate": _Evaluate, "fit": _Fit, "render": _Render, "view": _View}
 
 
 class _Package(ModuleType):
-    """Makes the three verbs' modules callable as they are imported, in whatever order and by whom ever."""
+    """Makes these verbs' modules callable as they are imported, in whatever order and by whom ever."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _CALLABLE and type(value) is ModuleType:

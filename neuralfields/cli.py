@@ -32,7 +32,10 @@ class Verb:
 VERBS = {
     "fit": Verb(options.FitOptions, "neuralfields.fit", "fit a field to a posed capture, write a .nf file"),
     "eval": Verb(options.EvalOptions, "neuralfields.evaluate", "measure PSNR and SSIM on the held-out views"),
+    "convert": Verb(options.ConvertOptions, "neuralfields.convert", "turn a field into another architecture or size"),
+    "edit": Verb(options.EditOptions, "neuralfields.edit", "erase a box of a scene, or keep a box alone"),
     "render": Verb(options.RenderOptions, "neuralfields.render", "render views, an orbit or a spiral: PNG or video"),
+    "view": Verb(options.ViewOptions, "neuralfields.view", "look at fields and captures in a browser, live"),
     "info": Verb(options.InfoOptions, "neuralfields.info", "say what is in a .nf file"),
     "check": Verb(options.CheckOptions, "neuralfields.check", "look at a capture before fitting it"),
     "doctor": Verb(options.DoctorOptions, "neuralfields.doctor", "say what is installed and which path will run"),
@@ -128,7 +131,8 @@ def gather_lists(kind: type, words: Sequence[str]) -> list[str]:
     `--set a=1 SCENE --set b=2` and `--what rgb,depth OUT` become one list at the end, where it can swallow nothing.
     """
     hints = kind.__annotations__
-    found: dict[str, list[str]] = {flag: [] for flag in ("--set", "--what") if flag[2:] in hints}
+    lists = ("--set", "--what", "--recipe", "--erase-box", "--keep-box")
+    found: dict[str, list[str]] = {flag: [] for flag in lists if flag[2:].replace("-", "_") in hints}
     kept, queue = [], list(words)
     while queue:
         head, equals, value = queue[0].partition("=")
@@ -146,7 +150,9 @@ def gather_lists(kind: type, words: Sequence[str]) -> list[str]:
 
 
 def _belongs(flag: str, word: str) -> bool:
-    if flag == "--set":
+    if flag in ("--erase-box", "--keep-box"):
+        return word.count(",") == 5
+    if flag in ("--set", "--recipe"):
         return "=" in word and not word.startswith("-") and "/" not in word.partition("=")[0]
     return all(part in get_args(options.Quantity) for part in word.split(","))
 

@@ -15,17 +15,25 @@ from neuralfields.options import require_range
 
 Kind = Literal["radiance", "image", "shape", "video", "sound"]
 DIMENSIONS = {"radiance": (3, 4), "image": (2,), "shape": (3,), "video": (3,), "sound": (1,)}
+MOST = 1 << 31  # samples along a coordinate
 
 
 @dataclass(frozen=True)
 class Domain:
-    """The kind of function, the number of its coordinates, and the number of its values (density and colour: 4)."""
+    """The kind of function, the number of its coordinates, and the number of its values (density and colour: 4).
+
+    `lengths`: samples along each coordinate (pixels, frames, samples of a sound) where the signal has them, else ().
+    """
 
     kind: Kind = "radiance"
     dimensions: int = 3
     channels: int = 4
+    lengths: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "lengths", tuple(self.lengths))  # a file's list
+        if self.lengths and not (len(self.lengths) == self.dimensions and all(1 <= n <= MOST for n in self.lengths)):
+            raise ValueError(f"lengths {self.lengths}: must be none, or one from 1 to {MOST} a coordinate")
         if self.kind not in DIMENSIONS:
             raise ValueError(f"kind {self.kind!r}: must be one of {', '.join(DIMENSIONS)}")
         if self.dimensions not in DIMENSIONS[self.kind]:

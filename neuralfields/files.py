@@ -9,6 +9,7 @@ Vocabulary
 import errno
 import math
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -56,6 +57,14 @@ def size_text(count: int) -> str:
         if value < 999.95:
             return f"{value:.1f} {unit}"
     return f"{value / 1000:.1f} TB"
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as 600kB, 1.5 MB or 4096 (powers of 1000). Raises UsageError for anything else."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kMG]?)B?\s*", text, re.IGNORECASE)
+    if not found:
+        raise UsageError(f"size {text!r}: must be a number of bytes, such as 600kB, 1.5MB or 4096")
+    return round(float(found[1]) * 1000 ** ("", "k", "m", "g").index(found[2].lower()))
 
 
 def disk_error(error: OSError, path: Path, needed: int | None) -> NeuralfieldsError:

@@ -1,6 +1,7 @@
-"""`nf fit`: a posed capture in, a fitted field out.
+"""`nf fit`: a posed capture or a signal (signals.py) in, a fitted field out.
 
   scene -> pixels -> steps (training.py) -> model, with a checkpoint now and then, and looks at held-out views
+  signal         -> steps (signal_training.py) -> model
 
 A fit of a given number of steps depends on capture, options, seed and thread count alone: interrupted and resumed it
 ends in the same bits. A fit of a given time follows the clock.
@@ -10,10 +11,13 @@ import hashlib
 import platform
 import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 
@@ -30,8 +34,14 @@ from neuralfields.model import Model, field_name, save
 from neuralfields.options import DEFAULT_STEPS, FitOptions, parse_settings
 from neuralfields.pixels import Pixels
 from neuralfields.progress import Progress
+from neuralfields.quantise import round_parameters
 from neuralfields.readers import read_scene
 from neuralfields.scene import Scene
+from neuralfields.signal_files import read_signal, signal_format
+from neuralfields.signal_training import STEPS as SIGNAL_STEPS
+from neuralfields.signal_training import SignalTraining
+from neuralfields.signals import Signal
+from neuralfields.trainer import Trainer
 from neuralfields.training import Background, Training
 from neuralfields.version import VERSION
 from neuralfields.volume import finish, render_sums
@@ -39,6 +49,7 @@ from neuralfields.volume import finish, render_sums
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
 # Pixels of all held-out views together that a look during training takes: an estimate, the end measures them all.
 LOOK_PIXELS = 1 << 16
+SIGNAL_FIGURES = ("psnr", "ssim", "iou", "chamfer", "snr")
 TARGETS = 10  # photos that a field may choose its settings by
 
 
@@ -46,26 +57,38 @@ def run(options: FitOptions) -> dict[str, Any]:
     """The verb: reads, fits, saves. Returns path, seconds, steps, psnr (held out) and what else there is to report."""
     _choose_device(options)
     parse_settings(options.set, field_class(options.field).Config)
-    scene = read_scene(options.scene, options.format, options.allow_outside)
+    scene = read_input(options)
     out = options.out or Path(f"{scene.name}.nf")
     if options.dry_run:
         return _plan(scene, options, out)
-    budget, log = Budget.of(options), out.with_suffix(".log.jsonl")
+    budget, log = Budget.of(options, _default_steps(scene)), out.with_suffix(".log.jsonl")
     progress = Progress(budget.steps, budget.seconds, log, options.quiet, append=options.resume)
     model = fit_to_file(scene, replace(options, out=out), progress)
     atomic_write_bytes(out.with_suffix(".options.json"), _options_json(options))
     made = {key: model.made[key] for key in ("seconds", "steps", "field", "scene")}
-    return {"path": str(out), **made, **model.metrics}
+    kind = {"kind": scene.domain.kind} if isinstance(scene, Signal) else {}
+    return {"path": str(out), **kind, **made, **model.metrics}
 
 
-def fit_to_file(scene: Scene, options: FitOptions, progress: Progress | None = None) -> Model:
+def read_input(options: FitOptions) -> Scene | Signal:
+    """The capture, or the image, mesh, video or sound, that is to be fitted."""
+    if signal_format(options.scene, options.format) is not None:
+        return read_signal(options.scene, options.format, options.downscale)
+    return read_scene(options.scene, options.format, options.allow_outside)
+
+
+def _default_steps(scene: Scene | Signal) -> int:
+    return SIGNAL_STEPS if isinstance(scene, Signal) else DEFAULT_STEPS
+
+
+def fit_to_file(scene: Scene | Signal, options: FitOptions, progress: Progress | None = None) -> Model:
     """`fit_scene` with its output written to `options.out`, which no other process may write meanwhile."""
     out, progress = options.out, progress or Progress(options.steps, None, quiet=True)
     check_writable(out, options.overwrite or options.resume)
     with OutputLock(out):
         with progress:
             model = fit_scene(scene, options, progress)
-        save(model, out, half=options.half)
+        save(model, out, half=options.half, bits=options.bits)
         Checkpoint.beside(out, {}).remove()
     return model
 
@@ -74,6 +97,8 @@ def text(result: dict[str, Any]) -> str:
     """What the verb prints."""
     if "dry_run" in result:
         return "\n".join(f"{name:<12} {value}" for name, value in result.items())
+    if "kind" in result:
+        return signal_text(result)
     score = f", held-out PSNR {result['psnr']:.2f} dB" if result.get("psnr") else ""
     path = result["path"]
     return (
@@ -82,8 +107,8 @@ def text(result: dict[str, Any]) -> str:
     )
 
 
-def fit_scene(scene: Scene, options: FitOptions, progress: Progress | None = None) -> Model:
-    """Fits a field to a scene and returns it; nothing is written but checkpoints beside `options.out`, if that is set.
+def fit_scene(scene: Scene | Signal, options: FitOptions, progress: Progress | None = None) -> Model:
+    """Fits a field to a scene or a signal; nothing is written but checkpoints beside `options.out`, if that is set.
 
     Raises InputError for pixels that cannot be used, InterruptedFit after SIGINT or SIGTERM (checkpoint written).
     """
@@ -94,6 +119,8 @@ def fit_scene(scene: Scene, options: FitOptions, progress: Progress | None = Non
     for line in scene.warnings:
         progress.note(line)
     config = parse_settings(options.set, field_class(options.field).Config)
+    if isinstance(scene, Signal):
+        return _fit_signal(scene, options, config, progress)
     loaded = load_frames(scene, scene.train, options.downscale)
     held_out = load_frames(scene, scene.test, _factor(scene, loaded)) if scene.test else None
     for line in loaded.warnings:
@@ -102,16 +129,73 @@ def fit_scene(scene: Scene, options: FitOptions, progress: Progress | None = Non
     pixels = _look_pixels(held_out)
     look = None if pixels is None else _Look(training, pixels)
     loop = Loop(training, Budget.of(options), options, progress, look)
+    with _watched(scene, options, loop, lambda: _model(scene, options, training, loop, loaded, held_out)):
+        _run(loop, options, _description(options, config, "photos", _photos_hash(scene, loaded)))
+    return _model(scene, options, training, loop, loaded, held_out)
+
+
+def _fit_signal(signal: Signal, options: FitOptions, config: Any, progress: Progress) -> Model:
+    if options.view:
+        raise UsageError(f"--view shows scenes; {options.scene} is of another kind ({signal.domain.kind}): leave it out")
+    field = make_field(field_class(options.field), config, signal.domain, options.seed, signal.targets())
+    training = SignalTraining(field, signal, options.seed)
+    held_out = signal.held_out(field) is not None
+    look = (lambda: signal.held_out(field)) if held_out else None
+    loop = Loop(training, Budget.of(options, SIGNAL_STEPS), options, progress, look)
+    _run(loop, options, _description(options, config, "signal", signal.fingerprint()))
+    views = signal.views()
+    return Model(
+        field=training.field,
+        bounds=signal.bounds,
+        cameras=views,
+        held_out=(0,) if views else (),
+        camera_names=tuple(f"view {index:02d}" for index in range(len(views))),
+        made=_made(options, training, loop) | {"downscale": options.downscale},
+        metrics=signal.measure(field) | _rate(loop),
+        signal=msgspec.to_builtins(signal.facts),
+    )
+
+
+def signal_text(result: dict[str, Any]) -> str:
+    """What the verb prints of a signal: its kind's figures, and what to do next."""
+    name, path = {"shape": "mesh.ply", "sound": "sound.wav", "video": "clip.mp4"}.get(result["kind"]), result["path"]
+    figures = ", ".join(f"{key} {result[key]:.4g}" for key in SIGNAL_FIGURES if key in result)
+    return (
+        f"wrote {path}: {result['steps']} steps in {result['seconds']:.1f} s, {figures}\n"
+        f"get it back with: nf export {path} {name or 'image.png'}     measure it with: nf eval {path}"
+    )
+
+
+def _watched(scene: Scene, options: FitOptions, loop: Loop, model: Callable[[], Model]) -> AbstractContextManager:
+    """With --view a page beside the loop, from which it can be paused, saved and ended."""
+    if not options.view:
+        return nullcontext()
+    from neuralfields.view_fit import Watch, Watching
+
+    out = options.out or Path(f"{scene.name}.nf")
+
+    def save_now() -> str:
+        path = out.with_name(f"{out.stem}-{loop.training.step_count}.nf")
+        save(model(), path, half=options.half)
+        return str(path)
+
+    return Watching(Watch(loop, scene, save_now))
+
+
+def _run(loop: Loop, options: FitOptions, description: dict[str, Any]) -> None:
+    """To the end of the budget, with the checkpoint that belongs to the output."""
+    training, progress = loop.training, loop.progress
     checkpoint = None
     if options.out is not None:
-        checkpoint = Checkpoint.beside(options.out, _description(scene, options, config, loaded))
+        checkpoint = Checkpoint.beside(options.out, description)
     if options.resume:
         if checkpoint is None:
             raise UsageError("--resume needs the output it goes on with: give --out")
         loop.seconds = checkpoint.load(training)
         progress.note(f"resumed at step {training.step_count}")
     loop.run(checkpoint)
-    return _model(scene, options, training, loop, loaded, held_out)
+    if options.bits == 8:
+        round_parameters(training.field)  # what is measured is what is stored
 
 
 class _Look:
@@ -185,21 +269,25 @@ def _factor(scene: Scene, loaded: LoadedFrames) -> int:
     return max(1, round(scene.frames[loaded.indices[0]].camera.width / loaded.cameras[0].width))
 
 
-def _description(scene: Scene, options: FitOptions, config: Any, loaded: LoadedFrames) -> dict[str, Any]:
-    """What must be the same for a checkpoint to be of this fit."""
+def _photos_hash(scene: Scene, loaded: LoadedFrames) -> str:
     pixels = hashlib.sha256()
     pixels.update(repr(scene.bounds).encode())
     for image, camera, mask in zip(loaded.images, loaded.cameras, loaded.masks, strict=True):
         pixels.update(repr((image.shape, camera)).encode() + camera.world_from_camera.tobytes())
         pixels.update(np.ascontiguousarray(image))
         pixels.update(b"" if mask is None else np.packbits(mask).tobytes())
+    return pixels.hexdigest()
+
+
+def _description(options: FitOptions, config: Any, name: str, data: str) -> dict[str, Any]:
+    """What must be the same for a checkpoint to be of this fit; `data` is the hash of what is fitted."""
     return {
         "field": options.field,
         "config": {name: getattr(config, name) for name in config.__dataclass_fields__},
         "seed": options.seed,
         "steps": options.steps if options.steps or options.minutes else DEFAULT_STEPS,
         "background": options.background,
-        "photos": pixels.hexdigest(),
+        name: data,
         "threads": torch.get_num_threads(),
     }
 
@@ -212,27 +300,12 @@ def _model(
     loaded: LoadedFrames,
     held_out: LoadedFrames | None,
 ) -> Model:
-    metrics: dict[str, Any] = {"samples_per_second": round(loop.samples / max(loop.seconds, 1e-9))}
+    metrics: dict[str, Any] = _rate(loop)
     if loop.look:
         metrics |= _mean_psnr(training, held_out)
     others = held_out.cameras if held_out else []
     indices = loaded.indices + (held_out.indices if held_out else [])
-    made = {
-        "command": " ".join(sys.argv),
-        "version": VERSION,
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "field": options.field,
-        "scene": str(Path(options.scene).resolve()),
-        "scene_kind": scene.kind,
-        "format": options.format,
-        "downscale": _factor(scene, loaded),
-        "steps": training.step_count,
-        "seconds": round(loop.seconds, 3),
-        "seed": options.seed,
-        "background": options.background,
-        "threads": torch.get_num_threads(),
-        "machine": platform.machine(),
-    }
+    made = _made(options, training, loop) | {"scene_kind": scene.kind, "downscale": _factor(scene, loaded)}
     return Model(
         field=training.field,
         bounds=scene.bounds,
@@ -245,6 +318,28 @@ def _model(
         metrics=metrics,
         lineage=[],
     )
+
+
+def _rate(loop: Loop) -> dict[str, Any]:
+    return {"samples_per_second": round(loop.samples / max(loop.seconds, 1e-9))}
+
+
+def _made(options: FitOptions, training: Trainer, loop: Loop) -> dict[str, Any]:
+    """How the model came to be."""
+    return {
+        "command": " ".join(sys.argv),
+        "version": VERSION,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "field": options.field,
+        "scene": str(Path(options.scene).resolve()),
+        "format": options.format,
+        "steps": training.step_count,
+        "seconds": round(loop.seconds, 3),
+        "seed": options.seed,
+        "background": options.background,
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+    }
 
 
 def _mean_psnr(training: Training, held_out: LoadedFrames) -> dict[str, float]:
@@ -261,14 +356,17 @@ def _mean_psnr(training: Training, held_out: LoadedFrames) -> dict[str, float]:
     return {"psnr": sum(scores) / len(scores)} if scores else {}
 
 
-def _plan(scene: Scene, options: FitOptions, out: Path) -> dict[str, Any]:
+def _plan(scene: Scene | Signal, options: FitOptions, out: Path) -> dict[str, Any]:
     """--dry-run: what would be done."""
     config = parse_settings(options.set, field_class(options.field).Config)
+    if isinstance(scene, Signal):
+        what = {"kind": scene.domain.kind, **msgspec.to_builtins(scene.facts)}
+    else:
+        what = {"kind": scene.kind, "photos": f"{len(scene.train)} to train on, {len(scene.test)} held out"}
     return {
         "dry_run": True,
         "scene": scene.name,
-        "kind": scene.kind,
-        "photos": f"{len(scene.train)} to train on, {len(scene.test)} held out",
+        **what,
         "field": f"{options.field} {config}",
         "path": str(out),
         "warnings": list(scene.warnings),

@@ -8,6 +8,10 @@ A `.nf` file is a safetensors file:
 
 The JSON text is `Header` below. Its first key is `digest`: the sha256 of the whole safetensors header with the digest's
 own 64 digits set to zero. `sha256` holds one hash per tensor. So a flipped bit anywhere in the file is found.
+
+A tensor that `quantised` names is U8: codes of one byte in the tensor's own shape, or (`deflate`) all codes as one zlib
+stream, [bytes]. A value is low + step * code in float32, with one low and step for the tensor or one for each index of
+its first axis. A stream holds at most 8 times as many values as it has bytes.
 """
 
 import hashlib
@@ -31,6 +35,8 @@ MAX_CASCADES = 16
 BRICKS = 32768  # words of an occupancy cascade: 128^3 cells in bricks of 4^3, one bit a cell
 PREFIX = b'{"__metadata__":{"neuralfields":"{\\"digest\\":\\"'
 ZERO_DIGEST = b"0" * 64
+PACKED = 8  # values a byte of a stream may hold: a Huffman code spends at least one bit a value
+FLOAT32_LARGEST = 3.4028234e38
 DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 CONVENTIONS: dict[str, str] = {
     "camera_axes": "opencv: x right, y down, z forward; world_from_camera",
@@ -61,6 +67,16 @@ class DomainHeader(msgspec.Struct, forbid_unknown_fields=True):
     kind: str
     dimensions: int
     channels: int
+    lengths: tuple[int, ...] = ()
+
+
+class Quantised(msgspec.Struct, forbid_unknown_fields=True):
+    """How the float32 tensor of that shape comes back from its codes: see above."""
+
+    shape: Annotated[list[Annotated[int, msgspec.Meta(ge=0, lt=2**48)]], msgspec.Meta(min_length=1, max_length=8)]
+    low: Annotated[list[float], msgspec.Meta(min_length=1)]
+    step: Annotated[list[Annotated[float, msgspec.Meta(ge=0)]], msgspec.Meta(min_length=1)]
+    coding: Literal["raw", "deflate"]
 
 
 class Header(msgspec.Struct, forbid_unknown_fields=True):
@@ -81,6 +97,7 @@ class Header(msgspec.Struct, forbid_unknown_fields=True):
     lineage: list[Any]
     camera_names: list[str]
     half: list[str]
+    quantised: dict[str, Quantised]
     sha256: dict[str, Sha256]
 
 
@@ -223,7 +240,27 @@ def _check_layout(path: Path, header: Header, entries: dict[str, TensorEntry], d
             raise InputError(
                 f"{path}: half names {name[:80]}, which is no float16 tensor of the file; restore a backup"
             )
+    _check_quantised(path, header, entries)
     _check_names(path, header, entries)
+
+
+def _check_quantised(path: Path, header: Header, entries: dict[str, TensorEntry]) -> None:
+    for name, form in header.quantised.items():
+        entry, count = entries.get(name), prod(form.shape)
+        if entry is None or entry.dtype != "U8" or not name.startswith("field."):
+            raise InputError(f"{path}: quantised names {name[:80]}, which is no tensor of codes; restore a backup")
+        stored = form.shape if form.coding == "raw" else [entry.nbytes]
+        if entry.shape != stored or count > PACKED * entry.nbytes:
+            raise InputError(
+                f"{path}: tensor {name} has {entry.nbytes} bytes in shape {entry.shape}, too few or too many for codes "
+                f"({form.coding}) of {form.shape}; restore a backup"
+            )
+        rows = len(form.low)
+        if rows != len(form.step) or rows not in (1, form.shape[0]):
+            numbers = f"{rows} lows and {len(form.step)} steps for {form.shape[0]} rows"
+            raise InputError(f"{path}: tensor {name}: {numbers}; restore a backup")
+        if any(abs(low) + 255 * step > FLOAT32_LARGEST for low, step in zip(form.low, form.step, strict=True)):
+            raise InputError(f"{path}: tensor {name}: its low and step leave float32; restore a backup")
 
 
 def _check_names(path: Path, header: Header, entries: dict[str, TensorEntry]) -> None:
@@ -276,7 +313,7 @@ def seal(header: Header, entries: dict[str, TensorEntry]) -> bytes:
 def describe(path: Path) -> dict[str, Any]:
     """What a `.nf` file says about itself, from its header alone: quick, no torch, the data is not read.
 
-    Keys: path, bytes, format_version, field, config, parameters, parts (bytes by name), half, bounds, background,
+    Keys: path, bytes, format_version, field, config, parameters, parts (bytes by name), half, bits, bounds, background,
     cameras, camera_names, conventions, made, metrics, lineage. Raises InputError as `model.load` does.
     """
     with open_model(path) as file:
@@ -291,9 +328,14 @@ def describe(path: Path) -> dict[str, Any]:
         "format_version": header.format_version,
         "field": header.field,
         "config": header.config,
-        "parameters": sum(prod(entry.shape) for name, entry in entries.items() if name.startswith("field.")),
+        "parameters": sum(
+            prod(header.quantised[name].shape if name in header.quantised else entry.shape)
+            for name, entry in entries.items()
+            if name.startswith("field.")
+        ),
         "parts": parts,
         "half": bool(header.half),
+        "bits": 8 if header.quantised else 32,
         "bounds": msgspec.to_builtins(header.bounds),
         "background": list(header.background),
         "cameras": len(header.camera_names),

@@ -15,7 +15,7 @@ def run(options: InfoOptions) -> dict[str, Any]:
 def text(result: dict[str, Any]) -> str:
     """The same as a table for people."""
     bounds, made = result["bounds"], result["made"]
-    half = ", grids in half precision" if result["half"] else ""
+    half = ", grids in half precision" if result["half"] else ", stored in 8 bits" if result["bits"] == 8 else ""
     lines = [
         f"{result['path']}  {size_text(result['bytes'])}, format {result['format_version']}",
         _row("field", f"{result['field']}, {result['parameters']:,} parameters{half}"),

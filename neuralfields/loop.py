@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from neuralfields.checkpoint import Checkpoint
 from neuralfields.errors import InterruptedFit
-from neuralfields.options import DEFAULT_STEPS, FitOptions
+from neuralfields.options import DEFAULT_STEPS, ConvertOptions, FitOptions
 from neuralfields.progress import Progress
 from neuralfields.trainer import StepReport, Trainer
 
@@ -21,10 +21,10 @@ class Budget:
     seconds: float | None
 
     @staticmethod
-    def of(options: FitOptions) -> "Budget":
+    def of(options: FitOptions | ConvertOptions, default: int = DEFAULT_STEPS) -> "Budget":
         """From --steps and --minutes; with neither the default number of steps."""
         if options.steps is None and options.minutes is None:
-            return Budget(DEFAULT_STEPS, None)
+            return Budget(default, None)
         return Budget(options.steps, None if options.minutes is None else options.minutes * 60)
 
     def progress(self, step: int, seconds: float) -> float:
@@ -46,7 +46,7 @@ class Loop:
         self,
         training: Trainer,
         budget: Budget,
-        options: FitOptions,
+        options: FitOptions | ConvertOptions,
         progress: Progress,
         look: Callable[[], float] | None,
     ) -> None:

@@ -1,7 +1,8 @@
 """A fitted field and the one file that holds it: `.nf`, safetensors with a JSON header (see header.py). Never a pickle.
 
 Tensors of the file
-  field.<name>                 every entry of the field's state_dict, as in memory, or float16 where `half` names it
+  field.<name>                 every entry of the field's state_dict, as in memory, or float16 where `half` names it,
+                               or 8-bit codes where `quantised` does (quantise.py)
   occupancy                    [cascades, 32768] int64, one bit a cell
   cameras.world_from_camera    [N, 4, 4] float64
   cameras.intrinsics           [N, 14] float64: width, height, fx, fy, cx, cy, 8 of distortion
@@ -35,6 +36,7 @@ from neuralfields.header import (
     BoundsHeader,
     DomainHeader,
     Header,
+    Quantised,
     TensorEntry,
     describe,
     first_line,
@@ -43,6 +45,7 @@ from neuralfields.header import (
     seal,
 )
 from neuralfields.options import did_you_mean
+from neuralfields.quantise import Codes, decode, encode, quantisable
 from neuralfields.scene import Bounds
 
 __all__ = ["Model", "describe", "load", "save"]
@@ -78,13 +81,17 @@ class Model:
     signal: dict[str, Any] = field(default_factory=dict)
 
 
-def save(model: Model, path: Path, half: bool = False) -> None:
+def save(model: Model, path: Path, half: bool = False, bits: int = 32) -> None:
     """Writes a model to `path`, whole or not at all; the same model gives the same bytes.
 
-    `half` stores the field's grids as float16. Raises InputError when a value is not finite (the tensor is named),
-    ResourceError when the disk is full, and what `files.atomic_write` raises.
+    `half` stores the field's grids as float16, `bits` 8 its grids and weights as codes (quantise.py). Raises
+    InputError when a value is not finite (the tensor is named), ResourceError when the disk is full, and what
+    `files.atomic_write` raises.
     """
+    if bits not in (8, 32) or (half and bits == 8):
+        raise ValueError(f"bits {bits} with half {half}: 8 or 32, and half only with 32")
     tensors, halved = _field_tensors(model.field, half)
+    quantised = _quantise(path, model.field, tensors) if bits == 8 else {}
     if model.occupancy is not None:
         tensors["occupancy"] = model.occupancy.detach().cpu().contiguous()
         if tuple(model.occupancy.shape) != (model.bounds.cascades, BRICKS) or model.occupancy.dtype != torch.int64:
@@ -101,7 +108,9 @@ def save(model: Model, path: Path, half: bool = False) -> None:
         end = position + tensor.numel() * tensor.element_size()
         entries[name] = TensorEntry(DTYPE_NAMES[tensor.dtype], list(tensor.shape), (position, end))
         position = end
-    head = seal(_header(model, halved, {name: _sha256(tensors[name]) for name in order}), entries)
+    header = _header(model, {name: _sha256(tensors[name]) for name in order})
+    header.half, header.quantised = halved, quantised
+    head = seal(header, entries)
 
     def write(file: BinaryIO) -> None:
         file.write(head)
@@ -111,7 +120,7 @@ def save(model: Model, path: Path, half: bool = False) -> None:
     atomic_write(path, write, needed=len(head) + position)
 
 
-def _header(model: Model, halved: list[str], hashes: dict[str, str]) -> Header:
+def _header(model: Model, hashes: dict[str, str]) -> Header:
     names = model.camera_names or tuple(f"{index:04d}" for index in range(len(model.cameras)))
     if len(names) != len(model.cameras):
         raise ValueError(f"{len(names)} camera names for {len(model.cameras)} cameras")
@@ -136,7 +145,8 @@ def _header(model: Model, halved: list[str], hashes: dict[str, str]) -> Header:
         background=tuple(float(value) for value in model.background),  # type: ignore[arg-type]
         lineage=plain(model.lineage),
         camera_names=list(names),
-        half=halved,
+        half=[],
+        quantised={},
         sha256=hashes,
     )
 
@@ -165,6 +175,26 @@ def _field_tensors(module: "fields.field.Field", half: bool) -> tuple[dict[str, 
             halved.append(name)
         tensors[name] = tensor
     return tensors, halved
+
+
+def _quantise(path: Path, module: "fields.field.Field", tensors: dict[str, Tensor]) -> dict[str, Quantised]:
+    """Puts codes in the place of the tensors that are stored so, and says how each is read."""
+    forms = {}
+    for key in sorted(quantisable(module)):
+        name = f"field.{key}"
+        _require_finite(str(path), name, tensors[name])
+        codes, shape = encode(tensors[name]), list(tensors[name].shape)
+        tensors[name], forms[name] = codes.stored, Quantised(shape, codes.low, codes.step, codes.coding)
+    return forms
+
+
+def _dequantise(path: Path, name: str, stored: Tensor, form: Quantised) -> Tensor:
+    try:
+        tensor = decode(Codes(stored, form.low, form.step, form.coding), form.shape)
+    except InputError as error:
+        raise InputError(f"{path}: tensor {name}: {error}; restore a backup") from None
+    _require_finite(str(path), name, tensor)
+    return tensor
 
 
 def _grid_keys(module: "fields.field.Field") -> set[str]:
@@ -223,6 +253,8 @@ def load(path: Path, device: torch.device | str = "cpu") -> Model:
         tensors = _read_tensors(path, file, header, entries, begin)
     with torch.random.fork_rng(devices=[]):  # the first values are overwritten: the caller's random numbers stay
         module = make()
+    for name, form in header.quantised.items():
+        tensors[name] = _dequantise(path, name, tensors[name], form)
     state = {name.removeprefix("field."): value for name, value in tensors.items() if name.startswith("field.")}
     module.load_state_dict(state)
     occupancy = tensors.get("occupancy")
@@ -283,8 +315,10 @@ def _check_field(path: Path, header: Header, entries: dict[str, TensorEntry], ma
             near = did_you_mean(name, expected)
             raise InputError(f"{path}: tensor {name[:80]} does not belong to field {header.field}{near}")
         shape, dtype = list(expected[name].shape), DTYPE_NAMES[expected[name].dtype]
-        stored = "F16" if name in header.half and dtype == "F32" else dtype
-        if (entry.shape, entry.dtype) != (shape, stored):
+        stored, form = "F16" if name in header.half and dtype == "F32" else dtype, header.quantised.get(name)
+        if form is not None and (form.shape != shape or dtype != "F32"):
+            raise InputError(f"{path}: tensor {name} holds codes of {form.shape}, its config needs {dtype} {shape}")
+        if form is None and (entry.shape, entry.dtype) != (shape, stored):
             raise InputError(f"{path}: tensor {name} is {entry.dtype} {entry.shape}, its config needs {stored} {shape}")
 
 

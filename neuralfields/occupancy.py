@@ -53,6 +53,13 @@ class Occupancy:
         self.bits = torch.where(self.density[:, :, 0] < 0, 0, -1)
         self._order_visible()
 
+    def to(self, device: torch.device | str) -> "Occupancy":
+        """Moves the grid to another device, where it is then updated and marched through."""
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(self, name, value.to(device))
+        return self
+
     def update(
         self, density: Callable[[Tensor], Tensor], generator: torch.Generator, share: float, coarse: bool
     ) -> None:
@@ -64,11 +71,11 @@ class Occupancy:
         if not visible:
             return
         count = max(1, min(visible, round(visible * share)))
-        cascade, brick = self._visible[(torch.arange(count) + self.cursor) % visible].unbind(1)
+        cascade, brick = self._visible[(torch.arange(count, device=self.density.device) + self.cursor) % visible].unbind(1)
         self.cursor = (self.cursor + count) % visible
         corners, size = (self._cell[_BLOCK_FIRST], 2 / CELLS) if coarse else (self._cell, 1 / CELLS)
         x = self._brick[brick][:, None] + corners[None]
-        x += torch.rand(count, len(corners), 3, generator=generator) * size
+        x += torch.rand(count, len(corners), 3, generator=generator, device=generator.device) * size
         x = (x - 0.5) * torch.exp2(cascade.float())[:, None, None] + 0.5
         # What is not a number counts as something: rays must go on meeting it for the fit to notice.
         new = density(x.reshape(-1, 3)).reshape(count, -1).nan_to_num(nan=2 * DENSITY_THRESHOLD)
@@ -84,7 +91,8 @@ class Occupancy:
 
     def restore(self, density: Tensor, bits: Tensor, cursor: int) -> None:
         """Puts back what a checkpoint holds."""
-        self.density, self.bits, self.cursor = density.clone(), bits.clone(), cursor
+        device = self.density.device
+        self.density, self.bits, self.cursor = density.to(device, copy=True), bits.to(device, copy=True), cursor
         self._order_visible()
         self._packed_at = None
 
@@ -107,12 +115,15 @@ class Occupancy:
         """A fixed shuffle of the visible bricks [V, 2]: any stretch of it is spread over the whole space."""
         visible = (self.density[:, :, 0] >= 0).nonzero()
         order = torch.randperm(len(visible), generator=torch.Generator().manual_seed(1))
-        self._visible = visible[order]
+        self._visible = visible[order.to(visible.device)]
         self._sums = self.density.clamp(min=0).sum(2)
 
 
 def _packed(density: Tensor, threshold: float) -> Tensor:
     """Densities [..., 64] to words of bits [...]."""
+    if density.is_cuda:
+        place = torch.arange(BRICK_CELLS, device=density.device)
+        return ((density > threshold).long() << place).sum(-1)
     bits = np.packbits((density > threshold).numpy(), axis=-1, bitorder="little")
     return torch.from_numpy(bits.view(np.int64).reshape(density.shape[:-1]))
 

@@ -23,6 +23,7 @@ Background = Literal["auto", "white", "black", "random"]
 SolidBackground = Literal["auto", "white", "black"]
 Split = Literal["test", "train", "all"]
 Quantity = Literal["rgb", "depth", "opacity"]
+Bits = Literal[8, 32]
 T = TypeVar("T")
 
 
@@ -99,10 +100,14 @@ class FitOptions:
     """Seconds between checkpoints."""
     half: bool = False
     """Store the grid in half precision: half the bytes, a little less exact."""
+    bits: Bits = 32
+    """Bits of a stored number: with 8 the file is about a quarter as large, for 0.15 dB at most."""
     json: bool = False
     """Report as one JSON object on standard output."""
     quiet: bool = False
     """No progress display."""
+    view: bool = False
+    """Watch the scene being learned in a browser, and pause, save or end the fit from there."""
     dry_run: bool = False
     """Check everything, say what would be done, and stop."""
     allow_outside: bool = False
@@ -121,6 +126,106 @@ class FitOptions:
         )
         if self.resume and self.overwrite:
             raise UsageError("--resume and --overwrite: give only one; --resume goes on, --overwrite starts anew")
+        if self.bits not in (8, 32):
+            raise UsageError(f"--bits {self.bits}: must be 8 or 32")
+        if self.half and self.bits == 8:
+            raise UsageError("--half and --bits 8: give only one; 8 bits are the smaller file")
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """Converts a field into another architecture or size by distillation, without the photos."""
+
+    model: Path
+    """The .nf file, or a checkpoint of another program."""
+    out: Path
+    """The .nf file to write; a side-by-side picture of the worst view is written beside it."""
+    to: str | None = None
+    """The architecture to convert to; without it that of the model."""
+    steps: int | None = None
+    """Stop after this many steps; 3000 when neither --steps nor --minutes is given."""
+    minutes: float | None = None
+    """Stop after this many minutes."""
+    max_bytes: str | None = None
+    """The file may have at most this size, such as 600kB: picks the largest setting that fits, stored in 8 bits."""
+    set: tuple[str, ...] = ()
+    """Hyper-parameters of the target, key=value; an unknown key lists them all."""
+    recipe: tuple[str, ...] = ()
+    """How to distil, key=value; an unknown key lists them all."""
+    scene: Path | None = None
+    """The capture: its cameras are looked through too, and the report compares both fields with its photos."""
+    seed: int = 0
+    """The same seed and number of threads give the same result, bit for bit."""
+    threads: int | None = None
+    """Threads on the CPU; without it as many as there are cores."""
+    half: bool = False
+    """Store the grid in half precision: half the bytes, a little less exact."""
+    bits: Bits = 32
+    """Bits of a stored number: with 8 the file is about a quarter as large, for 0.15 dB at most."""
+    force: bool = False
+    """Write the result even if it is far from its teacher."""
+    eval_every: float = 20.0
+    """Seconds between looks at the pictures of both; 0 never looks."""
+    overwrite: bool = False
+    """Replace the output if it exists."""
+    format: str | None = None
+    """The kind of capture, if it should not be detected."""
+    allow_outside: bool = False
+    """Allow the capture to name files outside its folder."""
+    json: bool = False
+    """Report as one JSON object on standard output."""
+    quiet: bool = False
+    """No progress display."""
+
+    def __post_init__(self) -> None:
+        check_range(
+            self,
+            steps=(1, MAX_STEPS),
+            minutes=(0.001, 100_000),
+            seed=(0, 2**63 - 1),
+            threads=(1, 1024),
+            eval_every=(0, 1e6),
+        )
+        if self.half and self.bits == 8:
+            raise UsageError("--half and --bits 8: give only one; 8 bits are the smaller file")
+
+
+@dataclass(frozen=True)
+class EditOptions:
+    """Erases a box of a scene, or keeps a box alone; the result is a field of the same or another architecture."""
+
+    model: Path
+    """The .nf file, or a checkpoint of another program."""
+    out: Path
+    """The .nf file to write; a picture beside it shows the edited teacher and the result."""
+    erase_box: tuple[str, ...] = ()
+    """x0,y0,z0,x1,y1,z1: two corners, in the capture's world units, of a box that is emptied; may be repeated."""
+    keep_box: tuple[str, ...] = ()
+    """The same of a box outside of which everything is emptied; may be repeated."""
+    to: str | None = None
+    """The architecture of the result; without it that of the model."""
+    steps: int | None = None
+    """Stop after this many steps."""
+    minutes: float | None = None
+    """Stop after this many minutes."""
+    set: tuple[str, ...] = ()
+    """Hyper-parameters of the result, key=value; an unknown key lists them all."""
+    seed: int = 0
+    """The same seed and number of threads give the same result, bit for bit."""
+    threads: int | None = None
+    """Threads on the CPU; without it as many as there are cores."""
+    half: bool = False
+    """Store the grid in half precision: half the bytes, a little less exact."""
+    bits: Bits = 32
+    """Bits of a stored number: with 8 the file is about a quarter as large, for 0.15 dB at most."""
+    force: bool = False
+    """Write the result even if it is far from the edited teacher."""
+    overwrite: bool = False
+    """Replace the output if it exists."""
+    json: bool = False
+    """Report as one JSON object on standard output."""
+    quiet: bool = False
+    """No progress display."""
 
 
 @dataclass(frozen=True)
@@ -201,6 +306,29 @@ class RenderOptions:
         check_range(self, downscale=(1, 64), threads=(1, 1024))
         if not self.what:
             raise UsageError("--what: name at least one of rgb, depth, opacity")
+
+
+@dataclass(frozen=True)
+class ViewOptions:
+    """Shows models and captures in a browser, live."""
+
+    models: tuple[Path, ...]
+    """The .nf files, or a capture to look at before it is fitted."""
+    scene: Path | None = None
+    """The capture for photos and points; without it the one that the model was fitted to, if it is still there."""
+    host: str = "127.0.0.1"
+    """The address to listen at; any but this machine's own needs the token that is printed."""
+    port: int = 7077
+    """The port; the next free one if it is in use, any with 0."""
+    open: bool = False
+    """Open the page in the browser of this machine."""
+    threads: int | None = None
+    """Threads on the CPU; without it as many as there are cores."""
+    json: bool = False
+    """Report as one JSON object on standard output."""
+
+    def __post_init__(self) -> None:
+        check_range(self, port=(0, 65535), threads=(1, 1024))
 
 
 @dataclass(frozen=True)

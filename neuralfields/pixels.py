@@ -4,6 +4,7 @@ Vocabulary
   P  pixels of all photos, one photo after the other, row by row       R  rays of a batch
 """
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,17 +58,25 @@ class Pixels:
             ]
             self.kept = torch.from_numpy(np.flatnonzero(np.concatenate(keep)))
 
+    def to(self, device: torch.device | str) -> "Pixels":
+        """The same pixels, kept on another device: batches come from there."""
+        moved = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(moved, name, value.to(device))
+        return moved
+
     def __len__(self) -> int:
         return len(self.values) if self.kept is None else len(self.kept)
 
     def batch(self, rays: int, generator: torch.Generator) -> Batch:
-        """`rays` pixels drawn uniformly with replacement."""
-        return self.at(torch.randint(0, len(self), (rays,), generator=generator))
+        """`rays` pixels drawn uniformly with replacement; the generator is on the pixels' device."""
+        return self.at(torch.randint(0, len(self), (rays,), generator=generator, device=generator.device))
 
     def every(self, count: int) -> Batch:
         """About `count` pixels evenly spread over all photos: the same ones each time."""
         count = min(count, len(self))
-        return self.at(torch.arange(count) * (len(self) - 1) // max(count - 1, 1))
+        return self.at(torch.arange(count, device=self.values.device) * (len(self) - 1) // max(count - 1, 1))
 
     def at(self, index: Tensor) -> Batch:
         """The pixels at indices [R] into what is not masked."""

@@ -58,12 +58,11 @@ def background_of(model: Model, choice: Any = "auto") -> Colour:
     return tuple(values.tolist())
 
 
-def use_machine(device: str = "auto", threads: int | None = None) -> None:
-    """Sets the number of threads; UsageError where the device cannot be had."""
-    if device not in ("auto", "cpu"):
-        raise UsageError(f"--device {device}: this version renders on the cpu; use --device cpu")
+def use_machine(device: str = "auto", threads: int | None = None) -> torch.device:
+    """Sets the number of threads and gives the device; UsageError where that cannot be had."""
     if threads is not None:
         torch.set_num_threads(threads)
+    return choose_device(device)
 
 
 def render(model: Model, view: Camera | Rays, background: Any = "auto") -> Render:

@@ -49,12 +49,13 @@ class Trainer:
     what its own next step depends on.
     """
 
-    def __init__(self, field: Field, seed: int) -> None:
+    def __init__(self, field: Field, seed: int, grown: bool = False) -> None:
+        """`grown`: the field goes on from what it is, instead of growing from its first stage."""
         self.field, self.seed = field, seed
         self.stage = len(field.stages())
         self.step_count = 0
         self.bad_steps = 0
-        if self.stage:
+        if self.stage and not grown:
             self.stage = 0
             field.grow(0)
         self.optimiser = Optimiser(field)
@@ -63,9 +64,14 @@ class Trainer:
         """One step; `progress` in [0, 1] says how far the fit is, for the learning rate and the growth."""
         raise NotImplementedError
 
+    @property
+    def device(self) -> torch.device:
+        """Where the field is."""
+        return next(self.field.parameters()).device
+
     def generator(self) -> torch.Generator:
-        """The randomness of this step."""
-        return torch.Generator().manual_seed(_mixed(self.seed, self.step_count))
+        """The randomness of this step, on the field's device."""
+        return torch.Generator(self.device).manual_seed(_mixed(self.seed, self.step_count))
 
     def advance(self, progress: float) -> None:
         """Lets the field grow to the stage of that progress; 1 completes it."""

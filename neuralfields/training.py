@@ -36,6 +36,19 @@ class Background:
     random: bool
 
 
+def next_rays(rays: int, samples: int) -> int:
+    """The number of rays of the next step, after one whose rays took that many samples."""
+    change = SAMPLES / max(samples, 1)
+    return int(min(max(rays * min(max(change, 0.5), 2), FEWEST_RAYS), MOST_RAYS))
+
+
+def look_again(occupancy: Occupancy, volume: Volume, step: int, generator: torch.Generator) -> None:
+    """Every few steps, looks at a part of space again: at all of it in the beginning."""
+    if step % OCCUPANCY_EVERY == 0:
+        share = 1.0 if step < OCCUPANCY_WARMUP else OCCUPANCY_SHARE
+        occupancy.update(volume.density, generator, share, coarse=True)
+
+
 class Training(Trainer):
     """A radiance field being fitted to photos: besides the trainer's state the occupancy and the number of rays."""
 
@@ -54,10 +67,9 @@ class Training(Trainer):
         """One step; `progress` in [0, 1] says how far the fit is, for the learning rate and the growth."""
         self.advance(progress)
         generator = self.generator()
-        if self.step_count % OCCUPANCY_EVERY == 0:
-            self.update_occupancy(generator)
+        look_again(self.occupancy, self.volume, self.step_count, generator)
         batch = self.pixels.batch(self.rays, generator)
-        jitter = torch.rand(self.rays, generator=generator)
+        jitter = torch.rand(self.rays, generator=generator, device=self.device)
         colour = self._background(generator)
         coarseness = COARSENESS if self.step_count < COARSE_STEPS else 1.0
         sums = render_sums(self.volume, batch.rays, jitter, 2 * SAMPLES, coarseness)
@@ -68,19 +80,13 @@ class Training(Trainer):
         ramp = DISTORTION * min(1.0, self.step_count / DISTORTION_RAMP)
         report = StepReport(self.rays, sums.samples, float(loss.detach()))
         self.descend(loss + ramp * (sums.distortion * valid).sum() / count, progress)
-        change = SAMPLES / max(sums.samples, 1)
-        self.rays = int(min(max(self.rays * min(max(change, 0.5), 2), FEWEST_RAYS), MOST_RAYS))
+        self.rays = next_rays(self.rays, sums.samples)
         return report
-
-    def update_occupancy(self, generator: torch.Generator) -> None:
-        """Looks at a part of space again."""
-        share = 1.0 if self.step_count < OCCUPANCY_WARMUP else OCCUPANCY_SHARE
-        self.occupancy.update(self.volume.density, generator, share, coarse=True)
 
     def _background(self, generator: torch.Generator) -> Tensor:
         if self.background.random:
-            return torch.rand(self.rays, 3, generator=generator)
-        return torch.tensor(self.background.colour)
+            return torch.rand(self.rays, 3, generator=generator, device=self.device)
+        return torch.tensor(self.background.colour, device=self.device)
 
     def tensors(self) -> dict[str, Tensor]:
         """The trainer's and the occupancy."""

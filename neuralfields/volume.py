@@ -42,6 +42,11 @@ class Volume:
     occupancy: Tensor
 
     @property
+    def device(self) -> torch.device:
+        """Where the field is, and so where its rays are wanted."""
+        return self.occupancy.device
+
+    @property
     def space(self) -> tuple[str, float]:
         """(contraction, extent) as the ops take them."""
         return self.bounds.contraction, float(2 ** (self.bounds.cascades - 1))
@@ -90,7 +95,7 @@ def render_sums(
     samples = chosen(samples, index)
     sums = _learning_sums if capacity else _picture_sums
     values = sums(volume, samples, directions[samples.ray], density)
-    return Sums(values, torch.ones(origins.shape[0], dtype=torch.uint8), samples.x.shape[0])
+    return Sums(values, torch.ones_like(origins[:, 0], dtype=torch.uint8), samples.x.shape[0])
 
 
 def _learning_sums(volume: Volume, samples: Samples, directions: Tensor, density: Tensor) -> Tensor:
@@ -131,19 +136,20 @@ def finish(sums: Sums, background: Tensor, side: float) -> Render:
     return Render(rgb, sums.opacity, depth)
 
 
-def camera_rays(camera: Camera) -> Rays:
+def camera_rays(camera: Camera, device: torch.device | str = "cpu") -> Rays:
     """One ray per pixel, row by row, through the pixels' centres."""
-    v, u = torch.meshgrid(torch.arange(camera.height) + 0.5, torch.arange(camera.width) + 0.5, indexing="ij")
+    rows, columns = (torch.arange(side, device=device) + 0.5 for side in (camera.height, camera.width))
+    v, u = torch.meshgrid(rows, columns, indexing="ij")
     pixel = torch.stack([u, v], -1).reshape(-1, 2).to(torch.float32)
-    index = torch.zeros(len(pixel), dtype=torch.int64)
-    return Rays(*pixel_rays(camera_table([camera]), index, pixel))
+    index = torch.zeros(len(pixel), dtype=torch.int64, device=device)
+    return Rays(*pixel_rays(camera_table([camera]).to(device), index, pixel))
 
 
 @torch.no_grad()
 def render_camera(volume: Volume, camera: Camera, background: tuple[float, float, float], fused: bool = True) -> Render:
     """The camera's whole picture: rgb [H, W, 3], opacity [H, W], depth [H, W] in world units."""
-    rays = camera_rays(camera)
-    colour = torch.tensor(background)
+    rays = camera_rays(camera, volume.device)
+    colour = torch.tensor(background, device=volume.device)
     chunks = [
         finish(render_sums(volume, rays[i : i + PICTURE_CHUNK], fused=fused), colour, volume.bounds.side)
         for i in range(0, len(rays), PICTURE_CHUNK)

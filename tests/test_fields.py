@@ -1,6 +1,6 @@
 """The contract, held by every architecture in fields/: a new file there is tested the day it exists."""
 
-from dataclasses import FrozenInstanceError, fields, is_dataclass
+from dataclasses import MISSING, FrozenInstanceError, fields, is_dataclass
 
 import pytest
 import torch
@@ -89,7 +89,7 @@ def test_save_and_load_are_bit_exact(name, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_config_is_frozen_plain_and_guarded(name):
     config = field_class(name).Config()
-    assert is_dataclass(config) and all(f.default is not None for f in fields(config))
+    assert is_dataclass(config) and all(f.default is not MISSING for f in fields(config))
     first = fields(config)[0].name
     with pytest.raises(FrozenInstanceError):
         setattr(config, first, 0)

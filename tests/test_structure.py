@@ -19,11 +19,13 @@ LAYERS = {
     "ops": "ops.adam ops.composite ops.contract ops.grid ops.hash_grid ops.march ops.network ops.pixel_rays "
     "ops.spherical_harmonics",
     "fused ops": "ops.hash_render",
-    "readers": "images bounds capture colmap colmap_files llff transforms preview readers",
-    "fields": "heads fields fields.* occupancy pixels optim metrics trainer",
+    "readers": "mesh mesh_files mesh_distance images bounds capture colmap colmap_files llff transforms preview readers",
+    "fields": "grids encodings trunk heads fields fields.* occupancy pixels optim metrics quantise trainer",
     "pictures": "visible volume pictures charts video paths",
-    "models": "header model training checkpoint loop",
-    "verbs": "fit evaluate render bench demo check info doctor",
+    "signals": "signals signal_lattice signal_image signal_video signal_sound marching signal_shape signal_files surface",
+    "models": "signal_training header model training checkpoint loop viewpoints active masks distil",
+    "verbs": "convert edit fit evaluate render bench demo check info doctor view view_crop view_fit view_messages view_picture "
+    "view_server view_session view_stage",
     "shell": "cli __main__ __init__",
 }
 MOST_LINES, MOST_FUNCTION_LINES, MOST_ARGUMENTS = 400, 60, 8

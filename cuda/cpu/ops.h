@@ -156,17 +156,6 @@ template <class T> void op_network_backward(const NetworkArgs<T>& g) {
     }
 }
 
-constexpr int kSums = 7;
-
-template <class T> inline RaySums<T> load_sums(const T* p) { return {{p[0], p[1], p[2]}, p[3], p[4], p[5], p[6]}; }
-template <class T> inline void store_sums(T* p, const Compositor<T>& c) {
-    for (int a = 0; a < 3; ++a) p[a] = c.rgb[a];
-    p[3] = c.opacity;
-    p[4] = c.depth;
-    p[5] = c.distortion;
-    p[6] = c.squeezed;
-}
-
 template <class T> void op_composite_forward(const CompositeArgs<T>& g) {
 #pragma omp parallel for schedule(static) num_threads(threads_for(g.offsets[g.rays], g.threads))
     for (i64 r = 0; r < g.rays; ++r) {

@@ -37,6 +37,8 @@ class Field(nn.Module):
 
     Config: ClassVar[type]
     DOMAINS: ClassVar[tuple[str, ...]] = ("radiance",)
+    # Settings of the Config from the smallest to the largest field that makes sense, for a target size in bytes.
+    SIZES: ClassVar[tuple[dict[str, Any], ...]] = ()
     config: Any
     domain: Domain = RADIANCE
 

@@ -1,14 +1,17 @@
 """Hash-grid field (Instant-NGP, arXiv:2201.05989): the default, and the one with a fused native path.
 
   f = hash-grid features of x        [h_0, h] = density network(f)        log_density = h_0
-  rgb = sigmoid(colour network([h_0, h, harmonics(direction)]))
+  rgb = sigmoid(colour network([h_0, h, harmonics(direction)]))          a signal: values = value network(f)
 
 Small tables and four features an entry, not the paper's defaults: on a CPU the table's cache misses and Adam's traffic
 are what one waits for (8 levels x 4 features need half the gathers of 16 x 2 and fit as well).
+
+A signal with samples (pixels, frames) has cells of its own shape: x * lengths / max(lengths) is what is encoded, so
+that a film of 16 frames does not pay for 640 cells in time.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +19,12 @@ from torch import Tensor, nn
 from neuralfields.domain import RADIANCE, Domain
 from neuralfields.fields.field import Field, ParameterGroup
 from neuralfields.heads import Heads
+from neuralfields.ops.axes import ORDERS, TurnedRenderer
 from neuralfields.ops.hash_grid import HashGeometry, hash_encode
 from neuralfields.ops.hash_render import HashRenderer
 from neuralfields.options import require_range
+
+FINEST = {"radiance": 2048, "shape": 512, "image": 2048, "video": 512, "sound": 1 << 16}  # where there are no samples
 
 
 @dataclass(frozen=True)
@@ -33,8 +39,8 @@ class Config:
     """log2 of the entries of a level's table"""
     base: int = 16
     """points along an axis of the coarsest level"""
-    finest: int = 2048
-    """points along an axis of the finest level"""
+    finest: float = 0
+    """points along an axis of the finest level; 0: 2048 for a scene, 512 for a shape, else the signal's samples"""
     hidden: int = 32
     """width of the networks"""
     density_layers: int = 1
@@ -45,17 +51,21 @@ class Config:
     """outputs of the density network, the log-density among them"""
     degree: int = 4
     """degree of the direction's spherical harmonics"""
+    axes: Literal["xyz", "yzx"] = "xyz"
+    """order in which a scene's coordinates enter; yzx is that of Instant-NGP's snapshots"""
     learning_rate: float = 1e-2
     """of the table and the networks"""
 
     def __post_init__(self) -> None:
         require_range(
-            self, levels=(1, 32), table=(4, 24), base=(2, 1024), finest=(2, 1 << 18), hidden=(1, 256),
+            self, levels=(1, 32), table=(4, 24), base=(2, 1024), finest=(0, 1 << 18), hidden=(1, 256),
             density_layers=(0, 6), colour_layers=(1, 6), code=(1, 64), degree=(1, 4), learning_rate=(1e-7, 1.0),
         )  # fmt: skip
         if self.features not in (2, 4, 8):
             raise ValueError(f"features {self.features}: must be 2, 4 or 8")
-        if self.finest < self.base:
+        if self.axes not in ORDERS:
+            raise ValueError(f"axes {self.axes!r}: must be one of {', '.join(ORDERS)}")
+        if 0 < self.finest < self.base:
             raise ValueError(f"finest {self.finest}: must not be below base {self.base}")
 
 
@@ -63,28 +73,43 @@ class HashField(Field):
     """See the module's equations."""
 
     Config = Config
+    DOMAINS = ("radiance", "image", "shape", "video", "sound")
 
     def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:
         super().__init__()
+        if domain.dimensions > 3:
+            raise ValueError(f"dimensions {domain.dimensions}: the hash field takes three at most; use --field kplanes")
+        if config.axes != "xyz" and not domain.radiance:
+            raise ValueError(f"axes {config.axes}: only a scene's coordinates can be turned")
         self.config, self.domain = config, domain
-        geometry = HashGeometry.of(config.levels, config.table, config.base, config.finest)
+        self._order = ORDERS[config.axes]
+        finest = config.finest or max(config.base, min(max(domain.lengths, default=FINEST[domain.kind]), 1 << 18))
+        geometry = HashGeometry.of(config.levels, config.table, config.base, finest, domain.dimensions)
         self._scales, self._levels = geometry.scales, geometry.levels
-        self._renderer: HashRenderer | None = None
+        self._aspect = torch.tensor(domain.lengths, dtype=torch.float64, device="cpu") / max(domain.lengths, default=1)
+        self._renderer: HashRenderer | TurnedRenderer | None = None
         self.table = nn.Parameter(torch.empty(geometry.entries, config.features).uniform_(-1e-4, 1e-4))
         layers = config.density_layers, config.colour_layers
         self.heads = Heads(config.levels * config.features, config.hidden, layers, config.code, config.degree, domain)
 
     def features(self, x: Tensor) -> Tensor:
         """Hash-grid features, [S, levels * features]."""
+        x = x[:, self._order] if self.config.axes != "xyz" else x
+        x = x * self._aspect.to(x) if self.domain.lengths else x
         return hash_encode(x, self.table, self._scales, self._levels)
 
     def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Density network, then colour network on its code and the direction's harmonics."""
+        directions = directions[:, self._order] if self.config.axes != "xyz" else directions
         return self.heads.decode(f, directions)
 
     def log_density(self, f: Tensor) -> Tensor:
         """The density network alone."""
         return self.heads.log_density(f)
+
+    def values(self, f: Tensor) -> Tensor:
+        """The value network."""
+        return self.heads.values(f)
 
     def groups(self) -> list[ParameterGroup]:
         """Table and networks share a learning rate; the table's gradients are sparse."""
@@ -94,11 +119,14 @@ class HashField(Field):
             ParameterGroup("network", tuple(self.heads.parameters()), rate),
         ]
 
-    def fused(self) -> Any:
-        """Marching, encoding, networks and compositing in one native pass."""
+    def fused(self) -> Any | None:
+        """Marching, encoding, networks and compositing in one native pass: of radiance."""
+        if not self.domain.radiance:
+            return None
         if self._renderer is None or self._renderer.table is not self.table:
             heads = list(self.heads.density), list(self.heads.colour)
-            self._renderer = HashRenderer(self.table, self._scales, self._levels, *heads, self.config.degree)
+            own = HashRenderer(self.table, self._scales, self._levels, *heads, self.config.degree)
+            self._renderer = own if self.config.axes == "xyz" else TurnedRenderer(own, self._order)
         return self._renderer
 
 

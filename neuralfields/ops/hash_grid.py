@@ -1,17 +1,22 @@
 """Multiresolution hash-grid encoding (Instant-NGP, arXiv:2201.05989).
 
 Vocabulary
-  S  samples          L  levels          F  features of a table entry
+  S  samples          L  levels          F  features of a table entry          D  coordinates, 1 to 3
   level l has a lattice of `scale_l = base * growth^l - 1` cells, `resolution = ceil(scale) + 1` points an axis
   p = x * scale + 0.5,  i = floor(p),  f = p - i,   feature = sum over corners of  w(f) * table[index(i + corner)]
+
+Three coordinates take the native kernel; one or two (sounds and images, 2^D corners) are gathered and scattered by
+torch's own loops.
 """
 
 import math
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from neuralfields.ops.native import array, kernel, threads
 from neuralfields.ops.register import native_op
@@ -28,14 +33,14 @@ class HashGeometry:
     entries: int
 
     @staticmethod
-    def of(level_count: int, table_log2: int, base: int, finest: int) -> "HashGeometry":
+    def of(level_count: int, table_log2: int, base: int, finest: float, dimensions: int = 3) -> "HashGeometry":
         """Geometric growth from `base` to `finest` points an axis; levels that fit are dense, the others hashed."""
         growth = (math.log(finest) - math.log(base)) / max(level_count - 1, 1)
         scales, rows, offset = [], [], 0
         for level in range(level_count):
             scale = base * math.exp(level * growth) - 1.0
             resolution = math.ceil(scale - 1e-6) + 1
-            lattice = (resolution**3 + 7) // 8 * 8
+            lattice = (resolution**dimensions + 7) // 8 * 8
             size = min(lattice, 1 << table_log2)
             rows.append([resolution, size, offset, int(lattice <= 1 << table_log2)])
             scales.append(scale)
@@ -44,11 +49,52 @@ class HashGeometry:
 
 
 def hash_encode(x: Tensor, table: Tensor, scales: Tensor, levels: Tensor) -> Tensor:
-    """Features of points: x [S, 3] in the unit cube (clamped to it), table [entries, F] -> [S, L * F].
+    """Features of points: x [S, D] in the unit cube (clamped to it), table [entries, F] -> [S, L * F].
 
     Differentiable in x and table, not in the geometry; the gradient in x is zero where x was clamped.
     """
-    return _hash_encode(x, table, scales, levels)
+    if x.shape[1] == 3:
+        return _hash_encode(x, table, scales, levels)
+    return _encode_few(x, table, scales, levels)
+
+
+def _encode_few(x: Tensor, table: Tensor, scales: Tensor, levels: Tensor) -> Tensor:
+    """One or two coordinates: all levels at once, one bag of 2^D weighted entries a sample and level."""
+    p = x.clamp(0, 1)[:, None] * scales.to(x)[:, None] + 0.5
+    cell = p.detach().floor()
+    f, i = p - cell, cell.long()
+    resolution, size, offset, dense = levels.T
+    first, weight = i[..., :1] + torch.arange(2), torch.stack([1 - f[..., 0], f[..., 0]], -1)
+    stride, hashed = resolution, first
+    for axis in range(1, x.shape[1]):  # the first coordinate runs fastest, as in the native layout
+        other = i[..., axis, None] + torch.arange(2)
+        first = (first[..., None, :] + stride[:, None, None] * other[..., None]).flatten(-2)
+        hashed = (hashed[..., None, :] ^ (other * PRIMES[axis])[..., None]).flatten(-2)
+        weight = (weight[..., None, :] * torch.stack([1 - f[..., axis], f[..., axis]], -1)[..., None]).flatten(-2)
+        stride = stride * resolution
+    index = torch.where(dense.bool()[:, None], first, hashed) % size[:, None] + offset[:, None]
+    return _WeightedEntries.apply(table, index.flatten(0, 1), weight.flatten(0, 1)).reshape(len(x), -1)
+
+
+class _WeightedEntries(torch.autograd.Function):
+    """Sum over k of weight[b, k] * table[index[b, k]]; torch's own gradient of the table sorts first, and is slow."""
+
+    @staticmethod
+    def forward(ctx, table: Tensor, index: Tensor, weight: Tensor) -> Tensor:  # noqa: ANN001
+        ctx.save_for_backward(table, index, weight)
+        return embedding_bag(index, table, mode="sum", per_sample_weights=weight)
+
+    @staticmethod
+    def backward(ctx, d_out: Tensor) -> tuple:  # noqa: ANN001
+        table, index, weight = ctx.saved_tensors
+        d_table = d_weight = None
+        if ctx.needs_input_grad[0]:
+            place = index[..., None] * table.shape[1] + torch.arange(table.shape[1])
+            share = weight[..., None] * d_out[:, None]
+            d_table = table.new_zeros(table.numel()).scatter_add_(0, place.flatten(), share.flatten()).view_as(table)
+        if ctx.needs_input_grad[2]:
+            d_weight = (table[index] * d_out[:, None]).sum(2)
+        return d_table, None, d_weight
 
 
 def _out(x: Tensor, table: Tensor, scales: Tensor, levels: Tensor) -> Tensor:
@@ -99,15 +145,15 @@ def hash_encode_reference(x: Tensor, table: Tensor, scales: Tensor, levels: Tens
         p = x.clamp(0, 1) * scale + 0.5
         cell = p.floor()
         f = p - cell
-        total = 0
-        for corner in range(8):
-            bits = torch.tensor([(corner >> axis) & 1 for axis in range(3)], device=x.device)
+        total, axes = 0, range(x.shape[1])
+        for corner in range(2 ** x.shape[1]):
+            bits = torch.tensor([(corner >> axis) & 1 for axis in axes], device=x.device)
             i = cell.long() + bits
             if dense:
-                index = (i[:, 0] + resolution * (i[:, 1] + resolution * i[:, 2])) % size
+                index = sum(i[:, axis] * resolution**axis for axis in axes) % size
             else:
-                hashed = [(i[:, axis] * PRIMES[axis]) & 0xFFFFFFFF for axis in range(3)]
-                index = (hashed[0] ^ hashed[1] ^ hashed[2]) % size
+                hashed = [(i[:, axis] * PRIMES[axis]) & 0xFFFFFFFF for axis in axes]
+                index = reduce(torch.bitwise_xor, hashed) % size
             weight = torch.where(bits.bool(), f, 1 - f).prod(dim=1, keepdim=True)
             total = total + weight * table[offset + index]
         features.append(total)

@@ -5,10 +5,13 @@ little is evaluated behind a surface. A training pass records the samples that c
 networks' hidden activations from the recorded features. The same numbers come out of march + hash_encode + network +
 composite, and a test holds the two together.
 
+`CpuPass` runs it on the CPU; on a CUDA GPU it is `CudaPass` (ops/cuda_render.py), of the same shape.
+
 The table's gradient is added straight into `parameter.grad`, kept allocated from step to step: a fresh zeroed buffer of
 the table's size each step would cost more than the scatter itself. The optimiser clears what it used (ops/adam.py).
 """
 
+import importlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,34 +54,40 @@ class Sums:
 
 
 class HashRenderer:
-    """Renders one hash field's parameters; keeps the memory of its record between steps."""
+    """Renders one hash field's parameters, on the device that they are on."""
 
     def __init__(
         self, table: Tensor, scales: Tensor, levels: Tensor, density: list[Tensor], colour: list[Tensor], degree: int
     ) -> None:
         self.table, self.scales, self.levels = table, scales, levels
         self.density_weights, self.colour_weights, self.degree = density, colour, degree
-        self._record: dict[str, Any] = {}
-        self._pass = 0  # which pass the record holds
+        self.number = 0  # of recorded passes: which one the record holds
+        self._pass: tuple[torch.device, Any] | None = None
 
-    def native(self, contraction: str, extent: float) -> object:
-        """The parameters as the core takes them."""
-        return kernel("HashField", self.table.dtype)(
-            array(self.table),
-            self.scales,
-            self.levels,
-            [array(w) for w in self.density_weights],
-            [array(w) for w in self.colour_weights],
-            self.degree,
-            KINDS[contraction],
-            extent,
-        )
+    @property
+    def available(self) -> bool:
+        """Whether this field has a fused pass on its device; without one it goes op by op."""
+        return self.native.available
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """Of the density network, then of the colour network."""
+        return [*self.density_weights, *self.colour_weights]
+
+    @property
+    def native(self) -> Any:
+        """What computes on the parameters' device; it keeps the memory of its record between steps."""
+        device = self.table.device
+        if self._pass is None or self._pass[0] != device:
+            if device.type == "cuda":
+                self._pass = device, importlib.import_module("neuralfields.ops.cuda_render").CudaPass(self)
+            else:
+                self._pass = device, CpuPass(self)
+        return self._pass[1]
 
     def density(self, x: Tensor, contraction: str, extent: float) -> Tensor:
         """Density at points of the inner cube's frame, x [S, 3] -> [S]. Not differentiable."""
-        out = x.new_empty(x.shape[0])
-        kernel("density", x.dtype)(self.native(contraction, extent), array(x), out, threads())
-        return out
+        return self.native.density(x, (contraction, extent))
 
     def render(
         self,
@@ -95,49 +104,99 @@ class HashRenderer:
         back with `valid` 0. Without it nothing is recorded and no gradient flows. Samples whose weight is under
         `weight_floor` get no colour.
         """
+        scene = Marching(rays, occupancy, settings, space)
         if capacity and torch.is_grad_enabled():
-            weights = [*self.density_weights, *self.colour_weights]
-            values, valid, samples = _Render.apply(
-                self, rays, occupancy, settings, space, capacity, self.table, *weights
-            )
+            values, valid, samples = _Render.apply(self, scene, capacity, self.table, *self.weights)
             return Sums(values, valid, int(samples.sum()))
-        return self._forward(self.native(*space), rays, occupancy, settings, None, weight_floor)[0]
+        values, valid, samples = self.native.forward(scene, 0, weight_floor)
+        return Sums(values, valid, int(samples.sum()))
 
-    def _forward(
-        self,
-        native: object,
-        rays: tuple[Tensor, Tensor, Tensor | None],
-        occupancy: Tensor,
-        settings: MarchSettings,
-        record: object | None,
-        weight_floor: float,
-    ) -> tuple[Sums, Tensor]:
-        origins, directions, jitter = rays
+
+@dataclass(frozen=True)
+class Marching:
+    """What a pass goes through, in the frame of the inner cube; see `HashRenderer.render`."""
+
+    rays: tuple[Tensor, Tensor, Tensor | None]
+    occupancy: Tensor
+    settings: MarchSettings
+    space: tuple[str, float]
+
+
+class CpuPass:
+    """The passes of the CPU core."""
+
+    available = True
+
+    def __init__(self, renderer: HashRenderer) -> None:
+        self.renderer = renderer
+        self._record: dict[str, Any] = {}
+
+    def _field(self, contraction: str, extent: float) -> object:
+        """The parameters as the core takes them."""
+        of = self.renderer
+        return kernel("HashField", of.table.dtype)(
+            array(of.table),
+            of.scales,
+            of.levels,
+            [array(w) for w in of.density_weights],
+            [array(w) for w in of.colour_weights],
+            of.degree,
+            KINDS[contraction],
+            extent,
+        )
+
+    def density(self, x: Tensor, space: tuple[str, float]) -> Tensor:
+        """Density at points x [S, 3] -> [S]."""
+        out = x.new_empty(x.shape[0])
+        kernel("density", x.dtype)(self._field(*space), array(x), out, threads())
+        return out
+
+    def forward(self, scene: Marching, capacity: int, weight_floor: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Sums [R, 7], valid [R], samples [threads]; `capacity` > 0 fills the record."""
+        origins, directions, jitter = scene.rays
         count = origins.shape[0]
         values = origins.new_empty(count, SUMS)
         valid = torch.empty(count, dtype=torch.uint8)
         samples = torch.empty(threads(), dtype=torch.int64)
         kernel("render_forward", origins.dtype)(
-            native,
+            self._field(*scene.space),
             array(origins),
             array(directions),
             None if jitter is None else array(jitter),
-            occupancy,
-            settings.native(occupancy),
+            scene.occupancy,
+            scene.settings.native(scene.occupancy),
             weight_floor,
             values,
             valid,
-            record,
+            self._recorded(capacity) if capacity else None,
             samples,
         )
-        return Sums(values, valid, int(samples.sum())), samples
+        return values, valid, samples
 
-    def record(self, capacity: int) -> object:
+    def backward(self, scene: Marching, capacity: int, sums: tuple[Tensor, Tensor], d_values: Tensor) -> list[Tensor]:
+        """The weights' gradients from (values, valid) and the last pass's record; the table's is added in place."""
+        of, (values, valid) = self.renderer, sums
+        d_density = [torch.empty_like(w) for w in of.density_weights]
+        d_colour = [torch.empty_like(w) for w in of.colour_weights]
+        kernel("render_backward", of.table.dtype)(
+            self._field(*scene.space),
+            array(scene.rays[1]),
+            values,
+            array(d_values),
+            valid,
+            self._recorded(capacity),
+            of.table.grad,
+            d_density,
+            d_colour,
+        )
+        return [*d_density, *d_colour]
+
+    def _recorded(self, capacity: int) -> object:
         """The record's arrays, reused while capacity and thread count stay."""
-        t, like = threads(), self.table
+        t, like = threads(), self.renderer.table
         each = -(-capacity // t)
         if self._record.get("key") != (each, t, like.dtype):
-            width = self.scales.shape[0] * like.shape[1]
+            width = self.renderer.scales.shape[0] * like.shape[1]
             new = like.detach().new_empty
             self._record = {
                 "key": (each, t, like.dtype),
@@ -159,39 +218,24 @@ class _Render(torch.autograd.Function):
     """An autograd function, not a custom op: its record lives across steps, and a gradient is accumulated in place."""
 
     @staticmethod
-    def forward(ctx, renderer, rays, occupancy, settings, space, capacity, table, *weights):  # noqa: ANN001
-        ctx.renderer, ctx.space, ctx.directions = renderer, space, array(rays[1])
-        ctx.record = renderer.record(capacity)
-        renderer._pass += 1
-        ctx.number = renderer._pass
-        sums, samples = renderer._forward(renderer.native(*space), rays, occupancy, settings, ctx.record, 0.0)
-        ctx.save_for_backward(sums.values, sums.valid)
-        ctx.mark_non_differentiable(sums.valid, samples)
-        return sums.values, sums.valid, samples
+    def forward(ctx, renderer, scene, capacity, table, *weights):  # noqa: ANN001
+        ctx.renderer, ctx.scene, ctx.capacity = renderer, scene, capacity
+        renderer.number += 1
+        ctx.number = renderer.number
+        values, valid, samples = renderer.native.forward(scene, capacity, 0.0)
+        ctx.save_for_backward(values, valid)
+        ctx.mark_non_differentiable(valid, samples)
+        return values, valid, samples
 
     @staticmethod
     def backward(ctx, d_values, d_valid, d_samples):  # noqa: ANN001
         renderer = ctx.renderer
-        if ctx.number != renderer._pass:
+        if ctx.number != renderer.number:
             raise RuntimeError(
                 "the record of this render is gone: call backward once, and before the field's next recorded render"
             )
-        renderer._pass += 1  # the record is consumed
-        values, valid = ctx.saved_tensors
-        table = renderer.table
-        if table.grad is None:
-            table.grad = torch.zeros_like(table)
-        d_density = [torch.empty_like(w) for w in renderer.density_weights]
-        d_colour = [torch.empty_like(w) for w in renderer.colour_weights]
-        kernel("render_backward", table.dtype)(
-            renderer.native(*ctx.space),
-            ctx.directions,
-            values,
-            array(d_values),
-            valid,
-            ctx.record,
-            table.grad,
-            d_density,
-            d_colour,
-        )
-        return (None,) * 7 + (*d_density, *d_colour)
+        renderer.number += 1  # the record is consumed
+        if renderer.table.grad is None:
+            renderer.table.grad = torch.zeros_like(renderer.table)
+        d_weights = renderer.native.backward(ctx.scene, ctx.capacity, ctx.saved_tensors, d_values)
+        return (None,) * 4 + (*d_weights,)

@@ -43,7 +43,7 @@ class Samples:
     @property
     def ray(self) -> Tensor:
         """Index of each sample's ray, [S]."""
-        return torch.repeat_interleave(torch.arange(self.offsets.shape[0] - 1), self.offsets.diff())
+        return torch.repeat_interleave(self.offsets.diff())
 
 
 def march(origins: Tensor, directions: Tensor, jitter: Tensor, occupancy: Tensor, settings: MarchSettings) -> Samples:

@@ -2,9 +2,11 @@
 
 Both directions are ops of their own, so that autograd, torch.compile and torch.library.opcheck see whole ops and never
 look into the native code. An op allocates its outputs by a function that is its fake at the same time: what tracing
-believes about shapes and strides is what the kernel gets.
+believes about shapes and strides is what the kernel gets. On CUDA tensors an op runs its schedule of
+ops/cuda_schedules.py, which is loaded when the first one comes.
 """
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -22,9 +24,18 @@ def native_op(name: str, allocate: Callable[..., Any], mutates: tuple[str, ...] 
     def decorate(run: Callable) -> Any:
         op = torch.library.custom_op(f"{NAMESPACE}::{name}", run, mutates_args=mutates, device_types="cpu")
         op.register_fake(allocate)
+        op.register_kernel("cuda")(_on_cuda(name, allocate))
         return op
 
     return decorate
+
+
+def _on_cuda(name: str, allocate: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*args: Any) -> Any:
+        schedules = importlib.import_module("neuralfields.ops.cuda_schedules")
+        return schedules.schedule(name)(allocate, *args)
+
+    return run
 
 
 def nothing(*args: object) -> None:

@@ -1,0 +1,153 @@
+"""FreSh against a grid search on small pictures: PSNR at the setting it picks, at the grid's best, and its cost.
+
+python benchmarks/fresh.py [--quick] [--seeds 3] [--encodings gaussian siren finer]
+
+Centre crops of 128 x 128 of scikit-image's bundled pictures; a network of 3 x 64 (64 Gaussian frequencies), 400 steps of
+4096 random pixels, trained as `nf fit` trains. FreSh chooses among the grid's own 11 settings. PSNR is of all pixels, in
+8 bits. Times are those of the process on one thread, so that other processes do not count.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from statistics import mean
+from typing import Any
+
+import numpy as np
+import torch
+from cam import SIZE, places
+from table import kept, row, write
+
+from neuralfields import fresh
+from neuralfields.domain import Domain
+from neuralfields.fields.field import Field
+from neuralfields.fields.mlp import Config, Mlp
+from neuralfields.metrics import psnr
+from neuralfields.trainer import StepReport, Trainer
+
+PICTURES = ("astronaut", "brick", "camera", "chelsea", "coffee", "grass", "gravel", "moon")
+GRIDS = {
+    "gaussian": (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0, 15.0, 18.0, 20.0),
+    "siren": (10.0, 20.0, 30.0, 45.0, 60.0, 80.0, 100.0, 125.0, 150.0, 175.0, 200.0),
+    "finer": (0.0, 0.3, 0.6, 0.9, 1.2, 1.5, 1.8, 2.1, 2.4, 2.7, 3.0),
+}
+USUAL = {"gaussian": 1.0, "siren": 30.0, "finer": 0.0}  # the papers' own
+BATCH, STEPS = 4096, 400
+RATES = {"gaussian": 2e-3, "siren": 5e-4, "finer": 5e-4}
+IMAGE = Domain("image", 2, 3)
+
+
+def picture(name: str) -> torch.Tensor:
+    """The centre of a bundled picture, [SIZE, SIZE, 3] in [0, 1]; grey ones three times."""
+    import skimage.data
+
+    pixels = np.atleast_3d(getattr(skimage.data, name)())[..., :3]
+    top, left = (pixels.shape[0] - SIZE) // 2, (pixels.shape[1] - SIZE) // 2
+    crop = torch.from_numpy(pixels[top : top + SIZE, left : left + SIZE].copy()).float() / 255
+    return crop.expand(-1, -1, 3)
+
+
+class Fit(Trainer):
+    """A field on random pixels of a picture [SIZE, SIZE, 3]."""
+
+    def __init__(self, field: Field, target: torch.Tensor, seed: int) -> None:
+        super().__init__(field, seed)
+        self.x, self.y = places(), target.reshape(-1, 3)
+
+    def step(self, progress: float) -> StepReport:
+        """One step."""
+        index = torch.randint(0, len(self.x), (BATCH,), generator=self.generator())
+        loss = (self.field.values(self.field.features(self.x[index])) - self.y[index]).square().mean()
+        self.descend(loss, progress)
+        return StepReport(BATCH, BATCH, float(loss.detach()))
+
+    @torch.no_grad()
+    def score(self) -> float:
+        """PSNR of all pixels in dB."""
+        shown = self.field.values(self.field.features(self.x)).reshape(SIZE, SIZE, 3)
+        return psnr(shown, self.y.reshape(SIZE, SIZE, 3))
+
+
+def fitted(make: Callable[[], Field], target: torch.Tensor, steps: int, seed: int) -> float:
+    """PSNR of a new field after that many steps."""
+    torch.manual_seed(seed)
+    fit = Fit(make(), target, seed)
+    for step in range(steps):
+        fit.step(step / steps)
+    return fit.score()
+
+
+def measure(name: str, encoding: str, seed: int, steps: int) -> dict[str, Any]:
+    """One picture and seed: the whole grid, and what FreSh picks of it."""
+    target, grid = picture(name), GRIDS[encoding]
+    config = Config(encoding=encoding, layers=3, width=64, learning_rate=RATES[encoding])
+
+    def untrained(setting: float) -> Callable[[torch.Tensor], torch.Tensor]:
+        return Mlp(replace(config, frequencies=setting), IMAGE).look
+
+    start = time.process_time()
+    chosen = fresh.choose(grid, untrained, IMAGE, [target], seed)
+    selected = time.process_time()
+    scores = {
+        setting: fitted(lambda setting=setting: Mlp(replace(config, frequencies=setting), IMAGE), target, steps, seed)
+        for setting in grid
+    }
+    searched = time.process_time()
+    best = max(grid, key=scores.__getitem__)
+    return {
+        "picture": name, "encoding": encoding, "seed": seed, "chosen": chosen, "best": best,
+        "psnr_chosen": round(scores[chosen], 3), "psnr_best": round(scores[best], 3),
+        "psnr_default": round(scores[USUAL[encoding]], 3), "seconds_chosen": round(selected - start, 2),
+        "seconds_grid": round(searched - selected, 2), "grid": " ".join(f"{scores[s]:.2f}" for s in grid),
+    }  # fmt: skip
+
+
+def summary(rows: list[dict[str, Any]], command: str) -> list[dict[str, Any]]:
+    """Means over seeds, picture by picture."""
+    found = []
+    for encoding, name in dict.fromkeys((r["encoding"], r["picture"]) for r in rows):
+        mine = [r for r in rows if (r["encoding"], r["picture"]) == (encoding, name)]
+        gaps = [r["psnr_best"] - r["psnr_chosen"] for r in mine]
+        found.append(
+            row(
+                command, encoding=encoding, picture=name, seeds=len(mine),
+                chosen=" ".join(f"{r['chosen']:g}" for r in mine), best=" ".join(f"{r['best']:g}" for r in mine),
+                psnr_chosen=round(mean(r["psnr_chosen"] for r in mine), 2),
+                psnr_best=round(mean(r["psnr_best"] for r in mine), 2),
+                psnr_default=round(mean(r["psnr_default"] for r in mine), 2),
+                gap=round(mean(gaps), 2), worst_gap=round(max(gaps), 2),
+                share_of_grid_time=f"{sum(r['seconds_chosen'] for r in mine) / sum(r['seconds_grid'] for r in mine):.1%}",
+            )  # fmt: skip
+        )
+    return found
+
+
+def main() -> None:
+    """All pictures and seeds; the tables are written after each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--encodings", nargs="+", default=["gaussian"], choices=list(GRIDS))
+    parser.add_argument("--quick", action="store_true", help="one picture, 20 steps, one seed, nothing is written")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    if given.quick:
+        for encoding in given.encodings:
+            print(measure("coffee", encoding, 0, 20), flush=True)
+        return
+    command = f"python benchmarks/fresh.py --seeds {given.seeds} --encodings {' '.join(given.encodings)}"
+    rows = kept("fresh-runs", command)
+    done = {(r["encoding"], r["picture"], r["seed"]) for r in rows}
+    for encoding in given.encodings:
+        for seed in range(given.seeds):
+            for name in PICTURES:
+                if (encoding, name, seed) in done:
+                    continue
+                rows.append(row(command, **measure(name, encoding, seed, STEPS)))
+                print({k: v for k, v in rows[-1].items() if k not in ("command", "commit", "machine")}, flush=True)
+                write("fresh-runs", f"FreSh and the grid, {STEPS} steps: every picture and seed", rows)
+                write("fresh", f"FreSh against the best of 11 settings, {STEPS} steps", summary(rows, command))
+
+
+if __name__ == "__main__":
+    main()

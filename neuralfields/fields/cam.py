@@ -1,0 +1,180 @@
+"""Coordinate-Aware Modulation (arXiv:2311.14993): a coordinate network with a scale and a shift read from small grids.
+
+  h <- act(gamma(c) * normalise(W h + b) + beta(c))      after every hidden linear layer; c: some of the coordinates
+  normalise   zero mean, unit variance over the features of a sample
+  gamma = product over the grids g of (1 + a_g(c))       beta = b_0(c) * product over the others of (1 + b_g(c))
+  All grids are 0 at first, so that gamma is 1 and beta is 0, exactly.
+
+  image              one grid over u, v; one number a layer
+  shape, radiance    `planes`: three grids over pairs of axes, one number a layer
+                     `direction`: one grid over azimuth and elevation, for the colour network's hidden layers
+  video, and scenes in time    one grid over time, one number a feature        sound: over time, one number a layer
+
+Everything else is the coordinate network of mlp.py. Grids learn at 10 times the network's rate, as in the paper. The
+widths are for two CPU cores: the paper's radiance fields have 8 layers of 256 and no planes, or planes of 512 nodes.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from neuralfields.domain import RADIANCE, Domain
+from neuralfields.encodings import Encoding, require_frequencies
+from neuralfields.fields.field import ParameterGroup
+from neuralfields.fields.mlp import DEGREE, Mlp
+from neuralfields.ops.grid import grid_interpolate
+from neuralfields.ops.network import network
+from neuralfields.ops.spherical_harmonics import spherical_harmonics
+from neuralfields.options import require_range
+from neuralfields.trunk import Modulate, Shape
+
+GRID_RATE = 10.0  # of the network's learning rate
+SPAN = {2: ((0, 1),), 3: ((0, 1), (0, 2), (1, 2))}  # the grids' axes of what has so many coordinates of space
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyper-parameters of the cam field."""
+
+    encoding: Encoding = "gaussian"
+    """how coordinates enter: octaves, gaussian, siren or finer"""
+    frequencies: float | None = None
+    """octaves: their number; gaussian: deviation in cycles; siren: omega; finer: reach; none: chosen by the target"""
+    count: int = 64
+    """random frequencies of gaussian; a sine and a cosine of each"""
+    layers: int = 4
+    """hidden layers"""
+    width: int = 128
+    """width of the hidden layers"""
+    modulation: bool = True
+    """whether the grids are there"""
+    normalise: bool = True
+    """whether hidden layers are normalised"""
+    coordinates: Literal["planes", "direction", "both"] = "planes"
+    """what reads the grids of a scene"""
+    nodes: int = 32
+    """nodes along an axis of a grid over space or time"""
+    azimuths: int = 10
+    """nodes around the vertical axis of a grid over directions"""
+    elevations: int = 3
+    """nodes from pole to pole of a grid over directions"""
+    learning_rate: float = 2e-3
+    """of the networks; the grids learn ten times as fast"""
+
+    def __post_init__(self) -> None:
+        require_frequencies(self.encoding, self.frequencies)
+        require_range(
+            self, count=(1, 4096), layers=(1, 16), width=(1, 2048), nodes=(2, 2048), azimuths=(2, 1024),
+            elevations=(2, 1024), learning_rate=(1e-7, 0.1),
+        )  # fmt: skip
+        if self.coordinates not in ("planes", "direction", "both"):
+            raise ValueError(f"coordinates {self.coordinates!r}: must be planes, direction or both")
+
+    @property
+    def shape(self) -> Shape:
+        """The trunk's."""
+        return Shape(self.layers, self.width)
+
+
+class Modulation(nn.Module):
+    """Scales and shifts of some layers as functions of coordinates: a product of grids over some axes each.
+
+    `axes`: the coordinates of each grid; `nodes`: along each of a grid's axes; `widths`: numbers of each layer, 1 for
+    one that all its features share. `around`: the first axis of the grids is a circle.
+    """
+
+    def __init__(
+        self, axes: tuple[tuple[int, ...], ...], nodes: tuple[int, ...], widths: tuple[int, ...], around: bool = False
+    ) -> None:
+        super().__init__()
+        self.axes, self.widths, self.around = axes, widths, around
+        self.grids = nn.ParameterList(nn.Parameter(torch.zeros(*nodes[: len(a)], 2 * sum(widths))) for a in axes)
+
+    def forward(self, c: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """c [S, coordinates] in [0, 1] -> gamma and beta of each layer, [S, its width]."""
+        gamma = beta = None
+        for axes, grid in zip(self.axes, self.grids, strict=True):
+            closed = torch.cat([grid, grid[:1]]) if self.around else grid
+            a, b = grid_interpolate(c[:, axes], closed).chunk(2, dim=1)
+            gamma = 1 + a if gamma is None else gamma * (1 + a)
+            beta = b if beta is None else beta * (1 + b)
+        return list(zip(gamma.split(self.widths, 1), beta.split(self.widths, 1), strict=True))
+
+
+def hook(pairs: list[tuple[Tensor, Tensor]] | None, normalise: bool) -> Modulate | None:
+    """What trunk.py calls after each hidden linear layer: normalise, scale, shift; None if nothing is to be done."""
+    if pairs is None and not normalise:
+        return None
+
+    def modulate(layer: int, h: Tensor) -> Tensor:
+        if normalise:
+            h = nn.functional.layer_norm(h, h.shape[1:])
+        if pairs is None:
+            return h
+        gamma, beta = pairs[layer]
+        return torch.addcmul(beta, gamma, h)
+
+    return modulate
+
+
+def angles(directions: Tensor) -> Tensor:
+    """Unit directions [S, 3] -> azimuth (once around) and elevation (pole to pole), [S, 2] in [0, 1]."""
+    x, y, z = directions.unbind(1)
+    azimuth = torch.atan2(y, x) / (2 * math.pi) + 0.5
+    return torch.stack([azimuth, torch.atan2(z, torch.hypot(x, y)) / math.pi + 0.5], dim=1)
+
+
+class Cam(Mlp):
+    """A coordinate network (mlp.py) whose hidden layers are normalised and modulated: see the module's equations."""
+
+    Config = Config
+
+    def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:
+        super().__init__(config, domain)
+        self.by_point = _of_points(config, domain) if config.modulation else None
+        self.by_direction = None
+        if config.modulation and domain.radiance and config.coordinates != "planes":
+            nodes, hidden = (config.azimuths, config.elevations), len(self.heads.colour) - 1
+            self.by_direction = Modulation(((0, 1),), nodes, (1,) * hidden, around=True)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Radiance: 32 features read out of the trunk; others: its last hidden layer."""
+        pairs = None if self.by_point is None else self.by_point(x)
+        h = self.trunk(self.encoding(x), hook(pairs, self.config.normalise))
+        return self.readout(h) if self.domain.radiance else h
+
+    def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """The shared heads; where directions modulate, the hidden layers of the colour network are modulated too."""
+        if self.by_direction is None:
+            return super().decode(f, directions)
+        code = network(f, list(self.heads.density))
+        h = torch.cat([code, spherical_harmonics(directions, DEGREE)], dim=1)
+        modulate = hook(self.by_direction(angles(directions)), self.config.normalise)
+        *hidden, last = self.heads.colour
+        for layer, weight in enumerate(hidden):
+            h = torch.relu(modulate(layer, h @ weight.T))
+        return code[:, 0], torch.sigmoid(h @ last.T)
+
+    def groups(self) -> list[ParameterGroup]:
+        """The grids, by module, ten times as fast as everything else."""
+        grids = [p for part in (self.by_point, self.by_direction) if part is not None for p in part.parameters()]
+        others, rate = set(self.parameters()).difference(grids), self.config.learning_rate
+        network = ParameterGroup("network", tuple(p for p in self.parameters() if p in others), rate)
+        return [ParameterGroup("grid", tuple(grids), GRID_RATE * rate), network] if grids else [network]
+
+
+def _of_points(config: Config, domain: Domain) -> Modulation | None:
+    """The modulation of the trunk, or None where the direction alone modulates."""
+    widths, time = config.shape.modulated, domain.dimensions - 1
+    if domain.kind == "video" or domain.dimensions == 4:
+        return Modulation(((time,),), (config.nodes,), widths)
+    if domain.radiance and config.coordinates == "direction":
+        return None
+    axes = ((0,),) if domain.kind == "sound" else SPAN[domain.dimensions]
+    return Modulation(axes, (config.nodes,) * 2, (1,) * len(widths))
+
+
+FIELD = Cam

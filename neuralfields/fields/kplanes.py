@@ -1,0 +1,132 @@
+"""K-Planes (arXiv:2301.10241): a plane of features for every pair of coordinates, multiplied, at several resolutions.
+
+  f = [prod over pairs (i, j) of P_rij(x_i, x_j), for each resolution r]     log_density, rgb, values = heads(f)
+
+With time (a fourth coordinate, or a video's third) the planes that hold it begin at 1 and say what changes: a scene
+that stands still leaves them so (Sec. 3.2). Time has one resolution, `moments`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from neuralfields.domain import RADIANCE, Domain
+from neuralfields.fields.field import Field, ParameterGroup
+from neuralfields.grids import LOOK_EVERY, Looks, plane_features, plane_pairs, variation
+from neuralfields.heads import Heads
+from neuralfields.options import require_range
+
+PLACES = 1024  # of a penalty's sample, on each plane
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyper-parameters of the K-Planes field."""
+
+    resolutions: tuple[int, ...] = (48, 96, 192, 384)
+    """points along an axis of space, one for each set of planes"""
+    moments: int = 32
+    """points along time"""
+    features: int = 32
+    """features of a point, evenly over the resolutions"""
+    hidden: int = 32
+    """width of the networks"""
+    density_layers: int = 1
+    """hidden layers of the density network"""
+    colour_layers: int = 2
+    """hidden layers of the colour network"""
+    code: int = 16
+    """outputs of the density network, the log-density among them"""
+    degree: int = 4
+    """degree of the direction's spherical harmonics"""
+    variation: float = 1e-4
+    """weight of the planes' total variation in space"""
+    smoothness: float = 1e-3
+    """weight of the planes' squared second differences along time"""
+    stillness: float = 1e-4
+    """weight of how far the planes that hold time are from 1"""
+    learning_rate: float = 2e-2
+    """of the planes"""
+    network_learning_rate: float = 5e-3
+    """of the networks"""
+
+    def __post_init__(self) -> None:
+        require_range(
+            self, moments=(2, 4096), features=(1, 256), hidden=(1, 256), density_layers=(0, 6), colour_layers=(1, 6),
+            code=(1, 64), degree=(1, 4), variation=(0, 1e3), smoothness=(0, 1e3), stillness=(0, 1e3),
+            learning_rate=(1e-7, 1.0), network_learning_rate=(1e-7, 1.0),
+        )  # fmt: skip
+        given = self.resolutions
+        if not isinstance(given, tuple) or not 1 <= len(given) <= 8 or not all(2 <= g <= 4096 for g in given):
+            raise ValueError(f"resolutions {given}: must be 1 to 8 numbers between 2 and 4096")
+        if self.features % len(given):
+            raise ValueError(f"features {self.features}: must be a multiple of the {len(given)} resolutions")
+
+
+class KPlanesField(Field):
+    """See the module's equations."""
+
+    Config = Config
+    DOMAINS = ("radiance", "image", "shape", "video")
+
+    def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:
+        super().__init__()
+        self.config, self.domain = config, domain
+        self._time = domain.dimensions - 1 if domain.kind == "video" or domain.dimensions == 4 else None
+        self._pairs = plane_pairs(domain.dimensions)
+        self.looks = Looks()
+        sets = [(points, pair) for points in config.resolutions for pair in self._pairs]
+        self.planes = nn.ParameterList(self._plane(*each) for each in sets)
+        layers = config.density_layers, config.colour_layers
+        self.heads = Heads(config.features, config.hidden, layers, config.code, config.degree, domain)
+
+    def _plane(self, points: int, pair: tuple[int, int]) -> nn.Parameter:
+        sides = [self.config.moments if axis == self._time else points for axis in pair]
+        plane = torch.empty(*sides, self.config.features // len(self.config.resolutions))
+        return nn.Parameter(plane.fill_(1) if self._time in pair else plane.uniform_(0.1, 0.5))
+
+    def features(self, x: Tensor) -> Tensor:
+        """The products of the planes' features, resolution by resolution, [S, features]."""
+        count, planes = len(self._pairs), list(self.planes)
+        sets = [planes[i : i + count] for i in range(0, len(planes), count)]
+        return torch.cat([plane_features(x, chosen, product=True) for chosen in sets], dim=1)
+
+    def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """Density network, then colour network on its code and the direction's harmonics."""
+        return self.heads.decode(f, directions)
+
+    def log_density(self, f: Tensor) -> Tensor:
+        """The density network alone."""
+        return self.heads.log_density(f)
+
+    def values(self, f: Tensor) -> Tensor:
+        """The value network."""
+        return self.heads.values(f)
+
+    def groups(self) -> list[ParameterGroup]:
+        """Planes learn faster than the networks."""
+        return [
+            ParameterGroup("grid", tuple(self.planes), self.config.learning_rate, sparse=True),
+            ParameterGroup("network", tuple(self.heads.parameters()), self.config.network_learning_rate),
+        ]
+
+    def penalty(self) -> Tensor | None:
+        """Total variation in space, and in time smoothness and stillness, sampled, at every fourth call."""
+        c, generator = self.config, self.looks.next()
+        if generator is None or not (c.variation or c.smoothness or c.stillness):
+            return None
+        loss = self.planes[0].new_zeros(())
+        for index, plane in enumerate(self.planes):
+            pair = self._pairs[index % len(self._pairs)]
+            axes = tuple(k for k, axis in enumerate(pair) if axis != self._time)
+            if c.variation:
+                loss = loss + c.variation * len(axes) * variation(plane, axes, PLACES, generator).mean()
+            if self._time in pair:
+                curve = plane.diff(dim=1).diff(dim=1)
+                smooth = curve.square().mean() if curve.numel() else 0.0
+                loss = loss + c.smoothness * smooth + c.stillness * (plane - 1).abs().mean()
+        return LOOK_EVERY * loss
+
+
+FIELD = KPlanesField

@@ -1,0 +1,187 @@
+"""Low-rank tensors (TensoRF, arXiv:2203.09517): a grid factored into vectors and matrices, or vectors alone.
+
+  vm  component r of axis k:  a_kr(x) = v_kr(x_k) M_kr(x without x_k)      R components for each axis (Eq. 3)
+  cp  component r:            a_r(x) = v_1r(x_1) ... v_Dr(x_D)             R components in all (Eq. 2)
+  radiance   f = [s, B a]: log_density = s, `shift` and the sum of the density's components; a, those of the colour
+             rgb = sigmoid(colour network([f, harmonics(direction)]))
+  others     f = B a, values = value network(f)
+
+f is as wide as what the shared density network gives: a log-density and a code (PVD compares the two).
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from neuralfields.domain import RADIANCE, Domain
+from neuralfields.errors import UsageError
+from neuralfields.fields.field import Field, ParameterGroup
+from neuralfields.grids import LOOK_EVERY, Looks, growth_shares, resized, stage_points, variation
+from neuralfields.heads import weights
+from neuralfields.ops.grid import grid_interpolate
+from neuralfields.ops.network import network
+from neuralfields.ops.spherical_harmonics import spherical_harmonics
+from neuralfields.options import require_range
+
+PLACES = 1024  # of a penalty's sample, on each vector and matrix
+RESOLUTION, FINEST = 193, 4096
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyper-parameters of the low-rank field."""
+
+    decomposition: Literal["vm", "cp"] = "vm"
+    """vm: vector times matrix for each axis; cp: vectors alone, a hundredth of the bytes"""
+    resolution: int | None = None
+    """points along an axis; none: those of an image's longer side, 193 for the rest"""
+    density_rank: int = 8
+    """components of the density, for each axis under vm"""
+    colour_rank: int = 16
+    """components of the colour, or of what is not radiance; for each axis under vm"""
+    code: int = 16
+    """features of a point, the log-density among them"""
+    hidden: int = 32
+    """width of the colour network"""
+    colour_layers: int = 2
+    """hidden layers of the colour network"""
+    degree: int = 4
+    """degree of the direction's spherical harmonics"""
+    doublings: int = 1
+    """times the resolution doubles during a fit; 0 begins with the full one"""
+    grown: float = 0.3
+    """share of a fit at which the resolution is full"""
+    shift: float = 0.0
+    """log-density where all components are 0"""
+    initial: float = 1e-2
+    """standard deviation of the components at first"""
+    sparsity: float = 1e-4
+    """weight of the mean magnitude of the density's vectors and matrices"""
+    variation: float = 0.0
+    """weight of the total variation of the matrices (of the vectors, under cp)"""
+    learning_rate: float = 2e-2
+    """of vectors and matrices"""
+    network_learning_rate: float = 5e-3
+    """of B and the networks"""
+
+    def __post_init__(self) -> None:
+        if self.decomposition not in ("vm", "cp"):
+            raise ValueError(f"decomposition {self.decomposition!r}: must be vm or cp")
+        require_range(
+            self, resolution=(2, FINEST), density_rank=(1, 1024), colour_rank=(1, 160), code=(2, 64), hidden=(1, 256),
+            colour_layers=(1, 6), degree=(1, 4), doublings=(0, 6), grown=(0.01, 0.99), shift=(-20, 20),
+            initial=(1e-9, 1e3), sparsity=(0, 1e3), variation=(0, 1e3), learning_rate=(1e-7, 10.0),
+            network_learning_rate=(1e-7, 1.0),
+        )  # fmt: skip
+
+
+class LowRankField(Field):
+    """See the module's equations."""
+
+    Config = Config
+    DOMAINS = ("radiance", "image", "shape", "video")
+
+    def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:
+        super().__init__()
+        self.config, self.domain = config, domain
+        axes = domain.dimensions
+        if config.decomposition == "vm" and axes > 3:
+            raise UsageError("field lowrank: decomposition vm takes at most 3 coordinates, not time; use cp or kplanes")
+        self.looks = Looks()
+        self._density_rank = config.density_rank if domain.radiance else 0
+        rank = self._density_rank + config.colour_rank
+        self._points = config.resolution or RESOLUTION
+        factors = 2 if config.decomposition == "vm" else axes
+        deviation = config.initial ** (1 / factors)
+
+        def factor(dimensions: int) -> nn.Parameter:
+            return nn.Parameter(torch.empty(*[self._points] * dimensions, rank).normal_(0, deviation))
+
+        self.vectors = nn.ParameterList(factor(1) for _ in range(axes))
+        vm = config.decomposition == "vm"
+        self.matrices = nn.ParameterList(factor(axes - 1) for _ in range(axes if vm else 0))
+        code, hidden = config.code, [config.hidden] * config.colour_layers
+        self.basis = weights([config.colour_rank * (axes if vm else 1), code - 1 if domain.radiance else code])
+        out = [code + config.degree**2, *hidden, 3] if domain.radiance else [code, *hidden, domain.channels]
+        self.network = weights(out)
+
+    @classmethod
+    def tuned(cls, config: Config, domain: Domain, targets: list[Tensor], seed: int) -> Config:
+        """An image's own resolution, unless one is given."""
+        if config.resolution is None and domain.kind == "image" and targets:
+            return replace(config, resolution=min(max(2, *targets[0].shape[:2]), FINEST))
+        return config
+
+    def components(self, x: Tensor) -> list[Tensor]:
+        """The products, [S, density_rank + colour_rank]: one such for each axis under vm, one under cp."""
+        along = [grid_interpolate(x[:, k : k + 1], vector) for k, vector in enumerate(self.vectors)]
+        if self.config.decomposition == "cp":
+            return [math.prod(along)]
+        others = [[a for a in range(x.shape[1]) if a != k] for k in range(x.shape[1])]
+        across = [grid_interpolate(x[:, rest], matrix) for rest, matrix in zip(others, self.matrices, strict=True)]
+        return [vector * matrix for vector, matrix in zip(along, across, strict=True)]
+
+    def features(self, x: Tensor) -> Tensor:
+        """The log-density and the code of points, [S, code]."""
+        components = self.components(x)
+        rank = self._density_rank
+        f = network(torch.cat([c[:, rank:] for c in components], dim=1), list(self.basis))
+        if not self.domain.radiance:
+            return f
+        density = sum(c[:, :rank].sum(1, keepdim=True) for c in components)
+        return torch.cat([density + self.config.shift, f], dim=1)
+
+    def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """The first feature, and the colour network on all of them and the direction's harmonics."""
+        harmonics = spherical_harmonics(directions, self.config.degree)
+        return f[:, 0], torch.sigmoid(network(torch.cat([f, harmonics], dim=1), list(self.network)))
+
+    def log_density(self, f: Tensor) -> Tensor:
+        """The first feature."""
+        return f[:, 0]
+
+    def values(self, f: Tensor) -> Tensor:
+        """The value network."""
+        return network(f, list(self.network))
+
+    def groups(self) -> list[ParameterGroup]:
+        """Vectors and matrices learn faster than B and the networks."""
+        factors = (*self.vectors, *self.matrices)
+        networks = (*self.basis, *self.network)
+        return [
+            ParameterGroup("grid", factors, self.config.learning_rate, sparse=True),
+            ParameterGroup("network", networks, self.config.network_learning_rate),
+        ]
+
+    def penalty(self) -> Tensor | None:
+        """Magnitude of the density's factors and total variation, sampled, at every fourth call."""
+        c, generator = self.config, self.looks.next()
+        if generator is None or not (c.sparsity or c.variation):
+            return None
+        loss = self.basis[0].new_zeros(())
+        for factor in (*self.vectors, *self.matrices):
+            if c.sparsity and self._density_rank:
+                rows = factor.flatten(0, -2)
+                chosen = torch.randint(len(rows), (PLACES,), generator=generator)
+                loss = loss + c.sparsity * rows.index_select(0, chosen)[:, : self._density_rank].abs().mean()
+            axes = tuple(range(factor.ndim - 1))
+            if c.variation and (len(axes) > 1 or c.decomposition == "cp"):
+                loss = loss + c.variation * len(axes) * variation(factor, axes, PLACES, generator).mean()
+        return LOOK_EVERY * loss
+
+    def stages(self) -> tuple[float, ...]:
+        """Vectors and matrices double their points `doublings` times."""
+        return growth_shares(self.config.doublings, self.config.grown)
+
+    def grow(self, stage: int) -> None:
+        """Vectors and matrices are interpolated at the points of the stage's."""
+        points = stage_points(self._points, self.config.doublings, stage)
+        for factors in (self.vectors, self.matrices):
+            for k, factor in enumerate(factors):
+                factors[k] = resized(factor, (points,) * (factor.ndim - 1))
+
+
+FIELD = LowRankField

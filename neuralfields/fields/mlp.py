@@ -1,0 +1,135 @@
+"""Coordinate network (NeRF, Fourier features, SIREN, FINER): everything is in the weights, nothing in a grid.
+
+  e = encoding(x)     h = trunk(e)
+  radiance   f = W h (32 features)     log_density, rgb = small networks of f (heads.py)
+  others     f = h                     values = W f
+  FreSh (fresh.py) picks the encoding's one knob, `frequencies`, from the spectrum of what is to be fitted.
+
+The paper's 8 layers of 256 cost 50 times what the default here costs a sample.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import Tensor, nn
+
+from neuralfields import fresh
+from neuralfields.domain import RADIANCE, Domain
+from neuralfields.encodings import USUAL, Encoding, activation, encoding, require_frequencies
+from neuralfields.fields.field import Field, ParameterGroup
+from neuralfields.heads import Heads
+from neuralfields.options import require_range
+from neuralfields.trunk import Shape, Trunk
+
+FEATURES, HIDDEN, CODE, DEGREE = 32, 32, 16, 4
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyper-parameters of the mlp field."""
+
+    encoding: Encoding = "gaussian"
+    """how coordinates enter: octaves, gaussian, siren or finer"""
+    frequencies: float | None = None
+    """octaves: their number; gaussian: deviation in cycles; siren: omega; finer: reach; none: chosen by the target"""
+    count: int = 64
+    """random frequencies of gaussian; a sine and a cosine of each"""
+    layers: int = 4
+    """hidden layers, or hourglass blocks"""
+    width: int = 128
+    """width of the hidden layers, or of the path past an hourglass"""
+    skip: int = 0
+    """the hidden layer that sees the encoding again; 0: none"""
+    blocks: Literal["plain", "hourglass"] = "plain"
+    """plain layers, or residual blocks whose middle has `inner` units"""
+    inner: int = 48
+    """width in the middle of an hourglass block"""
+    lift: Literal["trained", "fixed"] = "trained"
+    """whether an hourglass's first projection is trained, or stays as drawn"""
+    bfloat16: bool = False
+    """matrix products in bfloat16 where the CPU has them; weights stay float32"""
+    learning_rate: float = 2e-3
+    """of all weights"""
+
+    def __post_init__(self) -> None:
+        require_frequencies(self.encoding, self.frequencies)
+        require_range(
+            self, count=(1, 4096), layers=(1, 16), width=(1, 2048), skip=(0, 15), inner=(1, 2048),
+            learning_rate=(1e-7, 1.0),
+        )  # fmt: skip
+        if self.blocks not in ("plain", "hourglass"):
+            raise ValueError(f"blocks {self.blocks!r}: must be plain or hourglass")
+        if self.lift not in ("trained", "fixed"):
+            raise ValueError(f"lift {self.lift!r}: must be trained or fixed")
+        if self.bfloat16 and self.encoding in ("siren", "finer"):
+            raise ValueError(f"bfloat16 true: {self.encoding} needs float32, its sines turn rounding into noise")
+
+    @property
+    def shape(self) -> Shape:
+        """The trunk's."""
+        inner = self.inner if self.blocks == "hourglass" else 0
+        return Shape(self.layers, self.width, self.skip, inner, self.lift == "fixed", self.bfloat16)
+
+
+class Mlp(Field):
+    """See the module's equations."""
+
+    Config = Config
+    DOMAINS = ("radiance", "image", "shape", "video", "sound")
+
+    def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:
+        super().__init__()
+        if config.frequencies is None:
+            config = replace(config, frequencies=USUAL[config.encoding])
+        self.config, self.domain = config, domain
+        self.encoding = encoding(config.encoding, domain.dimensions, config.count, config.frequencies)
+        self.trunk = Trunk(self.encoding.outputs, config.shape, activation(config.encoding, config.frequencies))
+        self.readout = nn.Linear(config.width, FEATURES if domain.radiance else domain.channels)
+        if domain.radiance:
+            self.heads = Heads(FEATURES, HIDDEN, (1, 2), CODE, DEGREE, domain)
+
+    @classmethod
+    def tuned(cls, config: Config, domain: Domain, targets: list[Tensor], seed: int) -> Config:
+        """Chooses `frequencies` by FreSh where it is left open and there are targets to see."""
+        if config.frequencies is not None or not targets:
+            return config
+
+        def untrained(setting: float) -> Callable[[Tensor], Tensor]:
+            return cls(replace(config, frequencies=setting), domain).look
+
+        candidates = fresh.settings(config.encoding, domain, targets)
+        return replace(config, frequencies=fresh.choose(candidates, untrained, domain, targets, seed))
+
+    def look(self, x: Tensor) -> Tensor:
+        """What FreSh sees at x [S, D]: values, or colours as seen along the last axis."""
+        f = self.features(x)
+        if not self.domain.radiance:
+            return self.values(f)
+        along = f.new_zeros(len(f), 3)
+        along[:, 2] = 1
+        return self.decode(f, along)[1]
+
+    def features(self, x: Tensor) -> Tensor:
+        """Radiance: 32 features read out of the trunk; others: its last hidden layer."""
+        h = self.trunk(self.encoding(x))
+        return self.readout(h) if self.domain.radiance else h
+
+    def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """Density network, then colour network on its code and the direction's harmonics."""
+        return self.heads.decode(f, directions)
+
+    def log_density(self, f: Tensor) -> Tensor:
+        """The density network alone."""
+        return self.heads.log_density(f)
+
+    def values(self, f: Tensor) -> Tensor:
+        """The last, linear layer."""
+        return self.readout(f)
+
+    def groups(self) -> list[ParameterGroup]:
+        """All weights learn alike."""
+        return [ParameterGroup("network", tuple(self.parameters()), self.config.learning_rate)]
+
+
+FIELD = Mlp

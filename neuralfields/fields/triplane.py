@@ -1,0 +1,132 @@
+"""Three planes of features (EG3D's tri-plane, arXiv:2112.07945), read by the shared small networks.
+
+  f = P_xy(x, y) + P_xz(x, z) + P_yz(y, z)  (or their product)     log_density, rgb, values = heads(f)
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from neuralfields.domain import RADIANCE, Domain
+from neuralfields.errors import UsageError
+from neuralfields.fields.field import Field, ParameterGroup
+from neuralfields.grids import (
+    LOOK_EVERY,
+    Looks,
+    growth_shares,
+    plane_features,
+    plane_pairs,
+    resized,
+    stage_points,
+    variation,
+)
+from neuralfields.heads import Heads
+from neuralfields.options import require_range
+
+PLACES = 1024  # of a penalty's sample, on each plane
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyper-parameters of the tri-plane field."""
+
+    combination: Literal["sum", "product"] = "sum"
+    """how the three planes' features become one"""
+    resolution: int = 193
+    """points along an axis of a plane"""
+    features: int = 32
+    """features of a point"""
+    hidden: int = 32
+    """width of the networks"""
+    density_layers: int = 1
+    """hidden layers of the density network"""
+    colour_layers: int = 2
+    """hidden layers of the colour network"""
+    code: int = 16
+    """outputs of the density network, the log-density among them"""
+    degree: int = 4
+    """degree of the direction's spherical harmonics"""
+    doublings: int = 1
+    """times the planes double during a fit; 0 begins with the full resolution"""
+    grown: float = 0.3
+    """share of a fit at which the planes have their full resolution"""
+    variation: float = 1e-4
+    """weight of the planes' total variation"""
+    learning_rate: float = 2e-2
+    """of the planes"""
+    network_learning_rate: float = 5e-3
+    """of the networks"""
+
+    def __post_init__(self) -> None:
+        if self.combination not in ("sum", "product"):
+            raise ValueError(f"combination {self.combination!r}: must be sum or product")
+        require_range(
+            self, resolution=(2, 4096), features=(1, 256), hidden=(1, 256), density_layers=(0, 6), colour_layers=(1, 6),
+            code=(1, 64), degree=(1, 4), doublings=(0, 6), grown=(0.01, 0.99), variation=(0, 1e3),
+            learning_rate=(1e-7, 1.0), network_learning_rate=(1e-7, 1.0),
+        )  # fmt: skip
+
+
+class TriplaneField(Field):
+    """See the module's equations."""
+
+    Config = Config
+    DOMAINS = ("radiance", "shape", "video")
+
+    def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:
+        super().__init__()
+        self.config, self.domain = config, domain
+        if domain.dimensions != 3:
+            raise UsageError(f"field triplane: takes 3 coordinates, not {domain.dimensions}; use kplanes")
+        self.looks = Looks()
+        shape = config.resolution, config.resolution, config.features
+        low, high = (-0.1, 0.1) if config.combination == "sum" else (0.1, 0.5)  # a factor near 0 hides the others
+        self.planes = nn.ParameterList(nn.Parameter(torch.empty(shape).uniform_(low, high)) for _ in plane_pairs(3))
+        layers = config.density_layers, config.colour_layers
+        self.heads = Heads(config.features, config.hidden, layers, config.code, config.degree, domain)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The planes' features, summed or multiplied, [S, features]."""
+        return plane_features(x, self.planes, self.config.combination == "product")
+
+    def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """Density network, then colour network on its code and the direction's harmonics."""
+        return self.heads.decode(f, directions)
+
+    def log_density(self, f: Tensor) -> Tensor:
+        """The density network alone."""
+        return self.heads.log_density(f)
+
+    def values(self, f: Tensor) -> Tensor:
+        """The value network."""
+        return self.heads.values(f)
+
+    def groups(self) -> list[ParameterGroup]:
+        """Planes learn faster than the networks."""
+        return [
+            ParameterGroup("grid", tuple(self.planes), self.config.learning_rate, sparse=True),
+            ParameterGroup("network", tuple(self.heads.parameters()), self.config.network_learning_rate),
+        ]
+
+    def penalty(self) -> Tensor | None:
+        """Total variation of the planes, sampled, at every fourth call."""
+        generator = self.looks.next()
+        if generator is None or not self.config.variation:
+            return None
+        seen = sum(2 * variation(plane, (0, 1), PLACES, generator).mean() for plane in self.planes)
+        return LOOK_EVERY * self.config.variation * seen
+
+    def stages(self) -> tuple[float, ...]:
+        """The planes double `doublings` times."""
+        return growth_shares(self.config.doublings, self.config.grown)
+
+    def grow(self, stage: int) -> None:
+        """The planes are interpolated at the points of the stage's."""
+        points = stage_points(self.config.resolution, self.config.doublings, stage)
+        for k, plane in enumerate(self.planes):
+            self.planes[k] = resized(plane, (points, points))
+
+
+FIELD = TriplaneField

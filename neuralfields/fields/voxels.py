@@ -1,0 +1,129 @@
+"""Dense voxels with spherical harmonics (Plenoxels, arXiv:2112.05131; DVGO, arXiv:2111.11215): no network at all.
+
+  f = [s, c], interpolated between the nodes       log_density = s
+  rgb = sigmoid(sum over k of c_k Y_k(direction)), three sums of degree^2 harmonics
+  every domain but radiance: values = f
+
+The density is made of the interpolated s, not interpolated itself: a surface can so be sharper than a cell (DVGO,
+Sec. 3.1). On a CPU a step costs what the grid's gradient weighs: the grids are a tenth of the papers', and colour,
+which is smoother than density, has the coarser one.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from neuralfields.domain import RADIANCE, Domain
+from neuralfields.fields.field import Field, ParameterGroup
+from neuralfields.grids import LOOK_EVERY, Looks, growth_shares, resized, stage_points, variation
+from neuralfields.ops.grid import grid_interpolate
+from neuralfields.ops.spherical_harmonics import spherical_harmonics
+from neuralfields.options import require_range
+
+PLACES = 4096  # of a penalty's sample, on each grid
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyper-parameters of the voxel field."""
+
+    resolution: int = 129
+    """points along an axis of the density's grid; an image or a sound gets as many points in all as a volume"""
+    colour_resolution: int = 81
+    """points along an axis of the harmonics' grid"""
+    degree: int = 2
+    """degree of the harmonics: degree^2 coefficients a colour"""
+    doublings: int = 1
+    """times the grids double during a fit; 0 begins with the full resolution"""
+    grown: float = 0.3
+    """share of a fit at which the grids have their full resolution"""
+    density_variation: float = 1e-4
+    """weight of the total variation of s (of the values, of what is not radiance)"""
+    colour_variation: float = 1e-3
+    """weight of the total variation of c"""
+    learning_rate: float = 0.1
+    """of the density's grid, and of values"""
+    colour_learning_rate: float = 0.05
+    """of the harmonics' grid"""
+
+    def __post_init__(self) -> None:
+        require_range(
+            self, resolution=(2, 512), colour_resolution=(2, 512), degree=(1, 4), doublings=(0, 6), grown=(0.01, 0.99),
+            density_variation=(0, 1e3), colour_variation=(0, 1e3), learning_rate=(1e-7, 10.0),
+            colour_learning_rate=(1e-7, 10.0),
+        )  # fmt: skip
+
+
+class VoxelField(Field):
+    """See the module's equations."""
+
+    Config = Config
+    DOMAINS = ("radiance", "image", "shape", "video", "sound")
+
+    def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:
+        super().__init__()
+        self.config, self.domain = config, domain
+        self.looks = Looks()
+        channels = 1 if domain.radiance else domain.channels
+        self.grid = nn.Parameter(torch.zeros(*self._points(config.resolution), channels))
+        if domain.radiance:
+            self.colour = nn.Parameter(torch.zeros(*self._points(config.colour_resolution), 3 * config.degree**2))
+
+    def _points(self, resolution: int, stage: int | None = None) -> tuple[int, ...]:
+        """Points along each axis at a stage, or in the end: as many in all whatever the number of axes."""
+        doublings, dimensions = self.config.doublings, self.domain.dimensions
+        side = max(2, round(resolution ** (3 / dimensions)))
+        return (stage_points(side, doublings, doublings if stage is None else stage),) * dimensions
+
+    def features(self, x: Tensor) -> Tensor:
+        """Interpolated log-density and coefficients, [S, 1 + 3 degree^2]; of other domains the values."""
+        f = grid_interpolate(x, self.grid)
+        return torch.cat([f, grid_interpolate(x, self.colour)], dim=1) if self.domain.radiance else f
+
+    def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """The features are the log-density and the coefficients of the direction's harmonics."""
+        harmonics = spherical_harmonics(directions, self.config.degree)
+        coefficients = f[:, 1:].unflatten(1, (3, self.config.degree**2))
+        return f[:, 0], torch.sigmoid((coefficients * harmonics[:, None]).sum(2))
+
+    def log_density(self, f: Tensor) -> Tensor:
+        """The first feature."""
+        return f[:, 0]
+
+    def values(self, f: Tensor) -> Tensor:
+        """The features themselves."""
+        return f
+
+    def groups(self) -> list[ParameterGroup]:
+        """Both grids have sparse gradients: a step meets few of their nodes."""
+        groups = [ParameterGroup("grid", (self.grid,), self.config.learning_rate, sparse=True)]
+        if self.domain.radiance:
+            groups.append(ParameterGroup("grid", (self.colour,), self.config.colour_learning_rate, sparse=True))
+        return groups
+
+    def penalty(self) -> Tensor | None:
+        """Total variation of the grids, sampled, at every fourth call."""
+        generator = self.looks.next()
+        grids = [(self.grid, self.config.density_variation)]
+        if self.domain.radiance:
+            grids.append((self.colour, self.config.colour_variation))
+        grids = [(grid, weight) for grid, weight in grids if weight > 0]
+        if generator is None or not grids:
+            return None
+        axes = tuple(range(self.domain.dimensions))
+        seen = [weight * variation(grid, axes, PLACES, generator).mean() for grid, weight in grids]
+        return LOOK_EVERY * len(axes) * sum(seen)
+
+    def stages(self) -> tuple[float, ...]:
+        """The grids double `doublings` times."""
+        return growth_shares(self.config.doublings, self.config.grown)
+
+    def grow(self, stage: int) -> None:
+        """Both grids are interpolated at the nodes of the stage's."""
+        self.grid = resized(self.grid, self._points(self.config.resolution, stage))
+        if self.domain.radiance:
+            self.colour = resized(self.colour, self._points(self.config.colour_resolution, stage))
+
+
+FIELD = VoxelField

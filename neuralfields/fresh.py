@@ -1,0 +1,133 @@
+"""FreSh: the frequency setting at which an untrained network's output looks most like the target (arXiv:2410.05050).
+
+Vocabulary
+  setting   a value of the one knob of an encoding (encodings.py)
+  bin       of a picture: k = |k_x| + |k_y| cycles across it, k = 1 ... 64; of a sound: k cycles across a piece of it
+  spectrum  p [bins]: DFT magnitudes, mean over channels, summed over the coefficients of a bin, divided by their sum
+
+  distance(p, q) = sum_k |P_k - Q_k|, with P and Q cumulative: Wasserstein-1, in bins
+  choice = the setting of least distance between the mean spectrum of the targets and that of untrained networks
+
+Target and networks are sampled at the same places, so that both alias alike: a picture at 128 x 128 means of areas, a
+sound in pieces of 512 samples. A video's targets are frames, its network is sampled on slices of one time.
+
+A radiance field is not what its photos show, but its colours on a plane through the scene are such a picture. Random
+frequencies of deviation sigma in space have the same deviation within any plane, so the slice is a picture of the same
+setting. A photo is taken to span the unit cube, as it about does where cameras look inward at a box.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from neuralfields.domain import Domain
+from neuralfields.encodings import Encoding
+
+BINS, SIDE, PIECE = 64, 128, 512
+INITIALISATIONS = 10
+STRIDE = 4  # of the first look at the settings; the second looks at each one around the best
+SETTINGS: dict[str, tuple[float, ...]] = {
+    "octaves": tuple(map(float, range(1, 11))),
+    "gaussian": tuple(map(float, range(1, 21))),
+    "siren": tuple(map(float, range(10, 201, 10))),
+    "finer": tuple(k / 10 for k in range(31)),
+}
+Untrained = Callable[[float], Callable[[Tensor], Tensor]]
+
+
+def settings(encoding: Encoding, domain: Domain, targets: Sequence[Tensor]) -> tuple[float, ...]:
+    """The settings to choose from, rising: the paper's for pictures; for a sound the same per sample, and lower ones.
+
+    The paper has none for octaves: 1 to 10.
+    """
+    known = SETTINGS[encoding]
+    if domain.kind != "sound":
+        return known
+    scale = max(1.0, max(len(target) for target in targets) / SIDE)
+    if encoding == "octaves":
+        return tuple(map(float, range(1, 11 + round(scale).bit_length())))
+    low, high = known[-1] / 1024, known[-1]
+    return tuple(scale * low * (high / low) ** (k / 20) for k in range(21))
+
+
+def spectrum(signal: Tensor) -> Tensor:
+    """Spectrum of a picture [H, W, C] -> [64], or of a piece of a sound [T, C] -> [T // 2]; a constant has bin 1 alone."""
+    centred = signal - signal.mean(dim=tuple(range(signal.ndim - 1)), keepdim=True)
+    if signal.ndim == 2:
+        found = torch.fft.rfft(centred, dim=0).abs().mean(-1)[1:]
+    else:
+        magnitude = torch.fft.rfft2(centred, dim=(0, 1)).abs().mean(-1)
+        bins = _bins(*signal.shape[:2])
+        found = magnitude.new_zeros(int(bins.max()) + 1).index_add_(0, bins.flatten(), magnitude.flatten())
+        found = torch.nn.functional.pad(found[1 : BINS + 1], (0, max(0, BINS + 1 - len(found))))
+    if float(centred.abs().max()) < 1e-6:
+        found = torch.zeros_like(found)
+        found[0] = 1
+    return found / found.sum()
+
+
+@cache
+def _bins(height: int, width: int) -> Tensor:
+    """|k_x| + |k_y| of each coefficient of the non-redundant half."""
+    rows = torch.fft.fftfreq(height, 1 / height).abs().round().long()
+    return rows[:, None] + torch.arange(width // 2 + 1)
+
+
+def distance(p: Tensor, q: Tensor) -> float:
+    """Wasserstein-1 between two spectra of as many bins, in bins."""
+    return float((p.cumsum(0) - q.cumsum(0)).abs().sum())
+
+
+@torch.no_grad()
+def choose(settings: Sequence[float], untrained: Untrained, domain: Domain, targets: Sequence[Tensor], seed: int) -> float:
+    """The setting of least distance to `targets` (pictures [H, W, C], or one sound [T, C]), by two looks.
+
+    `untrained(setting)` makes a new network from torch's random numbers: x [S, D] -> values or colours [S, C].
+    """
+    pieces = [piece for target in targets for piece in (_sound if domain.kind == "sound" else _picture)(target)]
+    wanted = torch.stack([spectrum(piece) for piece in pieces]).mean(0)
+    length = max(len(target) for target in targets)
+
+    @cache
+    def score(index: int) -> float:
+        spectra = []
+        for initialisation in range(INITIALISATIONS):
+            with torch.random.fork_rng(devices=[]):  # each setting sees the same random numbers
+                torch.manual_seed(seed + initialisation)
+                network = untrained(settings[index])
+                x = _places(domain, pieces[0].shape[:-1], length)
+                spectra.append(spectrum(network(x).reshape(*pieces[0].shape[:-1], -1)))
+        return distance(torch.stack(spectra).mean(0), wanted)
+
+    first = min(range(0, len(settings), STRIDE), key=score)
+    near = range(max(0, first - STRIDE + 1), min(len(settings), first + STRIDE))
+    return settings[min(near, key=score)]
+
+
+def _picture(target: Tensor) -> list[Tensor]:
+    """A picture as SIDE x SIDE means of areas (fewer where it has fewer pixels)."""
+    size = min(SIDE, target.shape[0]), min(SIDE, target.shape[1])
+    small = torch.nn.functional.adaptive_avg_pool2d(target.permute(2, 0, 1)[None], size)
+    return [small[0].permute(1, 2, 0)]
+
+
+def _sound(target: Tensor) -> list[Tensor]:
+    """At most 64 pieces, evenly over a sound."""
+    length = min(PIECE, len(target))
+    starts = torch.linspace(0, len(target) - length, min(64, len(target) // length)).long().tolist()
+    return [target[start : start + length] for start in starts]
+
+
+def _places(domain: Domain, shape: Sequence[int], length: int) -> Tensor:
+    """Where a network is sampled, [S, D]: a piece of a sound of `length` samples, or a plane across other axes."""
+    if domain.kind == "sound":
+        start = torch.randint(0, length - shape[0] + 1, ())
+        return ((start + torch.arange(shape[0]) + 0.5) / length)[:, None]
+    grid = torch.meshgrid(*((torch.arange(n) + 0.5) / n for n in shape), indexing="ij")
+    plane = torch.stack([grid[1], grid[0]], -1).reshape(-1, 2)
+    x = torch.rand(domain.dimensions).expand(len(plane), -1).clone()
+    axes = torch.randperm(3)[:2] if domain.radiance else torch.arange(2)
+    x[:, axes] = plane
+    return x

@@ -1,0 +1,115 @@
+"""Kernels on torch's current stream: torch tensors in and out by their pointers, compiled modules loaded once.
+
+A kernel's arguments are tensors (a pointer), None (no pointer), int (64 bits) and float (double): nothing else, so that
+no size can be mistaken. Memory is torch's; what a kernel uses is kept alive by its stream's order.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neuralfields.errors import ResourceError, UsageError
+from neuralfields.ops.cuda_compile import Built, Module, build, compiler
+
+THREADS = 256
+Argument = Tensor | int | float | None
+
+
+def require_gpu() -> torch.device:
+    """The current CUDA device; a UsageError says what is missing."""
+    missing = missing_for_cuda()
+    if missing:
+        raise UsageError(f"--device cuda: {missing}, or use --device cpu")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def missing_for_cuda() -> str | None:
+    """What this machine lacks for the CUDA path and how to get it, or None."""
+    if torch.version.cuda is None:
+        return "this torch was built without CUDA; install a CUDA build of torch (see pytorch.org)"
+    if not torch.cuda.is_available():
+        return "torch finds no CUDA GPU; check nvidia-smi, the driver and CUDA_VISIBLE_DEVICES"
+    major, minor = torch.cuda.get_device_capability()
+    if major < 8:
+        name = torch.cuda.get_device_name()
+        return f"{name} is of compute capability {major}.{minor} and 8.0 (Ampere) is needed; use a newer GPU"
+    try:
+        compiler()
+    except UsageError as error:
+        return str(error)
+    return None
+
+
+def arch(device: int) -> str:
+    """The generation of a GPU, as sm_90."""
+    major, minor = torch.cuda.get_device_capability(device)
+    return f"sm_{major}{minor}"
+
+
+@lru_cache(maxsize=16)
+def processors(device: int) -> int:
+    """Multiprocessors of a GPU."""
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+@lru_cache(maxsize=256)
+def _loaded(module: Module, device: int) -> Any:
+    """Machine code on the device. cuda-core works on the context that torch made current."""
+    core = compiler()
+    core.Device(device).set_current()
+    built: Built = build(module, arch(device))
+    return core.ObjectCode.from_cubin(built.cubin, name=module.source)
+
+
+@lru_cache(maxsize=1024)
+def _kernel(module: Module, name: str, device: int) -> Any:
+    return _loaded(module, device).get_kernel(name)
+
+
+def launch(module: Module, name: str, blocks: int | tuple[int, int], threads: int, *arguments: Argument) -> None:
+    """Starts kernel `name` with that many blocks of threads; nothing is waited for. No blocks: nothing happens."""
+    grid = blocks if isinstance(blocks, tuple) else (blocks, 1)
+    if not grid[0] or not grid[1]:
+        return
+    device = next(a.device.index for a in arguments if isinstance(a, Tensor))
+    core = compiler()
+    with torch.cuda.device(device):
+        kernel = _kernel(module, name, device)
+        stream = core.Stream.from_handle(torch.cuda.current_stream(device).cuda_stream)
+        core.launch(stream, core.LaunchConfig(grid=grid, block=threads), kernel, *map(_plain, arguments))
+
+
+def _plain(argument: Argument) -> int | float:
+    if isinstance(argument, Tensor):
+        if not argument.is_contiguous():
+            raise ValueError(f"a kernel needs contiguous tensors, got strides {list(argument.stride())}")
+        return argument.data_ptr()
+    return 0 if argument is None else argument
+
+
+def blocks_for(count: int, threads: int = THREADS) -> int:
+    """Blocks for one thread an element."""
+    return -(-count // threads)
+
+
+def scalar(dtype: torch.dtype) -> str:
+    """The C++ name of a tensor's type; TypeError for what kernels do not take."""
+    names = {torch.float32: "float", torch.float64: "double"}
+    if dtype not in names:
+        raise TypeError(f"CUDA kernels take float32 or float64, not {dtype}")
+    return names[dtype]
+
+
+def inputs(*tensors: Tensor) -> list[Tensor]:
+    """Tensors as kernels take them: detached, contiguous, all on one device."""
+    devices = {tensor.device for tensor in tensors}
+    if len(devices) > 1:
+        raise ValueError(f"tensors on different devices: {', '.join(sorted(map(str, devices)))}; move them to one")
+    return [tensor.detach().contiguous() for tensor in tensors]
+
+
+def out_of_memory(error: torch.cuda.OutOfMemoryError, knob: str) -> ResourceError:
+    """The same in a word that names the knob to turn."""
+    return ResourceError(f"the GPU's memory is full ({str(error).splitlines()[0][:160]}); {knob}")

@@ -1,0 +1,119 @@
+"""8-bit storage of parameters: codes on a uniform grid between the extremes, entropy-coded where that pays.
+
+  step = (largest - low) / 255      code = round((w - low) / step) in 0 .. 255      w' = low + step * code
+  (min-max quantisation, as of the weights and grids of the compact models of arXiv:2311.14993)
+
+Vocabulary
+  low, step  one number a tensor, or one a row of a matrix; in the file's header, rounded to DIGITS
+  coding     `raw`: one byte a code, in the tensor's shape; `deflate`: all codes as one zlib stream of Huffman codes
+
+A Huffman code spends at least one bit a symbol, so that a stream cannot swell without limit (see header.py).
+"""
+
+import zlib
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from neuralfields.errors import InputError
+
+LEVELS = 255
+DIGITS = 7  # of low and step in the header: more than float32 resolves within a step
+PAYS = 0.95  # of the raw bytes: a stream that saves less is not worth its decoding
+Coding = Literal["raw", "deflate"]
+
+
+@dataclass(frozen=True)
+class Codes:
+    """A tensor as codes: `stored` uint8, in its shape if raw, else [bytes]; `low`, `step`: one, or one a row."""
+
+    stored: Tensor
+    low: list[float]
+    step: list[float]
+    coding: Coding
+
+
+def quantisable(module: nn.Module) -> set[str]:
+    """Names of the parameters that are stored in 8 bits: float32, with at least two axes.
+
+    Biases and buffers stay as they are: few bytes, and an error in a fixed frequency would be one in every sample.
+    """
+    return {name for name, p in module.named_parameters() if p.dtype == torch.float32 and p.ndim >= 2}
+
+
+def encode(tensor: Tensor, rows: bool = False) -> Codes:
+    """A finite float32 tensor as codes; `rows`: each index of the first axis gets its own low and step."""
+    low, step = _grid(tensor.detach(), rows)
+    codes = _codes(tensor.detach(), low, step)
+    packed = _deflate(codes)
+    if len(packed) < PAYS * codes.numel():
+        return Codes(torch.frombuffer(packed, dtype=torch.uint8), low, step, "deflate")
+    return Codes(codes, low, step, "raw")
+
+
+def decode(codes: Codes, shape: list[int]) -> Tensor:
+    """The float32 tensor of that shape. InputError, saying what is wrong, if the codes do not fill it."""
+    count = prod(shape)
+    stored = codes.stored.reshape(-1)
+    if codes.coding == "deflate":
+        stored = _inflate(stored, count)
+    if stored.numel() != count:
+        raise InputError(f"{stored.numel()} codes for {count} values")
+    return _values(stored.reshape(shape), codes.low, codes.step)
+
+
+@torch.no_grad()
+def round_parameters(module: nn.Module) -> None:
+    """Puts every quantisable parameter to the value that it comes back with from an 8-bit file."""
+    names = quantisable(module)
+    for name, parameter in module.named_parameters():
+        if name in names:
+            low, step = _grid(parameter, False)
+            parameter.copy_(_values(_codes(parameter, low, step), low, step))
+
+
+def _grid(tensor: Tensor, rows: bool) -> tuple[list[float], list[float]]:
+    """low and step, one or one a row: numbers of few digits."""
+    flat = tensor.reshape(tensor.shape[0] if rows else 1, -1).double()
+    if not flat.numel():
+        return [0.0] * len(flat), [0.0] * len(flat)
+    low = [_short(value) for value in flat.amin(1).tolist()]
+    return low, [_short(max(top - bottom, 0) / LEVELS) for bottom, top in zip(low, flat.amax(1).tolist(), strict=True)]
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
+
+
+def _across(numbers: list[float], tensor: Tensor) -> Tensor:
+    """One number or one a row, ready to meet the tensor's axes."""
+    return torch.tensor(numbers, dtype=torch.float32).reshape(-1, *[1] * (tensor.ndim - 1))
+
+
+def _codes(tensor: Tensor, low: list[float], step: list[float]) -> Tensor:
+    first, apart = _across(low, tensor), _across(step, tensor)
+    places = torch.where(apart > 0, (tensor - first) / apart, 0)  # a constant tensor has no steps
+    return places.round().clamp(0, LEVELS).to(torch.uint8)
+
+
+def _values(codes: Tensor, low: list[float], step: list[float]) -> Tensor:
+    return codes.to(torch.float32) * _across(step, codes) + _across(low, codes)
+
+
+def _deflate(codes: Tensor) -> bytearray:
+    packer = zlib.compressobj(9, strategy=zlib.Z_HUFFMAN_ONLY)
+    return bytearray(packer.compress(codes.contiguous().numpy()) + packer.flush())
+
+
+def _inflate(stored: Tensor, count: int) -> Tensor:
+    unpacker = zlib.decompressobj()
+    try:
+        raw = unpacker.decompress(stored.contiguous().numpy(), count + 1)
+    except zlib.error as error:
+        raise InputError(f"the coded bytes are damaged ({error})") from None
+    if not unpacker.eof or unpacker.unused_data:
+        raise InputError(f"the coded bytes are not one stream of {count} values")
+    return torch.frombuffer(bytearray(raw), dtype=torch.uint8)

@@ -1,0 +1,28 @@
+"""One training step of a field on a signal.
+
+  batch of x, y -> field -> the signal's loss -> descend (trainer.py)
+"""
+
+from neuralfields.fields.field import Field
+from neuralfields.signals import Signal
+from neuralfields.trainer import StepReport, Trainer
+
+SAMPLES = 1 << 15
+STEPS = 3000  # where neither steps nor minutes are asked for
+
+
+class SignalTraining(Trainer):
+    """A field being fitted to a signal: nothing but the trainer's state decides the next step."""
+
+    def __init__(self, field: Field, signal: Signal, seed: int) -> None:
+        super().__init__(field, seed)
+        self.signal = signal
+
+    def step(self, progress: float) -> StepReport:
+        """One step; `progress` in [0, 1] says how far the fit is, for the learning rate and the growth."""
+        self.advance(progress)
+        x, y = self.signal.batch(SAMPLES, self.generator())
+        loss = self.signal.loss(self.field.values(self.field.features(x)), y).mean()
+        report = StepReport(len(x), len(x), float(loss.detach()))
+        self.descend(loss, progress)
+        return report

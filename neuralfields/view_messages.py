@@ -1,0 +1,166 @@
+"""What the page and the viewer say to each other: every message is checked against its type before anything is done.
+
+Vocabulary
+  page      the browser's side      viewer   this side
+  eye       where the page looks from: a pinhole with square pixels and its centre in the middle
+  look      an eye and how the scene is shown
+  packet    a binary message: 4 bytes length of a JSON header (little endian), the header, then its payload
+"""
+
+import json
+import math
+import struct
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+
+from neuralfields.cameras import LARGEST_COORDINATE, Camera
+from neuralfields.errors import InputError
+
+LARGEST_MESSAGE = 1 << 16  # bytes; a camera path of 400 keyframes is half of it
+MOST_KEYS = 400
+NARROWEST, WIDEST = 1.0, 160.0  # vertical field of view in degrees
+Shown = Literal["rgb", "depth", "opacity", "normals", "error"]
+Behind = Literal["auto", "white", "grey", "black"]
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Side = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+Vector = tuple[float, float, float]
+
+
+class Eye(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`pose`: the upper three rows of world_from_camera, row by row, OpenCV axes; `fov`: vertical, in degrees."""
+
+    pose: Annotated[list[float], msgspec.Meta(min_length=12, max_length=12)]
+    fov: float
+
+
+class Look(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is shown, before what, and the corners of the box outside which nothing is (world)."""
+
+    eye: Eye
+    what: Shown = "rgb"
+    background: Behind = "auto"
+    crop: tuple[Vector, Vector] | None = None
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type"):
+    """Base of what the page sends."""
+
+
+class View(Message, frozen=True, tag="view"):
+    """The picture that is wanted now, of one subject or of two beside each other; it replaces what was wanted."""
+
+    number: Number
+    look: Look
+    width: Side
+    height: Side
+    subjects: Annotated[list[Number], msgspec.Meta(min_length=1, max_length=2)]
+
+
+class Seen(Message, frozen=True, tag="seen"):
+    """The page has drawn frame `number`."""
+
+    number: Number
+
+
+class Photo(Message, frozen=True, tag="photo"):
+    """The photo of a camera is wanted."""
+
+    camera: Number
+
+
+class Still(Message, frozen=True, tag="still"):
+    """A picture as a PNG file is wanted."""
+
+    number: Number
+    look: Look
+    width: Side
+    height: Side
+    subject: Number
+
+
+class Film(Message, frozen=True, tag="film"):
+    """A film through keyframes is wanted (`look.eye` is not used); `file`: a film, or the path as a JSON file."""
+
+    number: Number
+    look: Look
+    keys: Annotated[list[Eye], msgspec.Meta(min_length=1, max_length=MOST_KEYS)]
+    seconds: Annotated[float, msgspec.Meta(ge=0.05, le=600)]
+    fps: Annotated[float, msgspec.Meta(ge=1, le=120)]
+    width: Side
+    height: Side
+    subject: Number
+    file: Literal["film", "keys"] = "film"
+
+
+class Path(Message, frozen=True, tag="path"):
+    """The eyes along keyframes are wanted, for a preview in the page."""
+
+    number: Number
+    keys: Annotated[list[Eye], msgspec.Meta(min_length=1, max_length=MOST_KEYS)]
+    frames: Annotated[int, msgspec.Meta(ge=1, le=2000)]
+
+
+class Cancel(Message, frozen=True, tag="cancel"):
+    """The still or film in work is no longer wanted."""
+
+
+class Steer(Message, frozen=True, tag="steer"):
+    """What a running fit shall do."""
+
+    do: Literal["pause", "resume", "stop", "save"]
+
+
+_DECODER = msgspec.json.Decoder(View | Seen | Photo | Still | Film | Path | Cancel | Steer)
+
+
+def read(data: str | bytes) -> Message:
+    """A message of the page. Raises InputError saying what is wrong with it."""
+    try:
+        return _DECODER.decode(data)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise InputError(f"message of the page: {' '.join(str(error).split())[:100]}") from None
+
+
+def camera_of(eye: Eye, width: int, height: int) -> Camera:
+    """The eye as a camera of that size in pixels; its rotation is made exact and its field of view clamped.
+
+    Raises InputError for what is no pose: not finite, too far away, mirrored, or far from a rotation.
+    """
+    rows = np.array(eye.pose, dtype=np.float64).reshape(3, 4)
+    if not (np.isfinite(rows).all() and np.abs(rows).max() <= LARGEST_COORDINATE and math.isfinite(eye.fov)):
+        raise InputError("message of the page: a camera that is not finite or too far away")
+    u, stretch, vt = np.linalg.svd(rows[:, :3])
+    turn = u @ vt
+    if np.abs(stretch - 1).max() > 0.05 or np.linalg.det(turn) < 0:
+        raise InputError("message of the page: a camera whose axes are no rotation")
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = turn, rows[:, 3]
+    angle = math.radians(min(max(eye.fov, NARROWEST), WIDEST))
+    focal = 0.5 * height / math.tan(angle / 2)
+    return Camera(pose, width, height, focal, focal, width / 2, height / 2)
+
+
+def eye_of(camera: Camera) -> dict[str, Any]:
+    """The reverse: plain data of an eye."""
+    fov = math.degrees(2 * math.atan(0.5 * camera.height / camera.fy))
+    return {"pose": [float(value) for value in camera.world_from_camera[:3].ravel()], "fov": fov}
+
+
+def clamped(width: int, height: int, most: int) -> tuple[int, int]:
+    """The size, made smaller in its aspect until it has at most `most` pixels and no side above 16384."""
+    scale = min(1.0, math.sqrt(most / (width * height)), 16384 / max(width, height))
+    return max(1, int(width * scale)), max(1, int(height * scale))
+
+
+def packet(header: dict[str, Any], *payload: bytes) -> bytes:
+    """A binary message."""
+    head = json.dumps(header, allow_nan=False).encode()
+    return b"".join([struct.pack("<I", len(head)), head, *payload])
+
+
+def unpack(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """The header and the payload of a packet."""
+    length = struct.unpack_from("<I", data)[0]
+    return json.loads(data[4 : 4 + length]), data[4 + length :]

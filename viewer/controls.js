@@ -1,0 +1,104 @@
+// Hands on the camera: orbit about the pivot, fly, touch, keys. The state has eye, pivot and up; moved() tells of change.
+
+import { add, clamp, dot, length, scale, sub, tangent, tidy, turned, unit } from "./math.js";
+
+const TURN = 0.0055, KEY_TURN = 1.4, STEEPEST = 0.998;
+
+export class Controls {
+  constructor(canvas, state, moved) {
+    Object.assign(this, { canvas, state, moved, hand: "orbit", pointers: new Map(), held: new Set() });
+    canvas.addEventListener("pointerdown", (event) => this.down(event));
+    canvas.addEventListener("pointermove", (event) => this.move(event));
+    for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => this.up(event));
+    canvas.addEventListener("contextmenu", (event) => event.preventDefault());
+    canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
+    window.addEventListener("blur", () => this.held.clear());
+  }
+
+  down(event) {
+    this.canvas.setPointerCapture(event.pointerId);
+    this.canvas.focus({ preventScroll: true });
+    this.pointers.set(event.pointerId, [event.clientX, event.clientY]);
+  }
+
+  up(event) {
+    this.pointers.delete(event.pointerId);
+  }
+
+  move(event) {
+    const before = this.pointers.get(event.pointerId);
+    if (!before) return;
+    const now = [event.clientX, event.clientY], dx = now[0] - before[0], dy = now[1] - before[1];
+    if (this.pointers.size === 2) this.pinch(event.pointerId, now, dx, dy);
+    else if (event.buttons & 6 || event.shiftKey) this.pan(dx, dy);
+    else this.turn(-dx * TURN, -dy * TURN);
+    this.pointers.set(event.pointerId, now);
+    this.moved();
+  }
+
+  /** Two fingers: their distance brings closer, their middle moves. */
+  pinch(id, now, dx, dy) {
+    const [other] = [...this.pointers].filter(([key]) => key !== id).map(([, place]) => place);
+    const was = this.pointers.get(id);
+    const spread = (place) => Math.max(20, Math.hypot(place[0] - other[0], place[1] - other[1]));
+    this.closer(spread(was) / spread(now));
+    this.pan(dx / 2, dy / 2);
+  }
+
+  wheel(event) {
+    event.preventDefault();
+    const step = event.deltaY * (event.deltaMode === 1 ? 18 : 1);
+    this.closer(Math.exp(clamp(step, -200, 200) * 0.0015));
+    this.moved();
+  }
+
+  /** Turns by radians: the eye about the pivot, or about itself when it flies. */
+  turn(sideways, upwards) {
+    const { state } = this, { eye, up, pivot } = state;
+    const steep = dot(eye.forward, up), flying = this.hand === "fly";
+    if (Math.abs(steep) > STEEPEST && Math.sign(upwards) === Math.sign(steep)) upwards = 0;
+    const about = (v) => turned(turned(v, eye.right, upwards), up, sideways);
+    const place = flying ? eye.position : add(pivot, about(sub(eye.position, pivot)));
+    const turnedEye = { ...eye, position: place, right: about(eye.right), down: about(eye.down), forward: about(eye.forward) };
+    state.eye = tidy(turnedEye);
+    if (flying) state.pivot = add(eye.position, scale(state.eye.forward, length(sub(pivot, eye.position))));
+  }
+
+  /** Moves eye and pivot together, so that what is under the pointer stays there. */
+  pan(dx, dy) {
+    const { eye, pivot } = this.state;
+    const unitOf = (2 * tangent(eye.fov) * Math.max(length(sub(pivot, eye.position)), 1e-6)) / this.canvas.clientHeight;
+    this.shift(add(scale(eye.right, -dx * unitOf), scale(eye.down, -dy * unitOf)));
+  }
+
+  shift(by) {
+    const { state } = this;
+    state.eye = { ...state.eye, position: add(state.eye.position, by) };
+    state.pivot = add(state.pivot, by);
+  }
+
+  /** Multiplies the distance to the pivot; flying goes ahead or back instead. */
+  closer(factor) {
+    const { state } = this, away = sub(state.eye.position, state.pivot);
+    if (this.hand === "fly") return this.shift(scale(state.eye.forward, length(away) * (1 - factor)));
+    const least = state.size * 1e-3;
+    const target = clamp(length(away) * factor, least, state.size * 100);
+    state.eye = { ...state.eye, position: add(state.pivot, scale(unit(away), target)) };
+  }
+
+  /** What held keys do in `seconds`; true where they did anything. */
+  step(seconds, fast) {
+    if (!this.held.size) return false;
+    const { eye } = this.state, on = (key) => (this.held.has(key) ? 1 : 0);
+    const pace = this.state.size * 0.45 * seconds * (fast ? 4 : 1);
+    const ahead = scale(eye.forward, (on("w") - on("s")) * pace);
+    const sideways = scale(eye.right, (on("d") - on("a")) * pace);
+    const lift = scale(eye.down, (on("q") - on("e")) * pace);
+    this.shift(add(add(ahead, sideways), lift));
+    const angle = KEY_TURN * seconds;
+    this.turn((on("arrowleft") - on("arrowright")) * angle, (on("arrowup") - on("arrowdown")) * angle);
+    return true;
+  }
+}
+
+export const HELD = new Set(["w", "a", "s", "d", "q", "e", "arrowleft", "arrowright", "arrowup", "arrowdown"]);

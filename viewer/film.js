@@ -1,0 +1,111 @@
+// Keyframes, a path through them, and the files that the viewer makes: pictures, films, paths.
+
+import { eyeFromPose, eyeMessage, tidy } from "./math.js";
+
+const $ = (id) => document.getElementById(id);
+const PREVIEW = 30; // eyes a second of a preview
+
+export class Films {
+  constructor(app) {
+    this.app = app;
+    this.keys = [];
+    this.number = 0;
+    this.playing = null;
+    $("key").onclick = () => this.add();
+    $("play").onclick = () => this.play();
+    $("film").onclick = () => this.ask("film");
+    $("path").onclick = () => this.ask("keys");
+    $("still").onclick = () => this.still();
+    $("cancel").onclick = () => app.connection.send({ type: "cancel" }) && this.done();
+    app.connection.on("path", ({ number, eyes }) => number === this.number && this.start(eyes));
+    app.connection.on("progress", ({ done, total }) => { $("job").hidden = false; $("job-progress").value = done / total; });
+    app.connection.on("file", (file) => this.save(file));
+    app.connection.on("closed", () => this.done());
+    this.show();
+  }
+
+  size() {
+    return { width: Math.round($("width").valueAsNumber) || 1280, height: Math.round($("height").valueAsNumber) || 720 };
+  }
+
+  add() {
+    this.keys.push(eyeMessage(this.app.state.eye));
+    this.show();
+  }
+
+  show() {
+    $("keys").replaceChildren(...this.keys.map((_, index) => {
+      const item = document.createElement("li"), button = document.createElement("button");
+      button.textContent = index + 1;
+      button.title = "remove this keyframe";
+      button.type = "button";
+      button.onclick = () => { this.keys.splice(index, 1); this.show(); };
+      item.append(button);
+      return item;
+    }));
+    for (const id of ["play", "film", "path"]) $(id).disabled = this.keys.length < 2;
+  }
+
+  get seconds() {
+    return Math.min(Math.max($("seconds").valueAsNumber || 4, 0.1), 600);
+  }
+
+  /** Starts a preview in the page, or stops it. */
+  play() {
+    if (this.playing) return this.stop();
+    if (this.keys.length < 2) return;
+    const frames = Math.min(2000, Math.max(2, Math.round(this.seconds * PREVIEW)));
+    this.app.connection.send({ type: "path", number: ++this.number, keys: this.keys, frames });
+  }
+
+  start(eyes) {
+    this.playing = { eyes, begin: performance.now() };
+    $("play").textContent = "Stop";
+    this.app.wake();
+  }
+
+  stop() {
+    this.playing = null;
+    $("play").textContent = "Play";
+  }
+
+  /** Moves the eye along the path; false where nothing plays. */
+  step(now) {
+    if (!this.playing) return false;
+    const { eyes, begin } = this.playing;
+    const at = Math.min(eyes.length - 1, Math.floor(((now - begin) / 1000 / this.seconds) * eyes.length));
+    this.app.state.eye = tidy(eyeFromPose(eyes[at].pose, eyes[at].fov));
+    if (at === eyes.length - 1) this.stop();
+    return true;
+  }
+
+  ask(file) {
+    const fps = Math.min(Math.max($("fps").valueAsNumber || 24, 1), 120);
+    const sent = this.app.connection.send({
+      type: "film", number: ++this.number, look: this.app.look(), keys: this.keys, seconds: this.seconds, fps,
+      ...this.size(), subject: this.app.state.subjects[0], file,
+    });
+    if (sent && file === "film") { $("job").hidden = false; $("job-progress").value = 0; }
+  }
+
+  still() {
+    this.app.connection.send({
+      type: "still", number: ++this.number, look: this.app.look(), ...this.size(), subject: this.app.state.subjects[0],
+    });
+    this.app.note("the picture is being rendered");
+  }
+
+  done() {
+    $("job").hidden = true;
+  }
+
+  save({ name, mime, payload, width, height }) {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([payload], { type: mime }));
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+    this.done();
+    this.app.note(mime === "application/json" ? `${name}: the path is saved` : `${name}: ${width} × ${height}`);
+  }
+}

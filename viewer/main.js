@@ -1,0 +1,284 @@
+// The page: a state, a canvas that draws it, a connection that renders it, a panel that changes it.
+//
+//   state.eye moves  ->  a view message  ->  frames, coarse to fine  ->  the picture layer  ->  seen
+
+import { Connection } from "./connection.js";
+import { Controls } from "./controls.js";
+import { Films } from "./film.js";
+import { Fit } from "./fit.js";
+import { MarkLayer, PhotoLayer, COLOURS, axes, box, frusta } from "./marks.js";
+import { eyeFromPose, eyeMessage, sameEye, short, tidy, lookAt, sub, length, dot, cross, unit } from "./math.js";
+import { Panel } from "./panel.js";
+import { PictureLayer } from "./picture.js";
+import { Scene } from "./scene.js";
+
+const $ = (id) => document.getElementById(id);
+const MOST_PENDING = 200;
+
+class App {
+  constructor() {
+    this.canvas = $("canvas");
+    this.scene = new Scene(this.canvas);
+    const { gl } = this.scene;
+    this.picture = new PictureLayer(gl);
+    this.lines = new MarkLayer(gl);
+    this.points = new MarkLayer(gl, "POINTS", 2);
+    this.photo = new PhotoLayer(gl);
+    this.scene.layers = [this.picture, this.photo, this.points, this.lines];
+    this.state = {
+      stage: null, eye: lookAt([1, -1, 1], [0, 0, 0], [0, 0, 1], 45), pivot: [0, 0, 0], up: [0, 0, 1], size: 1,
+      what: "rgb", background: "auto", resolution: 1, subjects: [0], split: 0.5, camera: null, tight: null,
+      show: { cameras: false, axes: false, bounds: false, points: true }, crop: null, slice: null,
+    };
+    this.number = 0;
+    this.pending = new Map(); // number of a view -> when it was asked for
+    this.latency = null;
+    this.dirty = this.stale = false;
+    this.connection = new Connection();
+    this.controls = new Controls(this.canvas, this.state, () => this.moved());
+    this.films = new Films(this);
+    this.fit = new Fit(this);
+    this.panel = new Panel(this);
+    this.listen();
+    this.last = performance.now();
+    requestAnimationFrame((now) => this.tick(now));
+  }
+
+  listen() {
+    const { connection } = this;
+    connection.on("open", () => { $("dot").className = "on"; $("dot").title = "connected"; });
+    connection.on("closed", ({ reason }) => {
+      $("dot").className = "off";
+      $("dot").title = "the viewer is not there any more";
+      if (reason) this.note(reason);
+    });
+    connection.on("stage", (stage) => this.begin(stage));
+    connection.on("frame", (frame) => this.receive(frame));
+    connection.on("note", ({ text }) => this.note(text));
+    connection.on("points", ({ count, payload }) => {
+      const places = new Float32Array(payload), values = [];
+      for (let i = 0; i < count; i++) values.push(places[3 * i], places[3 * i + 1], places[3 * i + 2], 0.62, 0.74, 0.86, 0.8);
+      this.points.set(this.scene.gl, values);
+      this.wake();
+    });
+    connection.on("photo", async ({ camera, mime, payload }) => {
+      const bitmap = await createImageBitmap(new Blob([payload], { type: mime }), BITMAP);
+      this.photo.set(this.scene.gl, this.state.stage.cameras[camera], this.frustumSize(), bitmap);
+      this.wake();
+    });
+    new ResizeObserver(() => this.resized()).observe(this.canvas);
+  }
+
+  /** A stage has come: at first, and after every new connection. The eye stays where it is the second time. */
+  begin(stage) {
+    const { state } = this, again = state.stage !== null;
+    state.stage = stage;
+    state.size = stage.bounds.side;
+    this.scene.reach = [state.size * 2e-3, state.size * 2 ** stage.bounds.cascades * 8];
+    if (!again) {
+      state.subjects = stage.subjects.length > 1 && stage.subjects[1].rendered ? [0, 1] : [0];
+      state.show.cameras = !stage.subjects.some((subject) => subject.rendered);
+      this.home();
+    }
+    this.panel.begin(stage);
+    for (const note of stage.notes) this.note(note);
+    this.redraw();
+    this.moved(true);
+  }
+
+  /** Back to where it began. */
+  home() {
+    const { state } = this, { stage } = state;
+    state.up = stage.up;
+    state.pivot = stage.pivot;
+    if (stage.subjects.some((subject) => subject.rendered)) {
+      state.eye = tidy(eyeFromPose(stage.eye.pose, stage.eye.fov));
+      state.tight = stage.cameras.length ? stage.cameras[0].extent : null;
+      state.camera = stage.cameras.length ? 0 : null;
+      this.fitLens();
+    } else this.overlook();
+    this.photo.camera = null;
+    this.panel.camera();
+    this.redraw();
+  }
+
+  /** Stands outside of all cameras, so that a capture is seen as a whole. */
+  overlook() {
+    const { state } = this, places = state.stage.cameras.map((camera) => eyeFromPose(camera.pose, 0).position);
+    const radius = Math.max(state.size, ...places.map((place) => length(sub(place, state.pivot))));
+    const side = unit(cross(state.up, Math.abs(state.up[0]) < 0.9 ? [1, 0, 0] : [0, 1, 0]));
+    const away = [0, 1, 2].map((k) => state.pivot[k] + radius * (2 * side[k] + 1.3 * state.up[k]));
+    Object.assign(state, { eye: lookAt(away, state.pivot, state.up, 50), tight: null, camera: null });
+  }
+
+  /** The field of view in which the whole photo of the chosen camera fits. */
+  fitLens() {
+    const { state } = this;
+    if (!state.tight) return;
+    const [left, right, top, bottom] = state.tight.map(Math.abs);
+    const aspect = this.canvas.clientWidth / Math.max(1, this.canvas.clientHeight);
+    const tan = Math.max(top, bottom, Math.max(left, right) / aspect);
+    state.eye = { ...state.eye, fov: Math.min(160, (Math.atan(tan) * 360) / Math.PI) };
+  }
+
+  /** Stands in a camera, with its photo over the picture where there is one. */
+  jump(index) {
+    const { state } = this, camera = state.stage.cameras[index];
+    if (!camera) return;
+    state.camera = index;
+    state.tight = camera.extent;
+    const away = length(sub(state.pivot, state.eye.position));
+    state.eye = tidy(eyeFromPose(camera.pose, state.eye.fov));
+    const ahead = dot(sub(state.stage.pivot, state.eye.position), state.eye.forward);
+    const reach = ahead > 0 ? ahead : away;
+    state.pivot = [0, 1, 2].map((k) => state.eye.position[k] + reach * state.eye.forward[k]);
+    this.fitLens();
+    this.photo.camera = null;
+    if (camera.photo) this.connection.send({ type: "photo", camera: index });
+    this.panel.camera();
+    this.redraw();
+    this.moved(true);
+  }
+
+  /** The eye moved or what is shown changed: another picture is wanted. */
+  moved(keep = false) {
+    if (!keep) this.state.tight = null;
+    this.stale = true;
+    this.panel.eye();
+    this.wake();
+  }
+
+  wake() {
+    this.dirty = true;
+  }
+
+  resized() {
+    if (!this.scene.resize()) return;
+    this.fitLens();
+    this.moved(true);
+    this.panel.split();
+  }
+
+  /** What the page shows, as messages say it. */
+  look() {
+    const { what, background, eye } = this.state;
+    return { eye: eyeMessage(eye), what, background, crop: this.box() };
+  }
+
+  /** The box that is left by crop and slice, as two corners in the world; null for everything. */
+  box() {
+    const { crop, slice, stage } = this.state;
+    if (!crop && !slice) return null;
+    const whole = this.whole(), far = crop ? 0 : stage.bounds.side * 2 ** stage.bounds.cascades * 4;
+    const low = whole.low.map((v, k) => (crop ? v + crop[k][0] * stage.bounds.side : v - far));
+    const high = whole.low.map((v, k) => (crop ? v + crop[k][1] * stage.bounds.side : v + far));
+    if (slice) {
+      const at = whole.low[slice.axis] + slice.at * stage.bounds.side;
+      if (slice.flip) low[slice.axis] = Math.max(low[slice.axis], at);
+      else high[slice.axis] = Math.min(high[slice.axis], at);
+    }
+    return [low, high];
+  }
+
+  whole() {
+    const { centre, side } = this.state.stage.bounds;
+    return { low: centre.map((v) => v - side / 2), high: centre.map((v) => v + side / 2) };
+  }
+
+  frustumSize() {
+    const places = this.state.stage.cameras.map((camera) => eyeFromPose(camera.pose, 0).position);
+    const away = places.map((place) => length(sub(place, this.state.stage.pivot))).sort((a, b) => a - b);
+    return 0.09 * (away[Math.floor(away.length / 2)] || this.state.size);
+  }
+
+  /** Makes the lines anew. */
+  redraw() {
+    const { state } = this, { stage, show } = state;
+    if (!stage) return;
+    const { low, high } = this.whole(), lines = [];
+    if (show.cameras) lines.push(...frusta(stage.cameras, this.frustumSize(), state.camera));
+    if (show.axes) lines.push(...axes(stage.bounds.centre, 0.5 * stage.bounds.side));
+    if (show.bounds) lines.push(...box(low, high, COLOURS.bounds));
+    const cut = this.box();
+    if (cut && this.panel.cutting()) {
+      const clip = (corner, pick) => corner.map((v, k) => pick(v, pick === Math.max ? low[k] : high[k]));
+      const from = clip(cut[0], Math.max), to = clip(cut[1], Math.min);
+      if (from.every((v, k) => v < to[k])) lines.push(...box(from, to, COLOURS.cut));
+    }
+    this.lines.set(this.scene.gl, lines);
+    this.points.shown = show.points;
+    this.wake();
+  }
+
+  ask() {
+    const { state, canvas } = this;
+    if (!state.stage || !state.stage.modes.length) return;
+    const width = Math.max(1, Math.round(canvas.width * state.resolution));
+    const height = Math.max(1, Math.round(canvas.height * state.resolution));
+    const view = { type: "view", number: ++this.number, look: this.look(), width, height, subjects: state.subjects };
+    if (!this.connection.send(view)) return;
+    this.pending.set(this.number, performance.now());
+    if (this.pending.size > MOST_PENDING) this.pending.delete(this.pending.keys().next().value);
+  }
+
+  async receive(frame) {
+    const { payload, depth } = frame;
+    const values = new Uint16Array(payload.slice(0, depth.bytes));
+    const bitmap = await createImageBitmap(new Blob([payload.slice(depth.bytes)], { type: "image/jpeg" }), BITMAP);
+    const asked = this.pending.get(frame.number);
+    if (asked !== undefined) this.latency = performance.now() - asked;
+    for (const number of this.pending.keys()) if (number <= frame.number) this.pending.delete(number);
+    this.picture.take(this.scene.gl, frame, tidy(eyeFromPose(frame.eye.pose, frame.eye.fov)), bitmap, values);
+    bitmap.close();
+    this.panel.frame(frame, asked === undefined ? null : this.latency);
+    this.seen = frame.frame;
+    this.wake();
+  }
+
+  tick(now) {
+    const seconds = Math.min((now - this.last) / 1000, 0.1);
+    this.last = now;
+    if (this.state.stage && (this.controls.step(seconds, this.panel.fast) || this.films.step(now))) this.moved();
+    if (this.stale) {
+      this.stale = false;
+      this.ask();
+    }
+    if (this.dirty && this.state.stage) {
+      this.dirty = false;
+      this.picture.pivot = this.state.pivot;
+      this.picture.split = this.state.subjects.length > 1 ? this.state.split : null;
+      this.scene.draw(this.state.eye);
+      if (this.seen) this.connection.send({ type: "seen", number: this.seen });
+      this.seen = null;
+    }
+    requestAnimationFrame((next) => this.tick(next));
+  }
+
+  /** A line of text over the picture, for a while. */
+  note(text) {
+    $("message").textContent = text;
+    $("message").hidden = false;
+    clearTimeout(this.noted);
+    this.noted = setTimeout(() => { $("message").hidden = true; }, 2500 + 40 * text.length);
+  }
+
+  /** Whether the picture at full resolution is that of the eye as it is now. */
+  get rests() {
+    const { header, eye } = this.picture.sides[0];
+    return Boolean(header && header.last && header.number === this.number && !this.stale && sameEye(eye, this.state.eye));
+  }
+
+  get figures() {
+    const { header } = this.picture.sides[0];
+    return header ? { ms: header.ms, rays: short(header.rays_per_second) } : null;
+  }
+}
+
+const BITMAP = { premultiplyAlpha: "none", colorSpaceConversion: "none" };
+
+try {
+  window.neuralfields = new App();
+} catch (error) {
+  $("message").textContent = error.message;
+  $("message").hidden = false;
+}

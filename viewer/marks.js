@@ -1,0 +1,161 @@
+// What is drawn over the picture and hides behind it: lines (cameras, axes, bounds, the cut), points, a photo.
+
+import { add, eyeFromPose, length, scale, sub } from "./math.js";
+import { program, texture } from "./scene.js";
+
+export const COLOURS = {
+  camera: [0.46, 0.53, 0.63, 0.85], heldOut: [0.85, 0.6, 0.2, 0.95], chosen: [0.22, 0.52, 0.92, 1],
+  bounds: [0.55, 0.58, 0.63, 0.6], cut: [0.85, 0.6, 0.2, 0.95],
+  axes: [[0.87, 0.42, 0.42, 1], [0.47, 0.76, 0.47, 1], [0.42, 0.58, 0.93, 1]],
+};
+
+const LINE_VERTEX = `
+layout(location = 0) in vec3 position;
+layout(location = 1) in vec4 tint;
+uniform mat4 matrix;
+uniform float size;
+out vec4 colour;
+void main() {
+  colour = tint;
+  gl_Position = matrix * vec4(position, 1.0);
+  gl_Position.z -= 2e-4 * gl_Position.w; // a mark on a surface is not hidden by it
+  gl_PointSize = size;
+}`;
+const LINE_FRAGMENT = `
+in vec4 colour;
+out vec4 shown;
+void main() { shown = vec4(colour.rgb * colour.a, colour.a); }`;
+
+/** Vertices of one kind (lines or points), each with a colour. */
+export class MarkLayer {
+  constructor(gl, mode = "LINES", size = 1) {
+    this.mode = gl[mode];
+    this.size = size;
+    this.program = program(gl, LINE_VERTEX, LINE_FRAGMENT);
+    this.array = gl.createVertexArray();
+    this.buffer = gl.createBuffer();
+    this.count = 0;
+    this.shown = true;
+    gl.bindVertexArray(this.array);
+    gl.bindBuffer(gl.ARRAY_BUFFER, this.buffer);
+    gl.enableVertexAttribArray(0);
+    gl.vertexAttribPointer(0, 3, gl.FLOAT, false, 28, 0);
+    gl.enableVertexAttribArray(1);
+    gl.vertexAttribPointer(1, 4, gl.FLOAT, false, 28, 12);
+  }
+
+  /** Numbers, seven a vertex: position and colour. */
+  set(gl, values) {
+    gl.bindBuffer(gl.ARRAY_BUFFER, this.buffer);
+    gl.bufferData(gl.ARRAY_BUFFER, new Float32Array(values), gl.DYNAMIC_DRAW);
+    this.count = values.length / 7;
+  }
+
+  draw({ gl, matrix }) {
+    if (!this.shown || !this.count) return;
+    gl.useProgram(this.program.made);
+    gl.bindVertexArray(this.array);
+    gl.enable(gl.BLEND);
+    gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
+    gl.depthMask(false);
+    gl.uniformMatrix4fv(this.program.uniforms.matrix, false, matrix);
+    gl.uniform1f(this.program.uniforms.size, this.size * Math.min(window.devicePixelRatio || 1, 2));
+    gl.drawArrays(this.mode, 0, this.count);
+    gl.depthMask(true);
+  }
+}
+
+const segment = (a, b, colour) => [...a, ...colour, ...b, ...colour];
+
+/** Corners of a camera's picture at a distance: top left, top right, bottom right, bottom left. */
+export function corners(camera, distance) {
+  const eye = eyeFromPose(camera.pose, 0), [left, right, top, bottom] = camera.extent;
+  return [[left, top], [right, top], [right, bottom], [left, bottom]].map(([x, y]) =>
+    add(eye.position, scale(add(add(scale(eye.right, x), scale(eye.down, y)), eye.forward), distance)));
+}
+
+/** A pyramid for every camera, with a tick that points to its top. */
+export function frusta(cameras, distance, chosen) {
+  return cameras.flatMap((camera, index) => {
+    const colour = index === chosen ? COLOURS.chosen : camera.held_out ? COLOURS.heldOut : COLOURS.camera;
+    const tip = eyeFromPose(camera.pose, 0).position, frame = corners(camera, distance);
+    const sides = frame.flatMap((corner, i) => [...segment(tip, corner, colour), ...segment(corner, frame[(i + 1) % 4], colour)]);
+    const top = scale(add(frame[0], frame[1]), 0.5), up = scale(sub(frame[0], frame[3]), 0.22);
+    return [...sides, ...segment(frame[0], add(top, up), colour), ...segment(frame[1], add(top, up), colour)];
+  });
+}
+
+/** Red, green and blue arms along x, y and z. */
+export function axes(origin, size) {
+  return COLOURS.axes.flatMap((colour, i) => segment(origin, add(origin, [0, 1, 2].map((k) => (k === i ? size : 0))), colour));
+}
+
+/** The edges of a box. */
+export function box(low, high, colour) {
+  const corner = (bits) => [0, 1, 2].map((k) => ((bits >> k) & 1 ? high[k] : low[k]));
+  const edges = [];
+  for (let bits = 0; bits < 8; bits++)
+    for (let k = 0; k < 3; k++) if (!((bits >> k) & 1)) edges.push(...segment(corner(bits), corner(bits | (1 << k)), colour));
+  return edges;
+}
+
+const PHOTO_VERTEX = `
+layout(location = 0) in vec3 position;
+uniform mat4 matrix;
+out vec2 uv;
+void main() {
+  uv = vec2(gl_VertexID == 1 || gl_VertexID == 2, gl_VertexID >= 2);
+  gl_Position = matrix * vec4(position, 1.0);
+}`;
+const PHOTO_FRAGMENT = `
+in vec2 uv;
+uniform sampler2D image;
+uniform float opacity;
+out vec4 shown;
+void main() {
+  vec4 c = texture(image, uv);
+  shown = vec4(c.rgb, 1.0) * c.a * opacity;
+}`;
+
+/** A photo in the plane of its camera: exactly over the picture where the eye stands in that camera. */
+export class PhotoLayer {
+  constructor(gl) {
+    this.program = program(gl, PHOTO_VERTEX, PHOTO_FRAGMENT);
+    this.image = texture(gl, gl.LINEAR);
+    this.array = gl.createVertexArray();
+    this.buffer = gl.createBuffer();
+    this.opacity = 0;
+    this.camera = null;
+    gl.bindVertexArray(this.array);
+    gl.bindBuffer(gl.ARRAY_BUFFER, this.buffer);
+    gl.enableVertexAttribArray(0);
+    gl.vertexAttribPointer(0, 3, gl.FLOAT, false, 0, 0);
+  }
+
+  /** The camera it belongs to, the size of its pyramid, and the photo. */
+  set(gl, camera, distance, bitmap) {
+    gl.bindTexture(gl.TEXTURE_2D, this.image);
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, gl.RGBA, gl.UNSIGNED_BYTE, bitmap);
+    gl.bindBuffer(gl.ARRAY_BUFFER, this.buffer);
+    gl.bufferData(gl.ARRAY_BUFFER, new Float32Array(corners(camera, distance).flat()), gl.STATIC_DRAW);
+    Object.assign(this, { camera, distance });
+  }
+
+  draw({ gl, eye, matrix }) {
+    if (!this.camera || this.opacity <= 0) return;
+    gl.useProgram(this.program.made);
+    gl.bindVertexArray(this.array);
+    gl.enable(gl.BLEND);
+    gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
+    const home = eyeFromPose(this.camera.pose, 0).position;
+    if (length(sub(home, eye.position)) < 0.02 * this.distance) gl.disable(gl.DEPTH_TEST);
+    gl.depthMask(false);
+    gl.bindTexture(gl.TEXTURE_2D, this.image);
+    gl.uniform1i(this.program.uniforms.image, 0);
+    gl.uniform1f(this.program.uniforms.opacity, this.opacity);
+    gl.uniformMatrix4fv(this.program.uniforms.matrix, false, matrix);
+    gl.drawArrays(gl.TRIANGLE_FAN, 0, 4);
+    gl.depthMask(true);
+    gl.enable(gl.DEPTH_TEST);
+  }
+}

@@ -1,0 +1,269 @@
+// The panel and the keys: what they change in the state, and what they show of it.
+
+import { clamp, duration, short } from "./math.js";
+import { HELD } from "./controls.js";
+
+const $ = (id) => document.getElementById(id);
+const MODES = ["rgb", "depth", "opacity", "normals", "error"];
+const LEGENDS = {
+  depth: ["near", "far"], opacity: ["empty", "opaque"], error: ["none", "20 % or more"], normals: ["x, y, z", "of the world"],
+};
+
+export class Panel {
+  constructor(app) {
+    Object.assign(this, { app, state: app.state, fast: false });
+    this.modes();
+    this.cameraPart();
+    this.overlays();
+    this.cut();
+    this.pictures();
+    this.compare();
+    this.keys();
+    $("handle").onclick = () => this.lower($("panel").classList.toggle("low"));
+    if (window.matchMedia("(max-width: 720px)").matches) {
+      for (const part of document.querySelectorAll("details")) part.open = false;
+      $("panel").classList.add("low");
+      this.lower(true);
+    }
+  }
+
+  lower(low) {
+    $("handle").setAttribute("aria-expanded", String(!low));
+  }
+
+  changed() {
+    this.app.redraw();
+    this.app.moved(true);
+  }
+
+  // ---------------------------------------------------------------- parts
+
+  modes() {
+    for (const button of $("modes").children) button.onclick = () => this.show(button.dataset.what);
+  }
+
+  show(what) {
+    if (!this.state.stage?.modes.includes(what)) return;
+    this.state.what = what;
+    for (const button of $("modes").children) button.setAttribute("aria-checked", button.dataset.what === what);
+    const legend = $("legend"), words = LEGENDS[what];
+    legend.hidden = !words;
+    legend.className = `legend ${what}`;
+    if (words) [legend.children[1].textContent, legend.children[2].textContent] = words;
+    this.changed();
+  }
+
+  cameraPart() {
+    for (const button of $("hands").children) button.onclick = () => this.hand(button.dataset.hand);
+    this.hand("orbit");
+    $("reset").onclick = () => { this.app.home(); this.app.moved(true); };
+    $("cameras").onchange = () => $("cameras").value && this.app.jump(Number($("cameras").value));
+    $("previous").onclick = () => this.neighbour(-1);
+    $("next").onclick = () => this.neighbour(1);
+    $("opacity").oninput = () => { this.app.photo.opacity = $("opacity").valueAsNumber; this.app.wake(); };
+    $("fov").oninput = () => { this.state.eye = { ...this.state.eye, fov: $("fov").valueAsNumber }; this.app.moved(); };
+    $("up").onchange = () => this.upwards($("up").value);
+  }
+
+  hand(name) {
+    this.app.controls.hand = name;
+    for (const button of $("hands").children) button.setAttribute("aria-checked", button.dataset.hand === name);
+  }
+
+  upwards(name) {
+    const axis = "xyz".indexOf(name[1]);
+    this.state.up = name === "auto" ? this.state.stage.up : [0, 1, 2].map((k) => (k === axis ? (name[0] === "-" ? -1 : 1) : 0));
+  }
+
+  neighbour(step) {
+    const count = this.state.stage?.cameras.length;
+    if (count) this.app.jump(((this.state.camera ?? (step > 0 ? -1 : 0)) + step + count) % count);
+  }
+
+  overlays() {
+    for (const name of ["cameras", "axes", "bounds", "points"])
+      $(`show-${name}`).onchange = (event) => { this.state.show[name] = event.target.checked; this.app.redraw(); };
+  }
+
+  cut() {
+    const read = () => {
+      const at = (name) => $(name).valueAsNumber;
+      this.state.crop = $("crop").checked ? ["x", "y", "z"].map((k) => [at(`${k}0`), at(`${k}1`)].sort((a, b) => a - b)) : null;
+      const axis = $("slice").value;
+      this.state.slice = axis === "" ? null : { axis: Number(axis), at: at("slice-at"), flip: this.flipped };
+      $("box").hidden = !$("crop").checked;
+      $("slice-line").hidden = axis === "";
+      if (this.state.stage) this.changed();
+    };
+    this.flipped = false;
+    for (const id of ["crop", "slice"]) $(id).onchange = read;
+    for (const id of ["x0", "x1", "y0", "y1", "z0", "z1", "slice-at"]) $(id).oninput = read;
+    $("slice-flip").onclick = () => { this.flipped = !this.flipped; read(); };
+    read();
+  }
+
+  /** Whether the part that cuts is open: its box is drawn only then. */
+  cutting() {
+    return $("cut").open;
+  }
+
+  pictures() {
+    $("cut").ontoggle = () => this.app.redraw();
+    $("resolution").onchange = () => { this.state.resolution = Number($("resolution").value); this.changed(); };
+    $("background").onchange = () => { this.state.background = $("background").value; this.changed(); };
+  }
+
+  compare() {
+    const choose = () => {
+      this.state.subjects = $("right").value === "" ? [Number($("left").value)] : [Number($("left").value), Number($("right").value)];
+      this.app.picture.clear();
+      this.names();
+      this.changed();
+    };
+    $("left").onchange = $("right").onchange = choose;
+    const drag = (event) => {
+      const { left, width } = this.app.canvas.getBoundingClientRect();
+      this.state.split = clamp((event.clientX - left) / width, 0.02, 0.98);
+      this.split();
+    };
+    $("divider").onpointerdown = (event) => { $("divider").setPointerCapture(event.pointerId); $("divider").onpointermove = drag; };
+    $("divider").onpointerup = () => { $("divider").onpointermove = null; };
+    $("divider").onkeydown = ({ key }) => {
+      const step = { ArrowLeft: -0.02, ArrowRight: 0.02 }[key];
+      if (step) { this.state.split = clamp(this.state.split + step, 0.02, 0.98); this.split(); }
+    };
+  }
+
+  // ---------------------------------------------------------------- what is shown
+
+  begin(stage) {
+    $("title").textContent = stage.subjects.map((subject) => subject.name).join(" · ");
+    document.title = `${stage.subjects[0].name} – neuralfields`;
+    for (const button of $("modes").children) button.disabled = !stage.modes.includes(button.dataset.what);
+    const errors = $("modes").lastElementChild;
+    errors.title = errors.disabled ? "needs the photos of the capture" : "against the nearest photo, five times";
+    const option = (value, text) => Object.assign(document.createElement("option"), { value, textContent: text });
+    $("cameras").replaceChildren(option("", stage.cameras.length ? "free" : "none"), ...stage.cameras.map((camera, index) =>
+      option(index, camera.name.split("/").at(-1) + (camera.held_out ? "  (held out)" : ""))));
+    for (const id of ["cameras", "previous", "next"]) $(id).disabled = !stage.cameras.length;
+    $("opacity-line").hidden = !stage.cameras.some((camera) => camera.photo);
+    $("points-line").hidden = !stage.points;
+    for (const name of Object.keys(this.state.show)) $(`show-${name}`).checked = this.state.show[name];
+    const several = stage.subjects.filter((subject) => subject.rendered).length > 1;
+    $("compare").hidden = !several;
+    const choices = () => stage.subjects.flatMap((s, i) => (s.rendered ? [option(i, s.name)] : []));
+    $("left").replaceChildren(...choices());
+    $("right").replaceChildren(option("", "nothing"), ...choices());
+    $("left").value = this.state.subjects[0];
+    $("right").value = this.state.subjects[1] ?? "";
+    $("strip").textContent = stage.modes.length ? "" : `${stage.cameras.length} cameras`;
+    if (stage.modes.length) this.show(this.state.what);
+    this.names();
+    this.camera();
+    this.facts(null);
+  }
+
+  names() {
+    const { stage, subjects } = this.state, both = subjects.length > 1;
+    $("labels").hidden = $("divider").hidden = !both;
+    [$("label-left").textContent, $("label-right").textContent] = [stage.subjects[subjects[0]].name, both ? stage.subjects[subjects[1]].name : ""];
+    this.split();
+  }
+
+  split() {
+    $("divider").style.left = `${100 * this.state.split}%`;
+    $("divider").setAttribute("aria-valuenow", Math.round(100 * this.state.split));
+    this.app.wake();
+  }
+
+  camera() {
+    $("cameras").value = this.state.camera ?? "";
+  }
+
+  /** The eye moved: away from its camera, if it stood in one. */
+  eye() {
+    const { eye, tight } = this.state;
+    if (!tight && this.state.camera !== null) {
+      this.state.camera = null;
+      this.camera();
+      this.app.redraw();
+    }
+    if (!tight) $("hint").classList.add("seen");
+    $("fov").value = eye.fov;
+    $("fov-now").textContent = `${Math.round(eye.fov)}°`;
+  }
+
+  frame(frame, latency) {
+    $("strip").textContent = `${frame.width} × ${frame.height}   ${duration(frame.ms)}`;
+    if (latency !== null) this.latency = latency;
+    this.facts(frame);
+  }
+
+  facts(frame) {
+    const { stage } = this.state, list = document.createElement("dl");
+    const row = (parent, name, value) => {
+      const dt = document.createElement("dt"), dd = document.createElement("dd");
+      [dt.textContent, dd.textContent] = [name, value];
+      parent.append(dt, dd);
+    };
+    const parts = stage.subjects.map((subject) => {
+      const part = document.createElement("dl");
+      if (stage.subjects.length > 1) {
+        const name = document.createElement("dt");
+        name.className = "name";
+        name.textContent = subject.name;
+        part.append(name);
+      }
+      for (const [name, value] of Object.entries(subject.facts)) row(part, name, value);
+      return part;
+    });
+    if (frame) {
+      row(list, "picture", `${frame.width} × ${frame.height}`);
+      row(list, "this frame", duration(frame.ms));
+      if (this.latency !== undefined) row(list, "move to picture", duration(this.latency));
+      row(list, "rays", `${short(frame.rays_per_second)}/s`);
+      parts.push(list);
+    }
+    $("facts").replaceChildren(...parts);
+  }
+
+  // ---------------------------------------------------------------- keys
+
+  keys() {
+    const { app, state } = this;
+    const toggle = (name) => () => { $(`show-${name}`).click(); };
+    const keys = {
+      f: () => this.hand(app.controls.hand === "orbit" ? "fly" : "orbit"), r: () => $("reset").click(),
+      "[": () => this.neighbour(-1), "]": () => this.neighbour(1), v: () => this.photo(),
+      c: toggle("cameras"), x: toggle("axes"), b: toggle("bounds"), p: toggle("points"),
+      k: () => app.films.add(), " ": () => app.films.play(), g: () => app.films.still(),
+      h: () => { document.body.classList.toggle("bare"); },
+    };
+    MODES.forEach((what, index) => { keys[index + 1] = () => this.show(what); });
+    window.addEventListener("keydown", (event) => {
+      this.fast = event.shiftKey;
+      const typing = event.target.closest?.("input, select, #divider") && event.target.type !== "checkbox";
+      if (event.ctrlKey || event.metaKey || event.altKey || typing || !state.stage) return;
+      const key = event.key.toLowerCase();
+      if (key === " " && event.target.closest("button, summary, input")) return;
+      if (HELD.has(key)) app.controls.held.add(key);
+      else if (keys[key] && !event.repeat) keys[key]();
+      else return;
+      event.preventDefault();
+    });
+    window.addEventListener("keyup", (event) => {
+      this.fast = event.shiftKey;
+      app.controls.held.delete(event.key.toLowerCase());
+    });
+    app.canvas.addEventListener("dblclick", (event) => {
+      const { left, top, width, height } = app.canvas.getBoundingClientRect();
+      const point = app.picture.pointAt((event.clientX - left) / width, (event.clientY - top) / height);
+      if (point) state.pivot = point;
+    });
+  }
+
+  photo() {
+    $("opacity").value = this.app.photo.opacity > 0 ? 0 : 1;
+    $("opacity").oninput();
+  }
+}

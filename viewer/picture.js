@@ -1,0 +1,137 @@
+// The streamed picture with its depth. Until the next one comes, the last is carried along with the eye: it is seen as
+// if painted on the plane through the pivot, which is exact for what turns about the pivot and near enough around it.
+
+import { add, dot, scale, sub, tangent } from "./math.js";
+import { program, texture } from "./scene.js";
+
+const VERTEX = `
+out vec2 ndc;
+void main() {
+  ndc = vec2(gl_VertexID == 1 ? 3.0 : -1.0, gl_VertexID == 2 ? 3.0 : -1.0);
+  gl_Position = vec4(ndc, 0.0, 1.0);
+}`;
+
+const FRAGMENT = `
+in vec2 ndc;
+uniform mat3 turn, turnThen;          // columns: right, down, forward of the eye now, and of the picture's eye
+uniform vec3 place, placeThen, plane; // positions, and a point of the plane that the picture is painted on
+uniform vec2 spread, spreadThen;      // tangents of half the field of view
+uniform vec2 reach;                   // nearest and farthest depth of the buffer
+uniform vec2 range;                   // nearest and farthest depth of the picture
+uniform vec3 behind;
+uniform sampler2D image;
+uniform usampler2D depth;
+out vec4 colour;
+
+void main() {
+  colour = vec4(behind, 1.0);
+  gl_FragDepth = 1.0;
+  vec3 ray = turn * vec3(ndc.x * spread.x, -ndc.y * spread.y, 1.0);
+  float along = dot(ray, turnThen[2]);
+  float t = dot(plane - place, turnThen[2]) / along;
+  vec3 q = transpose(turnThen) * (place + t * ray - placeThen);
+  vec2 at = q.xy / (q.z * spreadThen);
+  vec2 uv = 0.5 + 0.5 * at;
+  if (along <= 0.0 || t <= 0.0 || q.z <= 0.0 || any(greaterThan(abs(at), vec2(1.002)))) return;
+  colour = vec4(texture(image, uv).rgb, 1.0);
+  ivec2 size = textureSize(depth, 0);
+  uint code = texelFetch(depth, clamp(ivec2(uv * vec2(size)), ivec2(0), size - 1), 0).r;
+  if (code == 65535u) return;
+  float away = range.x * pow(range.y / range.x, float(code) / 65534.0);
+  vec3 point = placeThen + away * (turnThen * normalize(vec3(at * spreadThen, 1.0)));
+  float z = max(dot(point - place, turn[2]), reach.x);
+  gl_FragDepth = reach.y / (reach.y - reach.x) * (1.0 - reach.x / z);
+}`;
+
+class Side {
+  constructor(gl) {
+    this.image = texture(gl, gl.LINEAR);
+    this.depth = texture(gl, gl.NEAREST);
+    this.header = null;
+  }
+}
+
+export class PictureLayer {
+  constructor(gl) {
+    this.program = program(gl, VERTEX, FRAGMENT);
+    this.sides = [new Side(gl), new Side(gl)];
+    this.empty = gl.createVertexArray();
+    this.behind = [0.051, 0.059, 0.071];
+    this.pivot = [0, 0, 0];
+    this.split = null; // where the second side begins, 0 to 1 of the width; null: one side alone
+  }
+
+  /** Takes a frame: its header, the eye it was rendered for, an ImageBitmap, and its depth as Uint16Array. */
+  take(gl, header, eye, bitmap, depth) {
+    const side = this.sides[header.side];
+    gl.bindTexture(gl.TEXTURE_2D, side.image);
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, gl.RGBA, gl.UNSIGNED_BYTE, bitmap);
+    gl.bindTexture(gl.TEXTURE_2D, side.depth);
+    gl.pixelStorei(gl.UNPACK_ALIGNMENT, 2);
+    const { width, height } = header.depth;
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.R16UI, width, height, 0, gl.RED_INTEGER, gl.UNSIGNED_SHORT, depth);
+    Object.assign(side, { header, eye, values: depth });
+  }
+
+  /** Forgets the pictures: another subject is shown. */
+  clear() {
+    for (const side of this.sides) side.header = null;
+  }
+
+  /** The world point that the first side shows at (x, y) in [0, 1], y downwards; null where there is nothing. */
+  pointAt(x, y) {
+    const { header, eye, values } = this.sides[0];
+    if (!header) return null;
+    const { width, height, near, far } = header.depth;
+    const code = values[Math.min(height - 1, Math.floor(y * height)) * width + Math.min(width - 1, Math.floor(x * width))];
+    if (code === 65535) return null;
+    const ty = tangent(eye.fov), tx = (ty * header.width) / header.height;
+    const ray = [(2 * x - 1) * tx, (2 * y - 1) * ty, 1];
+    const away = (near * (far / near) ** (code / 65534)) / Math.hypot(...ray);
+    const axes = [eye.right, eye.down, eye.forward];
+    return axes.reduce((p, axis, i) => add(p, scale(axis, ray[i] * away)), eye.position);
+  }
+
+  draw(frame) {
+    const { gl, width, height } = frame;
+    gl.disable(gl.BLEND);
+    gl.enable(gl.DEPTH_TEST);
+    gl.depthFunc(gl.ALWAYS);
+    gl.depthMask(true);
+    gl.useProgram(this.program.made);
+    gl.bindVertexArray(this.empty);
+    const edge = this.split === null ? width : Math.round(this.split * width);
+    gl.enable(gl.SCISSOR_TEST);
+    this.sides.forEach((side, index) => {
+      if (!side.header || (index && this.split === null)) return;
+      gl.scissor(index ? edge : 0, 0, index ? width - edge : edge, height);
+      this.drawSide(frame, side);
+    });
+    gl.disable(gl.SCISSOR_TEST);
+    gl.depthFunc(gl.LEQUAL);
+  }
+
+  drawSide({ gl, eye, aspect, near, far }, side) {
+    const u = this.program.uniforms, then = side.eye, { header } = side;
+    const ty = tangent(eye.fov), tyThen = tangent(then.fov);
+    const away = Math.max(dot(sub(this.pivot, then.position), then.forward), near * 10);
+    gl.uniformMatrix3fv(u.turn, false, [...eye.right, ...eye.down, ...eye.forward]);
+    gl.uniformMatrix3fv(u.turnThen, false, [...then.right, ...then.down, ...then.forward]);
+    gl.uniform3fv(u.place, eye.position);
+    gl.uniform3fv(u.placeThen, then.position);
+    gl.uniform3fv(u.plane, add(then.position, scale(then.forward, away)));
+    gl.uniform2f(u.spread, ty * aspect, ty);
+    gl.uniform2f(u.spreadThen, (tyThen * header.width) / header.height, tyThen);
+    gl.uniform2f(u.reach, near, far);
+    gl.uniform2f(u.range, header.depth.near, header.depth.far);
+    gl.uniform3fv(u.behind, this.behind);
+    [side.image, side.depth].forEach((bound, unit) => {
+      gl.activeTexture(gl.TEXTURE0 + unit);
+      gl.bindTexture(gl.TEXTURE_2D, bound);
+    });
+    gl.activeTexture(gl.TEXTURE0);
+    gl.uniform1i(u.image, 0);
+    gl.uniform1i(u.depth, 1);
+    gl.drawArrays(gl.TRIANGLES, 0, 3);
+  }
+}
