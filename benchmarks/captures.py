@@ -34,8 +34,13 @@ TITLE = "Held-out PSNR of real captures, fitted on this machine"
 
 
 def measure(name: str, data: Path, folder: Path) -> dict:
-    """One fit and its evaluation."""
+    """One case."""
     capture, options = CASES[name]
+    return fit_and_eval(name, capture, options, data, folder)
+
+
+def fit_and_eval(name: str, capture: str, options: list[str], data: Path, folder: Path) -> dict:
+    """One fit in a process of its own, and its evaluation in another; `name` names the row and the picture."""
     out = folder / f"{name}.nf"
     words = ["fit", str(data / capture), *options, "--out", str(out), "--json", "--eval-every", "5"]
     start = time.perf_counter()

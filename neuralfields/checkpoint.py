@@ -46,7 +46,7 @@ class Checkpoint:
         """Writes the state after the last step; a parameter that is not finite is never written."""
         from safetensors.torch import save
 
-        tensors = {name: tensor.contiguous() for name, tensor in training.tensors().items()}
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in training.tensors().items()}
         for name, tensor in tensors.items():
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                 raise InputError(
@@ -97,5 +97,5 @@ def _hash(tensors: dict[str, torch.Tensor], state: State) -> str:
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
-        digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensors[name].cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -36,6 +36,7 @@ VERBS = {
     "edit": Verb(options.EditOptions, "neuralfields.edit", "erase a box of a scene, or keep a box alone"),
     "render": Verb(options.RenderOptions, "neuralfields.render", "render views, an orbit or a spiral: PNG or video"),
     "view": Verb(options.ViewOptions, "neuralfields.view", "look at fields and captures in a browser, live"),
+    "export": Verb(options.ExportOptions, "neuralfields.export", "write a mesh, an image, a video or a sound"),
     "info": Verb(options.InfoOptions, "neuralfields.info", "say what is in a .nf file"),
     "check": Verb(options.CheckOptions, "neuralfields.check", "look at a capture before fitting it"),
     "doctor": Verb(options.DoctorOptions, "neuralfields.doctor", "say what is installed and which path will run"),

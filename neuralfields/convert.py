@@ -114,25 +114,31 @@ def convert(
 
     Raises UsageError for what is no radiance field, for a target that is none, and for bytes that no Config meets.
     """
-    if not teacher.field.domain.radiance:
-        raise UsageError(f"{options.model}: is a field of kind {teacher.field.domain.kind}; only scenes are converted")
     progress = progress or Progress(options.steps, None, quiet=True)
-    volume = _taught(teacher, edit)
-    viewpoints = Viewpoints(list(teacher.cameras or _cameras(scene)), teacher.bounds)
-    views = _views(teacher, viewpoints, VIEW_PIXELS)
-    with torch.no_grad():
-        pictures = [render_camera(volume, view, teacher.background).rgb for view in views]
-    student, precision = _student(teacher, options, pictures)
+    distillation, precision, look = start(teacher, options, recipe or Recipe(), scene, edit)
+    student = distillation.field
     progress.note(f"{field_name(teacher.field)} -> {field_name(student)}, {size_text(student.bytes())} of parameters")
-    real = _cameras(scene)
-    distillation = Distillation(student, volume, viewpoints, recipe or Recipe(), options.seed, real)
     if distillation.inherited:
         progress.note("the student takes over the teacher's small networks")
-    look = _Look(distillation, views, pictures, teacher.background)
     loop = Loop(distillation, budget or Budget.of(options, DEFAULT_STEPS), options, progress, look)
     if edit is not None or not distillation.copied:
         loop.run(None)
     return _model(teacher, distillation, loop, options), precision
+
+
+def start(
+    teacher: Model, options: ConvertOptions, recipe: Recipe, scene: Scene | None = None, edit: Edit | None = None
+) -> tuple[Distillation, Precision, "Look"]:
+    """The distillation before its first step, how the student is to be stored, and a look at how far it is."""
+    if not teacher.field.domain.radiance:
+        raise UsageError(f"{options.model}: is a field of kind {teacher.field.domain.kind}; only scenes are converted")
+    volume, real = _taught(teacher, edit), _cameras(scene)
+    viewpoints = Viewpoints(list(teacher.cameras or real), teacher.bounds)
+    views = _views(teacher, viewpoints, VIEW_PIXELS)
+    pictures = [render_camera(volume, view, teacher.background).rgb for view in views]
+    student, precision = _student(teacher, options, pictures)
+    distillation = Distillation(student, volume, viewpoints, recipe, options.seed, real)
+    return distillation, precision, Look(distillation, views, pictures, teacher.background)
 
 
 def _cameras(scene: Scene | None) -> list[Camera]:
@@ -184,7 +190,7 @@ def _sized(
     )
 
 
-class _Look:
+class Look:
     """PSNR of the student's pictures against the teacher's, mean over the views, in dB."""
 
     def __init__(

@@ -4,7 +4,7 @@ Vocabulary
   D  coordinates     M  random frequencies     x  [S, D] in [0, 1];  u = 2 x - 1
   cycles  across the whole of an axis, from 0 to 1
 
-  octaves    [u, sin(2 pi 2^k x), cos(2 pi 2^k x)], k = 0 ... L - 1     L: its number of octaves (NeRF, arXiv:2003.08934)
+  octaves    [u, sin(2 pi 2^k x), cos(2 pi 2^k x)], k = 0 ... L - 1     L: their number (NeRF, arXiv:2003.08934)
   gaussian   [sin(2 pi x B), cos(2 pi x B)], B [D, M] ~ N(0, sigma^2)   sigma: in cycles (arXiv:2006.10739)
   siren      u, then sin(omega (W u + b)), and sin(30 (W h + b)) in the later layers   omega (arXiv:2006.09661)
   finer      u, then sin(30 (|z| + 1) z), z = W u + b, b ~ U(-k, k)     k: reach of the first biases (arXiv:2312.02434)

@@ -27,6 +27,7 @@ from neuralfields.pictures import comparison, save_image, stack, to_uint8
 from neuralfields.readers import read_scene
 from neuralfields.render import background_of, counted, use_machine, volume_of
 from neuralfields.scene import Scene
+from neuralfields.signal_files import read_signal
 from neuralfields.volume import Volume, render_camera
 
 PICTURE = "best_and_worst.png"
@@ -207,8 +208,9 @@ def best_and_worst(report: Report) -> np.ndarray:
 
 def run(options: EvalOptions) -> dict[str, Any]:
     """Evaluates the model as the options say; `Report.as_dict` with `model`, `scene` and, if asked for, `pictures`."""
-    use_machine(options.device, options.threads)
-    model = load(options.model)
+    model = load(options.model, use_machine(options.device, options.threads))
+    if not model.field.domain.radiance:
+        return _evaluate_signal(model, options)
     root = options.scene or recorded_scene(model)
     format = options.format if options.scene or options.format else model.made.get("format")
     scene = read_scene(root, format, options.allow_outside)
@@ -219,6 +221,22 @@ def run(options: EvalOptions) -> dict[str, Any]:
         save_image(picture, best_and_worst(report))
         result["pictures"] = str(picture)
     return report.as_dict() | result
+
+
+def _evaluate_signal(model: Model, options: EvalOptions) -> dict[str, Any]:
+    """A field of an image, shape, video or sound against its source; the figures of its kind by name."""
+    root = options.scene or recorded_scene(model)
+    format = options.format if options.scene or options.format else model.made.get("format")
+    downscale = options.downscale if options.downscale is not None else model.made.get("downscale")
+    signal = read_signal(root, format, downscale)
+    if signal.domain != model.field.domain:
+        mine, theirs = model.field.domain, signal.domain
+        raise InputError(
+            f"{root}: is {theirs.kind} of {theirs.channels} channels, {theirs.lengths or 'any'} samples; the model is "
+            f"{mine.kind} of {mine.channels}, {mine.lengths or 'any'}; give the source that it was fitted to"
+        )
+    result = {"model": str(options.model), "scene": str(root), "kind": signal.domain.kind}
+    return result | signal.measure(model.field)
 
 
 def _picture_path(options: EvalOptions) -> Path | None:
@@ -238,6 +256,9 @@ def _picture_path(options: EvalOptions) -> Path | None:
 
 def text(result: dict[str, Any]) -> str:
     """The same as lines for people: a row per image, the means last."""
+    if "kind" in result:
+        figures = ", ".join(f"{key} {value:.4g}" for key, value in result.items() if isinstance(value, float))
+        return f"{result['model']}: {result['kind']} against {result['scene']}: {figures}"
     width = max(len(image["name"]) for image in result["images"])
     lines = [f"warning: {warning}" for warning in result["warnings"]]
     lines.append(f"{'view':<{width}}   psnr    ssim")

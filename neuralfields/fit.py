@@ -29,6 +29,7 @@ from neuralfields.fields.field import Field
 from neuralfields.files import OutputLock, atomic_write_bytes, check_writable
 from neuralfields.images import LoadedFrames, load_frames
 from neuralfields.loop import Budget, Loop
+from neuralfields.machine import choose_device
 from neuralfields.metrics import psnr_from_mse
 from neuralfields.model import Model, field_name, save
 from neuralfields.options import DEFAULT_STEPS, FitOptions, parse_settings
@@ -55,7 +56,7 @@ TARGETS = 10  # photos that a field may choose its settings by
 
 def run(options: FitOptions) -> dict[str, Any]:
     """The verb: reads, fits, saves. Returns path, seconds, steps, psnr (held out) and what else there is to report."""
-    _choose_device(options)
+    choose_device(options.device)
     parse_settings(options.set, field_class(options.field).Config)
     scene = read_input(options)
     out = options.out or Path(f"{scene.name}.nf")
@@ -112,7 +113,7 @@ def fit_scene(scene: Scene | Signal, options: FitOptions, progress: Progress | N
 
     Raises InputError for pixels that cannot be used, InterruptedFit after SIGINT or SIGTERM (checkpoint written).
     """
-    _choose_device(options)
+    device = choose_device(options.device)
     if options.threads:
         torch.set_num_threads(options.threads)
     progress = progress or Progress(options.steps, None, quiet=True)
@@ -125,9 +126,9 @@ def fit_scene(scene: Scene | Signal, options: FitOptions, progress: Progress | N
     held_out = load_frames(scene, scene.test, _factor(scene, loaded)) if scene.test else None
     for line in loaded.warnings:
         progress.note(line)
-    training = _start(scene, options, config, loaded)
+    training = _start(scene, options, config, loaded, device)
     pixels = _look_pixels(held_out)
-    look = None if pixels is None else _Look(training, pixels)
+    look = None if pixels is None else _Look(training, pixels.to(device))
     loop = Loop(training, Budget.of(options), options, progress, look)
     with _watched(scene, options, loop, lambda: _model(scene, options, training, loop, loaded, held_out)):
         _run(loop, options, _description(options, config, "photos", _photos_hash(scene, loaded)))
@@ -136,7 +137,9 @@ def fit_scene(scene: Scene | Signal, options: FitOptions, progress: Progress | N
 
 def _fit_signal(signal: Signal, options: FitOptions, config: Any, progress: Progress) -> Model:
     if options.view:
-        raise UsageError(f"--view shows scenes; {options.scene} is of another kind ({signal.domain.kind}): leave it out")
+        raise UsageError(f"--view shows scenes; {options.scene} is a field of {signal.domain.kind}: leave it out")
+    if options.device == "cuda":
+        raise UsageError(f"--device cuda: signals ({signal.domain.kind}) are fitted on the CPU; use --device cpu")
     field = make_field(field_class(options.field), config, signal.domain, options.seed, signal.targets())
     training = SignalTraining(field, signal, options.seed)
     held_out = signal.held_out(field) is not None
@@ -208,18 +211,13 @@ class _Look:
     def __call__(self) -> float:
         """Mean over the held-out views of the PSNR of their pixels."""
         batch = self.pixels.every(LOOK_PIXELS)
-        colour = torch.tensor(self.training.background.colour)
+        colour = torch.tensor(self.training.background.colour, device=self.training.device)
         render = finish(render_sums(self.training.volume, batch.rays), colour, 1.0)
         rounded = (render.rgb.clamp(0, 1) * 255).round() / 255
         error = (rounded - batch.over(colour)).square().mean(1)
         count = torch.bincount(batch.camera)
         views = (torch.bincount(batch.camera, weights=error)[count > 0] / count[count > 0]).tolist()
         return sum(psnr_from_mse(view) for view in views) / len(views)
-
-
-def _choose_device(options: FitOptions) -> None:
-    if options.device == "cuda":
-        raise UsageError("--device cuda: the CUDA path is not there yet; use --device cpu")
 
 
 def _background(scene: Scene, options: FitOptions) -> Background:
@@ -231,13 +229,16 @@ def _background(scene: Scene, options: FitOptions) -> Background:
     return Background(colour, options.background in ("auto", "random"))
 
 
-def _start(scene: Scene, options: FitOptions, config: Any, loaded: LoadedFrames) -> Training:
+def _start(
+    scene: Scene, options: FitOptions, config: Any, loaded: LoadedFrames, device: torch.device
+) -> Training:
     field = make_field(field_class(options.field), config, RADIANCE, options.seed, _targets(loaded))
     pixels = Pixels(loaded.images, loaded.cameras, loaded.masks)
     if not len(pixels):
         raise InputError(f"{scene.root}: the masks leave no pixel to train on; check their polarity (black is ignored)")
-    training = Training(field, scene.bounds, pixels, _background(scene, options), options.seed)
+    training = Training(field.to(device), scene.bounds, pixels.to(device), _background(scene, options), options.seed)
     training.occupancy.hide_unseen(loaded.cameras, scene.bounds.centre, scene.bounds.side)
+    training.occupancy.to(device)
     return training
 
 

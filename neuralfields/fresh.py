@@ -27,7 +27,8 @@ from neuralfields.encodings import Encoding
 
 BINS, SIDE, PIECE = 64, 128, 512
 INITIALISATIONS = 10
-STRIDE = 4  # of the first look at the settings; the second looks at each one around the best
+# The first look takes every fourth setting and fewer networks; the second all settings around the best.
+STRIDE, FIRST_INITIALISATIONS = 4, 4
 SETTINGS: dict[str, tuple[float, ...]] = {
     "octaves": tuple(map(float, range(1, 11))),
     "gaussian": tuple(map(float, range(1, 21))),
@@ -53,7 +54,7 @@ def settings(encoding: Encoding, domain: Domain, targets: Sequence[Tensor]) -> t
 
 
 def spectrum(signal: Tensor) -> Tensor:
-    """Spectrum of a picture [H, W, C] -> [64], or of a piece of a sound [T, C] -> [T // 2]; a constant has bin 1 alone."""
+    """Spectrum of a picture [H, W, C] -> [64], or of a piece of a sound [T, C] -> [T // 2]; of a constant bin 1 alone."""
     centred = signal - signal.mean(dim=tuple(range(signal.ndim - 1)), keepdim=True)
     if signal.ndim == 2:
         found = torch.fft.rfft(centred, dim=0).abs().mean(-1)[1:]
@@ -81,29 +82,31 @@ def distance(p: Tensor, q: Tensor) -> float:
 
 
 @torch.no_grad()
-def choose(settings: Sequence[float], untrained: Untrained, domain: Domain, targets: Sequence[Tensor], seed: int) -> float:
+def choose(
+    settings: Sequence[float], untrained: Untrained, domain: Domain, targets: Sequence[Tensor], seed: int
+) -> float:
     """The setting of least distance to `targets` (pictures [H, W, C], or one sound [T, C]), by two looks.
 
-    `untrained(setting)` makes a new network from torch's random numbers: x [S, D] -> values or colours [S, C].
+    `settings` rise. `untrained(setting)` makes a new network from torch's random numbers: x [S, D] -> values or colours
+    [S, C]; all settings see the same random numbers.
     """
     pieces = [piece for target in targets for piece in (_sound if domain.kind == "sound" else _picture)(target)]
     wanted = torch.stack([spectrum(piece) for piece in pieces]).mean(0)
-    length = max(len(target) for target in targets)
+    shape, length = pieces[0].shape[:-1], max(len(target) for target in targets)
 
     @cache
-    def score(index: int) -> float:
-        spectra = []
-        for initialisation in range(INITIALISATIONS):
-            with torch.random.fork_rng(devices=[]):  # each setting sees the same random numbers
-                torch.manual_seed(seed + initialisation)
-                network = untrained(settings[index])
-                x = _places(domain, pieces[0].shape[:-1], length)
-                spectra.append(spectrum(network(x).reshape(*pieces[0].shape[:-1], -1)))
-        return distance(torch.stack(spectra).mean(0), wanted)
+    def found(index: int, initialisation: int) -> Tensor:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed + initialisation)
+            network = untrained(settings[index])
+            return spectrum(network(_places(domain, shape, length)).reshape(*shape, -1))
 
-    first = min(range(0, len(settings), STRIDE), key=score)
+    def score(index: int, count: int) -> float:
+        return distance(torch.stack([found(index, k) for k in range(count)]).mean(0), wanted)
+
+    first = min(range(0, len(settings), STRIDE), key=lambda index: score(index, FIRST_INITIALISATIONS))
     near = range(max(0, first - STRIDE + 1), min(len(settings), first + STRIDE))
-    return settings[min(near, key=score)]
+    return settings[min(near, key=lambda index: score(index, INITIALISATIONS))]
 
 
 def _picture(target: Tensor) -> list[Tensor]:

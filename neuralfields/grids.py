@@ -50,7 +50,7 @@ def resized(grid: Tensor, points: tuple[int, ...]) -> nn.Parameter:
         before = values.shape[axis]
         if before == count:
             continue
-        position = torch.arange(count, dtype=torch.float64) * (before - 1) / max(count - 1, 1)
+        position = torch.arange(count, dtype=torch.float64, device=grid.device) * (before - 1) / max(count - 1, 1)
         first = position.floor().long().clamp(max=max(before - 2, 0))
         weight = (position - first).to(values.dtype).reshape(-1, *[1] * (values.ndim - axis - 1))
         second = (first + 1).clamp(max=before - 1)
@@ -74,7 +74,7 @@ def variation(grid: Tensor, axes: tuple[int, ...], count: int, generator: torch.
             row = row * size + torch.randint(max(room, 1), (count,), generator=generator)
         starts.append(row)
         steps.append(row + (stride if nodes[axis] > 1 else 0))
-    pairs = grid.reshape(-1, channels).index_select(0, torch.cat(starts + steps))
+    pairs = grid.reshape(-1, channels).index_select(0, torch.cat(starts + steps).to(grid.device))
     low, high = pairs.chunk(2)
     return (high - low).square()
 

@@ -313,8 +313,8 @@ def seal(header: Header, entries: dict[str, TensorEntry]) -> bytes:
 def describe(path: Path) -> dict[str, Any]:
     """What a `.nf` file says about itself, from its header alone: quick, no torch, the data is not read.
 
-    Keys: path, bytes, format_version, field, config, parameters, parts (bytes by name), half, bits, bounds, background,
-    cameras, camera_names, conventions, made, metrics, lineage. Raises InputError as `model.load` does.
+    Keys: path, bytes, format_version, field, config, parameters, parts (bytes by name), half, bits, domain, signal,
+    bounds, background, cameras, camera_names, conventions, made, metrics, lineage. Raises what `model.load` raises.
     """
     with open_model(path) as file:
         header, entries, begin = read_header(path, file)
@@ -336,6 +336,8 @@ def describe(path: Path) -> dict[str, Any]:
         "parts": parts,
         "half": bool(header.half),
         "bits": 8 if header.quantised else 32,
+        "domain": msgspec.to_builtins(header.domain),
+        "signal": header.signal,
         "bounds": msgspec.to_builtins(header.bounds),
         "background": list(header.background),
         "cameras": len(header.camera_names),

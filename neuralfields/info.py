@@ -1,4 +1,4 @@
-"""`nf info`: what is in a `.nf` file, from its header alone."""
+"""`nf info`: what is in a `.nf` file, from its header alone; or what a file of another program is."""
 
 from typing import Any
 
@@ -8,12 +8,20 @@ from neuralfields.options import InfoOptions
 
 
 def run(options: InfoOptions) -> dict[str, Any]:
-    """See `header.describe`; raises InputError for a file that is not a sound `.nf`."""
+    """See `header.describe` and `foreign.describe_any`; raises InputError for a file that is neither's."""
+    if options.model.suffix.lower() != ".nf":  # a .nf is described without torch
+        from neuralfields.foreign import describe_any, is_foreign
+
+        if is_foreign(options.model):
+            return describe_any(options.model)
     return describe(options.model)
 
 
 def text(result: dict[str, Any]) -> str:
     """The same as a table for people."""
+    if "format_version" not in result:
+        rows = [_row(name, str(value)) for name, value in result.items() if name not in ("path", "bytes", "kind")]
+        return "\n".join([f"{result['path']}  {size_text(result['bytes'])}, {result['kind']}", *rows])
     bounds, made = result["bounds"], result["made"]
     half = ", grids in half precision" if result["half"] else ", stored in 8 bits" if result["bits"] == 8 else ""
     lines = [
@@ -21,6 +29,7 @@ def text(result: dict[str, Any]) -> str:
         _row("field", f"{result['field']}, {result['parameters']:,} parameters{half}"),
         _row("config", _pairs(result["config"])),
         _row("bytes", _pairs({name: size_text(size) for name, size in result["parts"].items()})),
+        *([] if result["domain"]["kind"] == "radiance" else [_row("signal", _signal(result))]),
         _row(
             "bounds",
             f"cube of side {bounds['side']:.4g} around ({', '.join(f'{x:.4g}' for x in bounds['centre'])}), "
@@ -34,6 +43,10 @@ def text(result: dict[str, Any]) -> str:
     lines += [_row("metrics", _pairs(result["metrics"]))] if result["metrics"] else []
     lines += [_row("lineage", " <- ".join(map(str, result["lineage"])))] if result["lineage"] else []
     return "\n".join(lines)
+
+
+def _signal(result: dict[str, Any]) -> str:
+    return f"{result['domain']['kind']}, {_pairs({'channels': result['domain']['channels'], **result['signal']})}"
 
 
 def _row(name: str, value: str) -> str:

@@ -39,6 +39,14 @@ class Mesh:
         a, b, c = self.corners.swapaxes(0, 1)
         return 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1)
 
+    def normals(self) -> np.ndarray:
+        """Unit normals of the vertices [V, 3], outwards: the mean of their faces', by area; 0 where there are none."""
+        a, b, c = self.corners.swapaxes(0, 1)
+        normals = np.zeros_like(self.vertices)
+        for corner in self.faces.T:
+            np.add.at(normals, corner, np.cross(b - a, c - a))
+        return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)
+
     def volume(self) -> float:
         """The enclosed volume by the divergence theorem; negative where the faces point inwards."""
         a, b, c = self.corners.swapaxes(0, 1)

@@ -71,7 +71,8 @@ class Occupancy:
         if not visible:
             return
         count = max(1, min(visible, round(visible * share)))
-        cascade, brick = self._visible[(torch.arange(count, device=self.density.device) + self.cursor) % visible].unbind(1)
+        turn = torch.arange(count, device=self.density.device) + self.cursor
+        cascade, brick = self._visible[turn % visible].unbind(1)
         self.cursor = (self.cursor + count) % visible
         corners, size = (self._cell[_BLOCK_FIRST], 2 / CELLS) if coarse else (self._cell, 1 / CELLS)
         x = self._brick[brick][:, None] + corners[None]

@@ -22,7 +22,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Background = Literal["auto", "white", "black", "random"]
 SolidBackground = Literal["auto", "white", "black"]
 Split = Literal["test", "train", "all"]
-Quantity = Literal["rgb", "depth", "opacity"]
+Quantity = Literal["rgb", "depth", "opacity", "normal"]
 Bits = Literal[8, 32]
 T = TypeVar("T")
 
@@ -273,10 +273,10 @@ class RenderOptions:
     """A folder for PNG files, one .png, or a film (.mp4, .webp, .gif)."""
     path: str = "held-out"
     """held-out, orbit, spiral, interpolate, or a JSON file with keyframes."""
-    frames: int = 120
-    """Pictures along the path; held-out has as many as there are views."""
-    fps: float = 30.0
-    """Pictures a second in a video."""
+    frames: int | None = None
+    """Pictures along the path, 120 without it; held-out has as many as there are views, a video as it has frames."""
+    fps: float | None = None
+    """Pictures a second in a video: 30 without it, or as the video has."""
     width: int | None = None
     """Width in pixels; without it that of the capture."""
     height: int | None = None
@@ -284,7 +284,7 @@ class RenderOptions:
     downscale: int | None = None
     """Divide the width and height by this."""
     what: tuple[Quantity, ...] = ("rgb",)
-    """What to show: rgb, depth, opacity; several stand side by side."""
+    """What to show: rgb, depth, opacity, and of a shape normal; several stand side by side."""
     background: SolidBackground = "auto"
     """What lies behind the scene; auto takes the model's own."""
     scene: Path | None = None
@@ -329,6 +329,45 @@ class ViewOptions:
 
     def __post_init__(self) -> None:
         check_range(self, port=(0, 65535), threads=(1, 1024))
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Writes what a field holds as a file for other programs: a mesh, an image, a video or a sound."""
+
+    model: Path
+    """The .nf file."""
+    out: Path
+    """A mesh (.ply, .obj), an image (.png, .jpg), a film (.mp4, .webp, .gif) or a sound (.wav)."""
+    resolution: int = 256
+    """Cells along the side of the cube in which a mesh's surface is looked for."""
+    threshold: float | None = None
+    """Density of a scene's surface, in 1/side of its cube; 50 without it."""
+    width: int | None = None
+    """Width of an image or a film in pixels; without it its own."""
+    height: int | None = None
+    """Height of an image or a film in pixels; without it its own."""
+    frames: int | None = None
+    """Frames of a film over its whole length; without it its own."""
+    fps: float | None = None
+    """Frames a second; without it such that the film takes as long as it did."""
+    rate: int | None = None
+    """Samples a second of a sound; without it its own."""
+    device: Device = "auto"
+    """Where to compute; auto takes a CUDA GPU if there is one."""
+    threads: int | None = None
+    """Threads on the CPU; without it as many as there are cores."""
+    overwrite: bool = False
+    """Replace the output if it exists."""
+    json: bool = False
+    """Report as one JSON object on standard output."""
+    quiet: bool = False
+    """No progress display."""
+
+    def __post_init__(self) -> None:
+        size = (1, MAX_SIZE)
+        check_range(self, resolution=(2, 2048), threshold=(1e-6, 1e9), width=size, height=size, threads=(1, 1024))
+        check_range(self, frames=(1, 100_000), fps=(0.1, 240), rate=(100, 768_000))
 
 
 @dataclass(frozen=True)

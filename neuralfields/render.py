@@ -8,7 +8,7 @@ Vocabulary
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,21 +18,26 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from neuralfields import paths
+from neuralfields import paths, surface
 from neuralfields.cameras import Camera
 from neuralfields.errors import InputError, UsageError
 from neuralfields.files import check_writable
+from neuralfields.machine import choose_device
 from neuralfields.model import Model, load
 from neuralfields.options import MAX_SIZE, Quantity, RenderOptions, did_you_mean
 from neuralfields.pictures import colour_depth, save_image, to_uint8
 from neuralfields.progress import time_text
 from neuralfields.rays import Rays, Render
 from neuralfields.scene import Bounds
+from neuralfields.signal_output import Wanted, signal_text, write_signal
+from neuralfields.signal_shape import ShapeFacts
+from neuralfields.signals import facts_of
 from neuralfields.video import check_film, write_video
 from neuralfields.volume import PICTURE_CHUNK, Volume, finish, render_camera, render_sums
 
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
 PATHS = ("held-out", "orbit", "spiral", "interpolate", "automatic")
+FRAMES, FPS = 120, 30.0  # where nothing else is asked for
 LINE_EVERY = 10.0  # seconds between lines of progress where there is no terminal
 OCCUPANCY_WORDS = 32768  # a cascade's bricks, see ops/march.py
 Colour = tuple[float, float, float]
@@ -42,7 +47,8 @@ def volume_of(model: Model) -> Volume:
     """What renders of a model; a model without occupancy is looked at everywhere."""
     occupancy = model.occupancy
     if occupancy is None:
-        occupancy = torch.full((model.bounds.cascades, OCCUPANCY_WORDS), -1, dtype=torch.int64)
+        device = next(model.field.parameters()).device
+        occupancy = torch.full((model.bounds.cascades, OCCUPANCY_WORDS), -1, dtype=torch.int64, device=device)
     return Volume(model.field.eval(), model.bounds, occupancy)
 
 
@@ -72,10 +78,10 @@ def render(model: Model, view: Camera | Rays, background: Any = "auto") -> Rende
     [R, 3], [R], [R]. `background`: auto (the model's own), white, black, or three numbers in [0, 1].
     Raises InputError for rays of another shape, with values that are not finite, or without direction.
     """
-    colour, volume = background_of(model, background), volume_of(model)
     if isinstance(view, Camera):
-        return render_camera(volume, view, colour)
-    rays, behind = _checked(view), torch.tensor(colour)
+        return looker(model, background)(view)
+    colour, volume = background_of(model, background), volume_of(model)
+    rays, behind = _checked(view).to(volume.device), torch.tensor(colour, device=volume.device)
     with torch.no_grad():
         parts = [
             finish(render_sums(volume, rays[i : i + PICTURE_CHUNK]), behind, model.bounds.side)
@@ -100,11 +106,16 @@ def run(options: RenderOptions) -> dict[str, Any]:
 
     Raises UsageError (unknown path or suffix, output exists), InputError (no cameras, unreadable files), ResourceError.
     """
-    check_film(options.out)
-    use_machine(options.device, options.threads)
-    model = load(options.model)
+    model = load(options.model, use_machine(options.device, options.threads))
+    kind = model.field.domain.kind
+    if kind in ("image", "video", "sound"):
+        wanted = Wanted(options.width, options.height, options.downscale, options.frames, options.fps)
+        return write_signal(model, options.out, wanted, options.overwrite)
+    if "normal" in options.what and kind != "shape":
+        raise UsageError(f"--what normal: a field of {kind} has no normals; rgb, depth and opacity are there")
     cameras, names, bounds = _views(options, model)
-    background = background_of(model, options.background)
+    check_film(options.out)
+    look = looker(model, options.background)
     path, names = _path(options, cameras, names, bounds)
     film = options.out.suffix.lower() not in ("", ".png")
     if film or len({(c.width, c.height) for c in path}) == 1:
@@ -112,9 +123,10 @@ def run(options: RenderOptions) -> dict[str, Any]:
     targets = [options.out] if film else _targets(options.out, names)
     _check_targets(options, film, targets)
     clock = _Clock()
-    frames = counted(_frames(volume_of(model), path, background, options.what, clock), len(path), options.quiet)
+    frames = counted(_frames(look, path, options.what, clock), len(path), options.quiet)
+    fps = options.fps or FPS
     if film:
-        write_video(options.out, frames, options.fps)
+        write_video(options.out, frames, fps)
     else:
         for target, frame in zip(targets, frames, strict=True):
             save_image(target, frame)
@@ -127,7 +139,7 @@ def run(options: RenderOptions) -> dict[str, Any]:
         "what": list(options.what),
         "width": width,
         "height": height,
-        "fps": options.fps if film else None,
+        "fps": fps if film else None,
         "ms_per_frame": 1000 * clock.rendering / len(path),
         "frames_per_second": len(path) / clock.total(),
         "seconds": clock.total(),
@@ -136,6 +148,8 @@ def run(options: RenderOptions) -> dict[str, Any]:
 
 def text(result: dict[str, Any]) -> str:
     """The same in one line for people."""
+    if "kind" in result:
+        return signal_text(result)
     many = f"{result['frames']} frame{'s' * (result['frames'] != 1)}"
     rate = f"{result['ms_per_frame']:.0f} ms a frame to render"
     return f"{result['path']}: {many} of {result['width']}x{result['height']}, {rate}, {result['seconds']:.1f} s in all"
@@ -152,19 +166,35 @@ class _Clock:
         return time.perf_counter() - self.begin
 
 
+def looker(model: Model, background: Any = "auto") -> Callable[[Camera], Render]:
+    """What gives a camera's picture of a model: by compositing of a scene, by sphere tracing of a shape.
+
+    Raises UsageError for a model of which there are no views.
+    """
+    colour, kind = background_of(model, background), model.field.domain.kind
+    if kind == "shape":
+        facts = facts_of(model.signal, ShapeFacts)
+        shape = surface.Surface(model.field.eval(), model.bounds, facts.values == "distance")
+        return lambda camera: surface.render_camera(shape, camera, colour)
+    if kind != "radiance":
+        raise UsageError(f"a field of {kind} is not looked at from cameras; write it with nf export")
+    volume = volume_of(model)
+    return lambda camera: render_camera(volume, camera, colour)
+
+
 def _frames(
-    volume: Volume, path: list[Camera], background: Colour, what: tuple[Quantity, ...], clock: _Clock
+    look: Callable[[Camera], Render], path: list[Camera], what: tuple[Quantity, ...], clock: _Clock
 ) -> Iterator[np.ndarray]:
     for camera in path:
         begin = time.perf_counter()
-        seen = render_camera(volume, camera, background)
+        seen = look(camera)
         clock.rendering += time.perf_counter() - begin
         frame = picture(seen, what)
         clock.size = frame.shape[:2]
         yield frame
 
 
-def picture(seen: Render, what: tuple[Quantity, ...] = ("rgb",)) -> np.ndarray:
+def picture(seen: Render | surface.SurfaceRender, what: tuple[Quantity, ...] = ("rgb",)) -> np.ndarray:
     """A render as one uint8 picture [H, W * len(what), 3]: colour, depth in colours, opacity in grey."""
     parts = []
     for quantity in what:
@@ -172,6 +202,8 @@ def picture(seen: Render, what: tuple[Quantity, ...] = ("rgb",)) -> np.ndarray:
             parts.append(to_uint8(seen.rgb))
         elif quantity == "depth":
             parts.append(colour_depth(seen.depth, seen.opacity))
+        elif quantity == "normal":
+            parts.append(to_uint8(0.5 + 0.5 * seen.normal))
         else:
             parts.append(np.repeat(to_uint8(seen.opacity)[..., None], 3, axis=2))
     return np.concatenate(parts, axis=1)
@@ -210,7 +242,7 @@ def _path(
     if options.path not in (*PATHS, "auto"):
         near = did_you_mean(options.path, PATHS)
         raise UsageError(f"--path {options.path}: unknown{near}; {', '.join(PATHS)} or a .json file with keyframes")
-    size, frames = _size(options, cameras[0]), options.frames
+    size, frames = _size(options, cameras[0]), options.frames or FRAMES
     if options.path == "interpolate":
         return paths.interpolate(cameras, frames, size), _numbers(frames)
     make = {"orbit": paths.orbit, "spiral": paths.spiral}.get(options.path, paths.automatic)

@@ -75,8 +75,9 @@ class Signal:
 
 @torch.no_grad()
 def values_at(field: Field, x: Tensor) -> Tensor:
-    """A field's values [S, C] at points x [S, D], a part at a time."""
-    parts = [field.values(field.features(part)) for part in x.split(CHUNK)]
+    """A field's values [S, C] at points x [S, D] of the CPU, a part at a time."""
+    device = next(field.parameters()).device
+    parts = [field.values(field.features(part.to(device))).cpu() for part in x.split(CHUNK)]
     return torch.cat(parts) if parts else x.new_empty(0, field.domain.channels)
 
 

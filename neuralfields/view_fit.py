@@ -6,6 +6,7 @@ in the same bits as one without. While it is paused, pictures get all of it.
 """
 
 import asyncio
+import math
 import queue
 import sys
 import threading
@@ -25,7 +26,7 @@ from neuralfields.view_stage import around, volume_subject
 SHARE = 0.25  # of the time, for pictures
 MOST_SAVED = 0.3  # seconds that a page may have in hand after a while without a wish
 CURVE = 400  # points of a curve at most
-LIVE_FIRST_SECONDS = 0.03
+LIVE_FIRST_SECONDS, LIVE_MOST_SECONDS = 0.03, 0.5  # of rendering, which is a share of the time that passes
 CLOSING = 0.3  # seconds for the last word to reach the pages
 
 
@@ -36,7 +37,12 @@ class FitWorker:
 
     def __init__(self) -> None:
         self._waiting: queue.SimpleQueue[tuple[Future, Callable[..., Any], tuple]] = queue.SimpleQueue()
-        self._closed = False
+        self._closed = self.paused = False
+
+    @property
+    def most_seconds(self) -> float:
+        """While the fit runs a picture stays small enough to be of about one moment of it."""
+        return math.inf if self.paused else LIVE_MOST_SECONDS
 
     async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """The function's result, once the fit has come to it."""
@@ -80,7 +86,7 @@ class Watch:
         self.loop, self.save, self.worker = loop, save, FitWorker()
         self.loss: list[tuple[float, float]] = []
         self.psnr: list[tuple[float, float]] = []
-        self.paused, self.message, self._every = False, "", 1
+        self.message, self._every = "", 1
         self._asked: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._saved, self._last, self._lock = 0.0, time.perf_counter(), threading.Lock()
         self._seen: float | None = None
@@ -99,7 +105,7 @@ class Watch:
         self._note(loop)
         self._obey(loop)
         self._saved -= self.worker.drain(self._saved)
-        while self.paused and not (loop.stop or loop.finish):
+        while self.worker.paused and not (loop.stop or loop.finish):
             self.worker.drain(0.25, patience=0.05)
             self._obey(loop)
         self._last = time.perf_counter()
@@ -121,7 +127,7 @@ class Watch:
         while not self._asked.empty():
             wish = self._asked.get()
             if wish in ("pause", "resume"):
-                self.paused = wish == "pause"
+                self.worker.paused = wish == "pause"
             elif wish == "stop":
                 loop.finish, self.message = True, "ending: the model is being written"
             else:
@@ -143,7 +149,7 @@ class Watch:
             "samples_per_second": loop.samples / max(loop.seconds, 1e-9),
             "loss": loss,
             "psnr": psnr,
-            "paused": self.paused,
+            "paused": self.worker.paused,
             "message": self.message,
         }
 
@@ -162,7 +168,7 @@ class Watching:
 
     def __exit__(self, *_: object) -> None:
         self.watch.loop.watch = None
-        self.watch.paused, self.watch.message = False, self.watch.message or "the fit has ended"
+        self.watch.message = self.watch.message or "the fit has ended"
         time.sleep(CLOSING)
         self.watch.worker.close()
         self.server.close()

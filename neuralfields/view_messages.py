@@ -148,7 +148,7 @@ def eye_of(camera: Camera) -> dict[str, Any]:
     return {"pose": [float(value) for value in camera.world_from_camera[:3].ravel()], "fov": fov}
 
 
-def clamped(width: int, height: int, most: int) -> tuple[int, int]:
+def clamped(width: int, height: int, most: float) -> tuple[int, int]:
     """The size, made smaller in its aspect until it has at most `most` pixels and no side above 16384."""
     scale = min(1.0, math.sqrt(most / (width * height)), 16384 / max(width, height))
     return max(1, int(width * scale)), max(1, int(height * scale))

@@ -60,9 +60,16 @@ STATUS_EVERY = 0.5
 
 
 class Worker(Protocol):
-    """Runs functions one after the other, in a thread of its own. `first_seconds`: what a first level may take."""
+    """Runs functions one after the other, in a thread of its own.
+
+    `first_seconds`: what a first level may take; `most_seconds`: what a finest level may take.
+    """
 
     first_seconds: float
+
+    @property
+    def most_seconds(self) -> float:
+        """Seconds of rendering, infinite where pictures have the machine to themselves."""
 
     async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """The function's result."""
@@ -71,7 +78,7 @@ class Worker(Protocol):
 class ThreadWorker:
     """A worker with a thread that has nothing else to do."""
 
-    first_seconds = FIRST_SECONDS
+    first_seconds, most_seconds = FIRST_SECONDS, math.inf
 
     def __init__(self, threads: int | None = None) -> None:
         count = threads or torch.get_num_threads()
@@ -201,11 +208,12 @@ class Session:
 
     def _levels(self, view: View, subjects: list[Subject]) -> list[tuple[int, int]]:
         """Sizes from what can be rendered at once to what is wanted, each at most twice as wide as the one before."""
-        width, height = clamped(view.width, view.height, MOST_STREAMED)
         if not subjects:
             return []
-        width, height = self._as_fine_as_the_photo(view.look, width, height)
         speed = 1 / sum(1 / max(subject.speed, 1.0) for subject in subjects)
+        most = max(FEWEST_PIXELS, min(MOST_STREAMED, speed * self.worker.most_seconds))
+        width, height = clamped(view.width, view.height, most)
+        width, height = self._as_fine_as_the_photo(view.look, width, height)
         first = max(FEWEST_PIXELS, speed * self.worker.first_seconds) / (width * height)
         scale = min(1.0, math.sqrt(first))
         if scale > 0.8:

@@ -26,6 +26,7 @@ CONE = 1 / 128
 # differ by 4.4e-3, a step of 8 bits.
 WEIGHT_FLOOR = 1e-4
 PICTURE_CHUNK = 1 << 16
+PICTURE_CHUNK_GPU = 1 << 21  # few launches: a GPU is not full with less than a picture
 # Samples that a field evaluates at once without gradients: what a wide network keeps of them stays small.
 PIECE = 1 << 15
 
@@ -150,9 +151,10 @@ def render_camera(volume: Volume, camera: Camera, background: tuple[float, float
     """The camera's whole picture: rgb [H, W, 3], opacity [H, W], depth [H, W] in world units."""
     rays = camera_rays(camera, volume.device)
     colour = torch.tensor(background, device=volume.device)
+    chunk = PICTURE_CHUNK if volume.device.type == "cpu" else PICTURE_CHUNK_GPU
     chunks = [
-        finish(render_sums(volume, rays[i : i + PICTURE_CHUNK], fused=fused), colour, volume.bounds.side)
-        for i in range(0, len(rays), PICTURE_CHUNK)
+        finish(render_sums(volume, rays[i : i + chunk], fused=fused), colour, volume.bounds.side)
+        for i in range(0, len(rays), chunk)
     ]
     whole = Render(
         torch.cat([c.rgb for c in chunks]), torch.cat([c.opacity for c in chunks]), torch.cat([c.depth for c in chunks])

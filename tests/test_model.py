@@ -71,6 +71,21 @@ def test_half_halves_the_grid_alone(tmp_path: Path) -> None:
     assert same_bits(after.field.network.weight, before.field.network.weight)
 
 
+def test_eight_bits_for_weights_and_grids(tmp_path: Path) -> None:
+    before = sample(log2_size=10)
+    model.save(before, tmp_path / "small.nf", bits=8)
+    after = model.load(tmp_path / "small.nf")
+    for name, parameter in before.field.named_parameters():
+        found = after.field.get_parameter(name)
+        span = float(parameter.detach().max() - parameter.detach().min())
+        assert found.dtype == torch.float32 and float((found - parameter).detach().abs().max()) <= span / 509, name
+    assert same_bits(after.field.network.bias, before.field.network.bias)
+    assert header.describe(tmp_path / "small.nf")["parts"]["table"] < before.field.table.numel()
+    model.save(after, tmp_path / "again.nf", bits=8)
+    twice = model.load(tmp_path / "again.nf")
+    torch.testing.assert_close(twice.field.table, after.field.table, rtol=1e-6, atol=1e-6)
+
+
 def test_is_a_safetensors_file_that_others_can_read(tmp_path: Path) -> None:
     safetensors = pytest.importorskip("safetensors")
     before = sample()

@@ -15,16 +15,17 @@ PACKAGE = REPOSITORY / "neuralfields"
 LAYERS = {
     "base": "errors version files options progress domain",
     "nouns": "cameras scene rays",
-    "native": "ops.native ops.register ops",
-    "ops": "ops.adam ops.composite ops.contract ops.grid ops.hash_grid ops.march ops.network ops.pixel_rays "
-    "ops.spherical_harmonics",
-    "fused ops": "ops.hash_render",
+    "native": "ops.native ops.register ops ops.cuda_compile ops.cuda_launch machine",
+    "ops": "ops.adam ops.axes ops.composite ops.contract ops.grid ops.hash_grid ops.march ops.network ops.pixel_rays "
+    "ops.spherical_harmonics ops.cuda_network ops.cuda_schedules",
+    "fused ops": "ops.hash_render ops.cuda_render",
     "readers": "mesh mesh_files mesh_distance images bounds capture colmap colmap_files llff transforms preview readers",
     "fields": "grids encodings trunk heads fields fields.* occupancy pixels optim metrics quantise trainer",
     "pictures": "visible volume pictures charts video paths",
     "signals": "signals signal_lattice signal_image signal_video signal_sound marching signal_shape signal_files surface",
     "models": "signal_training header model training checkpoint loop viewpoints active masks distil",
-    "verbs": "convert edit fit evaluate render bench demo check info doctor view view_crop view_fit view_messages view_picture "
+    "foreign": "foreign foreign.*",
+    "verbs": "convert edit signal_output export fit evaluate render bench demo check info doctor view view_crop view_fit view_messages view_picture "
     "view_server view_session view_stage",
     "shell": "cli __main__ __init__",
 }

@@ -142,20 +142,21 @@ class Cam(Mlp):
 
     def features(self, x: Tensor) -> Tensor:
         """Radiance: 32 features read out of the trunk; others: its last hidden layer."""
-        pairs = None if self.by_point is None else self.by_point(x)
-        h = self.trunk(self.encoding(x), hook(pairs, self.config.normalise))
+        modulate = hook(self.by_point and self.by_point(x), self.config.normalise)
+        h = self.trunk(self.encoding(x), modulate)
         return self.readout(h) if self.domain.radiance else h
 
     def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """The shared heads; where directions modulate, the hidden layers of the colour network are modulated too."""
-        if self.by_direction is None:
+        """The shared heads; with `direction` the hidden layers of the colour network are treated as the trunk's are."""
+        if self.config.coordinates == "planes":
             return super().decode(f, directions)
         code = network(f, list(self.heads.density))
         h = torch.cat([code, spherical_harmonics(directions, DEGREE)], dim=1)
-        modulate = hook(self.by_direction(angles(directions)), self.config.normalise)
+        modulate = hook(self.by_direction and self.by_direction(angles(directions)), self.config.normalise)
         *hidden, last = self.heads.colour
         for layer, weight in enumerate(hidden):
-            h = torch.relu(modulate(layer, h @ weight.T))
+            h = h @ weight.T
+            h = torch.relu(h if modulate is None else modulate(layer, h))
         return code[:, 0], torch.sigmoid(h @ last.T)
 
     def groups(self) -> list[ParameterGroup]:

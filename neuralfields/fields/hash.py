@@ -73,6 +73,19 @@ class HashField(Field):
     """See the module's equations."""
 
     Config = Config
+    SIZES = (
+        {"levels": 4, "table": 9, "finest": 128},
+        {"levels": 6, "table": 10, "finest": 256},
+        {"levels": 6, "table": 11, "finest": 256},
+        {"levels": 8, "table": 12, "finest": 512},
+        {"levels": 8, "table": 13, "finest": 512},
+        {"levels": 8, "table": 14, "finest": 1024},
+        {"levels": 8, "table": 15, "finest": 1024},
+        {"levels": 8, "table": 16, "finest": 2048},
+        {"levels": 8, "table": 17, "finest": 2048},
+        {"levels": 8, "table": 18, "finest": 2048},
+        {"levels": 8, "table": 19, "finest": 4096},
+    )
     DOMAINS = ("radiance", "image", "shape", "video", "sound")
 
     def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:
@@ -127,7 +140,7 @@ class HashField(Field):
             heads = list(self.heads.density), list(self.heads.colour)
             own = HashRenderer(self.table, self._scales, self._levels, *heads, self.config.degree)
             self._renderer = own if self.config.axes == "xyz" else TurnedRenderer(own, self._order)
-        return self._renderer
+        return self._renderer if self._renderer.available else None
 
 
 FIELD = HashField

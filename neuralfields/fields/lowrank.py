@@ -165,7 +165,7 @@ class LowRankField(Field):
         for factor in (*self.vectors, *self.matrices):
             if c.sparsity and self._density_rank:
                 rows = factor.flatten(0, -2)
-                chosen = torch.randint(len(rows), (PLACES,), generator=generator)
+                chosen = torch.randint(len(rows), (PLACES,), generator=generator).to(rows.device)
                 loss = loss + c.sparsity * rows.index_select(0, chosen)[:, : self._density_rank].abs().mean()
             axes = tuple(range(factor.ndim - 1))
             if c.variation and (len(axes) > 1 or c.decomposition == "cp"):

@@ -35,7 +35,7 @@ class _Opened:
     read: Callable[[Place], Model]
 
 
-def load_any(path: Path | str, scene: Path | str | None = None, place: Place = Place()) -> Model:
+def load_any(path: Path | str, scene: Path | str | None = None, place: Place | None = None) -> Model:
     """The model in a file, of ours or of another program's; `scene` gives it that capture's cameras.
 
     `place` says where a foreign scene is when its file does not. Raises InputError naming what can be read.
@@ -43,7 +43,7 @@ def load_any(path: Path | str, scene: Path | str | None = None, place: Place = P
     path = Path(path)
     if not is_foreign(path):
         return with_scene(model.load(path), scene)
-    return with_scene(_open(path).read(place), scene)
+    return with_scene(_open(path).read(place or Place()), scene)
 
 
 def is_foreign(path: Path) -> bool:

@@ -14,6 +14,7 @@ Morton order, x lowest, one value a cell: optical thickness of the finest step.
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from neuralfields.fields.hash import Config, HashField
 from neuralfields.foreign.ngp_snapshot import VERSION, Metadata, Network, Snapshot, decode, is_snapshot
 from neuralfields.foreign.place import Place, find_occupied
 from neuralfields.model import Model
-from neuralfields.ops.axes import ORDERS, bricks_of, turn_occupancy
+from neuralfields.ops.axes import bricks_of, turn_occupancy
 from neuralfields.ops.hash_grid import HashGeometry
 from neuralfields.ops.march import CELLS
 from neuralfields.scene import Bounds
@@ -63,9 +64,7 @@ def read(path: Path, snapshot: Snapshot, place: Place) -> Model:
     Raises InputError naming what in it differs from the hash field.
     """
     _check(path, snapshot)
-    config, weights = _parameters(path, snapshot)
-    field = HashField(config)
-    field.load_state_dict(weights)
+    field = _field(path, snapshot)
     bounds = _bounds(path, snapshot, place)
     occupancy = _occupancy(path, snapshot, bounds.cascades)
     if occupancy is None:  # saved before anything was learned of it
@@ -94,8 +93,7 @@ def _check(path: Path, snapshot: Snapshot) -> None:
     _need(path, "snapshot.mode", state.mode, state.mode.lower() == "nerf", "nerf, a radiance field")
     _need(path, "snapshot.params_type", state.params_type, state.params_type in TYPES, "__half or float")
     _need(path, "snapshot.density_grid_size", state.density_grid_size, state.density_grid_size == CELLS, str(CELLS))
-    kinds = {"hashgrid": True, "grid": True}
-    _need(path, "encoding.otype", grid.otype, grid.otype.lower() in kinds, "HashGrid")
+    _need(path, "encoding.otype", grid.otype, grid.otype.lower() in ("hashgrid", "grid"), "HashGrid")
     _need(path, "encoding.type", grid.type, grid.type.lower() == "hash", "Hash")
     _need(path, "encoding.hash", grid.hash, grid.hash.lower() == "coherentprime", "CoherentPrime")
     _need(path, "encoding.interpolation", grid.interpolation, grid.interpolation.lower() == "linear", "Linear")
@@ -126,18 +124,19 @@ def _direction(snapshot: Snapshot) -> tuple[str, int]:
     return (own.otype, own.degree) if own is not None else ("missing", 0)
 
 
-def _parameters(path: Path, snapshot: Snapshot) -> tuple[Config, dict[str, Tensor]]:
-    """The Config whose size is the number of parameters, and the field's state_dict."""
+def _field(path: Path, snapshot: Snapshot) -> HashField:
+    """The field of the Config whose size is the number of parameters."""
     state = snapshot.snapshot
-    values = np.frombuffer(state.params_binary[: len(state.params_binary) // 4 * 4], TYPES[state.params_type])
-    if len(state.params_binary) != state.n_params * TYPES[state.params_type].itemsize:
+    kind = TYPES[state.params_type]
+    if len(state.params_binary) != state.n_params * kind.itemsize:
         raise InputError(f"{path}: params_binary has {len(state.params_binary)} bytes for n_params {state.n_params}")
+    values = np.frombuffer(state.params_binary, kind)
     needed = []
     for config, density, colour in _candidates(path, snapshot):
         entries = HashGeometry.of(config.levels, config.table, config.base, config.finest).entries
         needed.append(sum(math.prod(shape) for shape in density + colour) + entries * config.features)
         if needed[-1] == len(values):
-            return config, _split(path, values, config, density, colour)
+            return _filled(path, values, config, density, colour)
     raise InputError(
         f"{path}: holds {len(values)} parameters, its configs need {needed[0]}; it has inputs that its configs do not "
         "name (light directions, latent codes), or is of another version"
@@ -188,15 +187,16 @@ def _padded(width: int, alignment: int) -> int:
 def _shapes(inputs: int, network: Network, outputs: int) -> list[tuple[int, int]]:
     """[out, in] of a network's matrices."""
     widths = [inputs] + [network.n_neurons] * network.n_hidden_layers + [outputs]
-    return [(after, before) for before, after in zip(widths[:-1], widths[1:], strict=True)]
+    return [(after, before) for before, after in pairwise(widths)]
 
 
-def _split(path: Path, values: np.ndarray, config: Config, density: list, colour: list) -> dict[str, Tensor]:
-    """The field's tensors. Padding goes; where one network is narrower than the other, units that give 0 are added."""
+def _filled(path: Path, values: np.ndarray, config: Config, density: list, colour: list) -> HashField:
+    """The field with these parameters, without padding; a network narrower than the other gets units that give 0."""
     if not np.isfinite(values).all():
         bad = int((~np.isfinite(values)).sum())
         raise InputError(f"{path}: {bad} of {len(values)} parameters are not finite; take an earlier snapshot")
-    field = HashField(config)
+    with torch.random.fork_rng(devices=[]):  # its first values are overwritten: the caller's random numbers stay
+        field = HashField(config)
     names = [f"heads.density.{i}" for i in range(len(density))] + [f"heads.colour.{i}" for i in range(len(colour))]
     found, begin, expected = {}, 0, field.state_dict()
     for name, (rows, columns) in zip(names, density + colour, strict=True):
@@ -206,7 +206,8 @@ def _split(path: Path, values: np.ndarray, config: Config, density: list, colour
         rows, columns = min(rows, found[name].shape[0]), min(columns, found[name].shape[1])
         found[name][:rows, :columns] = matrix[:rows, :columns]
     found["table"] = torch.from_numpy(values[begin:].astype(np.float32)).reshape(expected["table"].shape)
-    return found
+    field.load_state_dict(found)
+    return field
 
 
 def _bounds(path: Path, snapshot: Snapshot, place: Place) -> Bounds:

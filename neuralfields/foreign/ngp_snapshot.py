@@ -172,7 +172,9 @@ def decode(path: Path) -> Snapshot:
     try:
         return msgspec.msgpack.decode(data, type=Snapshot)
     except (RecursionError, MemoryError):
-        raise InputError(f"{path}: its msgpack is nested too deeply or claims more than it has; save it again") from None
+        raise InputError(
+            f"{path}: its msgpack is nested too deeply or claims more than it has; save it again"
+        ) from None
     except msgspec.ValidationError as error:
         raise InputError(f"{path}: is no Instant-NGP snapshot that can be read: {_lower(error)}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -59,42 +59,58 @@ def hash_encode(x: Tensor, table: Tensor, scales: Tensor, levels: Tensor) -> Ten
 
 
 def _encode_few(x: Tensor, table: Tensor, scales: Tensor, levels: Tensor) -> Tensor:
-    """One or two coordinates: all levels at once, one bag of 2^D weighted entries a sample and level."""
-    p = x.clamp(0, 1)[:, None] * scales.to(x)[:, None] + 0.5
+    """One or two coordinates, level by level, so that what a level needs stays in cache."""
+    rows = x.clamp(0, 1).T.contiguous()
+    every = [_corners(rows, *level) for level in zip(scales.tolist(), levels.tolist(), strict=True)]
+    index, weight = zip(*every, strict=True)
+    return _WeightedEntries.apply(table, *index, *weight)
+
+
+def _corners(rows: Tensor, scale: float, level: list[int]) -> tuple[Tensor, Tensor]:
+    """Entries and weights [S, 2^D] of the corners around points, given as rows [D, S]."""
+    resolution, size, offset, dense = level
+    p = rows * scale + 0.5
     cell = p.detach().floor()
-    f, i = p - cell, cell.long()
-    resolution, size, offset, dense = levels.T
-    first, weight = i[..., :1] + torch.arange(2), torch.stack([1 - f[..., 0], f[..., 0]], -1)
-    stride, hashed = resolution, first
-    for axis in range(1, x.shape[1]):  # the first coordinate runs fastest, as in the native layout
-        other = i[..., axis, None] + torch.arange(2)
-        first = (first[..., None, :] + stride[:, None, None] * other[..., None]).flatten(-2)
-        hashed = (hashed[..., None, :] ^ (other * PRIMES[axis])[..., None]).flatten(-2)
-        weight = (weight[..., None, :] * torch.stack([1 - f[..., axis], f[..., axis]], -1)[..., None]).flatten(-2)
-        stride = stride * resolution
-    index = torch.where(dense.bool()[:, None], first, hashed) % size[:, None] + offset[:, None]
-    return _WeightedEntries.apply(table, index.flatten(0, 1), weight.flatten(0, 1)).reshape(len(x), -1)
+    index, weight, stride = [torch.zeros_like(cell[0], dtype=torch.int64)], [torch.ones_like(p[0])], 1
+    for axis, (i, f) in enumerate(zip(cell.long(), p - cell, strict=True)):  # the first axis runs fastest
+        if dense:
+            index = [before + stride * (i + bit) for bit in (0, 1) for before in index]
+        else:
+            index = [before ^ ((i + bit) * PRIMES[axis]) for bit in (0, 1) for before in index]
+        weight = [before * side for side in (1 - f, f) for before in weight]
+        stride *= resolution
+    entry = torch.stack(index, 1)
+    entry = torch.where(entry >= size, entry - size, entry) if dense else entry & (size - 1)
+    return entry + offset, torch.stack(weight, 1)
 
 
 class _WeightedEntries(torch.autograd.Function):
-    """Sum over k of weight[b, k] * table[index[b, k]]; torch's own gradient of the table sorts first, and is slow."""
+    """Side by side for all levels: sum over k of weight[s, k] * table[index[s, k]].
+
+    Torch's own gradient of the table sorts first, and is slow.
+    """
 
     @staticmethod
-    def forward(ctx, table: Tensor, index: Tensor, weight: Tensor) -> Tensor:  # noqa: ANN001
-        ctx.save_for_backward(table, index, weight)
-        return embedding_bag(index, table, mode="sum", per_sample_weights=weight)
+    def forward(ctx, table: Tensor, *parts: Tensor) -> Tensor:  # noqa: ANN001
+        ctx.save_for_backward(table, *parts)
+        index, weight = parts[: len(parts) // 2], parts[len(parts) // 2 :]
+        bags = [embedding_bag(i, table, mode="sum", per_sample_weights=w) for i, w in zip(index, weight, strict=True)]
+        return torch.cat(bags, 1)
 
     @staticmethod
     def backward(ctx, d_out: Tensor) -> tuple:  # noqa: ANN001
-        table, index, weight = ctx.saved_tensors
-        d_table = d_weight = None
-        if ctx.needs_input_grad[0]:
-            place = index[..., None] * table.shape[1] + torch.arange(table.shape[1])
-            share = weight[..., None] * d_out[:, None]
-            d_table = table.new_zeros(table.numel()).scatter_add_(0, place.flatten(), share.flatten()).view_as(table)
-        if ctx.needs_input_grad[2]:
-            d_weight = (table[index] * d_out[:, None]).sum(2)
-        return d_table, None, d_weight
+        table, *parts = ctx.saved_tensors
+        levels, width = len(parts) // 2, table.shape[1]
+        d_table = table.new_zeros(table.numel()) if ctx.needs_input_grad[0] else None
+        d_weights: list[Tensor | None] = [None] * levels
+        for level, d_part in enumerate(d_out.split(width, 1)):
+            index, weight = parts[level], parts[levels + level]
+            if d_table is not None:
+                place = index[..., None] * width + torch.arange(width)
+                d_table.scatter_add_(0, place.flatten(), (weight[..., None] * d_part[:, None]).flatten())
+            if ctx.needs_input_grad[1 + levels + level]:
+                d_weights[level] = (table[index] * d_part[:, None]).sum(2)
+        return None if d_table is None else d_table.view_as(table), *[None] * levels, *d_weights
 
 
 def _out(x: Tensor, table: Tensor, scales: Tensor, levels: Tensor) -> Tensor:

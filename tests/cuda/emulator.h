@@ -5,6 +5,7 @@
 // Two faults of a schedule show here: lanes that meet at different places are reported, and a barrier that is missing
 // changes results when the threads run in reverse order. Layouts of mma.sync.m16n8k16 are those of the PTX manual.
 #pragma once
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cstdio>
@@ -41,7 +42,9 @@ struct Barrier {
 };
 
 struct Fiber {
-    ucontext_t context;
+    ucontext_t context;  // where it begins; from then on jumps are used, which cost no system call
+    jmp_buf here;
+    bool begun = false;
     std::unique_ptr<char[]> stack;
     const Barrier* waits_for = nullptr;
     long generation = 0;
@@ -63,7 +66,8 @@ struct Block {
     std::vector<Warp> warps;
     std::vector<int> parity;  // of each thread's next meeting
     Barrier barrier;
-    ucontext_t scheduler;
+    ucontext_t unused;
+    jmp_buf scheduler;
     int current = 0;
     const char* fault = nullptr;
     void (*body)(void*) = nullptr;
@@ -71,7 +75,15 @@ struct Block {
 };
 inline Block* block = nullptr;
 
-inline void yield() { swapcontext(&block->fibers[block->current].context, &block->scheduler); }
+__attribute__((noinline)) inline void yield() {
+    if (!_setjmp(block->fibers[block->current].here)) _longjmp(block->scheduler, 1);
+}
+__attribute__((noinline)) inline void resume(Fiber& fiber) {
+    if (_setjmp(block->scheduler)) return;
+    if (fiber.begun) _longjmp(fiber.here, 1);
+    fiber.begun = true;
+    swapcontext(&block->unused, &fiber.context);
+}
 
 inline void meet(Barrier& barrier, int expected) {
     Fiber& fiber = block->fibers[block->current];
@@ -133,7 +145,7 @@ inline const char* run_block(int threads, bool reverse, void (*body)(void*), voi
             here.current = thread;
             threadIdx = {unsigned(thread), 0, 0};
             moved = true;
-            swapcontext(&here.scheduler, &fiber.context);
+            resume(fiber);
             left -= fiber.done;
         }
         if (!moved) here.fault = "threads wait for threads that never come";

@@ -1,0 +1,231 @@
+"""What conversion between architectures keeps and costs, in four parts.
+
+python benchmarks/convert.py pairs      every ordered pair: student minus teacher against the photos, seconds, bytes
+python benchmarks/convert.py speed      hash to mlp: time to reach what an mlp reaches that is trained from the photos
+python benchmarks/convert.py active     PVD-AL against PVD on hash to mlp, three seeds, worst view included
+python benchmarks/convert.py ablation   without stages 1 and 2; without the clamp; without the teacher's occupancy
+
+Options: --scene sample|chair, --data FOLDER, --steps N, --seeds N, --fields NAME ... Steps are fixed, so that quality
+does not depend on the load; seconds do.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from table import FOLDER, kept, row, write
+
+from neuralfields.convert import convert, start
+from neuralfields.distil import Recipe
+from neuralfields.domain import RADIANCE
+from neuralfields.evaluate import evaluate, over
+from neuralfields.fields import field_class
+from neuralfields.fit import fit_scene, make_field
+from neuralfields.images import load_frames
+from neuralfields.loop import Budget
+from neuralfields.model import Model, save
+from neuralfields.options import ConvertOptions, FitOptions
+from neuralfields.pixels import Pixels
+from neuralfields.readers import read_scene
+from neuralfields.scene import Scene
+from neuralfields.training import Background, Training
+
+FIELDS = ("hash", "mlp", "cam", "rbf", "voxels", "lowrank", "triplane")
+SLOW = ("mlp", "cam")  # networks of all coordinates: a step takes several times as long, and they need more of them
+SCENES = {"sample": (None, 4), "chair": ("synthetic_chair", 4)}
+PVD = Recipe(hard_cameras=False, hard_rays=False, heavy_points=False)
+PVD_AL = Recipe(hard_cameras=True, hard_rays=True, heavy_points=False)
+ABLATIONS = {
+    "as it is": PVD_AL,
+    "without stages 1 and 2": replace(PVD_AL, features=0.0, points=0.0),
+    "without the clamp": replace(PVD_AL, clamp=None),
+    "without the teacher's occupancy": replace(PVD_AL, inherit_occupancy=False),
+    "without the teacher's heads": replace(PVD_AL, inherit_heads=False),
+    "with the point level": replace(PVD_AL, heavy_points=True),
+}
+
+
+def scene_of(name: str, data: Path) -> tuple[Scene, int]:
+    """A scene and the factor its photos are made smaller by."""
+    capture, downscale = SCENES[name]
+    root = FOLDER.parent / "scenes" / "sample" if capture is None else data / "captures" / capture
+    return read_scene(root), downscale
+
+
+def teacher_of(field: str, scene: Scene, downscale: int, steps: int, seed: int = 0) -> Model:
+    """An architecture fitted to the photos."""
+    options = FitOptions(
+        scene=scene.root, field=field, downscale=downscale, steps=steps, seed=seed, quiet=True, eval_every=0
+    )
+    return fit_scene(scene, options)
+
+
+def student_of(teacher: Model, field: str, steps: int, seed: int, recipe: Recipe) -> Model:
+    """What the teacher becomes."""
+    options = ConvertOptions(Path("teacher.nf"), Path("student.nf"), to=field, seed=seed, quiet=True, eval_every=0)
+    return convert(teacher, options, recipe, Budget(steps, None))[0]
+
+
+def size(model: Model) -> int:
+    """Bytes of the model's file."""
+    with tempfile.TemporaryDirectory() as folder:
+        save(model, Path(folder) / "a.nf")
+        return (Path(folder) / "a.nf").stat().st_size
+
+
+def steps_for(field: str, steps: int) -> int:
+    """Steps of an architecture, as teacher or as student."""
+    return steps if field not in SLOW else 2 * steps
+
+
+def pairs(given: argparse.Namespace) -> None:
+    """Every ordered pair, the same steps for all but the slow ones."""
+    scene, downscale = scene_of(given.scene, given.data)
+    command = f"python benchmarks/convert.py pairs --scene {given.scene} --steps {given.steps}"
+    rows = kept(f"convert_pairs_{given.scene}", command)
+    for name in given.fields:
+        todo = [other for other in given.fields if not any((r["from"], r["to"]) == (name, other) for r in rows)]
+        if not todo:
+            continue
+        teacher = teacher_of(name, scene, downscale, steps_for(name, given.steps))
+        before = evaluate(teacher, scene)
+        for other in todo:
+            if other == name:
+                continue
+            student = student_of(teacher, other, steps_for(other, given.steps), 0, PVD_AL)
+            after = evaluate(student, scene)
+            rows.append(
+                row(
+                    command,
+                    **{"from": name, "to": other},
+                    teacher_psnr=round(before.psnr, 2),
+                    student_psnr=round(after.psnr, 2),
+                    difference=round(after.psnr - before.psnr, 2),
+                    worst_view=round(after.worst.psnr - before.worst.psnr, 2),
+                    seconds=round(student.made["seconds"], 1),
+                    bytes_before=size(teacher),
+                    bytes_after=size(student),
+                )
+            )
+            print(name, "->", other, rows[-1]["difference"], flush=True)
+            write(f"convert_pairs_{given.scene}", f"Conversion between all pairs, {given.scene}", rows)
+
+
+def reached(curve: list[tuple[float, float]], wanted: float) -> float | None:
+    """The first time at which a curve of (seconds, PSNR) is at that PSNR."""
+    return next((seconds for seconds, value in curve if value >= wanted), None)
+
+
+def curve_of(trainer: Any, model: Model, scene: Scene, steps: int, looks: int) -> list[tuple[float, float]]:
+    """Seconds of training and held-out PSNR against the photos, as it runs; the looks' time is left out."""
+    points, spent = [], 0.0
+    for step in range(steps):
+        start = time.perf_counter()
+        trainer.step(step / steps)
+        spent += time.perf_counter() - start
+        if (step + 1) % max(1, steps // looks) == 0:
+            now = replace(model, field=trainer.field, occupancy=trainer.volume.occupancy)
+            points.append((spent, evaluate(now, scene).psnr))
+            print(f"  {spent:7.1f} s  {points[-1][1]:.2f} dB", flush=True)
+    return points
+
+
+def from_photos(field: str, scene: Scene, downscale: int) -> Training:
+    """The training of `nf fit` before its first step."""
+    loaded = load_frames(scene, scene.train, downscale)
+    pictures = [torch.from_numpy(over(image, (0.5, 0.5, 0.5))) for image in loaded.images[:10]]
+    kind = field_class(field)
+    made = make_field(kind, kind.Config(), RADIANCE, 0, pictures)
+    colour = (1.0, 1.0, 1.0) if scene.has_alpha else (0.0, 0.0, 0.0)
+    pixels = Pixels(loaded.images, loaded.cameras, loaded.masks)
+    training = Training(made, scene.bounds, pixels, Background(colour, True), 0)
+    training.occupancy.hide_unseen(loaded.cameras, scene.bounds.centre, scene.bounds.side)
+    return training
+
+
+def speed(given: argparse.Namespace) -> None:
+    """An mlp from the photos and an mlp from a hash teacher, one after the other in one process."""
+    scene, downscale = scene_of(given.scene, given.data)
+    command = f"python benchmarks/convert.py speed --scene {given.scene} --steps {given.steps}"
+    teacher = teacher_of("hash", scene, downscale, given.steps)
+    training = from_photos("mlp", scene, downscale)
+    model = replace(teacher, field=training.field)
+    print("from the photos", flush=True)
+    scratch = curve_of(training, model, scene, given.steps, 20)
+    options = ConvertOptions(Path("teacher.nf"), Path("student.nf"), to="mlp", quiet=True)
+    print("from the teacher", flush=True)
+    taught = curve_of(start(teacher, options, PVD_AL)[0], model, scene, given.steps, 40)
+    goal = max(value for _, value in scratch)
+    first, again = reached(scratch, goal), reached(taught, goal)
+    result = row(
+        command,
+        teacher_psnr=round(evaluate(teacher, scene).psnr, 2),
+        teacher_seconds=teacher.made["seconds"],
+        scratch_psnr=round(goal, 2),
+        scratch_seconds=round(first, 1),
+        student_reaches_it_after=None if again is None else round(again, 1),
+        times_faster=None if again is None else round(first / again, 1),
+        student_psnr=round(taught[-1][1], 2),
+        threads=torch.get_num_threads(),
+    )
+    print(result, flush=True)
+    write(f"convert_speed_{given.scene}", "An mlp from photos and from a hash teacher, in one run", [result])
+
+
+def compare(given: argparse.Namespace, claim: str, recipes: dict[str, Recipe], title: str) -> None:
+    """hash to mlp by each recipe, with the same teacher and each seed."""
+    scene, downscale = scene_of(given.scene, given.data)
+    command = f"python benchmarks/convert.py {claim} --scene {given.scene} --steps {given.steps}"
+    rows = kept(f"convert_{claim}_{given.scene}", command)
+    teacher = teacher_of("hash", scene, downscale, given.steps)
+    for seed in range(given.seeds):
+        for name, recipe in recipes.items():
+            if any((r["recipe"], r["seed"]) == (name, seed) for r in rows):
+                continue
+            student = student_of(teacher, given.to, given.steps, seed, recipe)
+            report = evaluate(student, scene)
+            rows.append(
+                row(
+                    command,
+                    recipe=name,
+                    seed=seed,
+                    to=given.to,
+                    teacher_psnr=round(evaluate(teacher, scene).psnr, 2),
+                    psnr=round(report.psnr, 3),
+                    worst_view=round(report.worst.psnr, 3),
+                    seconds=round(student.made["seconds"], 1),
+                )
+            )
+            print(name, seed, rows[-1]["psnr"], rows[-1]["worst_view"], flush=True)
+            write(f"convert_{claim}_{given.scene}", title, rows)
+
+
+def main() -> None:
+    """One part."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=["pairs", "speed", "active", "ablation"])
+    default = os.environ.get("NEURALFIELDS_DATA", FOLDER.parent.parent / "shared" / "data")
+    parser.add_argument("--data", type=Path, default=Path(default))
+    parser.add_argument("--scene", choices=list(SCENES), default="sample")
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--to", default="mlp")
+    parser.add_argument("--fields", nargs="+", default=list(FIELDS))
+    given = parser.parse_args()
+    if given.part == "pairs":
+        pairs(given)
+    elif given.part == "speed":
+        speed(given)
+    elif given.part == "active":
+        compare(given, "active", {"PVD": PVD, "PVD-AL": PVD_AL}, "Active learning in distillation, hash to mlp")
+    else:
+        compare(given, "ablation", ABLATIONS, "What each part of the distillation is worth, hash to mlp")
+
+
+if __name__ == "__main__":
+    main()

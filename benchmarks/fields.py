@@ -1,0 +1,51 @@
+"""Every radiance field on the same captures after the same time: what a user chooses an architecture by.
+
+python benchmarks/fields.py [field ...] [--data FOLDER] [--minutes 1] [--scene fox|chair]
+
+Each row is one `nf fit --field` in a process of its own, then `nf eval` of what it wrote. Run it on a quiet machine.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from captures import fit_and_eval
+from table import FOLDER, write
+
+from neuralfields.fields import field_class, field_names
+
+SCENES = {"fox": ("ngp_fox", ["--downscale", "4"]), "chair": ("synthetic_chair", ["--downscale", "2"])}
+TITLE = "Radiance fields after the same time of training, held-out views"
+VARIANTS = {"lowrank cp": ("lowrank", ["--set", "decomposition=cp"])}
+
+
+def main() -> None:
+    """Measures the fields that were named on the scenes that were named, keeps the other rows of the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    fields = [name for name in field_names() if "radiance" in field_class(name).DOMAINS] + list(VARIANTS)
+    parser.add_argument("fields", nargs="*", help=", ".join(fields))
+    default = os.environ.get("NEURALFIELDS_DATA", FOLDER.parent.parent / "shared" / "data")
+    parser.add_argument("--data", type=Path, default=Path(default))
+    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--scene", choices=list(SCENES), default=None)
+    given = parser.parse_args()
+    table = FOLDER / "fields.json"
+    rows = {r["case"]: r for r in json.loads(table.read_text())} if table.is_file() else {}
+    with tempfile.TemporaryDirectory() as folder:
+        for scene, (capture, options) in SCENES.items():
+            for name in given.fields or fields:
+                if given.scene not in (None, scene):
+                    continue
+                field, settings = VARIANTS.get(name, (name, []))
+                words = [*options, "--field", field, "--minutes", f"{given.minutes:g}", *settings]
+                case = f"{scene}-{name}".replace(" ", "-")
+                measured = fit_and_eval(case, capture, words, given.data.resolve() / "captures", Path(folder))
+                rows[case] = measured
+                print(case, {k: measured[k] for k in ("psnr", "file_MB", "samples_per_second", "view_ms")}, flush=True)
+                write("fields", TITLE, [rows[key] for key in sorted(rows)])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,237 @@
+"""Distillation: what is handed over, what each stage compares, what is looked at again, and that students learn."""
+
+from dataclasses import replace
+from unittest import mock
+
+import pytest
+import torch
+
+from neuralfields import training
+from neuralfields.active import AGAIN, POSES, ROUND, HardRays
+from neuralfields.distil import Distillation, Recipe, copy, inherit, psnr_of
+from neuralfields.fields import field_class
+from neuralfields.fields.hash import Config, HashField
+from neuralfields.model import Model
+from neuralfields.ops.composite import composite
+from neuralfields.ops.march import Samples
+from neuralfields.rays import Rays
+from neuralfields.render import volume_of
+from neuralfields.viewpoints import Viewpoints
+from neuralfields.volume import render_camera
+
+TINY = Config(levels=6, table=10, finest=64, hidden=32)
+
+
+@pytest.fixture(autouse=True)
+def small_steps():
+    """Steps of 2^12 samples on one thread: tests of arithmetic, not of speed."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with mock.patch.object(training, "SAMPLES", 1 << 12):
+        yield
+    torch.set_num_threads(threads)
+
+
+def student(seed: int = 5, config: Config = TINY) -> HashField:
+    torch.manual_seed(seed)
+    return HashField(config)
+
+
+def distillation(model: Model, field: torch.nn.Module | None = None, **recipe: object) -> Distillation:
+    viewpoints = Viewpoints(list(model.cameras), model.bounds)
+    return Distillation(field or student(), volume_of(model), viewpoints, Recipe(**recipe), 3)
+
+
+def likeness(what: Distillation, model: Model) -> float:
+    """PSNR in dB of the student's pictures against the teacher's, over the held-out views."""
+    errors = []
+    for index in model.held_out[:3]:
+        camera = model.cameras[index].resized(32, 32)
+        pictures = [render_camera(v, camera, model.background).rgb for v in (what.volume, volume_of(model))]
+        errors.append(float((pictures[0] - pictures[1]).square().mean()))
+    return psnr_of(sum(errors) / len(errors))
+
+
+def test_heads_are_handed_over_whole_or_not_at_all(small_model: Model):
+    mine = student()
+    names = inherit(mine, small_model.field)
+    assert names and all(name.startswith("heads.") for name in names)
+    theirs = dict(small_model.field.named_parameters())
+    assert all(torch.equal(p, theirs[name]) for name, p in mine.named_parameters() if name in names)
+    wide = student(config=replace(TINY, hidden=16))
+    before = [p.clone() for p in wide.parameters()]
+    assert inherit(wide, small_model.field) == []
+    assert all(torch.equal(a, b) for a, b in zip(before, wide.parameters(), strict=True))
+
+
+def test_only_the_same_architecture_of_the_same_config_is_copied(small_model: Model):
+    twin = student(config=small_model.field.config)
+    assert copy(twin, small_model.field) and not copy(student(), small_model.field)
+    assert all(torch.equal(a, b) for a, b in zip(twin.parameters(), small_model.field.parameters(), strict=True))
+
+
+def test_a_copy_is_already_there(small_model: Model):
+    what = distillation(small_model, student(config=small_model.field.config))
+    assert what.copied and likeness(what, small_model) > 90
+    report = what.step(0.9)
+    assert report.loss < 1e-8
+
+
+def test_a_student_learns_its_teacher(small_model: Model):
+    what = distillation(small_model)
+    before = likeness(what, small_model)
+    for step in range(120):
+        what.step(step / 120)
+    assert before < 14 < 21.5 < likeness(what, small_model)  # a table of a quarter of the teacher's entries
+    assert all(p.grad is None for p in small_model.field.parameters())
+
+
+def test_stages_follow_the_recipe(small_model: Model):
+    what = distillation(small_model, features=0.2, points=0.3)
+    assert [what.stage_of(p) for p in (0.0, 0.19, 0.21, 0.49, 0.51, 1.0)] == [1, 1, 2, 2, 3, 3]
+    alone = distillation(small_model, inherit_heads=False, features=0.2, points=0.3)
+    assert alone.stage_of(0.0) == 2  # features that nobody shares are not compared
+    assert distillation(small_model, features=0.0, points=0.0).stage_of(0.0) == 3
+
+
+def test_the_first_stage_teaches_features_alone(small_model: Model):
+    what = distillation(small_model)
+    heads = [p.clone() for p in what.field.heads.parameters()]
+    table = what.field.table.detach().clone()
+    first = what.step(0.0).loss
+    for _ in range(30):
+        last = what.step(0.0).loss
+    assert last < 0.5 * first
+    assert all(torch.equal(a, b) for a, b in zip(heads, what.field.heads.parameters(), strict=True))
+    assert not torch.equal(table, what.field.table)
+
+
+def test_without_the_teachers_occupancy_the_student_finds_its_own(small_model: Model):
+    what = distillation(small_model, inherit_occupancy=False)
+    assert bool((what.volume.occupancy == -1).all())
+    for step in range(40):
+        what.step(step / 40)
+    assert not torch.equal(what.volume.occupancy, small_model.occupancy)
+    kept = distillation(small_model)
+    kept.step(0.5)
+    assert torch.equal(kept.volume.occupancy, small_model.occupancy)
+
+
+@pytest.mark.parametrize("low, pushed", [(-2.0, False), (None, True)])
+def test_emptiness_of_any_degree_is_empty(small_model: Model, low: float | None, pushed: bool):
+    """A student far below the range beside a teacher that is below it too: no gradient, unless nothing is clamped."""
+    what = distillation(small_model, clamp=None if low is None else (low, 8.0), inherit_heads=False)
+    x = torch.zeros(4, 3)
+    samples = Samples(x, torch.ones(4), torch.ones(4), torch.tensor([0, 4]))
+    mine = torch.full((4,), -40.0, requires_grad=True)
+    theirs = torch.full((4,), -7.0)
+    rgb = torch.zeros(4, 3)
+    from neuralfields.distil import Points
+
+    loss = what._point_loss(
+        Points(x, mine, mine.exp(), rgb), Points(x, theirs, theirs.exp(), rgb), torch.zeros(4), samples
+    )
+    loss.backward() if loss.requires_grad else None
+    assert (mine.grad is not None and bool((mine.grad != 0).any())) == pushed
+
+
+def test_a_student_that_is_empty_where_its_teacher_is_not_is_pulled_back(small_model: Model):
+    from neuralfields.distil import Points
+
+    what = distillation(small_model, inherit_heads=False)
+    mine = torch.full((4,), -40.0, requires_grad=True)
+    x, rgb, theirs = torch.zeros(4, 3), torch.zeros(4, 3), torch.full((4,), 3.0)
+    samples = Samples(x, torch.ones(4), torch.ones(4), torch.tensor([0, 4]))
+    what._point_loss(
+        Points(x, mine, mine.exp(), rgb), Points(x, theirs, theirs.exp(), rgb), torch.zeros(4), samples
+    ).backward()
+    assert bool((mine.grad < 0).all())
+
+
+def test_the_heaviest_points_are_counted(small_model: Model):
+    every, heavy = distillation(small_model), distillation(small_model, heavy_points=True)
+    for what in (every, heavy):
+        what.rays = 200
+        what.step(0.9)
+    assert 0 < heavy.points_compared < 0.7 * every.points_compared
+
+
+def test_heavy_points_are_the_top_of_opaque_rays():
+    from neuralfields.distil import _heavy
+
+    density = torch.tensor([0.1, 5.0, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1] + [0.001] * 10)
+    one = torch.ones(20)
+    samples = Samples(torch.zeros(20, 3), one, one, torch.tensor([0, 10, 20]))
+    weight = composite(density, one, one, torch.zeros(20, 3), samples.offsets)[1]
+    keep = _heavy(weight, samples)
+    assert int(keep[:10].sum()) == 3 and bool(keep[1]) and not bool(keep[10:].any())
+
+
+def test_bad_poses_come_back_turned(small_model: Model):
+    what = distillation(small_model)
+    poses = what.poses
+    first = list(poses.cameras)
+    error = torch.zeros(POSES)
+    error[7] = 1.0
+    poses.learn(torch.arange(POSES), error)
+    poses.end()
+    assert poses.pool[0] is first[7] and len(poses.pool) == round(AGAIN * POSES)
+    assert poses.from_pool == round(AGAIN * POSES)
+    for again in poses.cameras[-poses.from_pool :]:
+        assert any((again.centre == old.centre).all() for old in poses.pool)
+    for _ in range(30):
+        poses.learn(torch.arange(POSES), torch.rand(POSES))
+        poses.end()
+    assert len(poses.pool) == POSES
+
+
+def test_rounds_end_by_themselves_and_each_level_can_be_left_out(small_model: Model):
+    active = distillation(small_model)
+    passive = distillation(small_model, hard_cameras=False, hard_rays=False)
+    for what in (active, passive):
+        what.rays = 64
+        with mock.patch("neuralfields.distil.ROUND", 4):
+            for _ in range(10):
+                what.step(0.9)
+    assert active.poses.round == passive.poses.round == 3
+    assert active.poses.from_pool > 0 and passive.poses.from_pool == 0
+    assert active.pool.seen_again > 0 and passive.pool.seen_again == 0
+    assert ROUND > 10
+
+
+def test_hard_rays_are_replaced_by_what_was_worst_among_them():
+    pool = HardRays()
+    generator = torch.Generator().manual_seed(0)
+
+    def rays(value: float, count: int) -> Rays:
+        return Rays(torch.full((count, 3), value), torch.full((count, 3), value))
+
+    pool.draw(100, generator)
+    pool.learn(rays(1.0, 100), torch.arange(100.0))
+    assert len(pool.rays) == 10
+    again = pool.draw(100, generator)
+    assert len(again) == 10 and pool.seen_again == 10
+    pool.learn(rays(2.0, 110), torch.arange(110.0))
+    assert len(pool.rays) == 11 and bool((pool.rays == 2.0).all())
+
+
+def test_the_same_seed_gives_the_same_bits(small_model: Model):
+    students = []
+    for _ in range(2):
+        what = distillation(small_model)
+        for step in range(6):
+            what.step(step / 6)
+        students.append([p.detach().clone() for p in what.field.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*students, strict=True))
+
+
+@pytest.mark.parametrize("name", ["voxels", "triplane", "mlp"])
+def test_other_architectures_learn_too(small_model: Model, name: str):
+    kind = field_class(name)
+    config = kind.Config() if name != "mlp" else kind.Config(frequencies=4.0, width=32, layers=2)
+    torch.manual_seed(0)
+    what = distillation(small_model, kind(config))
+    before = likeness(what, small_model)
+    for step in range(40):
+        what.step(step / 40)
+    assert likeness(what, small_model) > before + 1.5

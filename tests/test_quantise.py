@@ -1,0 +1,169 @@
+"""8-bit storage: no value is further off than half a step, the file stays what it was, and the cost is measured."""
+
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from neuralfields import header, info, model, quantise
+from neuralfields.domain import Domain
+from neuralfields.errors import InputError, UsageError
+from neuralfields.evaluate import evaluate
+from neuralfields.fields import field_class, field_names
+from neuralfields.fit import fit_to_file
+from neuralfields.options import FitOptions, InfoOptions
+from neuralfields.quantise import Codes, decode, encode, quantisable, round_parameters
+from neuralfields.readers import read_scene
+from neuralfields.scene import Bounds
+
+BOUNDS = Bounds((0.0, 0.0, 0.0), 1.0)
+
+
+def there_and_back(tensor: torch.Tensor, rows: bool = False) -> torch.Tensor:
+    return decode(encode(tensor, rows), list(tensor.shape))
+
+
+NUMBERS = st.floats(-(2.0**100), 2.0**100, width=32)
+
+
+@given(arrays("float32", array_shapes(min_dims=2, max_dims=4, max_side=6), elements=NUMBERS))
+@settings(max_examples=100, deadline=None)
+def test_no_value_is_further_off_than_half_a_step(values):
+    tensor = torch.from_numpy(values)
+    for rows in (False, True):
+        again = there_and_back(tensor, rows)
+        flat = tensor.reshape(len(tensor) if rows else 1, -1).double()
+        span = flat.amax(1) - flat.amin(1)
+        # float32 holds the sum of two numbers as large as the extremes with this error at most.
+        slack = 1e-6 * flat.abs().amax(1)
+        error = (again.reshape(flat.shape).double() - flat).abs().amax(1)
+        assert again.shape == tensor.shape and again.dtype == torch.float32
+        assert bool((error <= span / 510 * (1 + 1e-4) + slack).all())
+
+
+def test_extremes_constants_and_zeros_come_back():
+    tensor = torch.tensor([[-0.25, 0.0], [0.5, 0.125]])
+    again = there_and_back(tensor)
+    assert float(again.min()) == -0.25 and float(again.max()) == pytest.approx(0.5, abs=1e-6)
+    for constant in (0.0, 1.0, -3.5, 1e-42):
+        assert there_and_back(torch.full((3, 4), constant)).allclose(torch.full((3, 4), constant), atol=1e-40)
+    assert there_and_back(torch.zeros(0, 4)).shape == (0, 4)
+
+
+def test_all_256_codes_are_used_and_each_has_its_value():
+    tensor = (torch.arange(256.0) / 255).reshape(16, 16)
+    codes = encode(tensor)
+    assert codes.coding == "raw" and codes.stored.flatten().tolist() == list(range(256))
+    assert there_and_back(tensor).allclose(tensor, atol=1e-7)
+
+
+def test_a_row_of_its_own_is_not_drowned_by_a_larger_one():
+    torch.manual_seed(0)
+    tensor = torch.randn(4, 300) * torch.tensor([1.0, 1e-3, 10.0, 0.1])[:, None]
+    together, apart = (there_and_back(tensor, rows) for rows in (False, True))
+    assert float((together - tensor)[1].abs().max()) > 1e-4 and float((apart - tensor)[1].abs().max()) < 2e-5
+    assert len(encode(tensor, rows=True).low) == 4 and len(encode(tensor).low) == 1
+
+
+def test_huffman_is_taken_where_it_pays_and_only_there():
+    torch.manual_seed(0)
+    bell, flat = torch.randn(200, 200), torch.rand(200, 200)
+    for tensor, coding in ((bell, "deflate"), (flat, "raw"), (torch.zeros(200, 200), "deflate")):
+        codes = encode(tensor)
+        assert codes.coding == coding
+        size = codes.stored.numel()
+        assert size <= tensor.numel() and size >= tensor.numel() / header.PACKED  # what the reader allows
+        raw = Codes(quantise._codes(tensor, codes.low, codes.step), codes.low, codes.step, "raw")
+        assert torch.equal(decode(raw, [200, 200]), decode(codes, [200, 200]))
+    assert encode(bell).stored.numel() < 0.95 * bell.numel()
+
+
+def test_a_stream_that_is_not_what_it_says():
+    packed = zlib.compress(bytes(range(100)))
+    good = Codes(torch.frombuffer(bytearray(packed), dtype=torch.uint8), [0.0], [1.0], "deflate")
+    assert decode(good, [10, 10]).flatten().tolist() == list(range(100))
+    cases = [(packed, [99]), (packed, [101]), (packed[:-3], [100]), (packed + b"x", [100]), (b"\x00" + packed, [100])]
+    for data, shape in cases:
+        stored = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        with pytest.raises(InputError, match=r"codes for|stream of|damaged"):
+            decode(replace(good, stored=stored), shape)
+    with pytest.raises(InputError, match="4 codes for 6 values"):
+        decode(Codes(torch.zeros(4, dtype=torch.uint8), [0.0], [1.0], "raw"), [2, 3])
+
+
+@pytest.mark.parametrize("name", field_names())
+def test_every_field_in_eight_bits(name: str, tmp_path: Path):
+    kind = field_class(name)
+    torch.manual_seed(1)
+    field = kind(kind.Config())
+    full, small = tmp_path / "full.nf", tmp_path / "small.nf"
+    model.save(model.Model(field, BOUNDS), full)
+    model.save(model.Model(field, BOUNDS), small, bits=8)
+    again = model.load(small).field
+    round_parameters(field)
+    names = quantisable(field)
+    assert names and all(torch.equal(v, again.state_dict()[k]) for k, v in field.state_dict().items())
+    assert small.stat().st_size < 0.45 * full.stat().st_size
+    facts = header.describe(small)
+    assert facts["bits"] == 8 and facts["parameters"] == header.describe(full)["parameters"]
+    assert "stored in 8 bits" in info.text(info.run(InfoOptions(small)))
+
+
+def test_what_is_fixed_or_small_stays_exact():
+    kind = field_class("cam")
+    field = kind(kind.Config(), Domain("image", 2, 3))
+    names = quantisable(field)
+    assert {"by_point.grids.0", "trunk.body.linears.0.weight", "readout.weight"} <= names
+    assert not any("bias" in name or "matrix" in name for name in names)
+
+
+def test_stays_a_safetensors_file(tmp_path: Path):
+    from safetensors import safe_open
+
+    kind = field_class("cam")
+    model.save(model.Model(kind(kind.Config()), BOUNDS), tmp_path / "a.nf", bits=8)
+    with safe_open(tmp_path / "a.nf", framework="pt") as file:
+        kinds = {name: file.get_tensor(name).dtype for name in file.keys() if name.startswith("field.")}
+    assert kinds["field.trunk.body.linears.1.weight"] == torch.uint8
+    assert kinds["field.trunk.body.linears.1.bias"] == torch.float32
+
+
+def test_not_finite_and_not_known_are_refused(tmp_path: Path):
+    kind = field_class("cam")
+    field = kind(kind.Config())
+    for bits, half in ((7, False), (8, True)):
+        with pytest.raises(ValueError, match="bits"):
+            model.save(model.Model(field, BOUNDS), tmp_path / "a.nf", half=half, bits=bits)
+    with torch.no_grad():
+        field.readout.weight[0, 0] = float("nan")
+    with pytest.raises(InputError, match=r"readout\.weight holds 1 of"):
+        model.save(model.Model(field, BOUNDS), tmp_path / "a.nf", bits=8)
+    assert not (tmp_path / "a.nf").exists()
+    with pytest.raises(UsageError, match="--half and --bits 8: give only one"):
+        FitOptions(Path("scene"), half=True, bits=8)
+    with pytest.raises(UsageError, match="--bits 4: must be 8 or 32"):
+        FitOptions(Path("scene"), bits=4)
+
+
+def test_a_fit_says_what_its_small_file_scores(small_capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """And eight bits cost next to nothing: the fit before rounding is the same one."""
+    from neuralfields import training
+
+    monkeypatch.setattr(training, "SAMPLES", 1 << 11)
+    scene = read_scene(small_capture)
+    options = FitOptions(
+        scene.root, steps=60, eval_every=0, quiet=True, threads=torch.get_num_threads(),
+        set=("levels=6", "table=12", "finest=128"),
+    )  # fmt: skip
+    scores, sizes = {}, {}
+    for bits in (32, 8):
+        path = tmp_path / f"{bits}.nf"
+        made = fit_to_file(scene, replace(options, bits=bits, out=path))
+        scores[bits], sizes[bits] = made.metrics["psnr"], path.stat().st_size
+    assert evaluate(model.load(tmp_path / "8.nf")).psnr == pytest.approx(scores[8], abs=1e-3)
+    assert abs(scores[32] - scores[8]) < 0.15 and scores[8] != scores[32] and sizes[8] < sizes[32]
