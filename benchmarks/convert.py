@@ -67,7 +67,7 @@ def teacher_of(field: str, scene: Scene, downscale: int, steps: int, seed: int =
 
 def student_of(teacher: Model, field: str, steps: int, seed: int, recipe: Recipe) -> Model:
     """What the teacher becomes."""
-    options = ConvertOptions(Path("teacher.nf"), Path("student.nf"), to=field, seed=seed, quiet=True, eval_every=0)
+    options = ConvertOptions(Path("teacher.nf"), field, seed=seed, quiet=True, eval_every=0)
     return convert(teacher, options, recipe, Budget(steps, None))[0]
 
 
@@ -157,7 +157,7 @@ def speed(given: argparse.Namespace) -> None:
     model = replace(teacher, field=training.field)
     print("from the photos", flush=True)
     scratch = curve_of(training, model, scene, given.steps, 20)
-    options = ConvertOptions(Path("teacher.nf"), Path("student.nf"), to="mlp", quiet=True)
+    options = ConvertOptions(Path("teacher.nf"), "mlp", quiet=True)
     print("from the teacher", flush=True)
     taught = curve_of(start(teacher, options, PVD_AL)[0], model, scene, given.steps, 40)
     goal = max(value for _, value in scratch)

@@ -1,16 +1,16 @@
 """Registers, spills and shared memory of every CUDA kernel, as ptxas counts them. No GPU is needed.
 
-python benchmarks/cuda_resources.py [--archs sm_80 sm_90 sm_120] [--out benchmarks/cuda_resources]
+python benchmarks/cuda_resources.py [--archs sm_80 sm_90 sm_120]
 """
 
 import argparse
 import re
-from pathlib import Path
 from typing import Any
+
+from table import row, write
 
 from neuralfields.cuda_doctor import ARCHS, usual_modules
 from neuralfields.ops.cuda_compile import compile_module, compiler_version
-from table import write_table
 
 ENTRY = re.compile(r"Compiling entry function '(\w+)'")
 SPILL = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
@@ -23,8 +23,8 @@ def kernels(log: str) -> list[dict[str, Any]]:
     for part in re.split(r"(?=Compiling entry function)", log)[1:]:
         stack, stores, loads = map(int, SPILL.search(part).groups())
         used = USED.search(part)
-        row = {"kernel": ENTRY.search(part).group(1), "registers": int(used.group(1))}
-        rows.append(row | {"shared bytes": int(used.group(2) or 0), "spilled bytes": stores + loads, "stack": stack})
+        figures = {"kernel": ENTRY.search(part).group(1), "registers": int(used.group(1)), "stack": stack}
+        rows.append(figures | {"spilled bytes": stores + loads, "shared bytes": int(used.group(2) or 0)})
     return rows
 
 
@@ -33,16 +33,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--archs", nargs="+", default=list(ARCHS))
     parser.add_argument("--precisions", nargs="+", default=["half", "float"])
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(""))
     options = parser.parse_args()
+    command = f"python benchmarks/cuda_resources.py --archs {' '.join(options.archs)}"
     rows = []
     for arch in options.archs:
         modules = {name: module for p in options.precisions for name, module in usual_modules(p).items()}
         for name, module in modules.items():
             built = compile_module(module, arch)
-            rows += [{"module": name, "arch": arch} | row for row in kernels(built.log)]
+            rows += [row(command, module=name, arch=arch, **figures) for figures in kernels(built.log)]
             print(f"{name} {arch}: {built.seconds:.1f} s", flush=True)
-    write_table(options.out, rows, f"Kernels as NVRTC {compiler_version()} compiles them")
+            write("cuda_resources", f"Kernels as NVRTC {compiler_version()} compiles them", rows)
 
 
 if __name__ == "__main__":

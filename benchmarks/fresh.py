@@ -3,8 +3,8 @@
 python benchmarks/fresh.py [--quick] [--rows 24]
 
 Centre crops of 128 x 128 of scikit-image's bundled pictures; a network of 3 x 64 (64 Gaussian frequencies), 400 steps
-of 2048 random pixels, trained as `nf fit` trains. FreSh chooses among the grid's own 11 settings. PSNR is of all pixels,
-in 8 bits. Times are those of the process on one thread, so that other processes do not count.
+of 2048 random pixels, trained as `nf fit` trains. FreSh chooses among the grid's own 11 settings. PSNR is of all
+pixels, in 8 bits. Times are those of the process on one thread, so that other processes do not count.
 """
 
 import argparse

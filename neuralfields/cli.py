@@ -123,7 +123,8 @@ def parse(name: str, words: Sequence[str]) -> Any:
         markers.FlagCreatePairsOff,
         markers.DisallowNone,
     )
-    return tyro.cli(kind, prog=f"nf {name}", args=gather_lists(kind, words), config=config)
+    words = ["--out" if word == "-o" else word for word in gather_lists(kind, words)]
+    return tyro.cli(kind, prog=f"nf {name}", args=words, config=config)
 
 
 def gather_lists(kind: type, words: Sequence[str]) -> list[str]:

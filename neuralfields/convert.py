@@ -62,6 +62,8 @@ def run(options: ConvertOptions) -> dict[str, Any]:
 
 def write(options: ConvertOptions, edit: Edit | None = None) -> dict[str, Any]:
     """Loads, distils, compares, saves; a report as plain data (see `text`)."""
+    if options.out is None:
+        options = replace(options, out=Path(f"{options.model.stem}-{options.to or 'again'}.nf"))
     use_machine("auto", options.threads)
     recipe = parse_settings(options.recipe, Recipe, "--recipe")
     check_writable(options.out, options.overwrite)

@@ -35,9 +35,7 @@ def usual_modules(precision: str = "half") -> dict[str, Module]:
             "elements": scalar_module("elements", torch.float32),
             "composite": scalar_module("composite", torch.float32),
             "hash_grid": hash_module("hash_grid", table, geometry.scales, geometry.levels),
-            f"network ({precision})": Module(
-                "network", (("NF_NETWORK", stack.text), *arithmetic_defines([stack]))
-            ),
+            f"network ({precision})": Module("network", (("NF_NETWORK", stack.text), *arithmetic_defines([stack]))),
             f"hash_render ({precision})": CudaPass(field.fused()).module(),
         }
 
@@ -50,14 +48,19 @@ def state() -> dict[str, Any]:
         result["nvrtc"] = compiler_version()
     except NeuralfieldsError as error:
         return result | {"nvrtc_missing": str(error)}
-    folder = cache_folder()
+    folder, archs = cache_folder(), sorted({*ARCHS, *wanted_archs()})
     for name, module in usual_modules().items():
-        result["compiled"][name] = [a for a in ARCHS if (folder / f"{key(module, a)}.bin").is_file()]
+        result["compiled"][name] = [a for a in archs if (folder / f"{key(module, a)}.bin").is_file()]
     if missing is None:
         result["gpu"] = arch(torch.cuda.current_device())
         result["difference"] = self_test()
         result["works"] = result["difference"] < TOLERANCE
     return result
+
+
+def wanted_archs() -> tuple[str, ...]:
+    """The GPU's own arch, or all of ARCHS where there is no GPU."""
+    return (arch(torch.cuda.current_device()),) if torch.cuda.is_available() else ARCHS
 
 
 def compile_ahead(archs: tuple[str, ...] = ARCHS, say: Callable[[str], None] | None = None) -> dict[str, Built]:

@@ -15,7 +15,7 @@ from neuralfields.version import VERSION
 
 BUILD_COMMAND = "pip install ."
 CORE = ("torch", "numpy", "safetensors", "msgspec", "tyro", "rich", "pillow")
-EXTRAS = {"video": ("av", "mp4 and webm")}
+EXTRAS = {"video": ("av", "mp4 and webm"), "cuda": ("cuda-core", "CUDA GPUs")}
 DISK_WANTED = 1_000_000_000  # bytes; a fit with its checkpoints and pictures stays below
 
 
@@ -35,6 +35,7 @@ def run(options: DoctorOptions) -> dict[str, Any]:
         "extras": {extra: _extra(extra, name, use) for extra, (name, use) in EXTRAS.items()},
         "torch": torch_state,
         "native": native,
+        "cuda": _cuda(options.compile),
         "disk_free_bytes": free,
     }
     problems = [f"{name} is not installed: pip install {name}" for name, version in packages.items() if version is None]
@@ -42,6 +43,11 @@ def run(options: DoctorOptions) -> dict[str, Any]:
         problems.append(f"torch does not load ({torch_state['error']}): reinstall it")
     if not native["built"]:
         problems.append(native["error"])
+    cuda = result["cuda"]
+    if torch_state["cuda"] and (cuda["error"] or cuda["missing"]):
+        problems.append(f"the GPU is not used: {cuda['error'] or cuda['missing']}")
+    if cuda.get("works") is False:
+        problems.append(f"the GPU computes otherwise than the CPU (by {cuda['difference']:.1e}): use --device cpu")
     if free < DISK_WANTED:
         problems.append(f"{size_text(free)} are free on the disk of this folder: {size_text(DISK_WANTED)} are wanted")
     missing = None in packages.values() or bool(torch_state["error"])
@@ -54,6 +60,8 @@ def _verdict(result: dict[str, Any], problems: list[str], missing: bool) -> str:
     native = result["native"]
     if not native["built"]:
         return f"works, but slowly: plain torch will run; build the native core with: {BUILD_COMMAND}"
+    if result["cuda"].get("works"):
+        return f"ready: the CUDA kernels will run on {result['torch']['gpu']}"
     count = native["threads"]
     return f"ready: the native CPU core will run ({native['instruction_set']}, {count} thread{'s' * (count != 1)})"
 
@@ -96,6 +104,32 @@ def _native() -> dict[str, Any]:
     return {"built": True, "error": None} | dict(status)
 
 
+def _cuda(compile_ahead: bool) -> dict[str, Any]:
+    """What can be said of CUDA: see cuda_doctor.state. `error` where even that fails."""
+    try:
+        kernels = importlib.import_module("neuralfields.cuda_doctor")
+        if compile_ahead:
+            kernels.compile_ahead(kernels.wanted_archs())
+        return {"error": None} | kernels.state()
+    except Exception as error:  # a doctor reports: of a GPU, a driver or a compiler that fails too
+        return {"error": _line(error), "missing": None}
+
+
+def _cuda_lines(cuda: dict[str, Any], gpu: str | None) -> list[str]:
+    if cuda["error"]:
+        return [f"cuda        fails: {cuda['error']}"]
+    lines = [f"cuda        {gpu or 'no GPU'}: " + (f"not used: {cuda['missing']}" if cuda["missing"] else "ready")]
+    if "difference" in cuda:
+        verdict = "agrees with" if cuda["works"] else "DIFFERS from"
+        lines.append(f"self-test   the GPU {verdict} the CPU: largest difference {cuda['difference']:.1e}")
+    if cuda["nvrtc"] is None:
+        return [*lines, f"kernels     cannot be compiled: {cuda['nvrtc_missing']}"]
+    lines.append(f"kernels     NVRTC {cuda['nvrtc']}, kept in {cuda['cache']}")
+    for name, archs in cuda["compiled"].items():
+        lines.append(f"            {name}: {', '.join(archs) or 'not yet; nf doctor --compile does it now'}")
+    return lines
+
+
 def _line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:160]
 
@@ -112,8 +146,7 @@ def text(result: dict[str, Any]) -> str:
         lines.append(f"extra       [{extra}] {state['package']} {have}")
     details = ", ".join(f"{key} {_join(value)}" for key, value in native.items() if key not in ("built", "error"))
     lines.append("native core " + (f"built: {details}" if native["built"] else f"NOT built: {native['error']}"))
-    gpu = torch_state["gpu"] or ("present" if torch_state["cuda"] else "none that torch can use")
-    lines.append(f"cuda        {gpu}")
+    lines += _cuda_lines(result["cuda"], torch_state["gpu"])
     lines.append(f"machine     {result['cores']} cores, {size_text(result['disk_free_bytes'])} free on this disk")
     lines += [f"to do       {problem}" for problem in result["problems"]]
     return "\n".join([*lines, result["verdict"]])

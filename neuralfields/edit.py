@@ -6,6 +6,7 @@ A field of the target's own kind begins as a copy of what is edited: only the ne
 """
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from neuralfields import convert
@@ -24,6 +25,8 @@ def run(options: EditOptions) -> dict[str, Any]:
         raise UsageError("nothing to edit: give --erase-box or --keep-box x0,y0,z0,x1,y1,z1")
     shared = {name: getattr(options, name) for name in ConvertOptions.__dataclass_fields__ if hasattr(options, name)}
     chosen = ConvertOptions(**shared)
+    if chosen.out is None:
+        chosen = replace(chosen, out=Path(f"{chosen.model.stem}-edited.nf"))
     if chosen.steps is None and chosen.minutes is None and options.to is None:
         chosen = replace(chosen, steps=EDIT_STEPS)
     return convert.write(chosen, Edit(erase, keep))

@@ -9,7 +9,7 @@ Vocabulary
   choice = the setting of least distance between the mean spectrum of the targets and that of untrained networks
 
 Target and networks are sampled at the same places, so that both alias alike: a picture at 128 x 128 means of areas, a
-sound in pieces of 512 samples. A video's targets are frames, its network is sampled on slices of one time.
+sound in pieces of 2048 samples, faded in and out. A video's targets are frames, its network is sampled on slices of one time.
 
 A radiance field is not what its photos show, but its colours on a plane through the scene are such a picture. Random
 frequencies of deviation sigma in space have the same deviation within any plane, so the slice is a picture of the same
@@ -25,7 +25,7 @@ from torch import Tensor
 from neuralfields.domain import Domain
 from neuralfields.encodings import Encoding
 
-BINS, SIDE, PIECE = 64, 128, 512
+BINS, SIDE, PIECE = 64, 128, 2048
 INITIALISATIONS = 10
 # The first look takes every fourth setting and fewer networks; the second all settings around the best.
 STRIDE, FIRST_INITIALISATIONS = 4, 4
@@ -50,30 +50,30 @@ def settings(encoding: Encoding, domain: Domain, targets: Sequence[Tensor]) -> t
     if encoding == "octaves":
         return tuple(map(float, range(1, 11 + round(scale).bit_length())))
     low, high = known[-1] / 1024, known[-1]
-    return tuple(scale * low * (high / low) ** (k / 20) for k in range(21))
+    return tuple(float(f"{scale * low * (high / low) ** (k / 20):.3g}") for k in range(21))
 
 
 def spectrum(signal: Tensor) -> Tensor:
-    """Spectrum of a picture [H, W, C] -> [64], or of a piece of a sound [T, C] -> [T // 2]; of a constant bin 1 alone."""
+    """Spectrum of a picture [H, W, C] -> [64], or of a piece of a sound [T, C] -> [T // 2]; a constant's is bin 1."""
     centred = signal - signal.mean(dim=tuple(range(signal.ndim - 1)), keepdim=True)
     if signal.ndim == 2:
-        found = torch.fft.rfft(centred, dim=0).abs().mean(-1)[1:]
+        faded = centred * torch.hann_window(len(signal), dtype=signal.dtype)[:, None]  # a piece's ends are no edges
+        found = torch.fft.rfft(faded, dim=0).abs().mean(-1)[1:]
     else:
         magnitude = torch.fft.rfft2(centred, dim=(0, 1)).abs().mean(-1)
-        bins = _bins(*signal.shape[:2])
-        found = magnitude.new_zeros(int(bins.max()) + 1).index_add_(0, bins.flatten(), magnitude.flatten())
-        found = torch.nn.functional.pad(found[1 : BINS + 1], (0, max(0, BINS + 1 - len(found))))
+        sums = magnitude.new_zeros(BINS + 2)
+        sums.index_add_(0, _bins(*signal.shape[:2]).flatten(), magnitude.flatten())
+        found = sums[1 : BINS + 1]
     if float(centred.abs().max()) < 1e-6:
-        found = torch.zeros_like(found)
-        found[0] = 1
+        found = torch.nn.functional.one_hot(torch.tensor(0), max(1, len(found))).to(signal.dtype)
     return found / found.sum()
 
 
 @cache
 def _bins(height: int, width: int) -> Tensor:
-    """|k_x| + |k_y| of each coefficient of the non-redundant half."""
+    """|k_x| + |k_y| of each coefficient of the non-redundant half; what lies beyond the last bin in one place."""
     rows = torch.fft.fftfreq(height, 1 / height).abs().round().long()
-    return rows[:, None] + torch.arange(width // 2 + 1)
+    return (rows[:, None] + torch.arange(width // 2 + 1)).clamp(max=BINS + 1)
 
 
 def distance(p: Tensor, q: Tensor) -> float:

@@ -12,6 +12,7 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
+from neuralfields.domain import Domain
 from neuralfields.ops.grid import grid_interpolate
 
 # Every look of a penalty at a grid costs a gradient of the grid's size: looks are rarer, and weigh more.
@@ -30,6 +31,11 @@ class Looks(nn.Module):
         self.count += 1
         count = int(self.count)
         return None if count % LOOK_EVERY else torch.Generator().manual_seed(count)
+
+
+def axis_points(points: int, domain: Domain) -> tuple[int, ...]:
+    """`points` along each axis, but no more than a signal has samples there."""
+    return tuple(max(2, min(points, length)) for length in domain.lengths or (points,) * domain.dimensions)
 
 
 def stage_points(points: int, doublings: int, stage: int) -> int:

@@ -38,6 +38,12 @@ class MeshDistance:
         occupied = self._scene.compute_occupancy(self._tensor(x.numpy()), nsamples=self.votes)
         return torch.from_numpy(occupied.numpy()) > 0.5
 
+    def doubt(self, x: Tensor) -> float:
+        """Of points x that the vote puts inside or a single ray does, the share on which the two differ."""
+        voted = self.inside(x)
+        single = torch.from_numpy(self._scene.compute_occupancy(self._tensor(x.numpy())).numpy()) > 0.5
+        return float((voted != single).sum() / (voted | single).sum().clamp(min=1))
+
     def signed(self, x: Tensor) -> Tensor:
         """Distances that are negative inside, [S]."""
         distance = self.distance(x)

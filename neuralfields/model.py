@@ -85,11 +85,14 @@ def save(model: Model, path: Path, half: bool = False, bits: int = 32) -> None:
     """Writes a model to `path`, whole or not at all; the same model gives the same bytes.
 
     `half` stores the field's grids as float16, `bits` 8 its grids and weights as codes (quantise.py). Raises
-    InputError when a value is not finite (the tensor is named), ResourceError when the disk is full, and what
-    `files.atomic_write` raises.
+    InputError when a value is not finite (the tensor is named) or the field is not one of ours, ResourceError when the
+    disk is full, and what `files.atomic_write` raises.
     """
     if bits not in (8, 32) or (half and bits == 8):
         raise ValueError(f"bits {bits} with half {half}: 8 or 32, and half only with 32")
+    if field_name(model.field) not in fields.field_names():
+        name = field_name(model.field)
+        raise InputError(f"{path}: a {name} field is a teacher from elsewhere and is not saved; use nf convert")
     tensors, halved = _field_tensors(model.field, half)
     quantised = _quantise(path, model.field, tensors) if bits == 8 else {}
     if model.occupancy is not None:

@@ -138,10 +138,10 @@ class ConvertOptions:
 
     model: Path
     """The .nf file, or a checkpoint of another program."""
-    out: Path
-    """The .nf file to write; a side-by-side picture of the worst view is written beside it."""
     to: str | None = None
     """The architecture to convert to; without it that of the model."""
+    out: Path | None = None
+    """The .nf file to write (-o too), a side-by-side picture beside it; without it <model>-<architecture>.nf here."""
     steps: int | None = None
     """Stop after this many steps; 3000 when neither --steps nor --minutes is given."""
     minutes: float | None = None
@@ -196,8 +196,8 @@ class EditOptions:
 
     model: Path
     """The .nf file, or a checkpoint of another program."""
-    out: Path
-    """The .nf file to write; a picture beside it shows the edited teacher and the result."""
+    out: Path | None = None
+    """The .nf file to write (-o too), a side-by-side picture beside it; without it <model>-edited.nf here."""
     erase_box: tuple[str, ...] = ()
     """x0,y0,z0,x1,y1,z1: two corners, in the capture's world units, of a box that is emptied; may be repeated."""
     keep_box: tuple[str, ...] = ()
@@ -398,6 +398,8 @@ class CheckOptions:
 class DoctorOptions:
     """Says what is installed and built, and which path will run."""
 
+    compile: bool = False
+    """Compile the CUDA kernels ahead: for the GPU here, or for all that are supported where there is none."""
     json: bool = False
     """Report as one JSON object on standard output."""
 

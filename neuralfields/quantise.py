@@ -75,6 +75,31 @@ def round_parameters(module: nn.Module) -> None:
             parameter.copy_(_values(_codes(parameter, low, step), low, step))
 
 
+class StraightThrough:
+    """Steps that see rounded parameters while their gradients move the exact ones, so that a fit learns its rounding.
+
+    `round` before the forward pass, `restore` after the backward pass.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.exact: dict[nn.Parameter, Tensor] = {}
+
+    def round(self) -> None:
+        """Rounds the parameters and remembers what they were."""
+        self.restore()
+        names = quantisable(self.module)
+        self.exact = {p: p.detach().clone() for name, p in self.module.named_parameters() if name in names}
+        round_parameters(self.module)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Puts the exact values back, if they are not there already."""
+        for parameter, values in self.exact.items():
+            parameter.copy_(values)
+        self.exact = {}
+
+
 def _grid(tensor: Tensor, rows: bool) -> tuple[list[float], list[float]]:
     """low and step, one or one a row: numbers of few digits."""
     flat = tensor.reshape(tensor.shape[0] if rows else 1, -1).double()

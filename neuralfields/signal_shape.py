@@ -29,7 +29,7 @@ from neuralfields.errors import InputError
 from neuralfields.fields.field import Field
 from neuralfields.marching import march
 from neuralfields.mesh import Mesh, SurfaceSampler, checked, faults
-from neuralfields.mesh_distance import MeshDistance
+from neuralfields.mesh_distance import VOTES, MeshDistance
 from neuralfields.mesh_files import read_mesh
 from neuralfields.metrics import psnr_from_mse
 from neuralfields.scene import Bounds
@@ -44,6 +44,8 @@ SOFTENING = 0.01
 COLOUR_REACH = 0.02  # colours are learned within this distance of the surface
 JUDGED = 1 << 17  # points, of the mesh's box, that the intersection over union is taken over
 CHAMFER_RESOLUTION, CHAMFER_POINTS = 192, 1 << 15
+LOOKED_AT = 1 << 13
+MOST_DOUBT = 0.4
 REACH = 1.5  # a fitted distance is trusted to be at most this much too large
 VIEWS, VIEW_SIZE, VIEW_ANGLE = 12, 512, 0.7
 
@@ -100,7 +102,7 @@ class ShapeSignal(Signal):
         """Signal-to-noise ratio in dB of the distance at points near the surface that no step saw."""
         if self.facts.values == "occupancy":
             return None
-        x, y = _near(self, torch.Generator().manual_seed(2**40), ((0.02, 1 << 13),))
+        x, y = _near(self, torch.Generator().manual_seed(2**40), ((0.02, LOOKED_AT),))
         error = values_at(field, x)[:, 0] - y[:, 0]
         return psnr_from_mse(float(error.square().mean() / y[:, 0].square().mean()))
 
@@ -164,8 +166,9 @@ def read_shape_signal(path: Path, values: Values = "distance") -> ShapeSignal:
     empty = torch.empty(0, 3), torch.empty(0, domain.channels)
     bare = ShapeSignal(path.stem, path, domain, ShapeFacts(values, *box), bounds, *parts, empty, tuple(notes))
     x, y = _pool(bare)
-    if not bool((y[:, 0] < 0).any()):
-        raise InputError(f"{path}: encloses no volume, so that nothing is inside; close the mesh first")
+    doubt = 0.0 if distance.votes == VOTES else distance.doubt(x[-ANYWHERE:])
+    if doubt > MOST_DOUBT or not bool((y[:, 0] < 0).any()):
+        raise InputError(f"{path}: encloses no volume that rays agree on ({doubt:.0%} disagree); close the mesh first")
     return ShapeSignal(path.stem, path, domain, bare.facts, bounds, *parts, (x, y), tuple(notes))
 
 

@@ -20,6 +20,7 @@ from neuralfields.volume import Volume, finish, render_sums
 # Small batches win on a CPU: twice the samples a step learn less a second.
 SAMPLES = 1 << 15
 FEWEST_RAYS, MOST_RAYS = 64, 1 << 15
+GPU_TIMES = 8  # as many samples and rays a step on a GPU, which is not full with less: Instant-NGP's batch
 # At first everything is fog and a ray takes hundreds of samples: coarse steps clear it.
 COARSE_STEPS, COARSENESS = 200, 4.0
 # One look per 2^3 cells: eight times as many places are looked at for the same work.
@@ -36,10 +37,10 @@ class Background:
     random: bool
 
 
-def next_rays(rays: int, samples: int) -> int:
+def next_rays(rays: int, samples: int, times: int = 1) -> int:
     """The number of rays of the next step, after one whose rays took that many samples."""
-    change = SAMPLES / max(samples, 1)
-    return int(min(max(rays * min(max(change, 0.5), 2), FEWEST_RAYS), MOST_RAYS))
+    change = SAMPLES * times / max(samples, 1)
+    return int(min(max(rays * min(max(change, 0.5), 2), FEWEST_RAYS), MOST_RAYS * times))
 
 
 def look_again(occupancy: Occupancy, volume: Volume, step: int, generator: torch.Generator) -> None:
@@ -71,8 +72,9 @@ class Training(Trainer):
         batch = self.pixels.batch(self.rays, generator)
         jitter = torch.rand(self.rays, generator=generator, device=self.device)
         colour = self._background(generator)
+        times = GPU_TIMES if self.device.type == "cuda" else 1
         coarseness = COARSENESS if self.step_count < COARSE_STEPS else 1.0
-        sums = render_sums(self.volume, batch.rays, jitter, 2 * SAMPLES, coarseness)
+        sums = render_sums(self.volume, batch.rays, jitter, 2 * SAMPLES * times, coarseness)
         valid = sums.valid.bool()
         error = (finish(sums, colour, self.bounds.side).rgb - batch.over(colour)).square()
         count = valid.sum().clamp(min=1)
@@ -80,7 +82,7 @@ class Training(Trainer):
         ramp = DISTORTION * min(1.0, self.step_count / DISTORTION_RAMP)
         report = StepReport(self.rays, sums.samples, float(loss.detach()))
         self.descend(loss + ramp * (sums.distortion * valid).sum() / count, progress)
-        self.rays = next_rays(self.rays, sums.samples)
+        self.rays = next_rays(self.rays, sums.samples, times)
         return report
 
     def _background(self, generator: torch.Generator) -> Tensor:

@@ -15,6 +15,7 @@ forward and backward on AVX2.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ class Shape:
     """`layers` hidden layers (or hourglass blocks) of `width`; `skip`: the layer that sees the encoding again, 0 none.
 
     `inner`: inner width of hourglass blocks, 0 for plain layers; `fixed_lift`: their first projection is never trained.
-    `bfloat16`: products in bfloat16 (weights stay float32).
+    `bfloat16`: products in bfloat16 where the CPU has them (weights stay float32); float32 elsewhere.
     """
 
     layers: int
@@ -43,6 +44,13 @@ class Shape:
     def modulated(self) -> tuple[int, ...]:
         """Widths of the layers that `modulate` is called for."""
         return (self.inner or self.width,) * self.layers
+
+
+@cache
+def has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 itself; where it does not, torch's products of it are ten times slower."""
+    found = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 class Plain(nn.Module):
@@ -104,7 +112,7 @@ class Trunk(nn.Module):
 
     def forward(self, e: Tensor, modulate: Modulate | None = None) -> Tensor:
         """e [S, inputs] -> [S, width] in the type of e."""
-        if not self.shape.bfloat16:
+        if not (self.shape.bfloat16 and has_bfloat16()):
             return self.body(e, modulate)
         with torch.autocast("cpu", torch.bfloat16):
             return self.body(e, modulate).to(e.dtype)

@@ -21,13 +21,14 @@ from neuralfields.loop import Loop
 from neuralfields.model import field_name
 from neuralfields.scene import Scene
 from neuralfields.view_server import Server
+from neuralfields.view_session import STATUS_EVERY
 from neuralfields.view_stage import around, volume_subject
 
 SHARE = 0.25  # of the time, for pictures
 MOST_SAVED = 0.3  # seconds that a page may have in hand after a while without a wish
 CURVE = 400  # points of a curve at most
 LIVE_FIRST_SECONDS, LIVE_MOST_SECONDS = 0.03, 0.5  # of rendering, which is a share of the time that passes
-CLOSING = 0.3  # seconds for the last word to reach the pages
+CLOSING = 1.5 * STATUS_EVERY  # seconds for the last word to reach the pages
 
 
 class FitWorker:
@@ -52,8 +53,8 @@ class FitWorker:
         self._waiting.put((done, function, arguments))
         return await asyncio.wrap_future(done)
 
-    def drain(self, seconds: float, patience: float = 0.0) -> float:
-        """Runs what waits until that many seconds are spent, and gives what was spent.
+    def drain(self, seconds: float, patience: float = 0.0) -> None:
+        """Runs what waits until that many seconds are spent.
 
         `patience`: how long to wait for a first function where there is none.
         """
@@ -70,7 +71,6 @@ class FitWorker:
                 except Exception as error:  # it belongs to whoever asked
                     done.set_exception(error)
             spent += time.perf_counter() - begin
-        return spent
 
     def close(self) -> None:
         """Gives up what waits."""
@@ -104,7 +104,8 @@ class Watch:
         self._saved = min(self._saved + (now - self._last) * SHARE / (1 - SHARE), MOST_SAVED)
         self._note(loop)
         self._obey(loop)
-        self._saved -= self.worker.drain(self._saved)
+        self.worker.drain(self._saved)
+        self._saved -= time.perf_counter() - now
         while self.worker.paused and not (loop.stop or loop.finish):
             self.worker.drain(0.25, patience=0.05)
             self._obey(loop)

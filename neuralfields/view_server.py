@@ -104,7 +104,7 @@ class Server:
             import aiohttp  # noqa: F401
         except ImportError:
             raise UsageError("the viewer needs the package aiohttp; run: pip install 'neuralfields[view]'") from None
-        self.stage, self.host, self.sessions = stage, host, set[Session]()
+        self.stage, self.host, self.sessions = stage, host, dict[Session, Any]()
         self.token = None if is_local(host) else secrets.token_urlsafe(16)
         self.assets = assets()
         self._socket, self.taken = listen(host, port)
@@ -166,7 +166,9 @@ class Server:
         await web.SockSite(runner, self._socket).start()
         self._ready.set()
         await self._stopping.wait()
-        await asyncio.gather(*(session.end() for session in list(self.sessions)))
+        pages = list(self.sessions.items())
+        await asyncio.gather(*(session.end() for session, _ in pages))
+        await asyncio.gather(*(line.close(code=1001, message=b"the viewer was stopped") for _, line in pages))
         await runner.cleanup()
 
     async def _answer(self, request: Any) -> Any:
@@ -214,13 +216,13 @@ class Server:
                 await (line.send_str(data) if isinstance(data, str) else line.send_bytes(data))
 
         session = Session(self.stage, self.worker, send)
-        self.sessions.add(session)
+        self.sessions[session] = line
         try:
             await line.prepare(request)
             await session.begin()
             await self._converse(line, session)
         finally:
-            self.sessions.discard(session)
+            self.sessions.pop(session, None)
             await session.end()
         return line
 

@@ -163,12 +163,17 @@ def test_an_analytic_function_is_learnt_in_all_three_axes(kind):
         assert error(says, lambda x, o=order: lopsided(x[:, o]), 3) > 0.5
 
 
-def test_an_image_has_its_own_resolution_unless_one_is_given():
-    image, pictures = Domain("image", 2, 3), [torch.zeros(30, 70, 3)]
-    assert LowRankField.tuned(Config(), image, pictures, 0).resolution == 70
-    assert LowRankField.tuned(SMALL, image, pictures, 0) == SMALL
-    assert LowRankField.tuned(Config(), RADIANCE, pictures, 0) == Config()
-    assert LowRankField(Config()).vectors[0].shape[0] == RESOLUTION
+def test_a_signals_samples_bound_the_points():
+    def lengths(config: Config, domain: Domain) -> list[int]:
+        return [len(vector) for vector in LowRankField(config, domain).vectors]
+
+    image, clip = Domain("image", 2, 3, lengths=(70, 300)), Domain("video", 3, 3, lengths=(250, 300, 5))
+    assert lengths(Config(), image) == [70, 300]
+    assert lengths(SMALL, image) == [9, 9]
+    assert lengths(Config(), clip) == [RESOLUTION, RESOLUTION, 5]
+    assert lengths(Config(), RADIANCE) == [RESOLUTION] * 3
+    matrices = LowRankField(Config(), clip).matrices
+    assert [tuple(matrix.shape[:2]) for matrix in matrices] == [(193, 5), (193, 5), (193, 193)]
 
 
 def test_matrices_have_no_time():

@@ -98,9 +98,9 @@ def moving(x: torch.Tensor) -> torch.Tensor:
 
 
 def test_time_is_learnt_and_a_static_field_cannot():
-    config = dataclasses.replace(KP, resolutions=(9,), moments=9, features=16)
+    config = dataclasses.replace(KP, resolutions=(9,), moments=9, features=16, learning_rate=0.05)
     torch.manual_seed(0)
-    says = learnt(KPlanesField(config, MOVING), moving, 4, 120)
+    says = learnt(KPlanesField(config, MOVING), moving, 4, 150)
     static = KPlanesField(config)
     generator = torch.Generator().manual_seed(6)
     blind = learnt(static, lambda x: moving(torch.cat([x, torch.rand(len(x), 1, generator=generator)], 1)), 3, 60)
@@ -155,6 +155,13 @@ def test_penalties_in_time(domain):
             plane += torch.arange(7.0)[: plane.shape[1], None].square() if plane.shape[1] == 7 else 0
     assert looked(smooth) == pytest.approx(LOOK_EVERY * count * 4)  # squares have second differences of 2
     assert [KPlanesField(none, domain).penalty() for _ in range(LOOK_EVERY)] == [None] * LOOK_EVERY
+
+
+def test_a_signals_samples_bound_the_points():
+    clip = Domain("video", 3, 3, lengths=(40, 6, 3))
+    planes = KPlanesField(KP, clip).planes
+    assert [tuple(plane.shape[:2]) for plane in planes] == [(5, 5), (5, 3), (5, 3), (9, 6), (9, 3), (6, 3)]
+    assert [tuple(plane.shape[:2]) for plane in TriplaneField(TRI, clip).planes] == [(9, 6), (9, 3), (6, 3)]
 
 
 def test_features_are_shared_evenly():

@@ -5,11 +5,16 @@ import math
 import pytest
 import torch
 
+from neuralfields import training
 from neuralfields.domain import RADIANCE, Domain
+from neuralfields.fields import lowrank, triplane
+from neuralfields.fields.lowrank import LowRankField
+from neuralfields.fields.triplane import TriplaneField
 from neuralfields.fields.voxels import Config, VoxelField
 from neuralfields.grids import LOOK_EVERY, growth_shares, resized, stage_points, variation
 from neuralfields.optim import Optimiser
 from tests.grid_truths import error, learnt, lopsided, points
+from tests.test_training import same_bits, small_training, steps
 
 SMALL = Config(resolution=9, colour_resolution=5, doublings=2)
 SHAPE = Domain("shape", 3, 1)
@@ -132,6 +137,27 @@ def test_the_penalty_looks_now_and_then_and_the_same_way_again():
     assert looks(free) == [None] * 2 * LOOK_EVERY
 
 
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [(VoxelField, SMALL), (LowRankField, lowrank.Config(resolution=9)), (TriplaneField, triplane.Config(resolution=9))],
+)
+def test_a_resumed_fit_grows_and_looks_as_the_unbroken_one(kind, config, monkeypatch):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setattr(training, "SAMPLES", 1 << 10)
+    try:
+        one, two = (small_training(kind=kind, config=config) for _ in range(2))
+        steps(one, 4, of=8)
+        tensors = {name: tensor.clone() for name, tensor in one.tensors().items()}
+        two.restore(tensors, one.counters())
+        assert one.stage > 0
+        steps(one, 4, of=8)
+        steps(two, 4, of=8)
+        same_bits(one, two)
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_the_penalty_smooths():
     field = noisy(VoxelField(Config(resolution=9, colour_resolution=9, density_variation=1.0, colour_variation=1.0)))
     optimiser, rough = Optimiser(field), []
@@ -150,6 +176,9 @@ def test_sizes():
     assert VoxelField(config).bytes() == 4 * (33**3 + 27 * 17**3)
     for domain in (Domain("image", 2, 3), Domain("sound", 1, 3), Domain("video", 3, 3)):
         assert VoxelField(config, domain).bytes() / (4 * 3 * 33**3) == pytest.approx(1, abs=0.01)
+    clip = Domain("video", 3, 1, lengths=(66, 33, 100))
+    assert VoxelField(config, clip).grid.numel() == pytest.approx(33**3, rel=0.03)
+    assert VoxelField(config, Domain("image", 2, 3, lengths=(20, 7))).grid.shape == (20, 7, 3)
     in_time = VoxelField(config, Domain("radiance", 4))
     assert in_time.grid.ndim == 5 and in_time.features(points(5, 4)).shape == (5, 28)
 

@@ -12,9 +12,10 @@ from torch.nn.functional import linear, relu
 from neuralfields.cameras import Camera
 from neuralfields.errors import InputError, UsageError
 from neuralfields.evaluate import evaluate
-from neuralfields.foreign import Place, load_any
+from neuralfields.foreign import Place, load_any, nerf_pytorch
 from neuralfields.foreign.nerf_pytorch import EMPTY, Config, Nerf, layout_of, octaves, read
 from neuralfields.foreign.place import find_occupied, synthetic_cameras
+from neuralfields.model import save
 from neuralfields.ops.march import occupied
 from neuralfields.paths import look_at
 from neuralfields.readers import read_scene
@@ -52,6 +53,13 @@ def agree(field: Nerf, x: Tensor, d: Tensor, sigma: Tensor, rgb: Tensor, side: f
     torch.testing.assert_close(colour, torch.sigmoid(rgb), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(field.log_density(f), log_density)
     assert float(log_density.min()) > -16 and 20 < int((sigma > 0).sum()) < 200
+
+
+@pytest.fixture
+def no_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out the search for occupied cells, which these tests do not look at."""
+    full = torch.full((1, 32768), -1, dtype=torch.int64)
+    monkeypatch.setattr(nerf_pytorch, "find_occupied", lambda volume: full)
 
 
 def test_flexible_layout_has_no_relu_after_its_first_layer():
@@ -133,11 +141,11 @@ def ball() -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("side", [3.0, 4.5])
-def test_density_is_per_unit_of_their_world(side, tmp_path):
-    """A slab whose optical depth along z is known: 2 * integral of 40 - 60 z over [0, 2/3] = 80 / 3."""
+def test_density_is_per_unit_of_their_world(side, no_look, tmp_path):
+    """A slab of a known optical depth along z, 2 / 3: twice the integral of 1 - 1.5 z over [0, 2 / 3]."""
     weights = ball()
     for name in ("fc_alpha.weight", "fc_alpha.bias"):
-        weights[name] /= 40  # optical depth 2 / 3
+        weights[name] /= 40
     torch.save({"model_fine_state_dict": weights}, tmp_path / "a.ckpt")
     model = load_any(tmp_path / "a.ckpt", place=Place(side=side))
     pose = look_at(np.array([0.0, 0.0, 4.0]), np.zeros(3), np.array([0.0, 1.0, 0.0]))
@@ -167,7 +175,7 @@ def test_cameras_are_the_synthetic_scenes_own():
         assert 2 * np.arctan(400 / camera.fx) == pytest.approx(0.6911, abs=1e-4)
 
 
-def test_the_fine_network_renders_and_a_lone_coarse_one_too(tmp_path):
+def test_the_fine_network_renders_and_a_lone_coarse_one_too(no_look, tmp_path):
     fine, coarse = flexible_weights(seed=1), flexible_weights(seed=2)
     path = tmp_path / "a.ckpt"
     for content, expected in (
@@ -186,7 +194,7 @@ def test_the_fine_network_renders_and_a_lone_coarse_one_too(tmp_path):
         ("args.txt", "dataset_type = llff\nno_ndc = False\n"),
     ],
 )
-def test_projective_scenes_are_refused(name, text, tmp_path):
+def test_projective_scenes_are_refused(name, text, no_look, tmp_path):
     torch.save({"model_fine_state_dict": flexible_weights()}, tmp_path / "a.ckpt")
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match="normalised device coordinates"):
@@ -248,3 +256,10 @@ def test_a_real_forward_facing_checkpoint_is_refused(shared_data: Path):
     path = next((shared_data / "checkpoints" / "krrish94" / "fern-lowres").glob("*.ckpt"))
     with pytest.raises(InputError, match="normalised device coordinates"):
         load_any(path)
+
+
+def test_a_teacher_from_elsewhere_is_not_saved(no_look, tmp_path):
+    model = read(tmp_path / "a.ckpt", {"model_fine_state_dict": flexible_weights()}, Place())
+    with pytest.raises(InputError, match="a nerf_pytorch field is a teacher from elsewhere and is not saved"):
+        save(model, tmp_path / "a.nf")
+    assert not (tmp_path / "a.nf").exists()

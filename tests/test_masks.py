@@ -73,11 +73,11 @@ def test_the_verb_erases(small_model: Model, tmp_path):
     save(small_model, tmp_path / "a.nf")
     centre, reach = small_model.bounds.centre, 5 * small_model.bounds.side
     box = ",".join(f"{v:.3f}" for v in (*(c - reach for c in centre), centre[0], centre[1] + reach, centre[2] + reach))
-    words = ["edit", str(tmp_path / "a.nf"), str(tmp_path / "b.nf"), "--erase-box", box, "--steps", "5", "--quiet"]
+    words = ["edit", str(tmp_path / "a.nf"), "-o", str(tmp_path / "b.nf"), "--erase-box", box, "--steps", "5", "--quiet"]
     assert main([*words, "--threads", "1"]) == 0
     after = load(tmp_path / "b.nf")
     camera = small_model.cameras[0].resized(24, 24)
     opacity = [float(render_camera(volume_of(m), camera, (0.0, 0.0, 0.0)).opacity.sum()) for m in (small_model, after)]
     assert opacity[1] < 0.95 * opacity[0]
     assert after.lineage[0]["field"] == "hash" and (tmp_path / "b.png").is_file()
-    assert main(["edit", str(tmp_path / "a.nf"), str(tmp_path / "c.nf")]) == 2
+    assert main(["edit", str(tmp_path / "a.nf"), "-o", str(tmp_path / "c.nf")]) == 2

@@ -25,7 +25,7 @@ LAYERS = {
     "signals": "signals signal_lattice signal_image signal_video signal_sound marching signal_shape signal_files surface",
     "models": "signal_training header model training checkpoint loop viewpoints active masks distil",
     "foreign": "foreign foreign.*",
-    "verbs": "convert edit signal_output export fit evaluate render bench demo check info doctor view view_crop view_fit view_messages view_picture "
+    "verbs": "cuda_doctor convert edit signal_output export fit evaluate render bench demo check info doctor view view_crop view_fit view_messages view_picture "
     "view_server view_session view_stage",
     "shell": "cli __main__ __init__",
 }

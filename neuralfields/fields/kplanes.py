@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
 from neuralfields.fields.field import Field, ParameterGroup
-from neuralfields.grids import LOOK_EVERY, Looks, plane_features, plane_pairs, variation
+from neuralfields.grids import LOOK_EVERY, Looks, axis_points, plane_features, plane_pairs, variation
 from neuralfields.heads import Heads
 from neuralfields.options import require_range
 
@@ -25,7 +25,7 @@ class Config:
     """Hyper-parameters of the K-Planes field."""
 
     resolutions: tuple[int, ...] = (48, 96, 192, 384)
-    """points along an axis of space, one for each set of planes"""
+    """points along an axis of space, a signal's samples at most, one for each set of planes"""
     moments: int = 32
     """points along time"""
     features: int = 32
@@ -46,9 +46,9 @@ class Config:
     """weight of the planes' squared second differences along time"""
     stillness: float = 1e-4
     """weight of how far the planes that hold time are from 1"""
-    learning_rate: float = 2e-2
+    learning_rate: float = 5e-2
     """of the planes"""
-    network_learning_rate: float = 5e-3
+    network_learning_rate: float = 1e-2
     """of the networks"""
 
     def __post_init__(self) -> None:
@@ -82,7 +82,8 @@ class KPlanesField(Field):
         self.heads = Heads(config.features, config.hidden, layers, config.code, config.degree, domain)
 
     def _plane(self, points: int, pair: tuple[int, int]) -> nn.Parameter:
-        sides = [self.config.moments if axis == self._time else points for axis in pair]
+        space, time = (axis_points(most, self.domain) for most in (points, self.config.moments))
+        sides = [(time if axis == self._time else space)[axis] for axis in pair]
         plane = torch.empty(*sides, self.config.features // len(self.config.resolutions))
         return nn.Parameter(plane.fill_(1) if self._time in pair else plane.uniform_(0.1, 0.5))
 

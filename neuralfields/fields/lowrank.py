@@ -10,7 +10,7 @@ f is as wide as what the shared density network gives: a log-density and a code 
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from neuralfields.domain import RADIANCE, Domain
 from neuralfields.errors import UsageError
 from neuralfields.fields.field import Field, ParameterGroup
-from neuralfields.grids import LOOK_EVERY, Looks, growth_shares, resized, stage_points, variation
+from neuralfields.grids import LOOK_EVERY, Looks, axis_points, growth_shares, resized, stage_points, variation
 from neuralfields.heads import weights
 from neuralfields.ops.grid import grid_interpolate
 from neuralfields.ops.network import network
@@ -37,7 +37,7 @@ class Config:
     decomposition: Literal["vm", "cp"] = "vm"
     """vm: vector times matrix for each axis; cp: vectors alone, a hundredth of the bytes"""
     resolution: int | None = None
-    """points along an axis; none: those of an image's longer side, 193 for the rest"""
+    """points along an axis, a signal's samples at most; none: an image's samples, 193 for the rest"""
     density_rank: int = 8
     """components of the density, for each axis under vm"""
     colour_rank: int = 16
@@ -62,9 +62,9 @@ class Config:
     """weight of the mean magnitude of the density's vectors and matrices"""
     variation: float = 0.0
     """weight of the total variation of the matrices (of the vectors, under cp)"""
-    learning_rate: float = 2e-2
+    learning_rate: float = 5e-2
     """of vectors and matrices"""
-    network_learning_rate: float = 5e-3
+    network_learning_rate: float = 1e-2
     """of B and the networks"""
 
     def __post_init__(self) -> None:
@@ -93,35 +93,29 @@ class LowRankField(Field):
         self.looks = Looks()
         self._density_rank = config.density_rank if domain.radiance else 0
         rank = self._density_rank + config.colour_rank
-        self._points = config.resolution or RESOLUTION
+        finest = FINEST if domain.lengths and domain.kind == "image" else RESOLUTION
+        self._points = axis_points(config.resolution or finest, domain)
         factors = 2 if config.decomposition == "vm" else axes
         deviation = config.initial ** (1 / factors)
 
-        def factor(dimensions: int) -> nn.Parameter:
-            return nn.Parameter(torch.empty(*[self._points] * dimensions, rank).normal_(0, deviation))
+        def factor(along: list[int]) -> nn.Parameter:
+            return nn.Parameter(torch.empty(*[self._points[a] for a in along], rank).normal_(0, deviation))
 
-        self.vectors = nn.ParameterList(factor(1) for _ in range(axes))
         vm = config.decomposition == "vm"
-        self.matrices = nn.ParameterList(factor(axes - 1) for _ in range(axes if vm else 0))
+        self.vectors = nn.ParameterList(factor([k]) for k in range(axes))
+        self.matrices = nn.ParameterList(factor(_others(k, axes)) for k in range(axes if vm else 0))
         code, hidden = config.code, [config.hidden] * config.colour_layers
         self.basis = weights([config.colour_rank * (axes if vm else 1), code - 1 if domain.radiance else code])
         out = [code + config.degree**2, *hidden, 3] if domain.radiance else [code, *hidden, domain.channels]
         self.network = weights(out)
-
-    @classmethod
-    def tuned(cls, config: Config, domain: Domain, targets: list[Tensor], seed: int) -> Config:
-        """An image's own resolution, unless one is given."""
-        if config.resolution is None and domain.kind == "image" and targets:
-            return replace(config, resolution=min(max(2, *targets[0].shape[:2]), FINEST))
-        return config
 
     def components(self, x: Tensor) -> list[Tensor]:
         """The products, [S, density_rank + colour_rank]: one such for each axis under vm, one under cp."""
         along = [grid_interpolate(x[:, k : k + 1], vector) for k, vector in enumerate(self.vectors)]
         if self.config.decomposition == "cp":
             return [math.prod(along)]
-        others = [[a for a in range(x.shape[1]) if a != k] for k in range(x.shape[1])]
-        across = [grid_interpolate(x[:, rest], matrix) for rest, matrix in zip(others, self.matrices, strict=True)]
+        axes = x.shape[1]
+        across = [grid_interpolate(x[:, _others(k, axes)], matrix) for k, matrix in enumerate(self.matrices)]
         return [vector * matrix for vector, matrix in zip(along, across, strict=True)]
 
     def features(self, x: Tensor) -> Tensor:
@@ -178,10 +172,16 @@ class LowRankField(Field):
 
     def grow(self, stage: int) -> None:
         """Vectors and matrices are interpolated at the points of the stage's."""
-        points = stage_points(self._points, self.config.doublings, stage)
-        for factors in (self.vectors, self.matrices):
-            for k, factor in enumerate(factors):
-                factors[k] = resized(factor, (points,) * (factor.ndim - 1))
+        points = [stage_points(p, self.config.doublings, stage) for p in self._points]
+        for k, vector in enumerate(self.vectors):
+            self.vectors[k] = resized(vector, (points[k],))
+        for k, matrix in enumerate(self.matrices):
+            self.matrices[k] = resized(matrix, tuple(points[a] for a in _others(k, len(points))))
+
+
+def _others(axis: int, axes: int) -> list[int]:
+    """All axes but one."""
+    return [a for a in range(axes) if a != axis]
 
 
 FIELD = LowRankField

@@ -15,6 +15,7 @@ from neuralfields.fields.field import Field, ParameterGroup
 from neuralfields.grids import (
     LOOK_EVERY,
     Looks,
+    axis_points,
     growth_shares,
     plane_features,
     plane_pairs,
@@ -35,7 +36,7 @@ class Config:
     combination: Literal["sum", "product"] = "sum"
     """how the three planes' features become one"""
     resolution: int = 193
-    """points along an axis of a plane"""
+    """points along an axis of a plane, a signal's samples at most"""
     features: int = 32
     """features of a point"""
     hidden: int = 32
@@ -54,9 +55,9 @@ class Config:
     """share of a fit at which the planes have their full resolution"""
     variation: float = 1e-4
     """weight of the planes' total variation"""
-    learning_rate: float = 2e-2
+    learning_rate: float = 5e-2
     """of the planes"""
-    network_learning_rate: float = 5e-3
+    network_learning_rate: float = 1e-2
     """of the networks"""
 
     def __post_init__(self) -> None:
@@ -81,11 +82,18 @@ class TriplaneField(Field):
         if domain.dimensions != 3:
             raise UsageError(f"field triplane: takes 3 coordinates, not {domain.dimensions}; use kplanes")
         self.looks = Looks()
-        shape = config.resolution, config.resolution, config.features
+        self._points = axis_points(config.resolution, domain)
         low, high = (-0.1, 0.1) if config.combination == "sum" else (0.1, 0.5)  # a factor near 0 hides the others
-        self.planes = nn.ParameterList(nn.Parameter(torch.empty(shape).uniform_(low, high)) for _ in plane_pairs(3))
+        planes = (torch.empty(*shape).uniform_(low, high) for shape in self._shapes())
+        self.planes = nn.ParameterList(map(nn.Parameter, planes))
         layers = config.density_layers, config.colour_layers
         self.heads = Heads(config.features, config.hidden, layers, config.code, config.degree, domain)
+
+    def _shapes(self, stage: int | None = None) -> list[tuple[int, ...]]:
+        """The planes' shapes at a stage, or in the end."""
+        doublings = self.config.doublings
+        points = [stage_points(p, doublings, doublings if stage is None else stage) for p in self._points]
+        return [(points[i], points[j], self.config.features) for i, j in plane_pairs(3)]
 
     def features(self, x: Tensor) -> Tensor:
         """The planes' features, summed or multiplied, [S, features]."""
@@ -124,9 +132,8 @@ class TriplaneField(Field):
 
     def grow(self, stage: int) -> None:
         """The planes are interpolated at the points of the stage's."""
-        points = stage_points(self.config.resolution, self.config.doublings, stage)
-        for k, plane in enumerate(self.planes):
-            self.planes[k] = resized(plane, (points, points))
+        for k, shape in enumerate(self._shapes(stage)):
+            self.planes[k] = resized(self.planes[k], shape[:2])
 
 
 FIELD = TriplaneField

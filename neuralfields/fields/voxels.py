@@ -9,6 +9,7 @@ Sec. 3.1). On a CPU a step costs what the grid's gradient weighs: the grids are 
 which is smoother than density, has the coarser one.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -29,7 +30,7 @@ class Config:
     """Hyper-parameters of the voxel field."""
 
     resolution: int = 129
-    """points along an axis of the density's grid; an image or a sound gets as many points in all as a volume"""
+    """points along an axis of the density's grid; a signal has as many in all, or one for each of its samples"""
     colour_resolution: int = 81
     """points along an axis of the harmonics' grid"""
     degree: int = 2
@@ -42,9 +43,9 @@ class Config:
     """weight of the total variation of s (of the values, of what is not radiance)"""
     colour_variation: float = 1e-3
     """weight of the total variation of c"""
-    learning_rate: float = 0.1
+    learning_rate: float = 0.3
     """of the density's grid, and of values"""
-    colour_learning_rate: float = 0.05
+    colour_learning_rate: float = 0.1
     """of the harmonics' grid"""
 
     def __post_init__(self) -> None:
@@ -72,9 +73,11 @@ class VoxelField(Field):
 
     def _points(self, resolution: int, stage: int | None = None) -> tuple[int, ...]:
         """Points along each axis at a stage, or in the end: as many in all whatever the number of axes."""
-        doublings, dimensions = self.config.doublings, self.domain.dimensions
-        side = max(2, round(resolution ** (3 / dimensions)))
-        return (stage_points(side, doublings, doublings if stage is None else stage),) * dimensions
+        doublings, most = self.config.doublings, resolution**3
+        lengths = self.domain.lengths or (most,) * self.domain.dimensions
+        share = min(1.0, (most / math.prod(lengths)) ** (1 / len(lengths)))
+        sides = (max(2, min(most, round(length * share))) for length in lengths)
+        return tuple(stage_points(side, doublings, doublings if stage is None else stage) for side in sides)
 
     def features(self, x: Tensor) -> Tensor:
         """Interpolated log-density and coefficients, [S, 1 + 3 degree^2]; of other domains the values."""

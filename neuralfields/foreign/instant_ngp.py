@@ -156,8 +156,8 @@ def _candidates(path: Path, snapshot: Snapshot) -> Iterator[tuple[Config, list, 
     for alignment in (16, 8) if inner.otype.lower() in FUSED or outer.otype.lower() in FUSED else (8,):
         code = _padded(inner.n_output_dims, alignment)
         for growth in _growths(snapshot, levels, base):
-            finest = base * float(growth) ** (levels - 1)
             try:
+                finest = base * float(growth) ** (levels - 1)
                 config = Config(
                     levels=levels, features=features, table=grid.log2_hashmap_size, base=base, finest=finest,
                     hidden=max(inner.n_neurons, outer.n_neurons), density_layers=inner.n_hidden_layers,

@@ -26,7 +26,7 @@ from neuralfields.volume import Volume
 
 COARSE_LOOKS, FINE_LOOKS = 2, 3
 # Bricks whose coarse looks all stay below this (in 1/inner cube), as do their neighbours', are not looked at again.
-EMPTY = 0.5
+EMPTY = 0.05
 CAMERAS, RADIUS, SIZE, ANGLE = 100, 4.0, 800, 0.6911112070083618  # those of the synthetic scenes of NeRF
 
 

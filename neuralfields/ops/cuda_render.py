@@ -53,6 +53,7 @@ class CudaPass:
         colour = Stack.of(renderer.colour_weights)
         self.colour_stack = Stack(colour.widths, colour.widths[0] - renderer.degree**2)
         self._buffers: dict[str, Tensor] = {}
+        self._modules: dict[str, Module] = {}
         self._recorded: Recorded | None = None
 
     @property
@@ -67,17 +68,17 @@ class CudaPass:
 
     def module(self) -> Module:
         """The kernels compiled for this field."""
-        of = self.renderer
-        return Module(
-            "hash_render",
-            (
+        of, name = self.renderer, precision()
+        if name not in self._modules:
+            defines = (
                 *grid_defines(of.table.shape[1], of.scales, of.levels),
                 ("NF_DENSITY", self.density_stack.text),
                 ("NF_COLOUR", self.colour_stack.text),
                 ("NF_DEGREE", str(of.degree)),
                 *arithmetic_defines(self.stacks),
-            ),
-        )
+            )
+            self._modules[name] = Module("hash_render", defines)
+        return self._modules[name]
 
     def _launch(self, name: str, blocks: int | tuple[int, int], threads: int, *arguments: Any) -> None:
         cuda_launch.launch(self.module(), name, blocks, threads, *arguments)

@@ -1,0 +1,123 @@
+"""The mlp field beyond the contract: every domain and encoding, the knob's way through a fit, what a file carries."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from neuralfields import fit
+from neuralfields.domain import RADIANCE, Domain
+from neuralfields.encodings import USUAL
+from neuralfields.fields.mlp import Config, Mlp
+from neuralfields.model import Model, load, save
+from neuralfields.optim import Optimiser
+from neuralfields.scene import Bounds
+
+DOMAINS = [RADIANCE, Domain("radiance", 4, 4), Domain("image", 2, 3), Domain("shape", 3, 1), Domain("video", 3, 3),
+           Domain("sound", 1, 2)]  # fmt: skip
+SMALL = Config(count=16, layers=2, width=32)
+UNIT = Bounds((0.0, 0.0, 0.0), 1.0)
+
+
+@pytest.mark.parametrize("domain", DOMAINS, ids=lambda d: f"{d.kind}{d.dimensions}")
+@pytest.mark.parametrize("blocks", ["plain", "hourglass"])
+@pytest.mark.parametrize("encoding", sorted(USUAL))
+def test_every_encoding_serves_every_domain(domain, blocks, encoding):
+    torch.manual_seed(0)
+    field = Mlp(replace(SMALL, encoding=encoding, blocks=blocks, inner=12, skip=1), domain)
+    f = field.features(torch.rand(50, domain.dimensions))
+    if domain.radiance:
+        log_density, rgb = field.decode(f, torch.nn.functional.normalize(torch.randn(50, 3), dim=1))
+        assert f.shape == (50, 32) and bool(torch.isfinite(log_density).all()) and float(rgb.detach().std()) > 1e-3
+        (log_density.sum() + rgb.square().sum()).backward()
+    else:
+        values = field.values(f)
+        assert values.shape == (50, domain.channels) and float(values.detach().std()) > 1e-3
+        values.square().sum().backward()
+    assert all(float(p.grad.abs().max()) > 0 for p in field.parameters())
+    grouped = [p for group in field.groups() for p in group.parameters]
+    assert len(grouped) == len(set(grouped)) and set(grouped) == set(field.parameters())
+
+
+def test_parameters_of_the_paper_s_picture_network():
+    """256 frequencies, 3 x 256 hidden, 3 outputs: 263,683."""
+    field = Mlp(Config(count=256, layers=3, width=256), Domain("image", 2, 3))
+    assert sum(p.numel() for p in field.parameters()) == 263_683
+
+
+def test_frequencies_left_open_are_the_usual_and_written_down():
+    for encoding, usual in USUAL.items():
+        assert Mlp(replace(SMALL, encoding=encoding)).config.frequencies == usual
+
+
+@pytest.mark.parametrize("lift", ["trained", "fixed"])
+def test_a_file_carries_what_was_drawn(tmp_path, lift):
+    torch.manual_seed(4)
+    domain = Domain("video", 3, 3)
+    field = Mlp(replace(SMALL, blocks="hourglass", lift=lift), domain)
+    save(Model(field, UNIT), tmp_path / "a.nf")
+    torch.manual_seed(5)
+    again = load(tmp_path / "a.nf").field
+    assert torch.equal(again.encoding.matrix, field.encoding.matrix) and again.domain == domain
+    x = torch.rand(30, 3)
+    assert torch.equal(again.values(again.features(x)), field.values(field.features(x)))
+
+
+@pytest.mark.parametrize("encoding", sorted(USUAL))
+def test_it_learns_a_picture(encoding):
+    """A few steps of the project's optimiser fit a smooth picture: the learning rate suits each encoding."""
+    torch.manual_seed(0)
+    field = Mlp(replace(SMALL, encoding=encoding, frequencies={"octaves": 3, "gaussian": 2, "siren": 15, "finer": 0}[encoding]),
+                Domain("image", 2, 1))  # fmt: skip
+    x = torch.rand(1500, 2)
+    y = 0.5 + 0.4 * torch.sin(7 * x[:, :1]) * torch.cos(5 * x[:, 1:])
+    optimiser = Optimiser(field)
+    for step in range(120):
+        loss = (field.values(field.features(x)) - y).square().mean()
+        loss.backward()
+        optimiser.step(0.1 ** (step / 120))
+    assert float(loss.detach()) < 0.02 * float(y.var())
+
+
+def test_a_fit_chooses_the_knob_and_writes_it_down():
+    target = [torch.rand(32, 32, 3, generator=torch.Generator().manual_seed(0))]
+    made = [fit.make_field(Mlp, SMALL, Domain("image", 2, 3), 1, target) for _ in range(2)]
+    assert made[0].config.frequencies in range(11, 21)  # noise has high frequencies
+    assert made[0].config == made[1].config
+    assert all(torch.equal(a, b) for a, b in zip(*(m.state_dict().values() for m in made), strict=True))
+
+
+def test_density_alone_is_the_same_density():
+    torch.manual_seed(0)
+    field = Mlp(SMALL)
+    f = field.features(torch.rand(20, 3))
+    assert torch.equal(field.log_density(f), field.decode(f, torch.eye(3)[torch.zeros(20, dtype=torch.long)])[0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"encoding": "fourier"}, "encoding 'fourier'"),
+        ({"encoding": "octaves", "frequencies": 2.5}, "whole number"),
+        ({"frequencies": -1.0}, "gaussian needs"),
+        ({"count": 0}, "count"),
+        ({"layers": 17}, "layers"),
+        ({"width": 0}, "width"),
+        ({"skip": -1}, "skip"),
+        ({"blocks": "conv"}, "blocks 'conv': must be plain or hourglass"),
+        ({"inner": 0}, "inner"),
+        ({"lift": "random"}, "lift 'random': must be trained or fixed"),
+        ({"encoding": "siren", "bfloat16": True}, "siren needs float32"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+    ],
+)
+def test_refusals_name_the_setting(settings, words):
+    with pytest.raises(ValueError, match=words):
+        Config(**settings)
+
+
+def test_the_largest_config_is_made_on_the_meta_device():
+    with torch.device("meta"):
+        for extra in ({}, {"blocks": "hourglass"}):
+            field = Mlp(Config(count=4096, layers=16, width=2048, skip=15, inner=2048, frequencies=1e6, **extra))
+            assert field.bytes() < 1 << 30
