@@ -8,6 +8,7 @@ hundredth from three quarters of the steps. PSNR is of the fitted pixels, in 8 b
 """
 
 import argparse
+import itertools
 import os
 import tempfile
 from collections.abc import Callable
@@ -162,18 +163,22 @@ def summary(rows: list[dict[str, Any]], command: str) -> list[dict[str, Any]]:
     return found
 
 
-def run(pictures: dict[str, Callable[[], np.ndarray]], steps: int, seeds: int, command: str) -> list[dict[str, Any]]:
-    """Every fit that is not in the table yet; the table is written after each."""
+def run(
+    pictures: dict[str, Callable[[], np.ndarray]], steps: int, seeds: int, most: int, command: str
+) -> list[dict[str, Any]]:
+    """At most so many of the fits that are not in the table yet; the table is written after each."""
     rows = kept("cam-runs", command)
     done = {(r["picture"], r["variant"], r["seed"]) for r in rows}
-    for seed in range(seeds):
-        for name, make in pictures.items():
-            for variant in VARIANTS:
-                if (name, variant, seed) in done or (variant not in ENDS and name not in SIDE_PICTURES):
-                    continue
-                rows.append(row(command, **measure(name, variant, seed, make(), steps)))
-                print(name, variant, seed, rows[-1]["psnr"], rows[-1]["psnr_8_bit"], flush=True)
-                write("cam-runs", "Coordinate-Aware Modulation on pictures: every fit", rows)
+    every = itertools.product(range(seeds), pictures, VARIANTS)
+    left = [
+        (name, variant, seed)
+        for seed, name, variant in every
+        if (name, variant, seed) not in done and (variant in ENDS or name in SIDE_PICTURES)
+    ]
+    for name, variant, seed in left[:most]:
+        rows.append(row(command, **measure(name, variant, seed, pictures[name](), steps)))
+        print(name, variant, seed, rows[-1]["psnr"], rows[-1]["psnr_8_bit"], flush=True)
+        write("cam-runs", "Coordinate-Aware Modulation on pictures: every fit", rows)
     return rows
 
 
@@ -184,6 +189,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(default))
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--most", type=int, default=1000, help="fits of this call; the next call goes on")
     parser.add_argument("--quick", action="store_true", help="two pictures, 20 steps, one seed, nothing is written")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -195,7 +201,7 @@ def main() -> None:
                 print(measure(name, variant, 0, pictures[name](), 20), flush=True)
         return
     command = f"python benchmarks/cam.py --steps {given.steps} --seeds {given.seeds}"
-    rows = run(pictures, given.steps, given.seeds, command)
+    rows = run(pictures, given.steps, given.seeds, given.most, command)
     title = f"Coordinate-Aware Modulation on pictures of {SIZE} x {SIZE}, {given.steps} steps (means over seeds)"
     write("cam", title, summary(rows, command))
 

@@ -14,7 +14,7 @@ from neuralfields.ops.cuda_compile import compile_module, compiler_version
 
 ENTRY = re.compile(r"Compiling entry function '(\w+)'")
 SPILL = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
-USED = re.compile(r"Used (\d+) registers.*?(?:, (\d+) bytes smem)?$", re.MULTILINE)
+USED, SHARED = re.compile(r"Used (\d+) registers"), re.compile(r"(\d+) bytes smem")
 
 
 def kernels(log: str) -> list[dict[str, Any]]:
@@ -22,9 +22,9 @@ def kernels(log: str) -> list[dict[str, Any]]:
     rows = []
     for part in re.split(r"(?=Compiling entry function)", log)[1:]:
         stack, stores, loads = map(int, SPILL.search(part).groups())
-        used = USED.search(part)
+        used, shared = USED.search(part), SHARED.search(part)
         figures = {"kernel": ENTRY.search(part).group(1), "registers": int(used.group(1)), "stack": stack}
-        rows.append(figures | {"spilled bytes": stores + loads, "shared bytes": int(used.group(2) or 0)})
+        rows.append(figures | {"spilled bytes": stores + loads, "shared bytes": int(shared.group(1)) if shared else 0})
     return rows
 
 

@@ -35,7 +35,6 @@ GRIDS = {
 USUAL = {"gaussian": 1.0, "siren": 30.0, "finer": 0.0}  # the papers' own
 SEEDS = {"gaussian": 3, "siren": 1, "finer": 1}
 BATCH, STEPS = 2048, 400
-RATES = {"gaussian": 2e-3, "siren": 5e-4, "finer": 5e-4}
 IMAGE = Domain("image", 2, 3)
 
 
@@ -82,7 +81,7 @@ def fitted(make: Callable[[], Field], target: torch.Tensor, steps: int, seed: in
 def measure(name: str, encoding: str, seed: int, steps: int) -> dict[str, Any]:
     """One picture and seed: the whole grid, and what FreSh picks of it."""
     target, grid = picture(name), GRIDS[encoding]
-    config = Config(encoding=encoding, layers=3, width=64, learning_rate=RATES[encoding])
+    config = Config(encoding=encoding, layers=3, width=64)
 
     def untrained(setting: float) -> Callable[[torch.Tensor], torch.Tensor]:
         return Mlp(replace(config, frequencies=setting), IMAGE).look

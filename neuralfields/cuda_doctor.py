@@ -11,8 +11,10 @@ import torch
 from neuralfields.errors import NeuralfieldsError
 from neuralfields.fields.hash import Config, HashField
 from neuralfields.ops.cuda_compile import Built, Module, build, cache_folder, compiler_version, key
+from neuralfields.ops.cuda_grid import grid_module
 from neuralfields.ops.cuda_launch import arch, missing_for_cuda
 from neuralfields.ops.cuda_network import Stack, arithmetic_defines, using_precision
+from neuralfields.ops.cuda_rbf import rbf_module
 from neuralfields.ops.cuda_render import CudaPass
 from neuralfields.ops.cuda_schedules import hash_module, scalar_module
 from neuralfields.ops.hash_grid import HashGeometry
@@ -34,6 +36,8 @@ def usual_modules(precision: str = "half") -> dict[str, Module]:
             "rays": scalar_module("rays", torch.float32),
             "elements": scalar_module("elements", torch.float32),
             "composite": scalar_module("composite", torch.float32),
+            "grid": grid_module(torch.empty(0, 3)),
+            "rbf": rbf_module(torch.empty(0, 32), 0),
             "hash_grid": hash_module("hash_grid", table, geometry.scales, geometry.levels),
             f"network ({precision})": Module("network", (("NF_NETWORK", stack.text), *arithmetic_defines([stack]))),
             f"hash_render ({precision})": CudaPass(field.fused()).module(),

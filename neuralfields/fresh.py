@@ -9,7 +9,7 @@ Vocabulary
   choice = the setting of least distance between the mean spectrum of the targets and that of untrained networks
 
 Target and networks are sampled at the same places, so that both alias alike: a picture at 128 x 128 means of areas, a
-sound in pieces of 2048 samples, faded in and out. A video's targets are frames, its network is sampled on slices of one time.
+sound in pieces of 2048 samples, faded in and out. A video's targets are frames, its network's are slices of one time.
 
 A radiance field is not what its photos show, but its colours on a plane through the scene are such a picture. Random
 frequencies of deviation sigma in space have the same deviation within any plane, so the slice is a picture of the same

@@ -11,7 +11,7 @@ own 64 digits set to zero. `sha256` holds one hash per tensor. So a flipped bit 
 
 A tensor that `quantised` names is U8: codes of one byte in the tensor's own shape, or (`deflate`) all codes as one zlib
 stream, [bytes]. A value is low + step * code in float32, with one low and step for the tensor or one for each index of
-its first axis. A stream holds at most 8 times as many values as it has bytes.
+its last axis. A stream holds at most 8 times as many values as it has bytes.
 """
 
 import hashlib
@@ -255,9 +255,9 @@ def _check_quantised(path: Path, header: Header, entries: dict[str, TensorEntry]
                 f"{path}: tensor {name} has {entry.nbytes} bytes in shape {entry.shape}, too few or too many for codes "
                 f"({form.coding}) of {form.shape}; restore a backup"
             )
-        rows = len(form.low)
-        if rows != len(form.step) or rows not in (1, form.shape[0]):
-            numbers = f"{rows} lows and {len(form.step)} steps for {form.shape[0]} rows"
+        channels = len(form.low)
+        if channels != len(form.step) or channels not in (1, form.shape[-1]):
+            numbers = f"{channels} lows and {len(form.step)} steps for {form.shape[-1]} channels"
             raise InputError(f"{path}: tensor {name}: {numbers}; restore a backup")
         if any(abs(low) + 255 * step > FLOAT32_LARGEST for low, step in zip(form.low, form.step, strict=True)):
             raise InputError(f"{path}: tensor {name}: its low and step leave float32; restore a backup")

@@ -183,10 +183,10 @@ def _field_tensors(module: "fields.field.Field", half: bool) -> tuple[dict[str, 
 def _quantise(path: Path, module: "fields.field.Field", tensors: dict[str, Tensor]) -> dict[str, Quantised]:
     """Puts codes in the place of the tensors that are stored so, and says how each is read."""
     forms = {}
-    for key in sorted(quantisable(module)):
+    for key, channels in sorted(quantisable(module).items()):
         name = f"field.{key}"
         _require_finite(str(path), name, tensors[name])
-        codes, shape = encode(tensors[name]), list(tensors[name].shape)
+        codes, shape = encode(tensors[name], channels), list(tensors[name].shape)
         tensors[name], forms[name] = codes.stored, Quantised(shape, codes.low, codes.step, codes.coding)
     return forms
 

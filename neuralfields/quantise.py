@@ -4,7 +4,7 @@
   (min-max quantisation, as of the weights and grids of the compact models of arXiv:2311.14993)
 
 Vocabulary
-  low, step  one number a tensor, or one a row of a matrix; in the file's header, rounded to DIGITS
+  low, step  one number a tensor, or one a channel (index of the last axis) of a grid; in the file's header
   coding     `raw`: one byte a code, in the tensor's shape; `deflate`: all codes as one zlib stream of Huffman codes
 
 A Huffman code spends at least one bit a symbol, so that a stream cannot swell without limit (see header.py).
@@ -16,19 +16,21 @@ from math import prod
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from neuralfields.errors import InputError
+from neuralfields.fields.field import Field
 
 LEVELS = 255
 DIGITS = 7  # of low and step in the header: more than float32 resolves within a step
+CHANNEL = 256  # values that a channel has at least to be worth a low and a step of its own
 PAYS = 0.95  # of the raw bytes: a stream that saves less is not worth its decoding
 Coding = Literal["raw", "deflate"]
 
 
 @dataclass(frozen=True)
 class Codes:
-    """A tensor as codes: `stored` uint8, in its shape if raw, else [bytes]; `low`, `step`: one, or one a row."""
+    """A tensor as codes: `stored` uint8, in its shape if raw, else [bytes]; `low`, `step`: one, or one a channel."""
 
     stored: Tensor
     low: list[float]
@@ -36,17 +38,22 @@ class Codes:
     coding: Coding
 
 
-def quantisable(module: nn.Module) -> set[str]:
-    """Names of the parameters that are stored in 8 bits: float32, with at least two axes.
+def quantisable(field: Field) -> dict[str, bool]:
+    """The parameters that are stored in 8 bits, float32 with at least two axes: name -> whether by channels.
 
     Biases and buffers stay as they are: few bytes, and an error in a fixed frequency would be one in every sample.
     """
-    return {name for name, p in module.named_parameters() if p.dtype == torch.float32 and p.ndim >= 2}
+    grids = {p for group in field.groups() if group.role == "grid" for p in group.parameters}
+    return {
+        name: p in grids and p.numel() >= CHANNEL * p.shape[-1]
+        for name, p in field.named_parameters()
+        if p.dtype == torch.float32 and p.ndim >= 2
+    }
 
 
-def encode(tensor: Tensor, rows: bool = False) -> Codes:
-    """A finite float32 tensor as codes; `rows`: each index of the first axis gets its own low and step."""
-    low, step = _grid(tensor.detach(), rows)
+def encode(tensor: Tensor, channels: bool = False) -> Codes:
+    """A finite float32 tensor as codes; `channels`: each index of the last axis gets its own low and step."""
+    low, step = _grid(tensor.detach(), channels)
     codes = _codes(tensor.detach(), low, step)
     packed = _deflate(codes)
     if len(packed) < PAYS * codes.numel():
@@ -66,13 +73,12 @@ def decode(codes: Codes, shape: list[int]) -> Tensor:
 
 
 @torch.no_grad()
-def round_parameters(module: nn.Module) -> None:
+def round_parameters(field: Field) -> None:
     """Puts every quantisable parameter to the value that it comes back with from an 8-bit file."""
-    names = quantisable(module)
-    for name, parameter in module.named_parameters():
-        if name in names:
-            low, step = _grid(parameter, False)
-            parameter.copy_(_values(_codes(parameter, low, step), low, step))
+    for name, channels in quantisable(field).items():
+        parameter = field.get_parameter(name)
+        low, step = _grid(parameter, channels)
+        parameter.copy_(_values(_codes(parameter, low, step), low, step))
 
 
 class StraightThrough:
@@ -81,16 +87,16 @@ class StraightThrough:
     `round` before the forward pass, `restore` after the backward pass.
     """
 
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self.exact: dict[nn.Parameter, Tensor] = {}
+    def __init__(self, field: Field) -> None:
+        self.field = field
+        self.exact: dict[Tensor, Tensor] = {}
 
     def round(self) -> None:
         """Rounds the parameters and remembers what they were."""
         self.restore()
-        names = quantisable(self.module)
-        self.exact = {p: p.detach().clone() for name, p in self.module.named_parameters() if name in names}
-        round_parameters(self.module)
+        parameters = [self.field.get_parameter(name) for name in quantisable(self.field)]
+        self.exact = {p: p.detach().clone() for p in parameters}
+        round_parameters(self.field)
 
     @torch.no_grad()
     def restore(self) -> None:
@@ -100,32 +106,28 @@ class StraightThrough:
         self.exact = {}
 
 
-def _grid(tensor: Tensor, rows: bool) -> tuple[list[float], list[float]]:
-    """low and step, one or one a row: numbers of few digits."""
-    flat = tensor.reshape(tensor.shape[0] if rows else 1, -1).double()
+def _grid(tensor: Tensor, channels: bool) -> tuple[list[float], list[float]]:
+    """low and step, one or one a channel: numbers of few digits."""
+    flat = tensor.detach().reshape(-1, tensor.shape[-1] if channels else 1).double()
     if not flat.numel():
-        return [0.0] * len(flat), [0.0] * len(flat)
-    low = [_short(value) for value in flat.amin(1).tolist()]
-    return low, [_short(max(top - bottom, 0) / LEVELS) for bottom, top in zip(low, flat.amax(1).tolist(), strict=True)]
+        return [0.0] * flat.shape[1], [0.0] * flat.shape[1]
+    low = [_short(value) for value in flat.amin(0).tolist()]
+    return low, [_short(max(top - bottom, 0) / LEVELS) for bottom, top in zip(low, flat.amax(0).tolist(), strict=True)]
 
 
 def _short(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
 
 
-def _across(numbers: list[float], tensor: Tensor) -> Tensor:
-    """One number or one a row, ready to meet the tensor's axes."""
-    return torch.tensor(numbers, dtype=torch.float32).reshape(-1, *[1] * (tensor.ndim - 1))
-
-
 def _codes(tensor: Tensor, low: list[float], step: list[float]) -> Tensor:
-    first, apart = _across(low, tensor), _across(step, tensor)
+    first, apart = torch.tensor(low, dtype=torch.float32), torch.tensor(step, dtype=torch.float32)
     places = torch.where(apart > 0, (tensor - first) / apart, 0)  # a constant tensor has no steps
     return places.round().clamp(0, LEVELS).to(torch.uint8)
 
 
 def _values(codes: Tensor, low: list[float], step: list[float]) -> Tensor:
-    return codes.to(torch.float32) * _across(step, codes) + _across(low, codes)
+    first, apart = torch.tensor(low, dtype=torch.float32), torch.tensor(step, dtype=torch.float32)
+    return codes.to(torch.float32) * apart + first  # two roundings, on every machine the same
 
 
 def _deflate(codes: Tensor) -> bytearray:

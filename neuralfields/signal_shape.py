@@ -111,9 +111,7 @@ class ShapeSignal(Signal):
 
         `chamfer`: the mean of the distances from points of either surface to the other, averaged over both ways.
         """
-        low, high = (torch.tensor(corner) for corner in (self.facts.low, self.facts.high))
-        generator = torch.Generator().manual_seed(0)
-        x = low + torch.rand(JUDGED, 3, generator=generator) * (high - low)
+        x, generator = _in_box(self.facts, JUDGED), torch.Generator().manual_seed(0)
         truth, seen = self.distance.inside(x), values_at(field, x)[:, 0] < 0
         overlap = {"iou": float((truth & seen).sum() / (truth | seen).sum().clamp(min=1))}
         try:
@@ -123,7 +121,7 @@ class ShapeSignal(Signal):
         there = self.distance.distance(SurfaceSampler(found).draw(CHAMFER_POINTS, generator).points)
         back = MeshDistance(found, True).distance(self.surface.draw(CHAMFER_POINTS, generator).points)
         mean = 0.5 * (there.mean() + back.mean())
-        return overlap | {"chamfer": float(mean / (high - low).norm())}
+        return overlap | {"chamfer": float(mean) / float(np.linalg.norm(np.subtract(self.facts.high, self.facts.low)))}
 
     def fingerprint(self) -> str:
         """Of the mesh and of what is learned of it."""
@@ -166,7 +164,7 @@ def read_shape_signal(path: Path, values: Values = "distance") -> ShapeSignal:
     empty = torch.empty(0, 3), torch.empty(0, domain.channels)
     bare = ShapeSignal(path.stem, path, domain, ShapeFacts(values, *box), bounds, *parts, empty, tuple(notes))
     x, y = _pool(bare)
-    doubt = 0.0 if distance.votes == VOTES else distance.doubt(x[-ANYWHERE:])
+    doubt = 0.0 if distance.votes == VOTES else distance.doubt(_in_box(bare.facts, LOOKED_AT))
     if doubt > MOST_DOUBT or not bool((y[:, 0] < 0).any()):
         raise InputError(f"{path}: encloses no volume that rays agree on ({doubt:.0%} disagree); close the mesh first")
     return ShapeSignal(path.stem, path, domain, bare.facts, bounds, *parts, (x, y), tuple(notes))
@@ -183,6 +181,12 @@ def _pool(shape: ShapeSignal) -> tuple[Tensor, Tensor]:
     near = _near(shape, generator, NEAR)
     far = _labelled(shape, torch.rand(ANYWHERE, 3, generator=generator))
     return torch.cat([near[0], far[0]]), torch.cat([near[1], far[1]])
+
+
+def _in_box(facts: ShapeFacts, count: int) -> Tensor:
+    """Points anywhere in the mesh's box, the same ones each time."""
+    low, high = torch.tensor(facts.low), torch.tensor(facts.high)
+    return low + torch.rand(count, 3, generator=torch.Generator().manual_seed(2)) * (high - low)
 
 
 def _labelled(shape: ShapeSignal, x: Tensor) -> tuple[Tensor, Tensor]:

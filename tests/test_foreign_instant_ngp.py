@@ -12,13 +12,12 @@ from neuralfields.errors import InputError
 from neuralfields.fields.hash import Config, HashField
 from neuralfields.foreign import describe_any, load_any
 from neuralfields.model import Model, load, save
-from neuralfields.ops.axes import ORDERS, bricks_of, turn_occupancy
+from neuralfields.ops.axes import bricks_of
 from neuralfields.ops.hash_grid import HashGeometry
 from neuralfields.ops.march import occupied
 from neuralfields.paths import look_at
 from neuralfields.render import render, volume_of
 from neuralfields.scene import Bounds
-from neuralfields.volume import render_camera
 from tests.foreign_files import snapshot_of, write_snapshot
 
 CONFIG = Config(levels=4, features=2, table=10, base=4, finest=4 * 1.7**3, hidden=16, axes="yzx")
@@ -77,15 +76,6 @@ def test_it_is_saved_like_any_other(tmp_path):
     loaded = load(tmp_path / "a.nf")
     assert loaded.field.config == again.field.config and loaded.made["source"] == "instant-ngp"
     assert torch.equal(render(loaded, loaded.cameras[0]).rgb, render(again, again.cameras[0]).rgb)
-
-
-def test_both_paths_see_the_turned_axes_alike():
-    model = model_of()
-    volume, camera = volume_of(model), model.cameras[0]
-    fused, plain = (render_camera(volume, camera, (0.0, 0.0, 0.0), fused=way) for way in (True, False))
-    assert float(fused.opacity.max()) > 0.5
-    torch.testing.assert_close(fused.rgb, plain.rgb, atol=1e-4, rtol=0)
-    torch.testing.assert_close(fused.depth, plain.depth, atol=1e-3, rtol=0)
 
 
 def test_a_known_point_lies_where_instant_ngp_puts_it(tmp_path):
@@ -163,15 +153,6 @@ def test_levels_are_those_of_tiny_cuda_nn():
             assert got == [resolution, size, offset, int(resolution**3 <= 2**table)]
             assert float(geometry.scales[level]) == pytest.approx(scale, rel=3e-6)
             offset += size
-
-
-@pytest.mark.parametrize("order", ORDERS.values())
-def test_turned_occupancy_answers_for_turned_points(order):
-    generator = torch.Generator().manual_seed(0)
-    bits = torch.randint(-(2**62), 2**62, (2, 32768), generator=generator)
-    x, cascade = torch.rand(500, 3, generator=generator), torch.randint(0, 2, (500,), generator=generator)
-    turned = turn_occupancy(bits, order)
-    assert torch.equal(occupied(x[:, order], cascade, turned), occupied(x, cascade, bits))
 
 
 @pytest.mark.parametrize(

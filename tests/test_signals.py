@@ -94,7 +94,7 @@ def test_a_smaller_picture_is_an_average(tmp_path):
     stripes = np.zeros((8, 64, 3), np.uint8)
     stripes[:, ::2] = 200
     signal = read_image_signal(saved(tmp_path, stripes))
-    model = fit.fit_scene(signal, chosen(signal.root, 120))
+    model = fit.fit_scene(signal, chosen(signal.root, 250))
     small = picture(model.field, (64, 8), (16, 2))
     assert small.shape == (2, 16, 1) and np.abs(small.astype(int) - 100).max() < 12
 
@@ -280,7 +280,7 @@ def ball_signal(monkeypatch: pytest.MonkeyPatch, values: str = "distance", colou
     monkeypatch.setattr(signal_shape, "JUDGED", 1 << 10)
     monkeypatch.setattr(signal_shape, "CHAMFER_RESOLUTION", 16)
     monkeypatch.setattr(signal_shape, "CHAMFER_POINTS", 1 << 8)
-    mesh = march(ball, 8)
+    mesh = march(ball, 16)
     if colours:
         mesh = Mesh(mesh.vertices, mesh.faces, np.tile(np.uint8([[250, 120, 10]]), (len(mesh.vertices), 1)))
     generator = torch.Generator().manual_seed(0)
@@ -298,10 +298,10 @@ def ball_signal(monkeypatch: pytest.MonkeyPatch, values: str = "distance", colou
 def test_a_fitted_ball_is_a_ball(monkeypatch, values):
     signal = ball_signal(monkeypatch, values)
     model = fit.fit_scene(signal, replace(chosen(signal.root, 300), set=(*SMALL, "finest=32")))
-    assert model.metrics["iou"] > 0.9 and model.metrics["chamfer"] < 0.02
+    assert model.metrics["iou"] > 0.93 and model.metrics["chamfer"] < 0.02
     mesh = shape_mesh(model.field, signal.facts, 24)
     assert np.abs(np.linalg.norm(mesh.vertices - 0.5, axis=1) - 0.3).mean() < 0.01
-    assert signal.held_out(model.field) is None if values == "occupancy" else signal.held_out(model.field) > 15
+    assert signal.held_out(model.field) is None if values == "occupancy" else signal.held_out(model.field) > 13
     seen = neuralfields.render(model, model.cameras[0].resized(48, 48))
     assert 0.1 < float((seen.opacity > 0).float().mean()) < 0.6 and len(model.cameras) == 12 and model.held_out == (0,)
     middle = np.linalg.norm(model.cameras[0].centre - (1.0, 2.0, 3.0))

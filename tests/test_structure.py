@@ -17,7 +17,7 @@ LAYERS = {
     "nouns": "cameras scene rays",
     "native": "ops.native ops.register ops ops.cuda_compile ops.cuda_launch machine",
     "ops": "ops.adam ops.axes ops.composite ops.contract ops.grid ops.hash_grid ops.march ops.network ops.pixel_rays "
-    "ops.spherical_harmonics ops.cuda_network ops.cuda_schedules",
+    "ops.spherical_harmonics ops.cuda_network ops.cuda_grid ops.cuda_rbf ops.cuda_schedules",
     "fused ops": "ops.hash_render ops.cuda_render",
     "readers": "mesh mesh_files mesh_distance images bounds capture colmap colmap_files llff transforms preview readers",
     "fields": "grids encodings trunk heads fields fields.* occupancy pixels optim metrics quantise trainer",

@@ -28,7 +28,7 @@ FLAGS = [
     "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-quic",
     "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-SIZE = (700, 320)  # the panel takes 320 of them
+SIZE = (760, 320)  # the panel takes 320 of them
 RESTS = "Boolean(window.neuralfields && window.neuralfields.rests)"
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (Debian's package chromium)")
@@ -46,6 +46,7 @@ class Screen:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.on("websocket", lambda line: self.asked.append(line.url))
+        self.page.set_default_timeout(15_000)
         self.page.goto(url)
 
     def until(self, expression: str, seconds: float = 60) -> None:
@@ -62,7 +63,7 @@ class Screen:
 
     def picture(self) -> np.ndarray:
         """The canvas as it is shown, without what lies over it."""
-        self.page.evaluate("for (const id of ['strip', 'hint', 'message']) document.getElementById(id).style.opacity = 0")
+        self.page.evaluate("for (const over of [strip, hint, message]) over.style.opacity = 0")
         box = self.page.locator("#canvas").bounding_box()
         clip = {name: box[name] for name in ("x", "y", "width", "height")}
         return np.asarray(Image.open(io.BytesIO(self.page.screenshot(clip=clip))).convert("RGB")).astype(int)

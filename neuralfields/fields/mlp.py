@@ -23,6 +23,7 @@ from neuralfields.options import require_range
 from neuralfields.trunk import Shape, Trunk
 
 FEATURES, HIDDEN, CODE, DEGREE = 32, 32, 16, 4
+SINE_RATE = 0.2  # weights of sine layers are smaller by their omega
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class Config:
     """whether an hourglass's first projection is trained, or stays as drawn"""
     bfloat16: bool = False
     """matrix products in bfloat16 where the CPU has them; weights stay float32"""
-    learning_rate: float = 2e-3
-    """of all weights"""
+    learning_rate: float = 5e-3
+    """of all weights; networks of sines learn at a fifth of it"""
 
     def __post_init__(self) -> None:
         require_frequencies(self.encoding, self.frequencies)
@@ -129,7 +130,8 @@ class Mlp(Field):
 
     def groups(self) -> list[ParameterGroup]:
         """All weights learn alike."""
-        return [ParameterGroup("network", tuple(self.parameters()), self.config.learning_rate)]
+        slower = SINE_RATE if self.config.encoding in ("siren", "finer") else 1.0
+        return [ParameterGroup("network", tuple(self.parameters()), slower * self.config.learning_rate)]
 
 
 FIELD = Mlp

@@ -13,8 +13,10 @@ from torch import Tensor
 from neuralfields.errors import UsageError
 from neuralfields.ops import cuda_launch
 from neuralfields.ops.cuda_compile import Module
+from neuralfields.ops.cuda_grid import grid_interpolate, grid_interpolate_backward
 from neuralfields.ops.cuda_launch import THREADS, blocks_for, inputs, scalar
 from neuralfields.ops.cuda_network import network, network_backward
+from neuralfields.ops.cuda_rbf import rbf, rbf_backward
 
 BLOCK_WORDS = 8  # of a cascade: one bit a block of 16^3 cells (see cuda/march.h)
 ADAM_BLOCKS = 16  # a multiprocessor; each thread then does several elements
@@ -170,6 +172,10 @@ SCHEDULES: dict[str, Callable[..., Any]] = {
     "composite_backward": _composite_backward,
     "hash_encode": _hash_encode,
     "hash_encode_backward": _hash_encode_backward,
+    "grid_interpolate": grid_interpolate,
+    "grid_interpolate_backward": grid_interpolate_backward,
+    "rbf": rbf,
+    "rbf_backward": rbf_backward,
     "network": network,
     "network_backward": network_backward,
     "adam": _adam,

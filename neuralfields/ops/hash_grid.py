@@ -40,7 +40,7 @@ class HashGeometry:
         for level in range(level_count):
             scale = base * math.exp(level * growth) - 1.0
             resolution = math.ceil(scale - 1e-6) + 1
-            lattice = (resolution**dimensions + 7) // 8 * 8
+            lattice = _lattice(resolution, dimensions)
             size = min(lattice, 1 << table_log2)
             rows.append([resolution, size, offset, int(lattice <= 1 << table_log2)])
             scales.append(scale)
@@ -53,9 +53,18 @@ def hash_encode(x: Tensor, table: Tensor, scales: Tensor, levels: Tensor) -> Ten
 
     Differentiable in x and table, not in the geometry; the gradient in x is zero where x was clamped.
     """
-    if x.shape[1] == 3:
+    if x.ndim != 2 or x.shape[1] not in (1, 2):
         return _hash_encode(x, table, scales, levels)
+    resolution, size, _, dense = levels[0].tolist()
+    if dense and _lattice(resolution, x.shape[1]) != size:  # the native kernel checks its own
+        expected = next((d for d in (1, 2, 3) if _lattice(resolution, d) == size), 3)
+        raise ValueError(f"x has shape {list(x.shape)}, expected [*, {expected}]")
     return _encode_few(x, table, scales, levels)
+
+
+def _lattice(resolution: int, dimensions: int) -> int:
+    """Entries of a dense level."""
+    return (resolution**dimensions + 7) // 8 * 8
 
 
 def _encode_few(x: Tensor, table: Tensor, scales: Tensor, levels: Tensor) -> Tensor:

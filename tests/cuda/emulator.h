@@ -277,6 +277,13 @@ inline unsigned __ballot_sync(unsigned, bool vote) {
     for (int lane = 0; lane < 32; ++lane) bits |= unsigned(slots[lane].word[0]) << lane;
     return bits;
 }
+template <class T> inline T __shfl_xor_sync(unsigned, T value, int other) {
+    unsigned long long word = 0;
+    std::memcpy(&word, &value, sizeof(T));
+    const nf::emulator::Slot* slots = nf::emulator::exchange(6, &word, 1);
+    std::memcpy(&value, &slots[(threadIdx.x & 31) ^ other].word[0], sizeof(T));
+    return value;
+}
 template <class T> inline T __shfl_sync(unsigned, T value, int from) {
     unsigned long long word = 0;
     std::memcpy(&word, &value, sizeof(T));

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from neuralfields.cameras import Camera
-from neuralfields.ops import adam, composite, contract, hash_grid, network, pixel_rays, spherical_harmonics
+from neuralfields.ops import adam, composite, contract, grid, hash_grid, network, pixel_rays, rbf, spherical_harmonics
 from neuralfields.ops.hash_grid import HashGeometry
 from neuralfields.ops.pixel_rays import camera_table
 from tests.ops.test_pixel_rays import LENSES
@@ -24,6 +24,10 @@ ALLOCATE = {
     "composite_backward": composite._gradients,
     "hash_encode": hash_grid._out,
     "hash_encode_backward": hash_grid._gradients,
+    "grid_interpolate": grid._out,
+    "grid_interpolate_backward": grid._gradients,
+    "rbf": rbf._out,
+    "rbf_backward": rbf._gradients,
     "network": network._out,
     "network_backward": network._gradients,
     "adam": adam.nothing,
@@ -69,6 +73,10 @@ class _Inputs:
             return [given, sums, self.normal(*sums.shape)]
         if name == "hash_encode":
             return [*given, self.normal(len(given[0]), given[2].shape[0] * given[1].shape[1]), [True, True]]
+        if name == "grid_interpolate":
+            return [*given, self.normal(len(given[0]), given[1].shape[-1]), [True, True]]
+        if name == "rbf":
+            return [*given[:3], self.normal(len(given[0]), len(given[1])), given[3], True]
         assert name == "network"
         return [*given, self.normal(len(given[0]), self.widths[-1]), True]
 
@@ -103,6 +111,12 @@ class _Inputs:
         geometry = HashGeometry.of(level_count=4, table_log2=8, base=4, finest=32)
         x = self.uniform(300, 3) * 1.2 - 0.1
         return [x, self.normal(geometry.entries, 4), geometry.scales, geometry.levels]
+
+    def _grid_interpolate(self) -> list[Any]:
+        return [self.uniform(200, 3) * 1.2 - 0.1, self.normal(5, 7, 1, 6)]
+
+    def _rbf(self) -> list[Any]:
+        return [self.normal(700, 6), self.normal(13, 6), self.normal(13, 6) * 0.3, 0]
 
     def _network(self) -> list[Any]:
         shapes = zip(self.widths, self.widths[1:], strict=False)

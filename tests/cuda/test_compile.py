@@ -12,10 +12,12 @@ from neuralfields import cuda_doctor
 from neuralfields.errors import NeuralfieldsError, UsageError
 from neuralfields.ops import cuda_compile, cuda_launch
 from neuralfields.ops.cuda_compile import Module, build, cache_folder, compile_module, key, source_folder
+from neuralfields.ops.cuda_grid import grid_module
+from neuralfields.ops.cuda_rbf import KINDS, rbf_module
 from tests.cuda.emulate import kernels_of
 
 QUICK = Module("elements", (("NF_SCALAR", "float"),))
-USUAL = ("rays", "elements", "composite", "hash_grid", "network", "hash_render")
+USUAL = ("rays", "elements", "composite", "grid", "rbf", "hash_grid", "network", "hash_render")
 PTXAS = re.compile(r"ptxas info|^ptxas\s+\.\s|^\s*$|bytes gmem|Compile time|Function properties")
 
 
@@ -60,9 +62,18 @@ def test_nvrtc_everywhere(nvrtc: str, name: str, precision: str, arch: str):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", cuda_doctor.ARCHS)
-@pytest.mark.parametrize("name", USUAL[:4])
+@pytest.mark.parametrize("name", USUAL[:6])
 def test_nvrtc_of_float64(nvrtc: str, name: str, arch: str):
     check_nvrtc(doubled(modules("half")[name]), arch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", cuda_doctor.ARCHS)
+def test_nvrtc_of_all_axes_and_kernels(nvrtc: str, arch: str):
+    for axes in range(1, 5):
+        check_nvrtc(grid_module(torch.empty(0, axes)), arch)
+    for kind in range(len(KINDS)):
+        check_nvrtc(rbf_module(torch.empty(0, 2), kind), arch)
 
 
 @pytest.mark.slow

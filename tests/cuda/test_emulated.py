@@ -67,6 +67,35 @@ def test_ops_in_float32(emulator: Emulator, name: str):
         torch.testing.assert_close(a, b, rtol=2e-4, atol=2e-5)
 
 
+def check_op(emulator: Emulator, name: str, given: list) -> None:
+    want = on_cpu(name, copied(given))
+    with emulator.running():
+        got = emulated(name, copied(given))
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("nodes", [(9,), (4, 1), (3, 2, 5, 4)])
+def test_grids_of_other_axes(emulator: Emulator, nodes: tuple[int, ...]):
+    generator = torch.Generator().manual_seed(3)
+    x = torch.rand(90, len(nodes), generator=generator, dtype=torch.float64) * 1.2 - 0.1
+    x[0], x[1] = 0.0, 1.0
+    grid = torch.randn(*nodes, 35, generator=generator, dtype=torch.float64)
+    d_out = torch.randn(90, 35, generator=generator, dtype=torch.float64)
+    check_op(emulator, "grid_interpolate", [x, grid])
+    check_op(emulator, "grid_interpolate_backward", [x, grid, d_out, [True, True]])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", range(6))
+def test_every_radial_kernel(emulator: Emulator, kind: int):
+    for name in ("rbf", "rbf_backward"):
+        given = arguments(name, torch.float64)
+        given[4 if name == "rbf_backward" else 3] = kind
+        check_op(emulator, name, given)
+
+
 def check_network(emulator: Emulator, widths: tuple[int, ...], precision: str, reverse: bool) -> None:
     for name in ("network", "network_backward"):
         given = arguments(name, torch.float32, widths)
@@ -213,7 +242,7 @@ def test_occupied_blocks(emulator: Emulator):
 
 def test_every_kernel_was_run(emulator: Emulator):
     """Runs last: nothing in cuda/gpu escapes the emulator."""
-    for name in ("network", "hash_render", "rays", "elements", "composite", "hash_grid"):
+    for name in ("network", "hash_render", "rays", "elements", "composite", "hash_grid", "grid", "rbf"):
         missing = set(kernels_of(name)) - set(emulator.launched)
         assert not missing, f"{name}: {missing} never ran"
 

@@ -77,3 +77,43 @@ def test_wrong_shapes_are_refused(geometry):
 def test_opcheck(geometry, generator):
     args = tuple(inputs(geometry, generator, 10, 4, torch.float32))
     torch.library.opcheck(torch.ops.neuralfields.hash_encode, args)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2])
+def test_fewer_coordinates_match_the_reference(dimensions):
+    """Sounds and images: dense and hashed levels, values and gradients, and clamping."""
+    geometry = HashGeometry.of(5, 6, 3, 40 if dimensions == 2 else 200, dimensions)
+    assert 0 < int(geometry.levels[:, 3].sum()) < 5
+    generator = torch.Generator().manual_seed(4)
+    table = torch.randn(geometry.entries, 2, generator=generator, dtype=torch.float64, requires_grad=True)
+    x = torch.rand(40, dimensions, generator=generator, dtype=torch.float64) * 1.2 - 0.1
+    x.requires_grad_()
+    d_out = torch.randn(40, 10, generator=generator, dtype=torch.float64)
+    results = []
+    for encode in (hash_encode, hash_encode_reference):
+        out = encode(x, table, geometry.scales, geometry.levels)
+        results.append((out, *torch.autograd.grad(out, (x, table), d_out)))
+    for mine, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2])
+def test_gradients_of_fewer_coordinates(dimensions):
+    geometry = HashGeometry.of(3, 5, 3, 9, dimensions)
+    generator = torch.Generator().manual_seed(5)
+    table = torch.randn(geometry.entries, 2, generator=generator, dtype=torch.float64, requires_grad=True)
+    x = (0.1 + 0.8 * torch.rand(7, dimensions, generator=generator, dtype=torch.float64)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, t: hash_encode(x, t, geometry.scales, geometry.levels), (x, table))
+
+
+def test_a_lattice_of_a_linear_picture_is_linear():
+    """A dense level that holds a + b u + c v at its nodes gives that between them."""
+    geometry = HashGeometry.of(1, 10, 9, 9, 2)
+    scale, resolution = float(geometry.scales[0]), int(geometry.levels[0, 0])
+    v, u = torch.meshgrid(torch.arange(resolution), torch.arange(resolution), indexing="ij")
+    plane = 1 + 2 * (u - 0.5) / scale + 3 * (v - 0.5) / scale
+    table = torch.zeros(geometry.entries, 1)
+    table[: resolution**2, 0] = plane.flatten()
+    x = torch.rand(200, 2, generator=torch.Generator().manual_seed(6)) * 0.9
+    out = hash_encode(x, table, geometry.scales, geometry.levels)
+    torch.testing.assert_close(out[:, 0], 1 + 2 * x[:, 0] + 3 * x[:, 1])
