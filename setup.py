@@ -34,6 +34,7 @@ class BuildNative(build_ext):
             raise SystemExit("neuralfields builds with g++ or clang++; on Windows use WSL")
         jobs: list[tuple[str, str, list[str]]] = [
             ("cuda/cpu/bind.cpp", "bind", ["-Wno-missing-field-initializers"]),
+            ("cuda/cpu/bind_layers.cpp", "bind_layers", ["-Wno-missing-field-initializers"]),
             ("cuda/cpu/bind_field.cpp", "bind_field", ["-Wno-missing-field-initializers"]),
             (f"{nanobind.source_dir()}/nb_combined.cpp", "nanobind", ["-fno-strict-aliasing", "-w", "-DNDEBUG"]),
         ]

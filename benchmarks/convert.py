@@ -29,7 +29,8 @@ from neuralfields.fit import fit_scene, make_field
 from neuralfields.images import load_frames
 from neuralfields.loop import Budget
 from neuralfields.model import Model, save
-from neuralfields.options import ConvertOptions, FitOptions
+from neuralfields.options import FitOptions
+from neuralfields.options_models import ConvertOptions
 from neuralfields.pixels import Pixels
 from neuralfields.readers import read_scene
 from neuralfields.scene import Scene

@@ -37,7 +37,7 @@ CASES = {
 }
 SIZES = {"800x800": (800, 800), "1080p": (1920, 1080)}
 FIELDS = ("hash", "cam", "mlp")
-LOOK_EVERY = 1.15  # the next look comes after this many times the training time of the last
+LOOK_EVERY = 1.2  # the next look comes after this many times the training time of the last
 LOOK_VIEWS = 4
 HASH_STEPS = 20_000  # the learning rate falls over as many
 

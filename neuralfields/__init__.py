@@ -69,8 +69,9 @@ class _Fit(ModuleType):
         `options` are those of `nf fit` (options.FitOptions): minutes, steps, downscale, field, set, seed, threads, ...
         With `out` the model is also saved there. Raises UsageError and InputError as the command line reports them.
         """
-        from neuralfields.options import FitOptions, make_config
+        from neuralfields.options import FitOptions
         from neuralfields.scene import Scene
+        from neuralfields.settings import make_config
 
         given = isinstance(scene, Scene)
         chosen = {"scene": scene.root if given else Path(scene), "quiet": True} | options

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import torch
 
+from neuralfields import ranks
 from neuralfields.errors import InputError, UsageError
 from neuralfields.files import atomic_write_bytes
 from neuralfields.trainer import Trainer
@@ -43,7 +44,12 @@ class Checkpoint:
         return Checkpoint(output.with_suffix(".checkpoint"), fit)
 
     def save(self, training: Trainer, seconds: float) -> None:
-        """Writes the state after the last step; a parameter that is not finite is never written."""
+        """Writes the state after the last step; a parameter that is not finite is never written.
+
+        Of several processes (ranks.py) the first one writes.
+        """
+        if ranks.rank():
+            return
         from safetensors.torch import save
 
         tensors = {name: tensor.cpu().contiguous() for name, tensor in training.tensors().items()}

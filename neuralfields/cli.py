@@ -14,8 +14,9 @@ from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from neuralfields import options
+from neuralfields import options, options_models
 from neuralfields.errors import InterruptedFit, NeuralfieldsError, ResourceError, UsageError
+from neuralfields.settings import did_you_mean
 
 ERROR, INTERRUPTED, OUT_OF_RESOURCES = 1, 5, 6
 
@@ -32,11 +33,11 @@ class Verb:
 VERBS = {
     "fit": Verb(options.FitOptions, "neuralfields.fit", "fit a field to a posed capture, write a .nf file"),
     "eval": Verb(options.EvalOptions, "neuralfields.evaluate", "measure PSNR and SSIM on the held-out views"),
-    "convert": Verb(options.ConvertOptions, "neuralfields.convert", "turn a field into another architecture or size"),
-    "edit": Verb(options.EditOptions, "neuralfields.edit", "erase a box of a scene, or keep a box alone"),
+    "convert": Verb(options_models.ConvertOptions, "neuralfields.convert", "turn a field into another kind or size"),
+    "edit": Verb(options_models.EditOptions, "neuralfields.edit", "erase a box of a scene, or keep a box alone"),
     "render": Verb(options.RenderOptions, "neuralfields.render", "render views, an orbit or a spiral: PNG or video"),
     "view": Verb(options.ViewOptions, "neuralfields.view", "look at fields and captures in a browser, live"),
-    "export": Verb(options.ExportOptions, "neuralfields.export", "write a mesh, an image, a video or a sound"),
+    "export": Verb(options_models.ExportOptions, "neuralfields.export", "write a mesh, an image, a video or a sound"),
     "info": Verb(options.InfoOptions, "neuralfields.info", "say what is in a .nf file"),
     "check": Verb(options.CheckOptions, "neuralfields.check", "look at a capture before fitting it"),
     "doctor": Verb(options.DoctorOptions, "neuralfields.doctor", "say what is installed and which path will run"),
@@ -106,7 +107,7 @@ def _dispatch(words: list[str]) -> int:
     name = words[0]
     if name not in VERBS:
         kind = "option" if name.startswith("-") else "verb"
-        near = options.did_you_mean(name, VERBS)
+        near = did_you_mean(name, VERBS)
         raise UsageError(f"unknown {kind} {name!r}{near}; verbs: {', '.join(VERBS)}")
     return _run(VERBS[name], parse(name, words[1:]))
 
@@ -163,6 +164,8 @@ def _run(verb: Verb, chosen: Any) -> int:
     module = importlib.import_module(verb.module)
     with redirect_stdout(sys.stderr):  # nothing that a library prints may end up in the result
         result = module.run(chosen)
+    if int(os.environ.get("RANK", "0")):  # torchrun's other processes: the first one reports
+        return 0
     shown = getattr(module, "text", readable)
     if chosen.json:
         from neuralfields.files import plain

@@ -31,12 +31,13 @@ from neuralfields.loop import Budget, Loop
 from neuralfields.masks import Edit
 from neuralfields.metrics import psnr
 from neuralfields.model import Model, field_name, save
-from neuralfields.options import ConvertOptions, parse_settings
+from neuralfields.options_models import ConvertOptions
 from neuralfields.pictures import comparison, save_image
 from neuralfields.progress import Progress
 from neuralfields.readers import read_scene
 from neuralfields.render import use_machine, volume_of
 from neuralfields.scene import Scene
+from neuralfields.settings import parse_settings
 from neuralfields.version import VERSION
 from neuralfields.viewpoints import Viewpoints
 from neuralfields.volume import Volume, render_camera

@@ -11,7 +11,7 @@ All coordinates lie in [0, 1]; u grows to the right, v downwards.
 from dataclasses import dataclass
 from typing import Literal
 
-from neuralfields.options import require_range
+from neuralfields.settings import require_range
 
 Kind = Literal["radiance", "image", "shape", "video", "sound"]
 DIMENSIONS = {"radiance": (3, 4), "image": (2,), "shape": (3,), "video": (3,), "sound": (1,)}

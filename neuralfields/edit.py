@@ -12,7 +12,7 @@ from typing import Any
 from neuralfields import convert
 from neuralfields.errors import UsageError
 from neuralfields.masks import Edit, parse_box
-from neuralfields.options import ConvertOptions, EditOptions
+from neuralfields.options_models import ConvertOptions, EditOptions
 
 EDIT_STEPS = 500
 

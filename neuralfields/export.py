@@ -24,7 +24,7 @@ from neuralfields.mesh_files import WRITERS, write_mesh
 from neuralfields.model import Model, load
 from neuralfields.ops.contract import contract
 from neuralfields.ops.march import occupied
-from neuralfields.options import ExportOptions
+from neuralfields.options_models import ExportOptions
 from neuralfields.render import volume_of
 from neuralfields.signal_output import Wanted, signal_text, write_signal
 from neuralfields.signal_shape import ShapeFacts, shape_mesh

@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 import torch
 
+from neuralfields import ranks
 from neuralfields.checkpoint import Checkpoint
 from neuralfields.domain import RADIANCE, Domain
 from neuralfields.errors import InputError, UsageError
@@ -32,12 +33,13 @@ from neuralfields.loop import Budget, Loop
 from neuralfields.machine import choose_device
 from neuralfields.metrics import psnr_from_mse
 from neuralfields.model import Model, field_name, save
-from neuralfields.options import DEFAULT_STEPS, FitOptions, parse_settings
+from neuralfields.options import DEFAULT_STEPS, FitOptions
 from neuralfields.pixels import Pixels
 from neuralfields.progress import Progress
 from neuralfields.quantise import round_parameters
 from neuralfields.readers import read_scene
 from neuralfields.scene import Scene
+from neuralfields.settings import parse_settings
 from neuralfields.signal_files import read_signal, signal_format
 from neuralfields.signal_training import STEPS as SIGNAL_STEPS
 from neuralfields.signal_training import SignalTraining
@@ -55,7 +57,15 @@ TARGETS = 10  # photos that a field may choose its settings by
 
 
 def run(options: FitOptions) -> dict[str, Any]:
-    """The verb: reads, fits, saves. Returns path, seconds, steps, psnr (held out) and what else there is to report."""
+    """The verb: reads, fits, saves. Returns path, seconds, steps, psnr (held out) and what else there is to report.
+
+    Processes that torchrun started work on it together (ranks.py); the first one writes.
+    """
+    with ranks.joined(options.device):
+        return _run_verb(options)
+
+
+def _run_verb(options: FitOptions) -> dict[str, Any]:
     choose_device(options.device)
     parse_settings(options.set, field_class(options.field).Config)
     scene = read_input(options)
@@ -63,9 +73,13 @@ def run(options: FitOptions) -> dict[str, Any]:
     if options.dry_run:
         return _plan(scene, options, out)
     budget, log = Budget.of(options, _default_steps(scene)), out.with_suffix(".log.jsonl")
-    progress = Progress(budget.steps, budget.seconds, log, options.quiet, append=options.resume)
+    first = ranks.rank() == 0
+    progress = Progress(
+        budget.steps, budget.seconds, log if first else None, options.quiet or not first, append=options.resume
+    )
     model = fit_to_file(scene, replace(options, out=out), progress)
-    atomic_write_bytes(out.with_suffix(".options.json"), _options_json(options))
+    if first:
+        atomic_write_bytes(out.with_suffix(".options.json"), _options_json(options))
     made = {key: model.made[key] for key in ("seconds", "steps", "field", "scene")}
     kind = {"kind": scene.domain.kind} if isinstance(scene, Signal) else {}
     return {"path": str(out), **kind, **made, **model.metrics}
@@ -85,6 +99,8 @@ def _default_steps(scene: Scene | Signal) -> int:
 def fit_to_file(scene: Scene | Signal, options: FitOptions, progress: Progress | None = None) -> Model:
     """`fit_scene` with its output written to `options.out`, which no other process may write meanwhile."""
     out, progress = options.out, progress or Progress(options.steps, None, quiet=True)
+    if ranks.rank():
+        return fit_scene(scene, options, progress)
     check_writable(out, options.overwrite or options.resume)
     with OutputLock(out):
         with progress:

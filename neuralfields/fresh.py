@@ -27,8 +27,8 @@ from neuralfields.encodings import Encoding
 
 BINS, SIDE, PIECE = 64, 128, 2048
 INITIALISATIONS = 10
-# The first look takes every fourth setting and fewer networks; the second all settings around the best.
-STRIDE, FIRST_INITIALISATIONS = 4, 4
+# The first look takes every third setting and fewer networks; the second all settings around the best.
+STRIDE, FIRST_INITIALISATIONS = 3, 4
 SETTINGS: dict[str, tuple[float, ...]] = {
     "octaves": tuple(map(float, range(1, 11))),
     "gaussian": tuple(map(float, range(1, 21))),

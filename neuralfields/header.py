@@ -26,7 +26,7 @@ from typing import Annotated, Any, BinaryIO, Literal
 import msgspec
 
 from neuralfields.errors import InputError
-from neuralfields.options import did_you_mean
+from neuralfields.settings import did_you_mean
 
 FORMAT_VERSION = 1
 NEEDS = "0.1.0"  # the first version of neuralfields that reads FORMAT_VERSION

@@ -23,7 +23,7 @@ def text(result: dict[str, Any]) -> str:
         rows = [_row(name, str(value)) for name, value in result.items() if name not in ("path", "bytes", "kind")]
         return "\n".join([f"{result['path']}  {size_text(result['bytes'])}, {result['kind']}", *rows])
     bounds, made = result["bounds"], result["made"]
-    half = ", grids in half precision" if result["half"] else ", stored in 8 bits" if result["bits"] == 8 else ""
+    half = ", stored in 8 bits" if result["bits"] == 8 else ", grids in half precision" if result["half"] else ""
     lines = [
         f"{result['path']}  {size_text(result['bytes'])}, format {result['format_version']}",
         _row("field", f"{result['field']}, {result['parameters']:,} parameters{half}"),

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from neuralfields import ranks
 from neuralfields.checkpoint import Checkpoint
 from neuralfields.errors import InterruptedFit
-from neuralfields.options import DEFAULT_STEPS, ConvertOptions, FitOptions
+from neuralfields.options import DEFAULT_STEPS, FitOptions
+from neuralfields.options_models import ConvertOptions
 from neuralfields.progress import Progress
 from neuralfields.trainer import StepReport, Trainer
 
@@ -63,14 +65,14 @@ class Loop:
         training, start = self.training, time.perf_counter() - self.seconds
         looked = saved = self.seconds
         with _signals(self):
-            while (done := self.budget.progress(training.step_count, self.seconds)) < 1 and not self.finish:
+            while (done := self._done()) < 1:
                 report = self.report = training.step(done)
                 self.samples += report.samples
                 self.seconds = time.perf_counter() - start
                 self.progress.update(
                     training.step_count, self.seconds, report.rays, report.samples, report.psnr, report.loss
                 )
-                if self.stop:
+                if ranks.most(self.stop)[0]:
                     self._interrupt(checkpoint)
                 if checkpoint is not None and self.seconds - saved >= self.options.checkpoint_every:
                     checkpoint.save(training, self.seconds)
@@ -84,6 +86,10 @@ class Loop:
                     self.watch(self)
                     start += time.perf_counter() - before
             training.advance(1.0)
+
+    def _done(self) -> float:
+        """How far the fit is, the same in all its processes; 1 ends it."""
+        return max(ranks.most(self.budget.progress(self.training.step_count, self.seconds), self.finish))
 
     def _interrupt(self, checkpoint: Checkpoint | None) -> None:
         step = self.training.step_count

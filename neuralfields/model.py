@@ -44,9 +44,9 @@ from neuralfields.header import (
     read_header,
     seal,
 )
-from neuralfields.options import did_you_mean
-from neuralfields.quantise import Codes, decode, encode, quantisable
+from neuralfields.quantise import Codes, Form, decode, encode, plan
 from neuralfields.scene import Bounds
+from neuralfields.settings import did_you_mean
 
 __all__ = ["Model", "describe", "load", "save"]
 
@@ -84,7 +84,7 @@ class Model:
 def save(model: Model, path: Path, half: bool = False, bits: int = 32) -> None:
     """Writes a model to `path`, whole or not at all; the same model gives the same bytes.
 
-    `half` stores the field's grids as float16, `bits` 8 its grids and weights as codes (quantise.py). Raises
+    `half` stores the field's grids as float16, `bits` 8 grids and weights as codes (quantise.py). Raises
     InputError when a value is not finite (the tensor is named) or the field is not one of ours, ResourceError when the
     disk is full, and what `files.atomic_write` raises.
     """
@@ -93,8 +93,10 @@ def save(model: Model, path: Path, half: bool = False, bits: int = 32) -> None:
     if field_name(model.field) not in fields.field_names():
         name = field_name(model.field)
         raise InputError(f"{path}: a {name} field is a teacher from elsewhere and is not saved; use nf convert")
-    tensors, halved = _field_tensors(model.field, half)
-    quantised = _quantise(path, model.field, tensors) if bits == 8 else {}
+    forms = plan(model.field) if bits == 8 else {}
+    halves = _grid_keys(model.field) if half else {key for key, form in forms.items() if form == "half"}
+    tensors, halved = _field_tensors(model.field, halves)
+    quantised = _quantise(path, forms, tensors)
     if model.occupancy is not None:
         tensors["occupancy"] = model.occupancy.detach().cpu().contiguous()
         if tuple(model.occupancy.shape) != (model.bounds.cascades, BRICKS) or model.occupancy.dtype != torch.int64:
@@ -169,26 +171,27 @@ def field_name(field: "fields.field.Field | type[fields.field.Field]") -> str:
     return kind.__module__.rpartition(".")[2]
 
 
-def _field_tensors(module: "fields.field.Field", half: bool) -> tuple[dict[str, Tensor], list[str]]:
-    tensors, halved, grids = {}, [], _grid_keys(module) if half else set()
+def _field_tensors(module: "fields.field.Field", halves: set[str]) -> tuple[dict[str, Tensor], list[str]]:
+    tensors, halved = {}, []
     for key, value in module.state_dict().items():
         name, tensor = f"field.{key}", value.detach().cpu().contiguous()
-        if key in grids and tensor.dtype == torch.float32:
+        if key in halves and tensor.dtype == torch.float32:
             tensor = tensor.to(torch.float16)
             halved.append(name)
         tensors[name] = tensor
     return tensors, halved
 
 
-def _quantise(path: Path, module: "fields.field.Field", tensors: dict[str, Tensor]) -> dict[str, Quantised]:
+def _quantise(path: Path, forms: dict[str, Form], tensors: dict[str, Tensor]) -> dict[str, Quantised]:
     """Puts codes in the place of the tensors that are stored so, and says how each is read."""
-    forms = {}
-    for key, channels in sorted(quantisable(module).items()):
-        name = f"field.{key}"
-        _require_finite(str(path), name, tensors[name])
-        codes, shape = encode(tensors[name], channels), list(tensors[name].shape)
-        tensors[name], forms[name] = codes.stored, Quantised(shape, codes.low, codes.step, codes.coding)
-    return forms
+    found = {}
+    for key, form in sorted(forms.items()):
+        if form != "half":
+            name = f"field.{key}"
+            _require_finite(str(path), name, tensors[name])
+            codes, shape = encode(tensors[name], form == "channels"), list(tensors[name].shape)
+            tensors[name], found[name] = codes.stored, Quantised(shape, codes.low, codes.step, codes.coding)
+    return found
 
 
 def _dequantise(path: Path, name: str, stored: Tensor, form: Quantised) -> Tensor:

@@ -24,11 +24,12 @@ from neuralfields.errors import InputError, UsageError
 from neuralfields.files import check_writable
 from neuralfields.machine import choose_device
 from neuralfields.model import Model, load
-from neuralfields.options import MAX_SIZE, Quantity, RenderOptions, did_you_mean
+from neuralfields.options import MAX_SIZE, Quantity, RenderOptions
 from neuralfields.pictures import colour_depth, save_image, to_uint8
 from neuralfields.progress import time_text
 from neuralfields.rays import Rays, Render
 from neuralfields.scene import Bounds
+from neuralfields.settings import did_you_mean
 from neuralfields.signal_output import Wanted, signal_text, write_signal
 from neuralfields.signal_shape import ShapeFacts
 from neuralfields.signals import facts_of

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from neuralfields import ranks
 from neuralfields.errors import NeuralfieldsError
 from neuralfields.fields.field import Field
 from neuralfields.optim import Optimiser
@@ -69,9 +70,10 @@ class Trainer:
         """Where the field is."""
         return next(self.field.parameters()).device
 
-    def generator(self) -> torch.Generator:
-        """The randomness of this step, on the field's device."""
-        return torch.Generator(self.device).manual_seed(_mixed(self.seed, self.step_count))
+    def generator(self, rank: int = 0) -> torch.Generator:
+        """The randomness of this step, on the field's device; of a process's own (see ranks.py) by its rank."""
+        seed = _mixed(self.seed, rank) if rank else self.seed
+        return torch.Generator(self.device).manual_seed(_mixed(seed, self.step_count))
 
     def advance(self, progress: float) -> None:
         """Lets the field grow to the stage of that progress; 1 completes it."""
@@ -91,6 +93,7 @@ class Trainer:
         finite = bool(torch.isfinite(total))
         if finite:
             total.backward()
+        finite = ranks.average((p for group in self.optimiser.groups for p in group.parameters), finite)
         if self._gradients_finite(finite):
             self.optimiser.step(LEARNING_RATE_FALL**progress)
             self.bad_steps = 0
@@ -101,7 +104,8 @@ class Trainer:
     def _gradients_finite(self, loss_finite: bool) -> bool:
         """Looks at the networks' gradients: what is wrong in a grid's gradient has passed through them."""
         networks = [p for group in self.optimiser.groups if not group.sparse for p in group.parameters]
-        return loss_finite and all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in networks)
+        finite = [torch.isfinite(p.grad).all() for p in networks if p.grad is not None]
+        return loss_finite and (not finite or bool(torch.stack(finite).all()))  # one wait for a GPU, not one each
 
     def _skip(self) -> None:
         """Too many such steps in a row are an error that says why."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from neuralfields import ranks
 from neuralfields.fields.field import Field
 from neuralfields.occupancy import Occupancy
 from neuralfields.pixels import Pixels
@@ -69,6 +70,8 @@ class Training(Trainer):
         self.advance(progress)
         generator = self.generator()
         look_again(self.occupancy, self.volume, self.step_count, generator)
+        if ranks.rank():  # all processes look at the same places, and draw rays of their own
+            generator = self.generator(ranks.rank())
         batch = self.pixels.batch(self.rays, generator)
         jitter = torch.rand(self.rays, generator=generator, device=self.device)
         colour = self._background(generator)

@@ -27,19 +27,20 @@ def render_box(volume: Volume, camera: Camera, background: Corner, box: Box | No
     """The camera's picture of what lies inside the box (world); all of it where `box` is None."""
     if box is None:
         return render_camera(volume, camera, background)
-    rays, colour = camera_rays(camera), torch.tensor(background)
-    low, high = torch.tensor(box[0]), torch.tensor(box[1])
+    rays, there = camera_rays(camera, volume.device), volume.device
+    colour, low, high = (torch.tensor(values, device=there) for values in (background, *box))
     steep = torch.where(rays.directions.abs() < 1e-9, 1e-9, rays.directions)  # a ray along a face divides by zero
     a, b = (low - rays.origins) / steep, (high - rays.origins) / steep
     enter = torch.minimum(a, b).amax(1).clamp(min=volume.bounds.near)
     leave = torch.maximum(a, b).amin(1)
     hit = (leave > enter).nonzero()[:, 0]
     rgb = colour.repeat(len(rays), 1)
-    opacity, depth = torch.zeros(len(rays)), torch.zeros(len(rays))
+    opacity, depth = torch.zeros(len(rays), device=there), torch.zeros(len(rays), device=there)
     if len(hit):
         directions, enter = rays.directions[hit], enter[hit]
         inside = Rays(rays.origins[hit] + directions * enter[:, None], directions)
-        cut = Volume(volume.field, replace(volume.bounds, near=0.0), volume.occupancy & mask(volume.bounds, box))
+        bits = volume.occupancy & mask(volume.bounds, box).to(there)
+        cut = Volume(volume.field, replace(volume.bounds, near=0.0), bits)
         part = finish(render_sums(cut, inside), colour, volume.bounds.side)
         rgb[hit], opacity[hit] = part.rgb, part.opacity
         depth[hit] = torch.where(part.opacity > 1e-3, part.depth + enter, 0)

@@ -51,6 +51,7 @@ from neuralfields.view_picture import depth_bytes, jpeg, paint, png
 from neuralfields.view_stage import Stage, Subject
 
 FIRST_SECONDS, BAND_SECONDS = 0.07, 0.03
+ENCODING = 5e6  # pixels a second that colouring and compressing are taken to do before they are measured
 FEWEST_PIXELS = 1500
 MOST_STREAMED, MOST_STILL, MOST_FILM = 1 << 22, 1 << 23, 1920 * 1088  # pixels of a picture
 MOST_FRAMES = 3600
@@ -104,6 +105,7 @@ class Session:
         self.stage, self.worker, self.send = stage, worker, send
         self.wanted: View | None = None
         self.sent = self.drawn = 0
+        self.encoding = ENCODING
         self._news, self._room = asyncio.Event(), asyncio.Event()
         self._tasks: set[asyncio.Task] = set()
         self._job: asyncio.Task | None = None
@@ -214,9 +216,9 @@ class Session:
         most = max(FEWEST_PIXELS, min(MOST_STREAMED, speed * self.worker.most_seconds))
         width, height = clamped(view.width, view.height, most)
         width, height = self._as_fine_as_the_photo(view.look, width, height)
-        first = max(FEWEST_PIXELS, speed * self.worker.first_seconds) / (width * height)
-        scale = min(1.0, math.sqrt(first))
-        if scale > 0.8:
+        pace = 1 / (1 / speed + len(subjects) / self.encoding)
+        scale = min(1.0, math.sqrt(max(FEWEST_PIXELS, pace * self.worker.first_seconds) / (width * height)))
+        if scale > 0.9:
             return [(width, height)]
         steps = math.ceil(math.log2(1 / scale))
         scales = [scale ** (1 - step / steps) for step in range(steps + 1)]
@@ -244,7 +246,11 @@ class Session:
         return await self.worker.run(self._encode, subject, look, camera, seen, fine)
 
     def _encode(self, subject: Subject, look: Look, camera: Camera, seen: Render, fine: bool) -> Any:
-        return jpeg(self._paint(subject, look, camera, seen), fine), depth_bytes(seen)
+        begin = time.perf_counter()
+        made = jpeg(self._paint(subject, look, camera, seen), fine), depth_bytes(seen)
+        pixels = camera.width * camera.height
+        self.encoding += 0.3 * (pixels / max(time.perf_counter() - begin, 1e-6) - self.encoding)
+        return made
 
     def _paint(self, subject: Subject, look: Look, camera: Camera, seen: Render) -> np.ndarray:
         reference = None

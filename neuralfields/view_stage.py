@@ -23,6 +23,7 @@ from neuralfields.errors import InputError, NeuralfieldsError, UsageError
 from neuralfields.evaluate import recorded_scene
 from neuralfields.files import size_text
 from neuralfields.images import downscale, read_image
+from neuralfields.machine import choose_device
 from neuralfields.model import Model, field_name, load
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
 from neuralfields.rays import Render
@@ -276,7 +277,7 @@ def _subject(thing: Any) -> tuple[Subject, Model | None, Scene | None]:
     if isinstance(thing, Model):
         return _model_subject(field_name(thing.field), thing, thing.field.bytes()), thing, None
     if isinstance(thing, str | Path) and Path(thing).suffix.lower() == ".nf":
-        model = load(Path(thing))
+        model = load(Path(thing), choose_device("auto"))
         return _model_subject(Path(thing).name, model, Path(thing).stat().st_size), model, None
     if isinstance(thing, Scene | str | Path):
         scene = _capture(thing)

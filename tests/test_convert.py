@@ -62,7 +62,7 @@ def test_a_size_in_bytes_picks_the_config(small_file: Path, tmp_path: Path, caps
     assert sizes["500kB"] < sizes["1.2MB"]
     with pytest.raises(UsageError, match=r"the smallest hash takes"):
         from neuralfields.convert import run
-        from neuralfields.options import ConvertOptions
+        from neuralfields.options_models import ConvertOptions
 
         run(ConvertOptions(small_file, "hash", tmp_path / "no.nf", max_bytes="1kB", quiet=True))
 

@@ -17,15 +17,15 @@ from neuralfields.evaluate import evaluate
 from neuralfields.fields import field_class, field_names
 from neuralfields.fit import fit_to_file
 from neuralfields.options import FitOptions, InfoOptions
-from neuralfields.quantise import Codes, decode, encode, quantisable, round_parameters
+from neuralfields.quantise import Codes, decode, encode, plan, round_parameters
 from neuralfields.readers import read_scene
 from neuralfields.scene import Bounds
 
 BOUNDS = Bounds((0.0, 0.0, 0.0), 1.0)
 
 
-def there_and_back(tensor: torch.Tensor, rows: bool = False) -> torch.Tensor:
-    return decode(encode(tensor, rows), list(tensor.shape))
+def there_and_back(tensor: torch.Tensor, channels: bool = False) -> torch.Tensor:
+    return decode(encode(tensor, channels), list(tensor.shape))
 
 
 NUMBERS = st.floats(-(2.0**100), 2.0**100, width=32)
@@ -35,13 +35,13 @@ NUMBERS = st.floats(-(2.0**100), 2.0**100, width=32)
 @settings(max_examples=100, deadline=None)
 def test_no_value_is_further_off_than_half_a_step(values):
     tensor = torch.from_numpy(values)
-    for rows in (False, True):
-        again = there_and_back(tensor, rows)
-        flat = tensor.reshape(len(tensor) if rows else 1, -1).double()
-        span = flat.amax(1) - flat.amin(1)
+    for channels in (False, True):
+        again = there_and_back(tensor, channels)
+        flat = tensor.reshape(-1, tensor.shape[-1] if channels else 1).double()
+        span = flat.amax(0) - flat.amin(0)
         # float32 holds the sum of two numbers as large as the extremes with this error at most.
-        slack = 1e-6 * flat.abs().amax(1)
-        error = (again.reshape(flat.shape).double() - flat).abs().amax(1)
+        slack = 1e-6 * flat.abs().amax(0)
+        error = (again.reshape(flat.shape).double() - flat).abs().amax(0)
         assert again.shape == tensor.shape and again.dtype == torch.float32
         assert bool((error <= span / 510 * (1 + 1e-4) + slack).all())
 
@@ -62,12 +62,12 @@ def test_all_256_codes_are_used_and_each_has_its_value():
     assert there_and_back(tensor).allclose(tensor, atol=1e-7)
 
 
-def test_a_row_of_its_own_is_not_drowned_by_a_larger_one():
+def test_a_channel_of_its_own_is_not_drowned_by_a_larger_one():
     torch.manual_seed(0)
-    tensor = torch.randn(4, 300) * torch.tensor([1.0, 1e-3, 10.0, 0.1])[:, None]
-    together, apart = (there_and_back(tensor, rows) for rows in (False, True))
-    assert float((together - tensor)[1].abs().max()) > 1e-4 and float((apart - tensor)[1].abs().max()) < 2e-5
-    assert len(encode(tensor, rows=True).low) == 4 and len(encode(tensor).low) == 1
+    tensor = torch.randn(300, 4) * torch.tensor([1.0, 1e-3, 10.0, 0.1])
+    together, apart = (there_and_back(tensor, channels) for channels in (False, True))
+    assert float((together - tensor)[:, 1].abs().max()) > 1e-4 and float((apart - tensor)[:, 1].abs().max()) < 2e-5
+    assert len(encode(tensor, channels=True).low) == 4 and len(encode(tensor).low) == 1
 
 
 def test_huffman_is_taken_where_it_pays_and_only_there():
@@ -106,20 +106,22 @@ def test_every_field_in_eight_bits(name: str, tmp_path: Path):
     model.save(model.Model(field, BOUNDS), small, bits=8)
     again = model.load(small).field
     round_parameters(field)
-    names = quantisable(field)
-    assert names and all(torch.equal(v, again.state_dict()[k]) for k, v in field.state_dict().items())
+    assert plan(field) and all(torch.equal(v, again.state_dict()[k]) for k, v in field.state_dict().items())
     assert small.stat().st_size < 0.45 * full.stat().st_size
     facts = header.describe(small)
     assert facts["bits"] == 8 and facts["parameters"] == header.describe(full)["parameters"]
     assert "stored in 8 bits" in info.text(info.run(InfoOptions(small)))
 
 
-def test_what_is_fixed_or_small_stays_exact():
+def test_what_is_fixed_or_small_keeps_its_bits():
     kind = field_class("cam")
-    field = kind(kind.Config(), Domain("image", 2, 3))
-    names = quantisable(field)
-    assert {"by_point.grids.0", "trunk.body.linears.0.weight", "readout.weight"} <= names
-    assert not any("bias" in name or "matrix" in name for name in names)
+    for nodes, form in ((16, "half"), (64, "channels")):
+        forms = plan(kind(kind.Config(nodes=nodes), Domain("image", 2, 3)))
+        assert forms["by_point.grids.0"] == form
+        assert forms["trunk.body.linears.0.weight"] == forms["readout.weight"] == "codes"
+        assert not any("bias" in name or "matrix" in name for name in forms)
+    forms = plan(kind(kind.Config(nodes=60), Domain("video", 3, 3)))
+    assert forms["by_point.grids.0"] == "codes"  # 60 moments of 1024 channels
 
 
 def test_stays_a_safetensors_file(tmp_path: Path):

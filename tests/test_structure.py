@@ -13,11 +13,11 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "neuralfields"
 # From the bottom up: a module imports from its own layer and from those above it in this list, never further down.
 LAYERS = {
-    "base": "errors version files options progress domain",
+    "base": "errors version settings files options options_models progress domain",
     "nouns": "cameras scene rays",
-    "native": "ops.native ops.register ops ops.cuda_compile ops.cuda_launch machine",
+    "native": "ops.native ops.register ops ops.cuda_compile ops.cuda_launch machine ranks",
     "ops": "ops.adam ops.axes ops.composite ops.contract ops.grid ops.hash_grid ops.march ops.network ops.pixel_rays "
-    "ops.spherical_harmonics ops.cuda_network ops.cuda_grid ops.cuda_rbf ops.cuda_schedules",
+    "ops.rbf ops.spherical_harmonics ops.cuda_network ops.cuda_grid ops.cuda_rbf ops.cuda_schedules",
     "fused ops": "ops.hash_render ops.cuda_render",
     "readers": "mesh mesh_files mesh_distance images bounds capture colmap colmap_files llff transforms preview readers",
     "fields": "grids encodings trunk heads fields fields.* occupancy pixels optim metrics quantise trainer",

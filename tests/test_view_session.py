@@ -154,7 +154,7 @@ def test_sixteen_thousand_pixels_are_clamped() -> None:
     async def talk(wire: Wire) -> None:
         wire.session.stage.subjects[0].speed = 1e9
         levels = wire.session._levels(read(json.dumps(view(1, size=(16384, 16384)))), wire.session.stage.subjects)
-        assert levels == [(2048, 2048)]
+        assert levels[-1] == (2048, 2048)
 
     converse(talk)
 

@@ -62,7 +62,7 @@ class App {
       this.wake();
     });
     connection.on("photo", async ({ camera, mime, payload }) => {
-      const bitmap = await createImageBitmap(new Blob([payload], { type: mime }), BITMAP);
+      const bitmap = await createImageBitmap(new Blob([payload], { type: mime }), { ...BITMAP, premultiplyAlpha: "premultiply" });
       this.photo.set(this.scene.gl, this.state.stage.cameras[camera], this.frustumSize(), bitmap);
       this.wake();
     });

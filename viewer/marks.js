@@ -112,10 +112,7 @@ in vec2 uv;
 uniform sampler2D image;
 uniform float opacity;
 out vec4 shown;
-void main() {
-  vec4 c = texture(image, uv);
-  shown = vec4(c.rgb, 1.0) * c.a * opacity;
-}`;
+void main() { shown = texture(image, uv) * opacity; } // its colours are multiplied by alpha already`;
 
 /** A photo in the plane of its camera: exactly over the picture where the eye stands in that camera. */
 export class PhotoLayer {

@@ -33,13 +33,19 @@ const KernelSet*& chosen() {
 
 namespace {
 
+// Coordinates of points; what is neither one nor two is refused unless it is three.
+template <class T> int axes_of(const Array<const T>& x) {
+    return x.ndim() == 2 && (x.shape(1) == 1 || x.shape(1) == 2) ? int(x.shape(1)) : 3;
+}
+
 template <class T> struct Hash {
     std::vector<HashLevel> levels;
     HashArgs<T> args{};
     Hash(const Array<const T>& x, const Array<const T>& table, const Array<const float>& scales,
          const Array<const i64>& geometry, int threads)
-        : levels(levels_from(scales, geometry, table.shape(0), table.shape(1))) {
-        args.x = checked("x", x, {-1, 3});
+        : levels(levels_from(scales, geometry, table.shape(0), table.shape(1), axes_of(x))) {
+        args.axes = axes_of(x);
+        args.x = checked("x", x, {-1, args.axes});
         args.samples = x.shape(0);
         args.table = checked("table", table, {-1, -1});
         args.levels = levels.data();
@@ -64,7 +70,7 @@ void hash_backward(Array<const T> x, Array<const T> table, Array<const float> sc
     Hash<T> h(x, table, scales, geometry, threads);
     h.args.d_out = checked("d_out", d_out, {h.args.samples, h.args.level_count * h.args.features});
     h.args.d_table = checked("d_table", d_table, {i64(table.shape(0)), i64(table.shape(1))});
-    h.args.d_x = checked("d_x", d_x, {h.args.samples, 3});
+    h.args.d_x = checked("d_x", d_x, {h.args.samples, h.args.axes});
     nb::gil_scoped_release release;
     kernels<T>().hash_backward(h.args);
 }
@@ -276,6 +282,7 @@ NB_MODULE(_native, m) {
              },
              "occupancy"_a.noconvert(), "min_step"_a, "max_step"_a, "cone"_a, "near"_a);
     bind_ops(m);
+    bind_layers(m);
     bind_field(m);
     m.def("instruction_sets", [] {
         std::vector<std::string> names;

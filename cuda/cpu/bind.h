@@ -50,7 +50,7 @@ template <class T> T* checked(const char* name, const Optional<T>& a, std::vecto
 }
 
 inline std::vector<HashLevel> levels_from(const Array<const float>& scales, const Array<const i64>& geometry, i64 entries,
-                                   i64 features) {
+                                          i64 features, i64 axes = 3) {
     i64 n = scales.shape(0);
     checked("scales", scales, {n});
     checked("geometry", geometry, {n, 4});
@@ -63,7 +63,8 @@ inline std::vector<HashLevel> levels_from(const Array<const float>& scales, cons
         bool power = row[1] > 0 && (row[1] & (row[1] - 1)) == 0;
         if (row[1] <= 0 || row[2] < 0 || row[1] + row[2] > entries || (!row[3] && !power) || row[0] < 1)
             throw std::invalid_argument("level " + std::to_string(l) + " does not fit its table");
-        i64 top = row[0] * (1 + row[0] * (1 + row[0]));  // past the last corner of a dense level
+        i64 top = 0;  // past the last corner of a dense level
+        for (i64 a = 0; a < axes && top < 2 * row[1]; ++a) top = row[0] * (1 + top);
         if (row[3] && (scales.data()[l] + 0.5f >= float(row[0]) || top >= 2 * row[1]))
             throw std::invalid_argument("level " + std::to_string(l) + " is dense but larger than its table");
     }
@@ -103,6 +104,7 @@ inline MarchSettings settings_from(const Array<const i64>& occupancy, float min_
 }
 
 void bind_ops(nb::module_& m);
+void bind_layers(nb::module_& m);
 void bind_field(nb::module_& m);
 
 }  // namespace nf

@@ -43,19 +43,26 @@ NF_HD void gemm_block(Matrix<T> a, const T* b, i64 b_row, T* c, i64 c_row, int i
 
 template <int N> struct Count { static constexpr int value = N; };
 
-// Whole blocks of rows, then what is left by halves.
+// block(Count<M>, m) for blocks of M rows from row m on: whole ones, then what is left by halves.
+template <int kMost, class Block> NF_HD void for_row_blocks(int rows, Block block) {
+    int m = 0;
+    for (; m + kMost <= rows; m += kMost) block(Count<kMost>(), m);
+    auto rest = [&](auto count) {
+        if (count.value >= kMost || m + count.value > rows) return;
+        block(count, m);
+        m += count.value;
+    };
+    rest(Count<4>());
+    rest(Count<2>());
+    rest(Count<1>());
+}
+
 template <class T, int N>
 inline void gemm_columns(Matrix<T> a, const T* b, i64 b_row, T* c, i64 c_row, int rows, int inner, bool accumulate) {
-    int m = 0;
-    auto block = [&](auto count) {
+    for_row_blocks<kRows>(rows, [&](auto count, int m) {
         constexpr int M = decltype(count)::value;
         gemm_block<T, M, N>({a.data + m * a.row, a.row, a.column}, b, b_row, c + m * c_row, c_row, inner, accumulate);
-        m += M;
-    };
-    while (m + kRows <= rows) block(Count<kRows>());
-    if (kRows > 4 && m + 4 <= rows) block(Count<4>());
-    if (m + 2 <= rows) block(Count<2>());
-    if (m < rows) block(Count<1>());
+    });
 }
 
 // `columns` is rounded up to whole lanes: b and c rows must be padded.

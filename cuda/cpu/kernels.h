@@ -3,13 +3,16 @@
 // S samples, R rays, L levels, F features an entry. All arrays are contiguous; d_x is the gradient of x.
 #pragma once
 #include "../adam.h"
+#include "../grid.h"
 #include "../hash_grid.h"
 #include "../march.h"
+#include "../rbf.h"
 
 namespace nf {
 
 template <class T> struct HashArgs {
-    const T* x;  // [S, 3]
+    const T* x;  // [S, axes]
+    int axes;    // 1 to 3
     i64 samples;
     const T* table;  // [entries, F]
     const HashLevel* levels;
@@ -18,6 +21,27 @@ template <class T> struct HashArgs {
     const T* d_out;
     T* d_table;     // accumulated into
     T* d_x;         // or null
+    int threads;
+};
+
+template <class T> struct GridArgs {
+    GridShape shape;
+    const T *x, *grid;  // [S, D], [nodes, C]
+    i64 samples;
+    T* out;             // [S, C]
+    const T* d_out;
+    T *d_grid, *d_x;    // added to; written; either may be null
+    int threads;
+};
+
+template <class T> struct RbfArgs {
+    const T *f, *centres, *log_precisions;  // [S, D], [N, D], [N, D]
+    i64 samples;
+    int features, units;                    // D, N
+    RbfKernel kernel;
+    T* out;                                 // [S, N]
+    const T* d_out;
+    T *d_f, *d_centres, *d_log_precisions;  // written; d_f may be null
     int threads;
 };
 
@@ -142,6 +166,10 @@ template <class T> struct DensityArgs {
 template <class T> struct Kernels {
     void (*hash_forward)(const HashArgs<T>&);
     void (*hash_backward)(const HashArgs<T>&);
+    void (*grid_forward)(const GridArgs<T>&);
+    void (*grid_backward)(const GridArgs<T>&);
+    void (*rbf_forward)(const RbfArgs<T>&);
+    void (*rbf_backward)(const RbfArgs<T>&);
     void (*network_forward)(const NetworkArgs<T>&);
     void (*network_backward)(const NetworkArgs<T>&);
     void (*composite_forward)(const CompositeArgs<T>&);

@@ -49,6 +49,21 @@ template <class T> NF_HD Lanes<T> to_lanes(IndexLanes<T> i) {
     return __builtin_convertvector((typename LanesOf<T>::Signed)i, Lanes<T>);
 }
 
+// Sum over lanes by halves; a scalar is its own sum.
+NF_HD float sum_of(float x) { return x; }
+NF_HD double sum_of(double x) { return x; }
+template <class V> NF_HD auto sum_of(V v) {
+    constexpr int kCount = int(sizeof(V) / sizeof(v[0]));
+    auto element = v[0];
+    decltype(element) part[kCount];
+    __builtin_memcpy(part, &v, sizeof(V));
+#pragma GCC unroll 4
+    for (int half = kCount / 2; half > 0; half /= 2)
+#pragma GCC unroll 8
+        for (int i = 0; i < half; ++i) part[i] += part[i + half];
+    return part[0];
+}
+
 constexpr int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
 
 }  // namespace NF_ISA
@@ -73,6 +88,14 @@ NF_HD NF_ISA::FloatLanes exp_(NF_ISA::FloatLanes x) {
 }
 NF_HD NF_ISA::DoubleLanes exp_(NF_ISA::DoubleLanes x) {
     for (int i = 0; i < NF_ISA::kWidth<double>; ++i) x[i] = ::exp(x[i]);
+    return x;
+}
+NF_HD NF_ISA::FloatLanes log_(NF_ISA::FloatLanes x) {
+    for (int i = 0; i < NF_ISA::kWidth<float>; ++i) x[i] = ::logf(x[i]);
+    return x;
+}
+NF_HD NF_ISA::DoubleLanes log_(NF_ISA::DoubleLanes x) {
+    for (int i = 0; i < NF_ISA::kWidth<double>; ++i) x[i] = ::log(x[i]);
     return x;
 }
 NF_HD NF_ISA::FloatLanes sqrt_(NF_ISA::FloatLanes x) {

@@ -28,7 +28,7 @@ from neuralfields.fields.mlp import DEGREE, Mlp
 from neuralfields.ops.grid import grid_interpolate
 from neuralfields.ops.network import network
 from neuralfields.ops.spherical_harmonics import spherical_harmonics
-from neuralfields.options import require_range
+from neuralfields.settings import require_range
 from neuralfields.trunk import Modulate, Shape
 
 GRID_RATE = 10.0  # of the network's learning rate

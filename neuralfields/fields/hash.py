@@ -22,7 +22,7 @@ from neuralfields.heads import Heads
 from neuralfields.ops.axes import ORDERS, TurnedRenderer
 from neuralfields.ops.hash_grid import HashGeometry, hash_encode
 from neuralfields.ops.hash_render import HashRenderer
-from neuralfields.options import require_range
+from neuralfields.settings import require_range
 
 FINEST = {"radiance": 2048, "shape": 512, "image": 2048, "video": 512, "sound": 1 << 16}  # where there are no samples
 

@@ -15,7 +15,7 @@ from neuralfields.domain import RADIANCE, Domain
 from neuralfields.fields.field import Field, ParameterGroup
 from neuralfields.grids import LOOK_EVERY, Looks, axis_points, plane_features, plane_pairs, variation
 from neuralfields.heads import Heads
-from neuralfields.options import require_range
+from neuralfields.settings import require_range
 
 PLACES = 1024  # of a penalty's sample, on each plane
 

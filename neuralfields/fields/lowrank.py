@@ -24,7 +24,7 @@ from neuralfields.heads import weights
 from neuralfields.ops.grid import grid_interpolate
 from neuralfields.ops.network import network
 from neuralfields.ops.spherical_harmonics import spherical_harmonics
-from neuralfields.options import require_range
+from neuralfields.settings import require_range
 
 PLACES = 1024  # of a penalty's sample, on each vector and matrix
 RESOLUTION, FINEST = 193, 4096

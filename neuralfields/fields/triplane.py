@@ -24,7 +24,7 @@ from neuralfields.grids import (
     variation,
 )
 from neuralfields.heads import Heads
-from neuralfields.options import require_range
+from neuralfields.settings import require_range
 
 PLACES = 1024  # of a penalty's sample, on each plane
 

@@ -20,7 +20,7 @@ from neuralfields.fields.field import Field, ParameterGroup
 from neuralfields.grids import LOOK_EVERY, Looks, growth_shares, resized, stage_points, variation
 from neuralfields.ops.grid import grid_interpolate
 from neuralfields.ops.spherical_harmonics import spherical_harmonics
-from neuralfields.options import require_range
+from neuralfields.settings import require_range
 
 PLACES = 4096  # of a penalty's sample, on each grid
 
@@ -81,8 +81,10 @@ class VoxelField(Field):
 
     def features(self, x: Tensor) -> Tensor:
         """Interpolated log-density and coefficients, [S, 1 + 3 degree^2]; of other domains the values."""
-        f = grid_interpolate(x, self.grid)
-        return torch.cat([f, grid_interpolate(x, self.colour)], dim=1) if self.domain.radiance else f
+        f = grid_interpolate(x, self.grid, accumulate=True)
+        if not self.domain.radiance:
+            return f
+        return torch.cat([f, grid_interpolate(x, self.colour, accumulate=True)], dim=1)
 
     def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """The features are the log-density and the coefficients of the direction's harmonics."""

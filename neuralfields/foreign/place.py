@@ -17,11 +17,12 @@ from neuralfields.cameras import Camera, focal_from_angle
 from neuralfields.errors import UsageError
 from neuralfields.model import Model
 from neuralfields.occupancy import UNSEEN, Occupancy
+from neuralfields.ops.axes import bricks_of, cells_of
 from neuralfields.ops.march import BRICKS
-from neuralfields.options import check_range
 from neuralfields.paths import look_at
 from neuralfields.readers import read_scene
 from neuralfields.scene import Bounds
+from neuralfields.settings import check_range
 from neuralfields.volume import Volume
 
 COARSE_LOOKS, FINE_LOOKS = 2, 3
@@ -85,24 +86,25 @@ def find_occupied(volume: Volume, seed: int = 0) -> Tensor:
     """Occupancy [cascades, 32768] of a field that has none, found by looking at its density in every cell.
 
     Coarsely first; then, in the bricks where something was found and in those beside them, at every cell a few times.
+    Cells beside occupied ones count too: a few looks miss thin parts, which costs a real chair up to 0.26 dB a view.
     """
     generator = torch.Generator().manual_seed(seed)
     occupancy = Occupancy(volume.bounds.cascades)
     for _ in range(COARSE_LOOKS):
         occupancy.update(volume.density, generator, 1.0, coarse=True)
     density = occupancy.density
-    density[~_beside(density.amax(2) > EMPTY)] = UNSEEN
+    bricks = (density.amax(2) > EMPTY).reshape(-1, BRICKS, BRICKS, BRICKS)
+    density[~_with_neighbours(bricks).flatten(1)] = UNSEEN
     occupancy.restore(density, occupancy.bits, 0)
     for _ in range(FINE_LOOKS):
         occupancy.update(volume.density, generator, 1.0, coarse=False)
     occupancy.pack()
-    return occupancy.bits
+    return bricks_of(_with_neighbours(cells_of(occupancy.bits)))
 
 
-def _beside(bricks: Tensor) -> Tensor:
-    """Bricks [cascades, 32768] bool, and all that touch them."""
-    grid = bricks.reshape(-1, 1, BRICKS, BRICKS, BRICKS).float()
-    return torch.nn.functional.max_pool3d(grid, 3, 1, 1).reshape(bricks.shape) > 0
+def _with_neighbours(cubes: Tensor) -> Tensor:
+    """Cubes [cascades, n, n, n] bool, and all that touch them."""
+    return torch.nn.functional.max_pool3d(cubes.float(), 3, 1, 1) > 0
 
 
 def box(place: Place, side: float, near: float) -> Bounds:

@@ -5,8 +5,8 @@ Vocabulary
   level l has a lattice of `scale_l = base * growth^l - 1` cells, `resolution = ceil(scale) + 1` points an axis
   p = x * scale + 0.5,  i = floor(p),  f = p - i,   feature = sum over corners of  w(f) * table[index(i + corner)]
 
-Three coordinates take the native kernel; one or two (sounds and images, 2^D corners) are gathered and scattered by
-torch's own loops.
+On a CPU the native kernel takes them all. On a GPU it takes three; one or two (sounds and images, 2^D corners) are
+gathered and scattered by torch's own loops.
 """
 
 import math
@@ -59,7 +59,7 @@ def hash_encode(x: Tensor, table: Tensor, scales: Tensor, levels: Tensor) -> Ten
     if dense and _lattice(resolution, x.shape[1]) != size:  # the native kernel checks its own
         expected = next((d for d in (1, 2, 3) if _lattice(resolution, d) == size), 3)
         raise ValueError(f"x has shape {list(x.shape)}, expected [*, {expected}]")
-    return _encode_few(x, table, scales, levels)
+    return (_encode_few if x.is_cuda else _hash_encode)(x, table, scales, levels)
 
 
 def _lattice(resolution: int, dimensions: int) -> int:

@@ -241,7 +241,9 @@ def test_occupied_blocks(emulator: Emulator):
 
 
 def test_every_kernel_was_run(emulator: Emulator):
-    """Runs last: nothing in cuda/gpu escapes the emulator."""
+    """After the others: nothing in cuda/gpu escapes the emulator."""
+    if "render_recorded" not in emulator.launched or "march_write" not in emulator.launched:
+        pytest.skip("the tests before were left out")
     for name in ("network", "hash_render", "rays", "elements", "composite", "hash_grid", "grid", "rbf"):
         missing = set(kernels_of(name)) - set(emulator.launched)
         assert not missing, f"{name}: {missing} never ran"

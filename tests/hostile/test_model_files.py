@@ -367,7 +367,7 @@ QUANTISED: list[tuple[Edit, str]] = [
     (lambda text, table: form(text).update(low=[1e300]), "leave float32"),
     (lambda text, table: form(text).update(step=[None]), "at `\\$.quantised"),
     (lambda text, table: form(text).update(zero=3), "unknown field `zero`"),
-    (lambda text, table: form(text, "field.table").update(shape=[2, 1024, 1]), r"needs F32 \[2, 1024, 2\]"),
+    (lambda text, table: form(text, "field.table").update(shape=[2, 512, 2]), r"needs F32 \[2, 1024, 2\]"),
     (lambda text, table: form(text, "field.table").update(shape=[2, 2**14, 2]), "too few or too many"),
     (lambda text, table: form(text, "field.table").update(coding="raw"), "too few or too many"),
     (resize(11), "4096 codes for 8192 values"),

@@ -28,6 +28,18 @@ def test_gradcheck(geometry, generator):
     assert torch.autograd.gradcheck(lambda x, t: hash_encode(x, t, scales, levels), (x, table))
 
 
+@pytest.mark.parametrize("axes", [1, 2])
+def test_fewer_coordinates(axes, generator, instruction_set):
+    few = HashGeometry.of(4, 8, 4, 64, axes)
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
+        x = torch.rand(300, axes, generator=generator, dtype=dtype).requires_grad_()
+        table = torch.randn(few.entries, 4, generator=generator, dtype=dtype).requires_grad_()
+        assert_matches(hash_encode, hash_encode_reference, [x, table, few.scales, few.levels], tolerance)
+    x = x.detach()[:6].requires_grad_()
+    table = torch.randn(few.entries, 2, generator=generator, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, t: hash_encode(x, t, few.scales, few.levels), (x, table))
+
+
 def test_linear_table_is_reproduced_exactly(geometry, generator):
     """Analytic truth: a dense level that stores a linear function of its lattice gives that function everywhere."""
     scale, (resolution, _, offset, dense) = geometry.scales[0].double(), geometry.levels[0].tolist()
@@ -64,6 +76,8 @@ def test_table_gradient_has_the_same_bits_for_any_threads(geometry, generator):
 
 def test_wrong_shapes_are_refused(geometry):
     table = torch.zeros(geometry.entries, 4)
+    with pytest.raises(ValueError, match=r"x has shape \[5, 4\], expected \[\*, 3\]"):
+        hash_encode(torch.zeros(5, 4), table, geometry.scales, geometry.levels)
     with pytest.raises(ValueError, match=r"x has shape \[5, 2\], expected \[\*, 3\]"):
         hash_encode(torch.zeros(5, 2), table, geometry.scales, geometry.levels)
     with pytest.raises(ValueError, match="2, 4 or 8 features"):
@@ -112,7 +126,7 @@ def test_a_lattice_of_a_linear_picture_is_linear():
     scale, resolution = float(geometry.scales[0]), int(geometry.levels[0, 0])
     v, u = torch.meshgrid(torch.arange(resolution), torch.arange(resolution), indexing="ij")
     plane = 1 + 2 * (u - 0.5) / scale + 3 * (v - 0.5) / scale
-    table = torch.zeros(geometry.entries, 1)
+    table = torch.zeros(geometry.entries, 2)
     table[: resolution**2, 0] = plane.flatten()
     x = torch.rand(200, 2, generator=torch.Generator().manual_seed(6)) * 0.9
     out = hash_encode(x, table, geometry.scales, geometry.levels)
