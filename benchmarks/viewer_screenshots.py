@@ -18,6 +18,7 @@ import neuralfields
 
 FOLDER = Path(__file__).parent / "pictures"
 SAMPLE = Path(__file__).parents[1] / "scenes" / "sample"
+WANTED: set[str] = set()  # names of pictures; all where it is empty
 FLAGS = [
     "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-quic",
     "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -46,7 +47,9 @@ def opened(browser: Any, url: str, size: tuple[int, int] = (1280, 800), **choice
 
 
 def shoot(page: Page, name: str) -> None:
-    """One picture."""
+    """One picture, if it is wanted."""
+    if WANTED and name not in WANTED:
+        return
     rest(page)
     page.screenshot(path=FOLDER / f"viewer-{name}.png")
     print(name, flush=True)
@@ -84,14 +87,17 @@ def main() -> None:
     parser.add_argument("sample", type=Path)
     parser.add_argument("rough", type=Path, nargs="?")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--only", nargs="*", default=[], help="names of pictures, such as depth phone capture")
     chosen = parser.parse_args()
+    WANTED.update(chosen.only)
     FOLDER.mkdir(exist_ok=True)
     things = [chosen.sample, *([chosen.rough] if chosen.rough else [])]
     chromium = shutil.which("chromium")
     with neuralfields.view(things, SAMPLE, port=0, threads=chosen.threads) as viewer, sync_playwright() as play:
         browser = play.chromium.launch(executable_path=chromium, args=FLAGS)
-        desktop(browser, viewer.url)
-        if chosen.rough:
+        if not WANTED <= {"compare", "phone", "capture"} or not WANTED:
+            desktop(browser, viewer.url)
+        if chosen.rough and (not WANTED or "compare" in WANTED):
             page = opened(browser, viewer.url)
             page.evaluate("right.value = '1'; right.onchange()")
             page.wait_for_timeout(500)
@@ -99,10 +105,13 @@ def main() -> None:
                 time.sleep(0.1)
             shoot(page, "compare")
             page.close()
-        page = opened(browser, viewer.url, (390, 780), device_scale_factor=2, has_touch=True, is_mobile=True)
-        page.keyboard.press("r")
-        shoot(page, "phone")
+        if not WANTED or "phone" in WANTED:
+            page = opened(browser, viewer.url, (390, 780), device_scale_factor=2, has_touch=True, is_mobile=True)
+            page.keyboard.press("r")
+            shoot(page, "phone")
         browser.close()
+    if WANTED and "capture" not in WANTED:
+        return
     with neuralfields.view(SAMPLE, port=0) as viewer, sync_playwright() as play:
         browser = play.chromium.launch(executable_path=chromium, args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 800})

@@ -90,8 +90,11 @@ def plane_pairs(dimensions: int) -> list[tuple[int, int]]:
     return list(combinations(range(dimensions), 2))
 
 
-def plane_features(x: Tensor, planes: Iterable[Tensor], product: bool) -> Tensor:
-    """Sum or product of what each plane [G_i, G_j, C] gives at (x_i, x_j): x [S, D] -> [S, C]."""
+def plane_features(x: Tensor, planes: Iterable[Tensor], product: bool, accumulate: bool = False) -> Tensor:
+    """Sum or product of what each plane [G_i, G_j, C] gives at (x_i, x_j): x [S, D] -> [S, C].
+
+    `accumulate`: see ops/grid.py; not where gradients in x alone are asked for, as for a shape's normals.
+    """
     pairs = plane_pairs(x.shape[1])
-    found = [grid_interpolate(x[:, pair], plane, accumulate=True) for pair, plane in zip(pairs, planes, strict=True)]
+    found = [grid_interpolate(x[:, pair], plane, accumulate) for pair, plane in zip(pairs, planes, strict=True)]
     return math.prod(found) if product else sum(found)

@@ -7,7 +7,7 @@ from neuralfields.fields.field import Field
 from neuralfields.signals import Signal
 from neuralfields.trainer import StepReport, Trainer
 
-SAMPLES = 1 << 15
+SAMPLES = 1 << 14  # on Kodak 23 the same pixels in twice as many steps: 2.6 dB more after 4 million
 STEPS = 3000  # where neither steps nor minutes are asked for
 
 

@@ -92,7 +92,7 @@ def test_an_optimiser_goes_on_after_growth():
 
 
 def test_stages_rise_and_end_where_they_should():
-    assert VoxelField(SMALL).stages() == pytest.approx((0.15, 0.3))
+    assert VoxelField(SMALL).stages() == pytest.approx((SMALL.grown / 2, SMALL.grown))
     assert growth_shares(0, 0.5) == ()
     assert [stage_points(129, 2, stage) for stage in (0, 1, 2)] == [33, 65, 129]
     assert [stage_points(100, 3, stage) for stage in (0, 3)] == [14, 100]

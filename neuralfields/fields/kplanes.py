@@ -91,7 +91,7 @@ class KPlanesField(Field):
         """The products of the planes' features, resolution by resolution, [S, features]."""
         count, planes = len(self._pairs), list(self.planes)
         sets = [planes[i : i + count] for i in range(0, len(planes), count)]
-        return torch.cat([plane_features(x, chosen, product=True) for chosen in sets], dim=1)
+        return torch.cat([plane_features(x, chosen, True, self.domain.radiance) for chosen in sets], dim=1)
 
     def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Density network, then colour network on its code and the direction's harmonics."""

@@ -50,9 +50,9 @@ class Config:
     """hidden layers of the colour network"""
     degree: int = 4
     """degree of the direction's spherical harmonics"""
-    doublings: int = 1
+    doublings: int = 2
     """times the resolution doubles during a fit; 0 begins with the full one"""
-    grown: float = 0.3
+    grown: float = 0.5
     """share of a fit at which the resolution is full"""
     shift: float = 0.0
     """log-density where all components are 0"""
@@ -115,7 +115,10 @@ class LowRankField(Field):
         if self.config.decomposition == "cp":
             return [math.prod(along)]
         axes = x.shape[1]
-        across = [grid_interpolate(x[:, _others(k, axes)], matrix) for k, matrix in enumerate(self.matrices)]
+        across = [
+            grid_interpolate(x[:, _others(k, axes)], matrix, accumulate=self.domain.radiance)
+            for k, matrix in enumerate(self.matrices)
+        ]
         return [vector * matrix for vector, matrix in zip(along, across, strict=True)]
 
     def features(self, x: Tensor) -> Tensor:

@@ -49,9 +49,9 @@ class Config:
     """outputs of the density network, the log-density among them"""
     degree: int = 4
     """degree of the direction's spherical harmonics"""
-    doublings: int = 1
+    doublings: int = 2
     """times the planes double during a fit; 0 begins with the full resolution"""
-    grown: float = 0.3
+    grown: float = 0.5
     """share of a fit at which the planes have their full resolution"""
     variation: float = 1e-4
     """weight of the planes' total variation"""
@@ -97,7 +97,7 @@ class TriplaneField(Field):
 
     def features(self, x: Tensor) -> Tensor:
         """The planes' features, summed or multiplied, [S, features]."""
-        return plane_features(x, self.planes, self.config.combination == "product")
+        return plane_features(x, self.planes, self.config.combination == "product", self.domain.radiance)
 
     def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Density network, then colour network on its code and the direction's harmonics."""

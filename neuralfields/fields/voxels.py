@@ -35,9 +35,9 @@ class Config:
     """points along an axis of the harmonics' grid"""
     degree: int = 2
     """degree of the harmonics: degree^2 coefficients a colour"""
-    doublings: int = 1
+    doublings: int = 3
     """times the grids double during a fit; 0 begins with the full resolution"""
-    grown: float = 0.3
+    grown: float = 0.5
     """share of a fit at which the grids have their full resolution"""
     density_variation: float = 1e-4
     """weight of the total variation of s (of the values, of what is not radiance)"""
@@ -81,10 +81,9 @@ class VoxelField(Field):
 
     def features(self, x: Tensor) -> Tensor:
         """Interpolated log-density and coefficients, [S, 1 + 3 degree^2]; of other domains the values."""
-        f = grid_interpolate(x, self.grid, accumulate=True)
         if not self.domain.radiance:
-            return f
-        return torch.cat([f, grid_interpolate(x, self.colour, accumulate=True)], dim=1)
+            return grid_interpolate(x, self.grid)
+        return torch.cat([grid_interpolate(x, grid, accumulate=True) for grid in (self.grid, self.colour)], dim=1)
 
     def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """The features are the log-density and the coefficients of the direction's harmonics."""

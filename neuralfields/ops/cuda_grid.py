@@ -6,7 +6,7 @@ from torch import Tensor
 
 from neuralfields.ops import cuda_launch
 from neuralfields.ops.cuda_compile import Module
-from neuralfields.ops.cuda_launch import THREADS, blocks_for, inputs, scalar
+from neuralfields.ops.cuda_launch import THREADS, blocks_for, expect, inputs, scalar
 
 MOST_AXES = 4
 
@@ -24,6 +24,7 @@ def _shape(grid: Tensor) -> tuple[int, ...]:
 
 def grid_interpolate(allocate: Callable, x: Tensor, grid: Tensor) -> Tensor:
     """The op's forward."""
+    expect(x=(x, (-1, grid.dim() - 1)))
     out, (x, grid) = allocate(x, grid), inputs(x, grid)
     launch = grid_module(x), "grid_forward", blocks_for(out.numel()), THREADS
     cuda_launch.launch(*launch, x, x.shape[0], grid, *_shape(grid), out)
@@ -43,6 +44,7 @@ def add_grid_gradients(x: Tensor, grid: Tensor, d_out: Tensor, d_grid: Tensor | 
     """Adds to d_grid and overwrites d_x, where they are wanted."""
     x, grid, d_out = inputs(x, grid, d_out)
     module, samples, shape = grid_module(x), x.shape[0], _shape(grid)
+    expect(x=(x, (-1, grid.dim() - 1)), d_out=(d_out, (samples, grid.shape[-1])))
     if d_grid is not None:
         blocks = blocks_for(d_out.numel())
         cuda_launch.launch(module, "grid_scatter", blocks, THREADS, x, samples, d_out, *shape, d_grid)

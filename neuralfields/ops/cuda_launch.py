@@ -103,11 +103,22 @@ def scalar(dtype: torch.dtype) -> str:
 
 
 def inputs(*tensors: Tensor) -> list[Tensor]:
-    """Tensors as kernels take them: detached, contiguous, all on one device."""
+    """Tensors as kernels take them: detached, contiguous, on one device, their floats of one type."""
     devices = {tensor.device for tensor in tensors}
     if len(devices) > 1:
         raise ValueError(f"tensors on different devices: {', '.join(sorted(map(str, devices)))}; move them to one")
+    floats = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+    if len(floats) > 1:
+        raise TypeError(f"tensors of different types: {', '.join(sorted(map(str, floats)))}; convert them to one")
     return [tensor.detach().contiguous() for tensor in tensors]
+
+
+def expect(**shapes: tuple[Tensor, tuple[int, ...]]) -> None:
+    """Refuses tensors of other shapes by name; -1 leaves a side free. A kernel would read past their ends."""
+    for name, (tensor, shape) in shapes.items():
+        if len(tensor.shape) != len(shape) or any(b >= 0 and a != b for a, b in zip(tensor.shape, shape, strict=True)):
+            wanted = ", ".join("*" if side < 0 else str(side) for side in shape)
+            raise ValueError(f"{name} has shape {list(tensor.shape)}, expected [{wanted}]")
 
 
 def out_of_memory(error: torch.cuda.OutOfMemoryError, knob: str) -> ResourceError:

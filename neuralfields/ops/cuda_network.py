@@ -23,7 +23,7 @@ from torch import Tensor
 from neuralfields.errors import UsageError
 from neuralfields.ops import cuda_launch
 from neuralfields.ops.cuda_compile import Module
-from neuralfields.ops.cuda_launch import THREADS, blocks_for, inputs
+from neuralfields.ops.cuda_launch import THREADS, blocks_for, expect, inputs
 
 PRECISIONS = {"half": ("Half", "Bfloat"), "float": ("Float", "Float")}
 WIDEST, MOST_LAYERS = 64, 7
@@ -139,6 +139,15 @@ def _fused(x: Tensor, stack: Stack) -> bool:
     return x.dtype == torch.float32 and stack.fits
 
 
+def _checked_stack(x: Tensor, weights: list[Tensor]) -> Stack:
+    width = x.shape[-1]
+    for weight in weights:
+        expect(weights=(weight, (-1, width)))
+        width = weight.shape[0]
+    expect(x=(x, (-1, weights[0].shape[1])))
+    return Stack.of(weights)
+
+
 def _module(stack: Stack) -> Module:
     return Module("network", (("NF_NETWORK", stack.text), *arithmetic_defines([stack])))
 
@@ -146,7 +155,7 @@ def _module(stack: Stack) -> Module:
 def network(allocate: Callable, x: Tensor, weights: list[Tensor]) -> Tensor:
     """The op's forward."""
     x, *weights = inputs(x, *weights)
-    stack = Stack.of(weights)
+    stack = _checked_stack(x, weights)
     if not _fused(x, stack):
         return _layers(x, weights)[-1]
     out, module = allocate(x, weights), _module(stack)
@@ -161,7 +170,8 @@ def network_backward(
 ) -> list[Tensor]:
     """The op's backward: d_x, empty where it is not needed, then the weights' gradients."""
     x, d_out, *weights = inputs(x, d_out, *weights)
-    stack = Stack.of(weights)
+    stack = _checked_stack(x, weights)
+    expect(d_out=(d_out, (x.shape[0], stack.widths[-1])))
     if not _fused(x, stack):
         return _layers_backward(x, weights, d_out, needs_x)
     d_x, *d_weights = allocate(x, weights, d_out, needs_x)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from neuralfields.ops import cuda_launch
 from neuralfields.ops.cuda_compile import Module
-from neuralfields.ops.cuda_launch import THREADS, blocks_for, inputs, scalar
+from neuralfields.ops.cuda_launch import THREADS, blocks_for, expect, inputs, scalar
 
 KINDS = ("gaussian", "multiquadric", "inverse_multiquadric", "cubic", "thin_plate", "wendland")  # of cuda/rbf.h
 CHUNK = 512  # samples of one part of a sum over samples (see cuda/gpu/rbf.cu)
@@ -19,6 +19,7 @@ def rbf_module(f: Tensor, kind: int) -> Module:
 
 def _prepared(module: Module, centres: Tensor, log_precisions: Tensor) -> tuple[Tensor, Tensor]:
     """Scales and scaled centres, [N, D] each."""
+    expect(log_precisions=(log_precisions, tuple(centres.shape)))
     scale, centre, count = centres.new_empty(centres.shape), centres.new_empty(centres.shape), centres.numel()
     cuda_launch.launch(module, "rbf_prepare", blocks_for(count), THREADS, centres, log_precisions, count, scale, centre)
     return scale, centre
@@ -26,6 +27,7 @@ def _prepared(module: Module, centres: Tensor, log_precisions: Tensor) -> tuple[
 
 def rbf(allocate: Callable, f: Tensor, centres: Tensor, log_precisions: Tensor, kind: int) -> Tensor:
     """The op's forward."""
+    expect(f=(f, (-1, centres.shape[-1])), centres=(centres, (-1, -1)))
     out, module = allocate(f, centres, log_precisions, kind), rbf_module(f, kind)
     f, centres, log_precisions = inputs(f, centres, log_precisions)
     prepared = _prepared(module, centres, log_precisions)

@@ -14,7 +14,7 @@ from neuralfields.ops import cuda_launch
 from neuralfields.ops.composite import SUMS
 from neuralfields.ops.contract import KINDS
 from neuralfields.ops.cuda_compile import Module
-from neuralfields.ops.cuda_launch import THREADS, blocks_for, inputs, out_of_memory
+from neuralfields.ops.cuda_launch import THREADS, blocks_for, expect, inputs, out_of_memory
 from neuralfields.ops.cuda_network import (
     WARPS,
     Stack,
@@ -96,6 +96,7 @@ class CudaPass:
     def density(self, x: Tensor, space: tuple[str, float]) -> Tensor:
         """Density at points x [S, 3] -> [S]."""
         x, table = inputs(x, self.renderer.table)
+        expect(x=(x, (-1, 3)))
         out = x.new_empty(x.shape[0])
         forward, _ = self._packed()
         blocks = min(blocks_for(x.shape[0], 32 * WARPS), DENSITY_BLOCKS * self._processors())
@@ -108,11 +109,15 @@ class CudaPass:
         origins, directions, jitter = scene.rays
         origins, directions, occupancy, table = inputs(origins, directions, scene.occupancy, self.renderer.table)
         rays, s = origins.shape[0], scene.settings
+        expect(origins=(origins, (rays, 3)), directions=(directions, (rays, 3)))
+        if jitter is not None:
+            expect(jitter=(jitter, (rays,)))
+            _, jitter = inputs(table, jitter)
         values = origins.new_empty(rays, SUMS)
         valid = torch.empty(rays, dtype=torch.uint8, device=origins.device)
         counters = torch.zeros(3, dtype=torch.int64, device=origins.device)
         forward, backward = self._packed()
-        view = (origins, directions, None if jitter is None else inputs(jitter)[0], rays, occupancy)
+        view = (origins, directions, jitter, rays, occupancy)
         march = (occupancy_blocks(occupancy), s.min_step, s.max_step, s.cone, s.near, occupancy.shape[0])
         common = (*view, *march, KINDS[scene.space[0]], scene.space[1], table, forward)
         blocks = min(blocks_for(rays, 32 * WARPS), PICTURE_BLOCKS * self._processors())

@@ -14,10 +14,11 @@ from neuralfields.errors import UsageError
 from neuralfields.ops import cuda_launch
 from neuralfields.ops.cuda_compile import Module
 from neuralfields.ops.cuda_grid import grid_interpolate, grid_interpolate_backward
-from neuralfields.ops.cuda_launch import THREADS, blocks_for, inputs, scalar
+from neuralfields.ops.cuda_launch import THREADS, blocks_for, expect, inputs, scalar
 from neuralfields.ops.cuda_network import network, network_backward
 from neuralfields.ops.cuda_rbf import rbf, rbf_backward
 
+CAMERA_NUMBERS, CASCADE_WORDS = 25, 32**3  # of a camera's row; of a cascade: one a brick of 4^3 cells
 BLOCK_WORDS = 8  # of a cascade: one bit a block of 16^3 cells (see cuda/march.h)
 ADAM_BLOCKS = 16  # a multiprocessor; each thread then does several elements
 
@@ -48,6 +49,7 @@ def grid_defines(features: int, scales: Tensor, levels: Tensor) -> tuple[tuple[s
 
 def occupancy_blocks(occupancy: Tensor) -> Tensor:
     """Which blocks of 16^3 cells hold anything, [cascades, 8] int64 words of bits."""
+    expect(occupancy=(occupancy, (-1, CASCADE_WORDS)))
     blocks = occupancy.new_zeros(occupancy.shape[0], BLOCK_WORDS)
     module = scalar_module("rays", torch.float32)
     count = occupancy.numel()
@@ -59,6 +61,7 @@ def _pixel_rays(allocate: Callable, cameras: Tensor, camera: Tensor, pixel: Tens
     out = allocate(cameras, camera, pixel)
     cameras, camera, pixel = inputs(cameras, camera, pixel)
     rays = pixel.shape[0]
+    expect(cameras=(cameras, (-1, CAMERA_NUMBERS)), camera=(camera, (rays,)), pixel=(pixel, (rays, 2)))
     launch = scalar_module("rays", pixel.dtype), "pixel_rays", blocks_for(rays), THREADS
     cuda_launch.launch(*launch, cameras, camera, pixel, rays, *out)
     return out
@@ -70,6 +73,7 @@ def _march(
     """Two walks, as on the CPU; the host waits for the number of samples between them."""
     origins, directions, jitter, occupancy = inputs(origins, directions, jitter, occupancy)
     module, rays = scalar_module("rays", origins.dtype), origins.shape[0]
+    expect(origins=(origins, (rays, 3)), directions=(directions, (rays, 3)), jitter=(jitter, (rays,)))
     common = (origins, directions, jitter, rays, occupancy, occupancy_blocks(occupancy), *steps, occupancy.shape[0])
     offsets = occupancy.new_zeros(rays + 1)
     cuda_launch.launch(module, "march_count", blocks_for(rays), THREADS, *common, offsets[1:])
@@ -81,6 +85,7 @@ def _march(
 
 
 def _contract(allocate: Callable, x: Tensor, kind: int, extent: float) -> Tensor:
+    expect(x=(x, (-1, 3)))
     out, (x,) = allocate(x, kind, extent), inputs(x)
     launch = scalar_module("elements", x.dtype), "contract_forward", blocks_for(x.shape[0]), THREADS
     cuda_launch.launch(*launch, x, x.shape[0], kind, extent, out)
@@ -88,6 +93,7 @@ def _contract(allocate: Callable, x: Tensor, kind: int, extent: float) -> Tensor
 
 
 def _contract_backward(allocate: Callable, x: Tensor, d_out: Tensor, kind: int, extent: float) -> Tensor:
+    expect(x=(x, (-1, 3)), d_out=(d_out, tuple(x.shape)))
     d_x, (x, d_out) = allocate(x), inputs(x, d_out)
     launch = scalar_module("elements", x.dtype), "contract_gradient", blocks_for(x.shape[0]), THREADS
     cuda_launch.launch(*launch, x, d_out, x.shape[0], kind, extent, d_x)
@@ -95,6 +101,7 @@ def _contract_backward(allocate: Callable, x: Tensor, d_out: Tensor, kind: int, 
 
 
 def _harmonics(allocate: Callable, directions: Tensor, degree: int) -> Tensor:
+    _check_degree(directions, degree)
     out, (d,) = allocate(directions, degree), inputs(directions)
     launch = scalar_module("elements", d.dtype), "harmonics_forward", blocks_for(d.shape[0]), THREADS
     cuda_launch.launch(*launch, d, d.shape[0], degree, out)
@@ -102,6 +109,8 @@ def _harmonics(allocate: Callable, directions: Tensor, degree: int) -> Tensor:
 
 
 def _harmonics_backward(allocate: Callable, directions: Tensor, d_out: Tensor, degree: int) -> Tensor:
+    _check_degree(directions, degree)
+    expect(d_out=(d_out, (directions.shape[0], degree * degree)))
     d_directions, (d, d_out) = allocate(directions, d_out, degree), inputs(directions, d_out)
     launch = scalar_module("elements", d.dtype), "harmonics_gradient", blocks_for(d.shape[0]), THREADS
     cuda_launch.launch(*launch, d, d_out, d.shape[0], degree, d_directions)
@@ -111,7 +120,8 @@ def _harmonics_backward(allocate: Callable, directions: Tensor, d_out: Tensor, d
 def _composite(
     allocate: Callable, density: Tensor, length: Tensor, t: Tensor, rgb: Tensor, offsets: Tensor
 ) -> tuple[Tensor, Tensor]:
-    tensors = inputs(density, length, t, rgb, offsets)
+    tensors, samples = inputs(density, length, t, rgb, offsets), density.shape[0]
+    expect(density=(density, (samples,)), length=(length, (samples,)), t=(t, (samples,)), rgb=(rgb, (samples, 3)))
     out, rays = allocate(*tensors), offsets.shape[0] - 1
     launch = scalar_module("composite", density.dtype), "composite_forward", blocks_for(rays), THREADS
     cuda_launch.launch(*launch, *tensors, rays, *out)
@@ -127,6 +137,7 @@ def _composite_backward(allocate: Callable, given: list[Tensor], sums: Tensor, d
 
 
 def _hash_encode(allocate: Callable, x: Tensor, table: Tensor, scales: Tensor, levels: Tensor) -> Tensor:
+    expect(x=(x, (-1, 3)), table=(table, (-1, -1)), levels=(levels, (len(scales), 4)))
     out, (x, table) = allocate(x, table, scales, levels), inputs(x, table)
     module, blocks = hash_module("hash_grid", table, scales, levels), (blocks_for(x.shape[0]), len(scales))
     cuda_launch.launch(module, "hash_forward", blocks, THREADS, x, x.shape[0], table, out)
@@ -138,6 +149,7 @@ def _hash_encode_backward(
 ) -> tuple[Tensor, Tensor]:
     d_x, d_table = allocate(x, table, scales, levels, d_out, needs)
     x, table, d_out = inputs(x, table, d_out)
+    expect(d_out=(d_out, (x.shape[0], len(scales) * table.shape[1])))
     module, samples = hash_module("hash_grid", table, scales, levels), x.shape[0]
     if needs[1]:
         blocks = blocks_for(samples), len(scales)
@@ -148,6 +160,12 @@ def _hash_encode_backward(
     return d_x, d_table
 
 
+def _check_degree(directions: Tensor, degree: int) -> None:
+    expect(directions=(directions, (-1, 3)))
+    if not 1 <= degree <= 4:
+        raise ValueError("degree must be 1 to 4")
+
+
 def _adam(
     allocate: Callable, parameter: Tensor, gradient: Tensor, m: Tensor, v: Tensor, folded: list[float], sparse: bool
 ) -> None:
@@ -155,6 +173,7 @@ def _adam(
     for name, tensor in tensors.items():
         if not tensor.is_contiguous():
             raise ValueError(f"adam works in place: {name} has strides {list(tensor.stride())}, it must be contiguous")
+        expect(**{name: (tensor, tuple(parameter.shape))})
     count = parameter.numel()
     blocks = min(blocks_for(count), ADAM_BLOCKS * cuda_launch.processors(parameter.device.index or 0))
     launch = scalar_module("elements", parameter.dtype), "adam_step", blocks, THREADS

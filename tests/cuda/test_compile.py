@@ -196,6 +196,10 @@ def test_what_kernels_take():
         cuda_launch.scalar(torch.float16)
     with pytest.raises(ValueError, match="different devices: cpu, meta"):
         cuda_launch.inputs(torch.zeros(1), torch.zeros(1, device="meta"))
+    with pytest.raises(TypeError, match=r"different types: torch\.float32, torch\.float64"):
+        cuda_launch.inputs(torch.zeros(1), torch.zeros(1).double(), torch.zeros(1, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"pixel has shape \[2, 3\], expected \[\*, 2\]"):
+        cuda_launch.expect(pixel=(torch.zeros(2, 3), (-1, 2)))
 
 
 def test_a_full_gpu_names_the_knob():

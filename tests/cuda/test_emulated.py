@@ -263,3 +263,29 @@ def test_stacks_and_precision(monkeypatch: pytest.MonkeyPatch):
 def test_an_op_without_a_schedule_says_so():
     with pytest.raises(UsageError, match="sobel runs on the CPU alone; use --device cpu"):
         cuda_schedules.schedule("sobel")
+
+
+@pytest.mark.parametrize(
+    ("name", "index", "shape", "message"),
+    [
+        ("contract", 0, (5, 2), r"x has shape \[5, 2\], expected \[\*, 3\]"),
+        ("march", 2, (3,), r"jitter has shape \[3\], expected \[70\]"),
+        ("march", 3, (1, 8), r"occupancy has shape \[1, 8\], expected \[\*, 32768\]"),
+        ("composite", 3, (4, 3), r"rgb has shape \[4, 3\], expected"),
+        ("hash_encode", 0, (5, 4), r"x has shape \[5, 4\], expected \[\*, 3\]"),
+        ("hash_encode_backward", 4, (300, 3), r"d_out has shape \[300, 3\], expected \[300, 16\]"),
+        ("grid_interpolate", 0, (5, 2), r"x has shape \[5, 2\], expected \[\*, 3\]"),
+        ("rbf", 0, (5, 2), r"f has shape \[5, 2\], expected \[\*, 6\]"),
+        ("network", 0, (5, 2), r"weights has shape \[32, 20\], expected \[\*, 2\]"),
+        ("pixel_rays", 0, (5, 24), r"cameras has shape \[5, 24\], expected \[\*, 25\]"),
+        ("adam", 1, (3,), r"gradient has shape \[3\], expected \[1000\]"),
+    ],
+)
+def test_shapes_are_checked_at_the_door(emulator: Emulator, name: str, index: int, shape: tuple, message: str):
+    """A kernel would read past the end; the words are those of the CPU's door."""
+    given = arguments(name, torch.float32)
+    given[index] = torch.zeros(shape, dtype=given[index].dtype)
+    before = len(emulator.launched)
+    with emulator.running(), pytest.raises(ValueError, match=message):
+        emulated(name, given)
+    assert set(emulator.launched[before:]) <= {"occupancy_blocks"}
