@@ -26,7 +26,9 @@ from neuralfields.fields.mlp import Config, Mlp
 from neuralfields.metrics import psnr
 from neuralfields.trainer import StepReport, Trainer
 
-PICTURES = ("astronaut", "brick", "camera", "chelsea", "coffee", "grass", "gravel", "moon")
+PICTURES = (
+    "astronaut", "brick", "camera", "chelsea", "coffee", "grass", "gravel", "moon", "coins", "rocket", "page", "cell",
+)  # fmt: skip
 GRIDS = {
     "gaussian": (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0, 15.0, 18.0, 20.0),
     "siren": (10.0, 20.0, 30.0, 45.0, 60.0, 80.0, 100.0, 125.0, 150.0, 175.0, 200.0),

@@ -38,8 +38,9 @@ def opened(browser: Any, url: str, size: tuple[int, int] = (1280, 800), **choice
     """A page that rests, seen from above."""
     page = browser.new_page(viewport={"width": size[0], "height": size[1]}, **choices)
     page.goto(url)
-    page.wait_for_timeout(500)
-    page.evaluate("right.value = ''; right.onchange?.()")
+    while not page.evaluate("Boolean(window.neuralfields && window.neuralfields.state.stage)"):
+        time.sleep(0.1)
+    page.evaluate("right.value = ''; right.onchange()")
     for _ in range(5):
         page.keyboard.press("]")
     rest(page)
@@ -116,7 +117,9 @@ def main() -> None:
         browser = play.chromium.launch(executable_path=chromium, args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         page.goto(viewer.url)
-        page.wait_for_timeout(2000)
+        while not page.evaluate("Boolean(window.neuralfields && window.neuralfields.state.stage)"):
+            time.sleep(0.1)
+        page.wait_for_timeout(500)
         page.screenshot(path=FOLDER / "viewer-capture.png")
         browser.close()
 

@@ -31,7 +31,7 @@ class Verb:
 
 
 VERBS = {
-    "fit": Verb(options.FitOptions, "neuralfields.fit", "fit a field to a posed capture, write a .nf file"),
+    "fit": Verb(options.FitOptions, "neuralfields.fit", "fit a field to a capture, image, mesh, video or sound"),
     "eval": Verb(options.EvalOptions, "neuralfields.evaluate", "measure PSNR and SSIM on the held-out views"),
     "convert": Verb(options_models.ConvertOptions, "neuralfields.convert", "turn a field into another kind or size"),
     "edit": Verb(options_models.EditOptions, "neuralfields.edit", "erase a box of a scene, or keep a box alone"),

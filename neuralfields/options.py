@@ -24,16 +24,16 @@ Bits = Literal[8, 32]
 
 @dataclass(frozen=True)
 class FitOptions:
-    """Fits a field to a posed capture and writes it as one .nf file."""
+    """Fits a field to a posed capture, an image, a mesh, a video or a sound, and writes it as one .nf file."""
 
     scene: Path
-    """The capture: a folder, or its transforms.json."""
+    """The capture: a folder, or its transforms.json; or an image, a mesh (.obj, .ply), a video, a sound."""
     field: str = "hash"
     """The architecture, the name of a file in neuralfields/fields."""
     out: Path | None = None
     """Where to write; without it <scene name>.nf in the current folder."""
     steps: int | None = None
-    """Stop after this many steps; 20000 when neither --steps nor --minutes is given."""
+    """Stop after this many steps; without --steps and --minutes 20000, of what is no capture 3000."""
     minutes: float | None = None
     """Stop after this many minutes of training."""
     downscale: int | None = None
@@ -49,7 +49,7 @@ class FitOptions:
     overwrite: bool = False
     """Replace the output if it exists."""
     format: str | None = None
-    """The kind of capture, if it should not be detected."""
+    """The kind of capture or signal (image, shape, occupancy, video for a folder of frames, sound), if not detected."""
     background: Background = "auto"
     """What lies behind the scene; auto trains on random colours, then white where photos have alpha, else black."""
     set: tuple[str, ...] = ()

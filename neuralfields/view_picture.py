@@ -119,7 +119,9 @@ def _error(
     largest = float(seen.depth.max()) or 1.0
     uv, depth = project(reference.camera, points_of(seen, camera, FAR * largest))
     height, width = reference.image.shape[:2]
-    inside = (depth > 0) & (uv >= 0).all(-1) & (uv[..., 0] <= width) & (uv[..., 1] <= height)
+    margin = 0.01  # of a pixel, for rounding
+    within = (uv > -margin) & (uv < np.array([width, height]) + margin)
+    inside = (depth > 0) & within.all(-1)
     photo = sample(over(reference.image, background), uv)
     return np.where(inside[..., None], error_picture(seen.rgb, photo, ERROR_FACTOR), blank)
 

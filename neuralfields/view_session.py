@@ -225,12 +225,15 @@ class Session:
         return [(max(1, round(width * s)), max(1, round(height * s))) for s in scales]
 
     def _as_fine_as_the_photo(self, look: Look, width: int, height: int) -> tuple[int, int]:
-        """The size for an error picture: where a photo has no detail, an error would only show its blur."""
+        """The size for an error picture: where a photo has no detail, an error would only show its blur.
+
+        Even sides, so that at the photo's own camera the pixels of both lie upon each other.
+        """
         camera = camera_of(look.eye, width, height)
         if look.what != "error" or (nearest := self.stage.nearest(camera)) is None:
             return width, height
         scale = min(1.0, self.stage.album.focal(nearest) / camera.fy)
-        return max(1, round(width * scale)), max(1, round(height * scale))
+        return max(2, 2 * round(width * scale / 2)), max(2, 2 * round(height * scale / 2))
 
     async def _wait_for_room(self) -> None:
         while self.sent - self.drawn >= MOST_IN_FLIGHT:

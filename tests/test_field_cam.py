@@ -157,7 +157,8 @@ def test_nothing_to_do_is_no_hook():
 
 @pytest.mark.parametrize(
     "bad", [{"coordinates": "x"}, {"nodes": 1}, {"nodes": 10**6}, {"layers": 0}, {"width": 10**6}, {"azimuths": 1},
-            {"elevations": 0}, {"learning_rate": 1.0}, {"frequencies": -1.0}, {"encoding": "wire"}]
+            {"elevations": 0}, {"learning_rate": 1.0}, {"frequencies": -1.0}, {"encoding": "wire"},
+            {"normalise": True, "encoding": "siren"}]
 )  # fmt: skip
 def test_a_config_is_guarded(bad: dict):
     with pytest.raises(ValueError, match=next(iter(bad))):

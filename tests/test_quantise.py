@@ -121,7 +121,7 @@ def test_what_is_fixed_or_small_keeps_its_bits():
         assert forms["trunk.body.linears.0.weight"] == forms["readout.weight"] == "codes"
         assert not any("bias" in name or "matrix" in name for name in forms)
     forms = plan(kind(kind.Config(nodes=60), Domain("video", 3, 3)))
-    assert forms["by_point.grids.0"] == "codes"  # 60 moments of 1024 channels
+    assert forms["by_point.grids.0"] == "codes"  # 60 moments of 384 channels
 
 
 def test_stays_a_safetensors_file(tmp_path: Path):

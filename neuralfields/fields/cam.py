@@ -15,7 +15,7 @@ widths are for two CPU cores: the paper's radiance fields have 8 layers of 256 a
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -45,9 +45,9 @@ class Config:
     """octaves: their number; gaussian: deviation in cycles; siren: omega; finer: reach; none: chosen by the target"""
     count: int = 64
     """random frequencies of gaussian; a sine and a cosine of each"""
-    layers: int = 4
+    layers: int = 3
     """hidden layers"""
-    width: int = 128
+    width: int = 64
     """width of the hidden layers"""
     modulation: bool = True
     """whether the grids are there"""
@@ -55,7 +55,7 @@ class Config:
     """whether hidden layers are normalised"""
     coordinates: Literal["planes", "direction", "both"] = "planes"
     """what reads the grids of a scene"""
-    nodes: int = 32
+    nodes: int = 64
     """nodes along an axis of a grid over space or time"""
     azimuths: int = 10
     """nodes around the vertical axis of a grid over directions"""
@@ -70,6 +70,8 @@ class Config:
             self, count=(1, 4096), layers=(1, 16), width=(1, 2048), nodes=(2, 2048), azimuths=(2, 1024),
             elevations=(2, 1024), learning_rate=(1e-7, 0.1),
         )  # fmt: skip
+        if self.normalise and self.encoding in ("siren", "finer"):
+            raise ValueError(f"normalise true: {self.encoding} sets the scale of its layers itself, give false")
         if self.coordinates not in ("planes", "direction", "both"):
             raise ValueError(f"coordinates {self.coordinates!r}: must be planes, direction or both")
 
@@ -134,14 +136,17 @@ class Cam(Mlp):
 
     def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:
         super().__init__(config, domain)
+        if config.normalise:  # behind a normalisation weights have no scale; Adam turns small ones faster
+            for linear in self.trunk.body.linears:
+                linear.reset_parameters()
         self.by_point = _of_points(config, domain) if config.modulation else None
         self.by_direction = None
         if config.modulation and domain.radiance and config.coordinates != "planes":
             nodes, hidden = (config.azimuths, config.elevations), len(self.heads.colour) - 1
             self.by_direction = Modulation(((0, 1),), nodes, (1,) * hidden, around=True)
 
-    def features(self, x: Tensor) -> Tensor:
-        """Radiance: 32 features read out of the trunk; others: its last hidden layer."""
+    def tile(self, x: Tensor) -> Tensor:
+        """The features of a few points."""
         modulate = hook(self.by_point and self.by_point(x), self.config.normalise)
         h = self.trunk(self.encoding(x), modulate)
         return self.readout(h) if self.domain.radiance else h
@@ -162,9 +167,10 @@ class Cam(Mlp):
     def groups(self) -> list[ParameterGroup]:
         """The grids, by module, ten times as fast as everything else."""
         grids = [p for part in (self.by_point, self.by_direction) if part is not None for p in part.parameters()]
-        others, rate = set(self.parameters()).difference(grids), self.config.learning_rate
-        network = ParameterGroup("network", tuple(p for p in self.parameters() if p in others), rate)
-        return [ParameterGroup("grid", tuple(grids), GRID_RATE * rate), network] if grids else [network]
+        (every,) = super().groups()
+        others = set(every.parameters).difference(grids)
+        network = replace(every, parameters=tuple(p for p in every.parameters if p in others))
+        return [ParameterGroup("grid", tuple(grids), GRID_RATE * every.learning_rate), network] if grids else [network]
 
 
 def _of_points(config: Config, domain: Domain) -> Modulation | None:

@@ -5,7 +5,7 @@
   others     f = h                     values = W f
   FreSh (fresh.py) picks the encoding's one knob, `frequencies`, from the spectrum of what is to be fitted.
 
-The paper's 8 layers of 256 cost 50 times what the default here costs a sample.
+Made for two CPU cores: NeRF's 8 layers of 256 take 7 times the operations of 4 layers of 128.
 """
 
 from collections.abc import Callable
@@ -79,6 +79,18 @@ class Mlp(Field):
     """See the module's equations."""
 
     Config = Config
+    SIZES = (
+        {"count": 16, "layers": 2, "width": 16},
+        {"count": 16, "layers": 2, "width": 32},
+        {"count": 32, "layers": 3, "width": 48},
+        {"count": 64, "layers": 3, "width": 64},
+        {"count": 64, "layers": 3, "width": 96},
+        {"count": 64, "layers": 4, "width": 128},
+        {"count": 64, "layers": 5, "width": 192},
+        {"count": 128, "layers": 6, "width": 256},
+        {"count": 128, "layers": 8, "width": 256},
+        {"count": 256, "layers": 8, "width": 512},
+    )
     DOMAINS = ("radiance", "image", "shape", "video", "sound")
 
     def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:
