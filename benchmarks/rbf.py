@@ -198,6 +198,9 @@ def summary(rows: list[dict[str, Any]], command: str) -> list[dict[str, Any]]:
             figures["of_3_x_64"] = round(operations / mine["network 3 x 64"][0]["multiply_adds"], 2)
             figures |= {"figure": figure, "mean": round(mean(scores), 4), "spread": round(pstdev(scores), 4)}
             found.append(row(command, **figures, over_1_wide=round(mean(scores) - base, 4), seeds=len(scores)))
+    for form, error in numeric().items():
+        figures = {"task": "distances", "decoder": form, "figure": "largest error of phi", "mean": error}
+        found.append(row(command, **figures))
     return found
 
 

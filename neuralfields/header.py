@@ -28,8 +28,8 @@ import msgspec
 from neuralfields.errors import InputError
 from neuralfields.settings import did_you_mean
 
-FORMAT_VERSION = 1
-NEEDS = "0.1.0"  # the first version of neuralfields that reads FORMAT_VERSION
+FORMAT_VERSION = 2
+NEEDS = "0.2.0"  # the first version of neuralfields that reads FORMAT_VERSION
 HEADER_LIMIT = 8_000_000  # bytes; names of 100,000 cameras fit
 MAX_CASCADES = 16
 BRICKS = 32768  # words of an occupancy cascade: 128^3 cells in bricks of 4^3, one bit a cell
@@ -186,6 +186,10 @@ def _parse(path: Path, raw: bytes, text: str) -> Header:
         raise InputError(
             f"{path}: needs neuralfields >= {needs}, this file is format {version.format_version}, "
             f"this program reads up to {FORMAT_VERSION}; update it with pip install -U neuralfields"
+        )
+    if version.format_version < FORMAT_VERSION:
+        raise InputError(
+            f"{path}: is format {version.format_version}, from before fields had domains; fit the scene again"
         )
     start, end = len(PREFIX), len(PREFIX) + 64
     blank = raw[:start] + ZERO_DIGEST + raw[end:]

@@ -207,7 +207,7 @@ def test_the_description_may_hold_tuples(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("where", ["field.table", "adam.v.colour.0", "occupancy.density"])
+@pytest.mark.parametrize("where", ["field.table", "adam.v.heads.colour.0", "occupancy.density"])
 def test_what_is_not_finite_is_never_written(made: Path, tmp_path: Path, where: str, value: float) -> None:
     path = shutil.copy(made, tmp_path / "a.checkpoint")
     before, what = path.read_bytes(), small_training()

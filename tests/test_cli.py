@@ -189,8 +189,9 @@ def provoked(tmp_path: Path) -> list[list[str]]:
     (tmp_path / "text.nf").write_bytes(b"a text of some length")
     (tmp_path / "pickle.nf").write_bytes(b"PK\x03\x04" + bytes(100))
     (tmp_path / "flipped.nf").write_bytes(raw[:200] + bytes([raw[200] ^ 1]) + raw[201:])
-    (tmp_path / "newer.nf").write_bytes(raw.replace(b'\\"format_version\\":1', b'\\"format_version\\":9'))
-    files = ("missing", "cut", "empty", "text", "pickle", "flipped", "newer")
+    (tmp_path / "newer.nf").write_bytes(raw.replace(b'\\"format_version\\":2', b'\\"format_version\\":9'))
+    (tmp_path / "older.nf").write_bytes(raw.replace(b'\\"format_version\\":2', b'\\"format_version\\":1'))
+    files = ("missing", "cut", "empty", "text", "pickle", "flipped", "newer", "older")
     lines = [["info", str(tmp_path / f"{name}.nf")] for name in files]
     lines += [["info", str(tmp_path)], ["fti"], ["--quiet"], ["fit", "photos", "--set"]]
     lines += [["fit", "photos", flag, value] for flag, value in (("--steps", "0"), ("--downscale", "99"))]

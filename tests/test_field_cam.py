@@ -174,7 +174,7 @@ def test_grids_help_a_small_network_with_edges():
         field = make(Config(layers=2, width=32, count=16, nodes=16, frequencies=4.0, modulation=modulation), IMAGE)
         groups = [{"params": list(g.parameters), "lr": g.learning_rate} for g in field.groups()]
         optimiser = torch.optim.Adam(groups)
-        for _ in range(100):
+        for _ in range(50):
             optimiser.zero_grad()
             loss = (field.values(field.features(x)) - y).square().mean()
             loss.backward()

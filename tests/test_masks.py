@@ -73,8 +73,8 @@ def test_the_verb_erases(small_model: Model, tmp_path):
     save(small_model, tmp_path / "a.nf")
     centre, reach = small_model.bounds.centre, 5 * small_model.bounds.side
     box = ",".join(f"{v:.3f}" for v in (*(c - reach for c in centre), centre[0], centre[1] + reach, centre[2] + reach))
-    words = ["edit", str(tmp_path / "a.nf"), "-o", str(tmp_path / "b.nf"), "--erase-box", box, "--steps", "5", "--quiet"]
-    assert main([*words, "--threads", "1"]) == 0
+    words = ["edit", str(tmp_path / "a.nf"), "-o", str(tmp_path / "b.nf"), "--erase-box", box, "--steps", "5"]
+    assert main([*words, "--threads", "1", "--quiet"]) == 0
     after = load(tmp_path / "b.nf")
     camera = small_model.cameras[0].resized(24, 24)
     opacity = [float(render_camera(volume_of(m), camera, (0.0, 0.0, 0.0)).opacity.sum()) for m in (small_model, after)]

@@ -16,17 +16,20 @@ LAYERS = {
     "base": "errors version settings files options options_models progress domain",
     "nouns": "cameras scene rays",
     "native": "ops.native ops.register ops ops.cuda_compile ops.cuda_launch machine ranks",
-    "ops": "ops.adam ops.axes ops.composite ops.contract ops.grid ops.hash_grid ops.march ops.network ops.pixel_rays "
-    "ops.rbf ops.spherical_harmonics ops.cuda_network ops.cuda_grid ops.cuda_rbf ops.cuda_schedules",
+    "ops": "ops.adam ops.axes ops.composite ops.contract ops.grid ops.hash_grid ops.march ops.network "
+    "ops.pixel_rays ops.rbf ops.spherical_harmonics ops.cuda_network ops.cuda_grid ops.cuda_rbf "
+    "ops.cuda_schedules",
     "fused ops": "ops.hash_render ops.cuda_render",
-    "readers": "mesh mesh_files mesh_distance images bounds capture colmap colmap_files llff transforms preview readers",
-    "fields": "grids encodings trunk heads fields fields.* occupancy pixels optim metrics quantise trainer",
+    "readers": "mesh mesh_files mesh_distance images bounds capture colmap colmap_files llff transforms preview "
+    "readers",
+    "fields": "grids encodings fresh trunk heads fields fields.* occupancy pixels optim metrics quantise trainer",
     "pictures": "visible volume pictures charts video paths",
-    "signals": "signals signal_lattice signal_image signal_video signal_sound marching signal_shape signal_files surface",
+    "signals": "signals signal_lattice signal_image signal_video signal_sound marching signal_shape signal_files "
+    "surface",
     "models": "signal_training header model training checkpoint loop viewpoints active masks distil",
     "foreign": "foreign foreign.*",
-    "verbs": "cuda_doctor convert edit signal_output export fit evaluate render bench demo check info doctor view view_crop view_fit view_messages view_picture "
-    "view_server view_session view_stage",
+    "verbs": "cuda_doctor convert edit signal_output export fit evaluate render bench demo check info doctor view "
+    "view_crop view_fit view_messages view_picture view_server view_session view_stage",
     "shell": "cli __main__ __init__",
 }
 MOST_LINES, MOST_FUNCTION_LINES, MOST_ARGUMENTS = 400, 60, 8

@@ -1,7 +1,7 @@
 """Radial basis functions on hash-grid features instead of a deep decoder (GNF, arXiv:2503.06762).
 
   f = hash-grid features of x        phi_k = exp(-r2_k / 2),  r2_k = sum over d of e^{b_kd} (f_d - c_kd)^2
-  out = W [phi, f] + w_0             (other kernels: ops/rbf.py)
+  out = W [phi, f] + w_0             (other kernels: ops/rbf.py; of those that grow, phi / N)
   radiance: out = [log_density, c], rgb = sigmoid(sum over k of c_k Y_k(direction));   a signal: values = out
 
 One layer of 64 units on 32 features takes less than half the multiply-adds of three hidden layers of 64. It learns
@@ -31,6 +31,9 @@ PLACES = 1 << 12  # random points that the features' variance and the centres ar
 CANDIDATES = 1 << 14  # of a scene, where most of space is empty: the dense ones are taken
 RIDGE = 1e-3  # of the weights' fit, against units that see the same
 RELEASED_CENTRES = 1e-4
+# How much wider than Gaussians units begin: Wendland's end at r = 1, and those that grow must not dwarf the features.
+WIDER = {"wendland": 100.0, "multiquadric": 20.0, "cubic": 20.0, "thin-plate": 20.0}
+GROWING = ("multiquadric", "cubic", "thin-plate")  # every unit speaks everywhere: their mean is read, not their sum
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Config:
     bypass: bool = True
     """whether the features pass by the units as well, linearly"""
     gain: float = 10.0
-    """narrowness of the units at first: a feature's precision is gain / (features * its variance)"""
+    """narrowness of Gaussian units at first: a feature's precision is gain / (features * its variance)"""
     redraw: float = 0.02
     """share of a fit at which centres and widths are drawn again, from what was learned; 0: never"""
     spread: float = 0.01
@@ -119,10 +122,11 @@ class RbfField(Field):
                 self.centres, self.log_precisions = self._units_at(self.features(x))
 
     def _units_at(self, f: Tensor) -> tuple[nn.Parameter, nn.Parameter]:
-        """Centres and log-precisions from features [PLACES, F]; two centres are sqrt(2 gain) apart on average."""
+        """Centres and log-precisions from features [PLACES, F]; two centres of Gaussians are sqrt(2 gain) apart."""
         f = f.detach()
         variance = f.var(0).clamp(min=1e-12)  # a feature may be the same everywhere
-        widths = (self.config.gain / (f.shape[1] * variance)).log()
+        gain = self.config.gain / WIDER.get(self.config.kernel, 1.0)
+        widths = (gain / (f.shape[1] * variance)).log()
         units = self.config.units
         return nn.Parameter(f[:units].clone()), nn.Parameter(widths.expand(units, -1).clone())
 
@@ -161,6 +165,7 @@ class RbfField(Field):
     def _inputs(self, f: Tensor) -> Tensor:
         """What the weights read."""
         phi = rbf(f, self.centres, self.log_precisions, self.config.kernel)
+        phi = phi / self.config.units if self.config.kernel in GROWING else phi
         return torch.cat([phi, f], dim=1) if self.config.bypass else phi
 
     def _read(self, f: Tensor, outputs: int | None = None) -> Tensor:
