@@ -219,8 +219,6 @@ def _refuse_duplicates(path: Path, raw: bytes, text: str) -> None:
 
 
 def _check_layout(path: Path, header: Header, entries: dict[str, TensorEntry], data_bytes: int) -> None:
-    if header.format_version < 1:
-        raise InputError(f"{path}: format_version is {header.format_version}, the first one is 1; restore a backup")
     for key, value in header.conventions.items():
         if CONVENTIONS.get(key) != value:
             known = CONVENTIONS.get(key, "not a convention of this version")
@@ -287,6 +285,8 @@ def _check_names(path: Path, header: Header, entries: dict[str, TensorEntry]) ->
         if name not in expected:
             near = did_you_mean(name, expected)
             raise InputError(f"{path}: tensor {name[:80]} is unknown{near}; the file was not written by neuralfields")
+        if name == "occupancy" and entry.dtype == "U8" and len(entry.shape) == 1:
+            continue  # a stream, which is unpacked to no more than the words that are needed
         if (entry.dtype, entry.shape) != expected[name]:
             dtype, shape = expected[name]
             raise InputError(f"{path}: tensor {name} is {entry.dtype} {entry.shape}, {dtype} {shape} is needed")

@@ -3,7 +3,7 @@
 Tensors of the file
   field.<name>                 every entry of the field's state_dict, as in memory, or float16 where `half` names it,
                                or 8-bit codes where `quantised` does (quantise.py)
-  occupancy                    [cascades, 32768] int64, one bit a cell
+  occupancy                    [cascades, 32768] int64, one bit a cell; beside 8-bit codes one zlib stream of them
   cameras.world_from_camera    [N, 4, 4] float64
   cameras.intrinsics           [N, 14] float64: width, height, fx, fy, cx, cy, 8 of distortion
   cameras.model                [N] uint8: 0 perspective, 1 fisheye
@@ -44,7 +44,7 @@ from neuralfields.header import (
     read_header,
     seal,
 )
-from neuralfields.quantise import Codes, Form, decode, encode, plan
+from neuralfields.quantise import Codes, Form, decode, encode, pack_words, plan, unpack_words
 from neuralfields.scene import Bounds
 from neuralfields.settings import did_you_mean
 
@@ -102,6 +102,8 @@ def save(model: Model, path: Path, half: bool = False, bits: int = 32) -> None:
         if tuple(model.occupancy.shape) != (model.bounds.cascades, BRICKS) or model.occupancy.dtype != torch.int64:
             shape, needed = list(model.occupancy.shape), [model.bounds.cascades, BRICKS]
             raise ValueError(f"occupancy is {model.occupancy.dtype} {shape}, int64 {needed} is needed")
+        if bits == 8:
+            tensors["occupancy"] = pack_words(tensors["occupancy"])
     tensors |= _camera_tensors(model.cameras, model.held_out)
     _cameras(path, tensors)  # what `load` would refuse is not written
     for name, tensor in tensors.items():
@@ -263,7 +265,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> Model:
         tensors[name] = _dequantise(path, name, tensors[name], form)
     state = {name.removeprefix("field."): value for name, value in tensors.items() if name.startswith("field.")}
     module.load_state_dict(state)
-    occupancy = tensors.get("occupancy")
+    occupancy = _occupancy(path, tensors.get("occupancy"), header.bounds.cascades)
     cameras = _cameras(path, tensors)
     return Model(
         field=module.to(device),
@@ -278,6 +280,15 @@ def load(path: Path, device: torch.device | str = "cpu") -> Model:
         lineage=header.lineage,
         signal=header.signal,
     )
+
+
+def _occupancy(path: Path, stored: Tensor | None, cascades: int) -> Tensor | None:
+    if stored is None or stored.dtype == torch.int64:
+        return stored
+    try:
+        return unpack_words(stored, [cascades, BRICKS])
+    except InputError as error:
+        raise InputError(f"{path}: tensor occupancy: {error}; restore a backup") from None
 
 
 def _field_of(path: Path, header: Header) -> Callable[[], "fields.field.Field"]:

@@ -118,6 +118,20 @@ def _deflate(codes: Tensor) -> bytearray:
     return bytearray(packer.compress(codes.contiguous().numpy()) + packer.flush())
 
 
+def pack_words(words: Tensor) -> Tensor:
+    """int64 words as one zlib stream of their bytes, uint8 [bytes]: an occupancy is mostly runs of the same byte."""
+    packed = bytearray(zlib.compress(words.contiguous().numpy().tobytes(), 9))
+    return torch.frombuffer(packed, dtype=torch.uint8)
+
+
+def unpack_words(stored: Tensor, shape: list[int]) -> Tensor:
+    """The reverse of `pack_words`; InputError if the stream does not fill that shape. Little-endian, as the file is."""
+    raw = _inflate(stored, 8 * prod(shape))
+    if raw.numel() != 8 * prod(shape):
+        raise InputError(f"{raw.numel()} bytes for {prod(shape)} words")
+    return raw.view(torch.int64).reshape(shape)
+
+
 def _inflate(stored: Tensor, count: int) -> Tensor:
     unpacker = zlib.decompressobj()
     try:

@@ -48,7 +48,8 @@ def test_another_architecture(small_file: Path, tmp_path: Path, small_capture: P
 def test_the_same_config_is_a_copy_and_a_smaller_one_is_not(small_file: Path, tmp_path: Path, capsys):
     same = convert(capsys, small_file, tmp_path / "same.nf")
     assert same["steps"] == 0 and same["psnr_against_teacher"] == 99.0
-    small = convert(capsys, small_file, tmp_path / "smaller.nf", "--set", "table=10", "levels=6", "--bits", "8", "--force")
+    words = ["--set", "table=10", "levels=6", "--bits", "8", "--force"]
+    small = convert(capsys, small_file, tmp_path / "smaller.nf", *words)
     assert small["steps"] == 30 and small["bytes_after"] < same["bytes_after"]
 
 

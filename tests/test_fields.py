@@ -106,3 +106,15 @@ def test_bytes_are_those_of_the_parameters(name):
 def test_an_unknown_field_names_the_nearest():
     with pytest.raises(UsageError, match=r"unknown field 'hsh'.*did you mean hash"):
         field_class("hsh")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sizes_rise(name):
+    """What a target size in bytes is chosen from: settings of the Config, each larger than the one before."""
+    kind, before = field_class(name), 0
+    assert len(kind.SIZES) > 3
+    for size in kind.SIZES:
+        with torch.device("meta"):
+            count = kind(kind.Config(**size)).bytes()
+        assert count > before
+        before = count

@@ -93,7 +93,7 @@ def test_is_a_safetensors_file_that_others_can_read(tmp_path: Path) -> None:
     with safetensors.safe_open(tmp_path / "a.nf", framework="pt") as file:
         assert same_bits(file.get_tensor("field.table"), before.field.table)
         text = json.loads(file.metadata()["neuralfields"])
-    assert text["format_version"] == 1 and text["field"] == "fake" and text["config"]["sizes"] == [8, 4]
+    assert text["format_version"] == 2 and text["field"] == "fake" and text["config"]["sizes"] == [8, 4]
     raw = (tmp_path / "a.nf").read_bytes()
     assert (8 + int.from_bytes(raw[:8], "little")) % 8 == 0
 

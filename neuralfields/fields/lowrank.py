@@ -82,6 +82,11 @@ class LowRankField(Field):
     """See the module's equations."""
 
     Config = Config
+    SIZES = (
+        {"decomposition": "cp", "resolution": 97, "density_rank": 24, "colour_rank": 48},
+        {"decomposition": "cp", "resolution": 193, "density_rank": 48, "colour_rank": 96},
+        *({"resolution": points} for points in (49, 65, 97, 129, 161, 193, 257, 321)),
+    )
     DOMAINS = ("radiance", "image", "shape", "video")
 
     def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:

@@ -74,6 +74,7 @@ class TriplaneField(Field):
     """See the module's equations."""
 
     Config = Config
+    SIZES = tuple({"resolution": points} for points in (33, 49, 65, 97, 129, 161, 193, 257, 321))
     DOMAINS = ("radiance", "shape", "video")
 
     def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:

@@ -60,6 +60,7 @@ class VoxelField(Field):
     """See the module's equations."""
 
     Config = Config
+    SIZES = tuple({"resolution": 16 * n + 1, "colour_resolution": 10 * n + 1} for n in range(2, 13))
     DOMAINS = ("radiance", "image", "shape", "video", "sound")
 
     def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:

@@ -186,7 +186,7 @@ MEANINGS: list[tuple[Edit, str]] = [
     (lambda text, table: text["bounds"].update(centre=[0, 0]), "centre"),
     (lambda text, table: text["conventions"].update(camera_axes="opengl"), "conventions.camera_axes is 'opengl'"),
     (lambda text, table: text["conventions"].update(handedness="left"), "handedness"),
-    (lambda text, table: text.update(format_version=0), "format_version is 0"),
+    (lambda text, table: text.update(format_version=0), "is format 0, from before"),
     (lambda text, table: text.update(half=["field.table"]), "no float16 tensor"),
     (lambda text, table: text.update(camera_names=["one"]), r"is F64 \[5, 14\], F64 \[1, 14\] is needed"),
     (lambda text, table: text["sha256"].update({"field.mask": "0" * 64}), "field.mask was changed"),
