@@ -2,7 +2,8 @@
 
 python benchmarks/hourglass.py [--quick] [--rows 24]
 
-Small pictures as in fresh.py, 64 Gaussian frequencies of deviation 6, 400 steps of 2048 random pixels. Bodies:
+Small pictures as in fresh.py, some 64 Gaussian frequencies of deviation 6, 400 steps of 2048 random pixels, and one
+learning rate for all, the plain body's. Bodies:
   plain         3 layers, no path past them
   conventional  2 residual blocks whose middle is twice as wide as the path past it
   trained lift  2 blocks whose middle is half as wide as the path past it
@@ -81,7 +82,7 @@ def summary(rows: list[dict[str, Any]], command: str) -> list[dict[str, Any]]:
             row(
                 command, picture=name, budget=budget, body=body, width=mine[0]["width"], inner=mine[0]["inner"],
                 parameters=mine[0]["parameters"], seeds=len(mine), psnr=round(mean(scores), 2),
-                spread=round(stdev(scores), 2) if len(scores) > 1 else 0.0,
+                spread=round(stdev(scores), 2) if len(scores) > 1 else "one seed",
                 over_plain=round(mean(scores) - mean(plain), 2),
             )
         )

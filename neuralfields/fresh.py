@@ -13,7 +13,12 @@ sound in pieces of 2048 samples, faded in and out. A video's targets are frames,
 
 A radiance field is not what its photos show, but its colours on a plane through the scene are such a picture. Random
 frequencies of deviation sigma in space have the same deviation within any plane, so the slice is a picture of the same
-setting. A photo is taken to span the unit cube, as it about does where cameras look inward at a box.
+setting. A photo that spans a share e of the cube shows k cycles where the cube has k / e. Here e is taken as 1: it is
+0.95 and 0.97 for two synthetic scenes that fill their box, 0.4 to 0.5 for captures whose surroundings are part of the
+cube, where the choice is low by as much.
+
+It knows nothing of a fit's length, and noise is detail to it: short fits do better with lower settings, by up to 3 dB
+on smooth pictures (benchmarks/fresh.md), and so do short fits of radiance.
 """
 
 from collections.abc import Callable, Sequence

@@ -110,14 +110,14 @@ def test_signals(domain):
 
 
 def test_a_scene_is_learned(small_capture):
-    """300 small steps of the sample scene, from photos to held-out views."""
-    sizes = ("levels=6", "table=12", "finest=128")
-    options = FitOptions(scene=small_capture, field="rbf", steps=300, eval_every=0, quiet=True, threads=1, set=sizes)
+    """200 small steps of the sample scene, from photos to held-out views."""
+    sizes = ("levels=6", "table=12", "finest=128", "redraw=0.1")
+    options = FitOptions(scene=small_capture, field="rbf", steps=200, eval_every=0, quiet=True, threads=1, set=sizes)
     before = torch.get_num_threads()
     with mock.patch.object(training, "SAMPLES", 1 << 12):
         model = fit_scene(read_scene(small_capture), options)
     torch.set_num_threads(before)
-    assert model.metrics["psnr"] > 20
+    assert model.metrics["psnr"] > 17.5
 
 
 def test_it_is_made_without_memory():
