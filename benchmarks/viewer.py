@@ -1,6 +1,6 @@
 """The viewer as a page meets it: frames a second while the camera moves, and the time from a move to its first picture.
 
-python benchmarks/viewer.py MODEL.nf [MODEL.nf ...] [--seconds 10] [--threads N]
+python benchmarks/viewer.py MODEL.nf [MODEL.nf ...] [--seconds 10] [--rests 20] [--threads N]
 
 For each model and each size (270x480 and 540x960): a server in a process of its own, and a page without a browser that
 draws at once. It moves along an orbit as fast as pictures come (frames a second), then rests and moves again, many
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import aiohttp
 import numpy as np
-from table import row, write
+from table import FOLDER, row, write
 
 from neuralfields import paths
 from neuralfields.model import Model, field_name, load
@@ -99,7 +99,7 @@ async def resting(page: Page, eyes: list[dict]) -> tuple[list[float], list[float
     return first, whole
 
 
-async def measure(url: str, model: Model, size: tuple[int, int], seconds: float) -> dict:
+async def measure(url: str, model: Model, size: tuple[int, int], seconds: float, rests: int) -> dict:
     """All figures of one size."""
     own = {"Origin": url.rstrip("/")}
     async with aiohttp.ClientSession() as web, web.ws_connect(f"{url}socket", headers=own, max_msg_size=0) as line:
@@ -107,7 +107,7 @@ async def measure(url: str, model: Model, size: tuple[int, int], seconds: float)
         await resting(page, eyes[:3])  # the speed is learned
         rate, share, data = await moving(page, eyes, seconds)
         await resting(page, eyes[:1])
-        first, whole = await resting(page, eyes[:: len(eyes) // RESTS][:RESTS])
+        first, whole = await resting(page, eyes[:: len(eyes) // rests][:rests])
     return {
         "frames_per_second": round(rate, 1),
         "share_of_pixels": round(share, 3),
@@ -132,16 +132,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="+", type=Path)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--rests", type=int, default=RESTS)
     parser.add_argument("--threads", type=int)
     chosen = parser.parse_args()
-    rows = []
+    table = FOLDER / "viewer.json"
+    names = {path.name for path in chosen.models}
+    rows = [r for r in (json.loads(table.read_text()) if table.is_file() else []) if r["model"] not in names]
     for path in chosen.models:
         model = load(path)
         running, url = serve(path, chosen.threads)
         try:
             for size in SIZES:
-                figures = asyncio.run(measure(url, model, size, chosen.seconds))
+                figures = asyncio.run(measure(url, model, size, chosen.seconds, chosen.rests))
                 named = {"model": path.name, "field": field_name(model.field), "size": f"{size[1]}x{size[0]}"}
+                named["rests"] = chosen.rests
                 rows.append(row(f"python benchmarks/viewer.py {path.name}", **named, **figures))
                 print(rows[-1], flush=True)
                 write("viewer", TITLE, rows)
