@@ -264,14 +264,16 @@ class Session:
     async def _render(self, subject: Subject, look: Look, camera: Camera, dropped: Callable[[], bool]) -> Render:
         """The camera's picture band by band; a band of a pinhole's picture is the picture of a pinhole."""
         colour, parts, row = self.stage.behind(subject, look.background), [], 0
+        begin = time.perf_counter()
         while row < camera.height:
             if dropped():
                 raise Dropped
-            rows = int(subject.speed * BAND_SECONDS / camera.width)
+            rows = int(subject.band_speed * BAND_SECONDS / camera.width)
             rows = min(max(1, rows), camera.height - row, max(1, (1 << 16) // camera.width))
             band = replace(camera, height=rows, cy=camera.cy - row)
             parts.append(await self.worker.run(subject.timed, band, colour, look.crop))
             row += rows
+        subject.learn(camera.width * camera.height, time.perf_counter() - begin)
         return Render(*(torch.cat([getattr(part, name) for part in parts]) for name in ("rgb", "opacity", "depth")))
 
     async def _send_frame(

@@ -48,7 +48,8 @@ GREY = (0.5, 0.5, 0.5)
 class Subject:
     """Something to look at. `render` makes the picture of a camera: over a colour, and of a box or all.
 
-    `facts`: what the page lists, name and value. `speed`: rays a second, as lately measured.
+    `facts`: what the page lists, name and value. Rays a second as lately measured: `speed` of whole pictures, by which
+    the next one's size is chosen, and `band_speed` of their parts, of which an empty one is many times as fast.
     """
 
     name: str
@@ -57,15 +58,20 @@ class Subject:
     background: Colour = (1.0, 1.0, 1.0)
     facts: dict[str, str] = field(default_factory=dict)
     speed: float = SLOW_START
+    band_speed: float = SLOW_START
+
+    def learn(self, pixels: int, seconds: float) -> None:
+        """Takes in how long a whole picture took."""
+        self.speed += 0.4 * (pixels / max(seconds, 1e-6) - self.speed)
 
     def timed(self, camera: Camera, background: Colour, box: Box | None) -> Render:
-        """`render`, and the speed learned from it. Raises UsageError for a capture, of which there is no picture."""
+        """`render` of a band, and its speed learned. Raises UsageError for a capture, of which there is no picture."""
         if self.render is None:
             raise UsageError(f"{self.name}: a capture without a field has no picture; fit one with: nf fit")
         begin = time.perf_counter()
         seen = self.render(camera, background, box)
         measured = camera.width * camera.height / max(time.perf_counter() - begin, 1e-6)
-        self.speed += 0.4 * (measured - self.speed)
+        self.band_speed += 0.4 * (measured - self.band_speed)
         return seen
 
 
