@@ -17,7 +17,6 @@ losses are means; the paper's are sums of norms, with weights that depend on the
 that is far below the range then gets no gradient; here the teacher alone is clamped, and a student may be beyond it.)
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -256,8 +255,3 @@ def _heavy(weight: Tensor, samples: Samples) -> Tensor:
     rank[order] = torch.arange(len(order)) - samples.offsets[ray[order]]
     opacity = torch.zeros(len(count), dtype=weight.dtype).index_add_(0, ray, weight)
     return (rank < torch.ceil(TOP_POINTS * count[ray])) & (opacity[ray] >= OPAQUE_ENOUGH)
-
-
-def psnr_of(error: float) -> float:
-    """Of a mean squared error, in dB."""
-    return -10 * math.log10(max(error, 1e-12))

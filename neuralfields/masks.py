@@ -4,7 +4,9 @@ A box is x0,y0,z0,x1,y1,z1 in the capture's own world: two opposite corners.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache, reduce
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,20 +40,33 @@ class Edit:
         return Volume(Masked(volume, self), volume.bounds, self.occupancy(volume))
 
     def occupancy(self, volume: Volume) -> Tensor:
-        """The volume's bits without the cells of which no corner and not the middle is left."""
-        bits = volume.occupancy.clone()
-        brick, cell = torch.arange(BRICKS**3), torch.arange(64)
-        axes = [torch.stack([i % n, i // n % n, i // (n * n)], 1) for i, n in ((brick, BRICKS), (cell, 4))]
-        offsets = torch.tensor([[a, b, c] for a in (0, 1) for b in (0, 1) for c in (0, 1)] + [[0.5] * 3])
-        for cascade in range(len(bits)):
-            for one in range(64):
-                corner = (axes[0] * 4 + axes[1][one]).to(torch.float32)
-                x = (corner[:, None] + offsets[None]) / CELLS
-                x = (x - 0.5) * 2.0**cascade + 0.5
-                gone = ~self.left(x.reshape(-1, 3), volume.bounds).reshape(-1, len(offsets)).any(1)
-                flag = 1 << one if one < 63 else -(1 << 63)
-                bits[cascade, gone] &= ~flag
+        """The volume's bits without the cells that are erased as a whole, or that touch nothing that is kept."""
+        bits, bounds = volume.occupancy.clone(), volume.bounds
+        if self.keep:
+            touched = [cells(bounds, (box[:3], box[3:])).to(bits.device) for box in self.keep]
+            bits &= reduce(torch.bitwise_or, touched)
+        for box in self.erase:
+            bits &= ~cells(bounds, (box[:3], box[3:]), whole=True).to(bits.device)
         return bits
+
+
+@lru_cache(maxsize=4)
+def cells(bounds: Bounds, box: tuple[tuple[float, ...], tuple[float, ...]], whole: bool = False) -> Tensor:
+    """Occupancy bits [cascades, 32768] of the cells that touch a box (two corners, world), or lie wholly in it."""
+    words = []
+    for cascade in range(bounds.cascades):
+        edges = np.linspace(-0.5, 0.5, CELLS + 1) * bounds.side * 2.0**cascade
+        first, last = (edges[:-1], edges[1:]) if whole else (edges[1:], edges[:-1])
+        x, y, z = (
+            (first + middle >= low) & (last + middle <= high)
+            for middle, low, high in zip(bounds.centre, *box, strict=True)
+        )
+        inside = z[:, None, None] & y[None, :, None] & x[None, None, :]
+        inner = CELLS // BRICKS
+        bricks = inside.reshape(BRICKS, inner, BRICKS, inner, BRICKS, inner).transpose(0, 2, 4, 1, 3, 5)
+        bits = np.packbits(bricks.reshape(BRICKS**3, inner**3), axis=1, bitorder="little")
+        words.append(torch.from_numpy(bits.view(np.int64).reshape(-1)))
+    return torch.stack(words)
 
 
 def _inside(x: Tensor, box: tuple[float, ...], bounds: Bounds) -> Tensor:

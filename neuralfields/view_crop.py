@@ -6,16 +6,12 @@ angles to an axis is the same thing: half of space is a box too.
 """
 
 from dataclasses import replace
-from functools import lru_cache
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from neuralfields.cameras import Camera
-from neuralfields.ops.march import BRICKS, CELLS
+from neuralfields.masks import cells
 from neuralfields.rays import Rays, Render
-from neuralfields.scene import Bounds
 from neuralfields.volume import Volume, camera_rays, finish, render_camera, render_sums
 
 Corner = tuple[float, float, float]
@@ -39,28 +35,9 @@ def render_box(volume: Volume, camera: Camera, background: Corner, box: Box | No
     if len(hit):
         directions, enter = rays.directions[hit], enter[hit]
         inside = Rays(rays.origins[hit] + directions * enter[:, None], directions)
-        bits = volume.occupancy & mask(volume.bounds, box).to(there)
+        bits = volume.occupancy & cells(volume.bounds, box).to(there)
         cut = Volume(volume.field, replace(volume.bounds, near=0.0), bits)
         part = finish(render_sums(cut, inside), colour, volume.bounds.side)
         rgb[hit], opacity[hit] = part.rgb, part.opacity
         depth[hit] = torch.where(part.opacity > 1e-3, part.depth + enter, 0)
     return Render(rgb, opacity, depth).reshape(camera.height, camera.width)
-
-
-@lru_cache(maxsize=4)
-def mask(bounds: Bounds, box: Box) -> Tensor:
-    """Occupancy bits [cascades, 32768] of the cells that touch the box."""
-    words = []
-    for cascade in range(bounds.cascades):
-        side = bounds.side * 2.0**cascade
-        edges = np.linspace(-0.5, 0.5, CELLS + 1) * side
-        touched = [
-            (edges[1:] + middle >= low) & (edges[:-1] + middle <= high)
-            for middle, low, high in zip(bounds.centre, *box, strict=True)
-        ]
-        cells = touched[2][:, None, None] & touched[1][None, :, None] & touched[0][None, None, :]  # [z, y, x]
-        inner = CELLS // BRICKS
-        bricks = cells.reshape(BRICKS, inner, BRICKS, inner, BRICKS, inner).transpose(0, 2, 4, 1, 3, 5)
-        bits = np.packbits(bricks.reshape(BRICKS**3, inner**3), axis=1, bitorder="little")
-        words.append(torch.from_numpy(bits.view(np.int64).reshape(-1)))
-    return torch.stack(words)

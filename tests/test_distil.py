@@ -8,9 +8,10 @@ import torch
 
 from neuralfields import training
 from neuralfields.active import AGAIN, POSES, ROUND, HardRays
-from neuralfields.distil import Distillation, Recipe, copy, inherit, psnr_of
+from neuralfields.distil import Distillation, Recipe, copy, inherit
 from neuralfields.fields import field_class
 from neuralfields.fields.hash import Config, HashField
+from neuralfields.metrics import psnr_from_mse
 from neuralfields.model import Model
 from neuralfields.ops.composite import composite
 from neuralfields.ops.march import Samples
@@ -49,7 +50,7 @@ def likeness(what: Distillation, model: Model) -> float:
         camera = model.cameras[index].resized(32, 32)
         pictures = [render_camera(v, camera, model.background).rgb for v in (what.volume, volume_of(model))]
         errors.append(float((pictures[0] - pictures[1]).square().mean()))
-    return psnr_of(sum(errors) / len(errors))
+    return psnr_from_mse(sum(errors) / len(errors))
 
 
 def test_heads_are_handed_over_whole_or_not_at_all(small_model: Model):

@@ -1,6 +1,7 @@
 """Edits: what a box leaves, in points, in the occupancy, in pictures, and in the field that is distilled from it."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,6 +61,17 @@ def test_keeping_everything_changes_nothing(small_model: Model):
     camera = small_model.cameras[0].resized(16, 16)
     pictures = [render_camera(v, camera, (0.0, 0.0, 0.0)).rgb for v in (volume, edited)]
     torch.testing.assert_close(*pictures, atol=2e-3, rtol=0)
+
+
+def test_a_box_within_one_cell_is_kept(small_model: Model):
+    """It holds no corner and not the middle of its cell, which is kept all the same; erasing it leaves the cell."""
+    volume = volume_of(small_model)
+    volume = replace(volume, occupancy=torch.full_like(volume.occupancy, -1))
+    cell, low = small_model.bounds.side / 128, np.array(small_model.bounds.centre)
+    box = tuple(float(v) for v in (*(low + 0.1 * cell), *(low + 0.2 * cell)))
+    kept = Edit(keep=(box,)).occupancy(volume)[0].tolist()
+    assert sum(bin(word & (2**64 - 1)).count("1") for word in kept) == 1
+    assert torch.equal(Edit(erase=(box,)).occupancy(volume), volume.occupancy)
 
 
 def test_boxes_are_read_and_refused():

@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from neuralfields.cameras import Camera
+from neuralfields.masks import cells
 from neuralfields.model import Model
 from neuralfields.occupancy import _packed
 from neuralfields.paths import look_at
 from neuralfields.render import volume_of
 from neuralfields.scene import Bounds
-from neuralfields.view_crop import mask, render_box
+from neuralfields.view_crop import render_box
 from neuralfields.view_picture import points_of
 from neuralfields.volume import camera_rays, render_camera, render_sums
 
@@ -79,6 +80,6 @@ def test_the_mask_against_a_cell_by_cell_one() -> None:
         touched = [abs(middles * size + c - (a + b) / 2) <= (b - a) / 2 + size / 256 for c, a, b in axes]
         for x, y, z in np.random.default_rng(0).integers(0, 128, (4000, 3)):
             brick, cell = z // 4 * 1024 + y // 4 * 32 + x // 4, z % 4 * 16 + y % 4 * 4 + x % 4
-            word = int(mask(bounds, box)[cascade, brick]) >> int(cell) & 1
+            word = int(cells(bounds, box)[cascade, brick]) >> int(cell) & 1
             assert word == (touched[0][x] and touched[1][y] and touched[2][z])
     assert _packed(torch.ones(1, 64), 0.5).item() == -1  # the order of bits is that of occupancy.py
