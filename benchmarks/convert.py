@@ -25,7 +25,8 @@ from neuralfields.distil import Recipe
 from neuralfields.domain import RADIANCE
 from neuralfields.evaluate import evaluate, over
 from neuralfields.fields import field_class
-from neuralfields.fit import fit_scene, make_field
+from neuralfields.fit import fit_scene
+from neuralfields.fitting import make_field
 from neuralfields.images import load_frames
 from neuralfields.loop import Budget
 from neuralfields.model import Model, save

@@ -20,7 +20,7 @@ from table import row, write
 from neuralfields.cameras import Camera
 from neuralfields.evaluate import measure
 from neuralfields.fields import field_class
-from neuralfields.fit import _start
+from neuralfields.fit_photos import start
 from neuralfields.images import LoadedFrames, load_frames
 from neuralfields.ops import cuda_compile
 from neuralfields.options import FitOptions
@@ -93,7 +93,7 @@ def training_of(capture: Path, downscale: int, field: str, machine: Machine) -> 
     options = FitOptions(capture, field=field, downscale=downscale)
     loaded = load_frames(scene, scene.train, downscale)
     config = field_class(field).Config()
-    return _start(scene, options, config, loaded, machine.device), load_frames(scene, scene.test, downscale)
+    return start(scene, options, config, loaded, machine.device), load_frames(scene, scene.test, downscale)
 
 
 def quality(training: Training, views: LoadedFrames, count: int | None = None) -> float:

@@ -25,7 +25,7 @@ from neuralfields.errors import InputError, UsageError
 from neuralfields.fields import field_class
 from neuralfields.fields.field import Field
 from neuralfields.files import OutputLock, check_writable, parse_size, size_text
-from neuralfields.fit import make_field
+from neuralfields.fitting import make_field
 from neuralfields.foreign import load_any
 from neuralfields.loop import Budget, Loop
 from neuralfields.masks import Edit

@@ -19,9 +19,10 @@ import numpy as np
 from neuralfields.cameras import Camera
 from neuralfields.errors import InputError, UsageError
 from neuralfields.files import check_writable
+from neuralfields.foreign import load_any
 from neuralfields.images import load_frames
 from neuralfields.metrics import WINDOW, psnr, ssim
-from neuralfields.model import Model, load
+from neuralfields.model import Model
 from neuralfields.options import EvalOptions, Split
 from neuralfields.pictures import comparison, save_image, stack, to_uint8
 from neuralfields.readers import read_scene
@@ -208,7 +209,7 @@ def best_and_worst(report: Report) -> np.ndarray:
 
 def run(options: EvalOptions) -> dict[str, Any]:
     """Evaluates the model as the options say; `Report.as_dict` with `model`, `scene` and, if asked for, `pictures`."""
-    model = load(options.model, use_machine(options.device, options.threads))
+    model = load_any(options.model, device=use_machine(options.device, options.threads))
     if not model.field.domain.radiance:
         return _evaluate_signal(model, options)
     root = options.scene or recorded_scene(model)

@@ -22,8 +22,9 @@ from neuralfields import paths, surface
 from neuralfields.cameras import Camera
 from neuralfields.errors import InputError, UsageError
 from neuralfields.files import check_writable
+from neuralfields.foreign import load_any
 from neuralfields.machine import choose_device
-from neuralfields.model import Model, load
+from neuralfields.model import Model
 from neuralfields.options import MAX_SIZE, Quantity, RenderOptions
 from neuralfields.pictures import colour_depth, save_image, to_uint8
 from neuralfields.progress import time_text
@@ -107,7 +108,7 @@ def run(options: RenderOptions) -> dict[str, Any]:
 
     Raises UsageError (unknown path or suffix, output exists), InputError (no cameras, unreadable files), ResourceError.
     """
-    model = load(options.model, use_machine(options.device, options.threads))
+    model = load_any(options.model, device=use_machine(options.device, options.threads))
     kind = model.field.domain.kind
     if kind in ("image", "video", "sound"):
         wanted = Wanted(options.width, options.height, options.downscale, options.frames, options.fps)

@@ -16,10 +16,10 @@ import pytest
 import torch
 
 import neuralfields
-from neuralfields import cli, fit, training
+from neuralfields import cli, fit, fit_photos, fitting, training
 from neuralfields.errors import InputError, InterruptedFit, UsageError
-from neuralfields.fit import Budget
 from neuralfields.images import read_image
+from neuralfields.loop import Budget
 from neuralfields.model import Model, load
 from neuralfields.occupancy import Occupancy
 from neuralfields.options import DEFAULT_STEPS, FitOptions
@@ -359,7 +359,7 @@ def test_a_full_disk_ends_with_6_and_keeps_nothing_half(
 @pytest.mark.parametrize("background", ["auto", "random", "white", "black"])
 def test_backgrounds(capture: Path, background: str, alpha: bool) -> None:
     scene = replace(read_scene(capture), has_alpha=alpha)
-    chosen = fit._background(scene, options_for(capture, background=background))
+    chosen = fit_photos.choose_background(scene, options_for(capture, background=background))
     assert chosen.random == (background in ("auto", "random"))
     white = background == "white" or (alpha and background != "black")
     assert chosen.colour == ((1.0,) * 3 if white else (0.0,) * 3)
@@ -377,7 +377,7 @@ def test_slow_looks_and_saves_leave_time_for_steps(
         time.sleep(0.15)
         return 20.0
 
-    monkeypatch.setattr(fit._Look if name == "__call__" else fit.Checkpoint, name, slow)
+    monkeypatch.setattr(fit_photos.Look if name == "__call__" else fitting.Checkpoint, name, slow)
     options = options_for(capture, out=tmp_path / "a.nf", steps=20, checkpoint_every=0.1, eval_every=0.1)
     if name == "save":
         options = replace(options, eval_every=0)

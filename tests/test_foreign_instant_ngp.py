@@ -1,5 +1,6 @@
 """Snapshots of Instant-NGP, written here in their layout, come back as the field that they were written from."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from neuralfields import cli
 from neuralfields.cameras import Camera
 from neuralfields.errors import InputError
 from neuralfields.fields.hash import Config, HashField
@@ -182,3 +184,13 @@ def test_description_names_it(tmp_path):
     path: Path = write_snapshot(tmp_path / "a.ingp", snapshot_of(model_of()))
     told = describe_any(path)
     assert told["kind"] == "Instant-NGP snapshot" and told["cameras"] == 3 and told["bytes"] == path.stat().st_size
+
+
+def test_verbs_take_a_snapshot_as_it_is(small_file, small_capture, tmp_path, capsys):
+    ours = load(small_file)
+    path = write_snapshot(tmp_path / "a.ingp", snapshot_of(ours, "float"))
+    assert cli.main(["render", str(path), str(tmp_path / "a.png"), "--path", "orbit", "--downscale", "4", "--frames", "1"]) == 0
+    assert (tmp_path / "a.png").stat().st_size > 100
+    assert cli.main(["eval", str(path), "--scene", str(small_capture), "--split", "train", "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert measured["psnr"] > 10

@@ -19,7 +19,7 @@ import sys, torch
 from torch import distributed
 from neuralfields import ranks, training
 from neuralfields.fields.hash import Config
-from neuralfields.fit import _start
+from neuralfields.fit_photos import start
 from neuralfields.images import load_frames
 from neuralfields.options import FitOptions
 from neuralfields.readers import read_scene
@@ -37,7 +37,7 @@ with ranks.joined("cpu"):
     options = FitOptions(sys.argv[1])
     loaded = load_frames(scene, scene.train[:4], None)
     config = Config(levels=4, table=10, finest=64, hidden=16)
-    mine = _start(scene, options, config, loaded, torch.device("cpu"))
+    mine = start(scene, options, config, loaded, torch.device("cpu"))
     losses = torch.tensor([mine.step(step / 4).loss for step in range(4)])
     flat = torch.cat([p.detach().reshape(-1) for p in mine.field.parameters()])
     for name, tensor, equal in (("field", flat, True), ("losses", losses, False),

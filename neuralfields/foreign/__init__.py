@@ -8,9 +8,11 @@ A file is recognised by its content, never by its name; nothing in it is ever ru
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from neuralfields import model
 from neuralfields.errors import InputError
@@ -35,15 +37,19 @@ class _Opened:
     read: Callable[[Place], Model]
 
 
-def load_any(path: Path | str, scene: Path | str | None = None, place: Place | None = None) -> Model:
+def load_any(
+    path: Path | str, scene: Path | str | None = None, place: Place | None = None, device: torch.device | str = "cpu"
+) -> Model:
     """The model in a file, of ours or of another program's; `scene` gives it that capture's cameras.
 
     `place` says where a foreign scene is when its file does not. Raises InputError naming what can be read.
     """
     path = Path(path)
     if not is_foreign(path):
-        return with_scene(model.load(path), scene)
-    return with_scene(_open(path).read(place or Place()), scene)
+        return with_scene(model.load(path, device), scene)
+    read = _open(path).read(place or Place())
+    read.field.to(device)
+    return with_scene(replace(read, occupancy=read.occupancy.to(device)), scene)
 
 
 def is_foreign(path: Path) -> bool:

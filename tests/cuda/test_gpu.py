@@ -19,7 +19,8 @@ from neuralfields.checkpoint import Checkpoint
 from neuralfields.fields import field_class, field_names
 from neuralfields.fields.field import Field
 from neuralfields.fields.hash import Config as HashConfig
-from neuralfields.fit import _start, fit_scene
+from neuralfields.fit import fit_scene
+from neuralfields.fit_photos import start
 from neuralfields.images import load_frames
 from neuralfields.model import load, save
 from neuralfields.ops.cuda_network import using_precision
@@ -185,7 +186,7 @@ def test_a_checkpoint_goes_from_the_gpu_to_the_cpu(small_capture: Path, tmp_path
     scene = read_scene(small_capture)
     loaded = load_frames(scene, scene.train, None)
     options = FitOptions(small_capture)
-    made = {d: _start(scene, options, HashConfig(levels=4, table=12), loaded, torch.device(d)) for d in ("cuda", "cpu")}
+    made = {d: start(scene, options, HashConfig(levels=4, table=12), loaded, torch.device(d)) for d in ("cuda", "cpu")}
     for step in range(3):
         made["cuda"].step(step / 3)
     Checkpoint(tmp_path / "c", {}).save(made["cuda"], 1.0)
