@@ -33,7 +33,7 @@ from neuralfields.ops.contract import contract
 from neuralfields.ops.march import Samples, march
 from neuralfields.rays import Rays
 from neuralfields.trainer import StepReport, Trainer
-from neuralfields.training import look_again, next_rays
+from neuralfields.training import look_again, next_rays, samples_of
 from neuralfields.viewpoints import Viewpoints
 from neuralfields.visible import chosen, visible
 from neuralfields.volume import TruncatedExp, Volume
@@ -160,7 +160,7 @@ class Distillation(Trainer):
         self.descend(loss, progress)
         if error is not None:
             self._learn_what_is_hard(rays, camera, error)
-        self.rays = next_rays(self.rays, report.samples)
+        self.rays = next_rays(self.rays, report.samples, samples_of(self.field, self.device))
         return report
 
     def _rays(self, generator: torch.Generator) -> tuple[Rays, Tensor]:

@@ -38,10 +38,16 @@ class Background:
     random: bool
 
 
-def next_rays(rays: int, samples: int, times: int = 1) -> int:
-    """The number of rays of the next step, after one whose rays took that many samples."""
-    change = SAMPLES * times / max(samples, 1)
-    return int(min(max(rays * min(max(change, 0.5), 2), FEWEST_RAYS), MOST_RAYS * times))
+def samples_of(field: Field, device: torch.device) -> int:
+    """Samples of a step that suit field and device."""
+    return round(SAMPLES * field.BATCH * (GPU_TIMES if device.type == "cuda" else 1))
+
+
+def next_rays(rays: int, samples: int, wanted: int) -> int:
+    """The number of rays of the next step that is to take `wanted` samples, after one whose rays took `samples`."""
+    change = wanted / max(samples, 1)
+    most = MOST_RAYS * max(1, wanted // SAMPLES)
+    return int(min(max(rays * min(max(change, 0.5), 2), FEWEST_RAYS), most))
 
 
 def look_again(occupancy: Occupancy, volume: Volume, step: int, generator: torch.Generator) -> None:
@@ -78,9 +84,9 @@ class Training(Trainer):
         batch = self.pixels.batch(self.rays, generator)
         jitter = torch.rand(self.rays, generator=generator, device=self.device)
         colour = self._background(generator)
-        times = GPU_TIMES if self.device.type == "cuda" else 1
+        wanted = samples_of(self.field, self.device)
         coarseness = COARSENESS if self.step_count < COARSE_STEPS else 1.0
-        sums = render_sums(self.volume, batch.rays, jitter, 2 * SAMPLES * times, coarseness)
+        sums = render_sums(self.volume, batch.rays, jitter, 2 * wanted, coarseness)
         valid = sums.valid.bool()
         error = (finish(sums, colour, self.bounds.side).rgb - batch.over(colour)).square()
         count = valid.sum().clamp(min=1)
@@ -88,7 +94,7 @@ class Training(Trainer):
         ramp = DISTORTION * min(1.0, self.step_count / DISTORTION_RAMP)
         report = StepReport(self.rays, sums.samples, float(loss.detach()))
         self.descend(loss + ramp * (sums.distortion * valid).sum() / count, progress)
-        self.rays = next_rays(self.rays, sums.samples, times)
+        self.rays = next_rays(self.rays, sums.samples, wanted)
         return report
 
     def _background(self, generator: torch.Generator) -> Tensor:

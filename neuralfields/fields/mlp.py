@@ -92,6 +92,7 @@ class Mlp(Field):
         {"count": 256, "layers": 8, "width": 512},
     )
     DOMAINS = ("radiance", "image", "shape", "video", "sound")
+    BATCH = 0.25
 
     def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:
         super().__init__()
@@ -114,7 +115,10 @@ class Mlp(Field):
             return cls(replace(config, frequencies=setting), domain).look
 
         candidates = fresh.settings(config.encoding, domain, targets)
-        return replace(config, frequencies=fresh.choose(candidates, untrained, domain, targets, seed))
+        chosen = fresh.choose(candidates, untrained, domain, targets, seed)
+        if domain.radiance:
+            chosen = fresh.for_scene(config.encoding, chosen)
+        return replace(config, frequencies=chosen)
 
     def look(self, x: Tensor) -> Tensor:
         """What FreSh sees at x [S, D]: values, or colours as seen along the last axis."""
