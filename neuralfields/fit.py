@@ -66,8 +66,6 @@ def _run_verb(options: FitOptions) -> dict[str, Any]:
 
 def read_input(options: FitOptions) -> Scene | Signal:
     """The capture, or the image, mesh, video or sound, that is to be fitted."""
-    if unposed(options.scene, options.format):
-        return posed_scene(options)
     if signal_format(options.scene, options.format) is not None:
         return read_signal(options.scene, options.format, options.downscale)
     return read_scene(options.scene, options.format, options.allow_outside)
