@@ -118,12 +118,16 @@ def convert(
     Raises UsageError for what is no radiance field, for a target that is none, and for bytes that no Config meets.
     """
     progress = progress or Progress(options.steps, None, quiet=True)
+    begun = time.perf_counter()
     distillation, precision, look = start(teacher, options, recipe or Recipe(), scene, edit)
     student = distillation.field
     progress.note(f"{field_name(teacher.field)} -> {field_name(student)}, {size_text(student.bytes())} of parameters")
     if distillation.inherited:
         progress.note("the student takes over the teacher's small networks")
+    if distillation.read:
+        progress.note("the student's nodes begin with what the teacher says there")
     loop = Loop(distillation, budget or Budget.of(options, DEFAULT_STEPS), options, progress, look)
+    loop.seconds = time.perf_counter() - begun
     if edit is not None or not distillation.copied:
         loop.run(None)
     return _model(teacher, distillation, loop, options), precision

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from neuralfields.active import ROUND, HardRays, Poses
 from neuralfields.cameras import Camera
-from neuralfields.fields.field import Field
+from neuralfields.fields.field import Field, Told
 from neuralfields.masks import Masked
 from neuralfields.occupancy import Occupancy
 from neuralfields.ops.composite import composite
@@ -54,6 +54,8 @@ class Recipe:
     """range of log-densities that count, in 1/inner cube"""
     inherit_heads: bool = True
     inherit_occupancy: bool = True
+    read_nodes: bool = True
+    """whether a student whose nodes say what is there begins with what the teacher says there"""
     hard_cameras: bool = True
     """camera level of PVD-AL"""
     hard_rays: bool = True
@@ -110,7 +112,8 @@ class Distillation(Trainer):
         origin = teacher.field.inner if isinstance(teacher.field, Masked) else teacher.field
         self.copied = copy(student, origin)
         self.inherited = inherit(student, origin) if recipe.inherit_heads else []
-        super().__init__(student, seed, grown=self.copied)
+        self.read = not self.copied and recipe.read_nodes and student.read(_told(teacher, recipe.clamp))
+        super().__init__(student, seed, grown=self.copied or self.read)
         self.teacher, self.recipe = teacher, recipe
         self.occupancy = None if recipe.inherit_occupancy else Occupancy(teacher.bounds.cascades)
         self.poses = Poses(viewpoints, list(real), seed, recipe.hard_cameras)
@@ -218,6 +221,16 @@ class Distillation(Trainer):
         if self.inherited:
             loss = loss + _feature_loss(learned.f[keep], taught.f[keep])
         return loss
+
+
+def _told(teacher: Volume, clamp: tuple[float, float] | None) -> Told:
+    """The teacher as a student reads it: log-densities within the clamp."""
+
+    def told(x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        log_density, rgb = teacher.field.decode(teacher.field.features(x), directions)
+        return (log_density if clamp is None else log_density.clamp(*clamp)), rgb
+
+    return told
 
 
 def _say(field: Field, volume: Volume, samples: Samples, directions: Tensor) -> Points:

@@ -33,7 +33,8 @@ class Optimiser:
         """One step from the gradients in `.grad`, which are cleared."""
         self.steps += 1
         for group in self.groups:
-            settings = (group.learning_rate * decay, *BETAS, EPSILON)
+            rise = min(1.0, self.steps / group.warmup) if group.warmup else 1.0
+            settings = (group.learning_rate * decay * rise, *BETAS, EPSILON)
             for p in group.parameters:
                 if p.grad is not None:
                     adam(p, p.grad, self.moments[p], self.steps, settings, group.sparse)

@@ -189,3 +189,20 @@ def test_an_analytic_function_is_learnt_in_all_three_axes():
     assert error(says, lopsided, 3) < 0.1
     for order in ([1, 0, 2], [0, 2, 1], [2, 1, 0]):
         assert error(says, lambda x, o=order: lopsided(x[:, o]), 3) > 0.5
+
+
+def test_nodes_read_what_is_told_to_them():
+    """Log-densities linear in x, and logits of colours that are harmonics of degree 2, come back between the nodes."""
+    field = VoxelField(Config(resolution=9, colour_resolution=5, doublings=0))
+    steep, tint = torch.tensor([1.0, -2.0, 0.5]), torch.tensor([0.3, -0.4, 0.6])
+
+    def told(x: torch.Tensor, directions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x @ steep, torch.sigmoid((x[:, :1] - 0.5) * tint + directions * tint)
+
+    assert field.read(told)
+    generator = torch.Generator().manual_seed(5)
+    x = torch.rand(200, 3, generator=generator)
+    directions = torch.nn.functional.normalize(torch.randn(200, 3, generator=generator), dim=1)
+    for mine, theirs in zip(field.decode(field.features(x), directions), told(x, directions), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
+    assert not VoxelField(Config(resolution=9), Domain("image", 2, 3, (8, 8))).read(told)

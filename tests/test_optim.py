@@ -52,7 +52,8 @@ def test_three_steps_are_those_of_the_reference(name: str) -> None:
         optimiser.step(decay)
         for group in twin.groups():
             for p in group.parameters:
-                settings = (group.learning_rate * decay, *BETAS, EPSILON)
+                rise = min(1.0, step / group.warmup) if group.warmup else 1.0
+                settings = (group.learning_rate * decay * rise, *BETAS, EPSILON)
                 adam_reference(p, p.grad, moments[p], step, settings, group.sparse)
     for (label, p), q in zip(field.named_parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-6, msg=lambda text, label=label: f"{label}: {text}")
@@ -127,3 +128,14 @@ def test_a_state_is_copied_in_not_shared() -> None:
     give_gradients(field, 1)
     optimiser.step(1.0)
     assert all(bool((tensor == 1).all()) for tensor in state.values())
+
+
+def test_a_rate_may_rise_from_zero() -> None:
+    """Adam's first step is the rate itself, whatever the gradient: a hundredth of it in the first of 100 steps."""
+    field = make("mlp")
+    (group,), parameter = field.groups(), next(field.parameters())
+    optimiser, before = Optimiser(field), parameter.detach().clone()
+    parameter.grad = torch.ones_like(parameter)
+    optimiser.step(1.0)
+    moved = before - parameter.detach()
+    torch.testing.assert_close(moved, torch.full_like(before, group.learning_rate / 100), rtol=1e-3, atol=1e-7)

@@ -170,7 +170,8 @@ class Cam(Mlp):
         (every,) = super().groups()
         others = set(every.parameters).difference(grids)
         network = replace(every, parameters=tuple(p for p in every.parameters if p in others))
-        return [ParameterGroup("grid", tuple(grids), GRID_RATE * every.learning_rate), network] if grids else [network]
+        grid = replace(every, role="grid", parameters=tuple(grids), learning_rate=GRID_RATE * every.learning_rate)
+        return [grid, network] if grids else [network]
 
 
 def _of_points(config: Config, domain: Domain) -> Modulation | None:

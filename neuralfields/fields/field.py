@@ -8,6 +8,7 @@ Vocabulary
   stage        0 at first; a field that learns from coarse to fine has as many as it grows times, and one more
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -17,16 +18,21 @@ from torch import Tensor, nn
 from neuralfields.domain import RADIANCE, Domain
 
 Role = Literal["grid", "network", "pose"]
+Told = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that learn alike: their role, their learning rate, and whether most gradients of a step are zero."""
+    """Parameters that learn alike: their role, their learning rate, and whether most gradients of a step are zero.
+
+    `warmup`: steps over which the learning rate rises from 0.
+    """
 
     role: Role
     parameters: tuple[nn.Parameter, ...]
     learning_rate: float
     sparse: bool = False
+    warmup: int = 0
 
 
 class Field(nn.Module):
@@ -77,6 +83,13 @@ class Field(nn.Module):
     def penalty(self) -> Tensor | None:
         """What the architecture's paper adds to the loss (a scalar, its weights included), or None."""
         return None
+
+    def read(self, told: Told) -> bool:
+        """Takes over another field at its own nodes, where it has some whose values say what is there; whether it did.
+
+        `told`: x [S, 3] in the unit cube, unit directions [S, 3] -> log_density [S], rgb [S, 3].
+        """
+        return False
 
     def stages(self) -> tuple[float, ...]:
         """Shares of a fit, rising within (0, 1), at which the field grows; as made by its Config it is at the end."""

@@ -25,6 +25,9 @@ from neuralfields.trunk import Shape, Trunk
 
 FEATURES, HIDDEN, CODE, DEGREE = 32, 32, 16, 4
 TILE = 4096  # points whose hidden layers stay in a CPU's cache: 1.3 times as fast in training, 1.4 without gradients
+# Of a scene. At the full rate from the first step Adam makes all of space empty, where no gradient leads back: 14.4 dB
+# on the chair after 20 s, 22.2 with it.
+WARMUP = 100
 SINE_RATE = 0.2  # weights of sine layers are smaller by their omega
 
 
@@ -153,8 +156,8 @@ class Mlp(Field):
 
     def groups(self) -> list[ParameterGroup]:
         """All weights learn alike."""
-        slower = SINE_RATE if self.config.encoding in ("siren", "finer") else 1.0
-        return [ParameterGroup("network", tuple(self.parameters()), slower * self.config.learning_rate)]
+        rate = self.config.learning_rate * (SINE_RATE if self.config.encoding in ("siren", "finer") else 1.0)
+        return [ParameterGroup("network", tuple(self.parameters()), rate, warmup=WARMUP if self.domain.radiance else 0)]
 
 
 FIELD = Mlp

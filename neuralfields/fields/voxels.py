@@ -10,19 +10,22 @@ which is smoother than density, has the coarser one.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
-from neuralfields.fields.field import Field, ParameterGroup
+from neuralfields.fields.field import Field, ParameterGroup, Told
 from neuralfields.grids import LOOK_EVERY, Looks, growth_shares, resized, stage_points, variation
 from neuralfields.ops.grid import grid_interpolate
 from neuralfields.ops.spherical_harmonics import spherical_harmonics
 from neuralfields.settings import require_range
 
 PLACES = 4096  # of a penalty's sample, on each grid
+PIECE = 1 << 16  # nodes that are read together
+DARKEST = 1e-2  # colours within this of 0 or 1 are read as this far from it: their logits would swamp the others
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,21 @@ class VoxelField(Field):
         seen = [weight * variation(grid, axes, PLACES, generator).mean() for grid, weight in grids]
         return LOOK_EVERY * len(axes) * sum(seen)
 
+    @torch.no_grad()
+    def read(self, told: Told) -> bool:
+        """Log-densities as they are; coefficients by least squares through the colours seen from all around."""
+        if not self.domain.radiance:
+            return False
+        around = _around(2 * self.config.degree**2).to(self.grid.device)
+        solve = torch.linalg.pinv(spherical_harmonics(around, self.config.degree))
+        for x, nodes in _nodes(self.grid):
+            nodes[:, 0] = told(x, around[:1].expand(len(x), 3))[0]
+        for x, nodes in _nodes(self.colour):
+            seen = torch.stack([told(x, direction.expand(len(x), 3))[1] for direction in around])
+            logits = torch.logit(seen, eps=DARKEST)
+            nodes.copy_(torch.einsum("kd,dnc->nck", solve, logits).flatten(1))
+        return True
+
     def stages(self) -> tuple[float, ...]:
         """The grids double `doublings` times."""
         return growth_shares(self.config.doublings, self.config.grown)
@@ -129,6 +147,22 @@ class VoxelField(Field):
         self.grid = resized(self.grid, self._points(self.config.resolution, stage))
         if self.domain.radiance:
             self.colour = resized(self.colour, self._points(self.config.colour_resolution, stage))
+
+
+def _around(count: int) -> Tensor:
+    """Unit directions [count, 3], evenly over the sphere (a spiral of golden angles)."""
+    height = 1 - (2 * torch.arange(count) + 1) / count
+    angle = torch.arange(count) * math.pi * (3 - math.sqrt(5))
+    radius = (1 - height.square()).sqrt()
+    return torch.stack([radius * angle.cos(), radius * angle.sin(), height], 1)
+
+
+def _nodes(grid: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Places [N, 3] of a grid's nodes in the unit cube and the nodes' features [N, C], piece by piece."""
+    flat, sides = grid.detach().view(-1, grid.shape[-1]), grid.shape[:-1]
+    for piece in torch.arange(len(flat), device=grid.device).split(PIECE):
+        i = torch.stack(torch.unravel_index(piece, sides), 1)
+        yield i / (i.new_tensor(sides) - 1), flat[piece[0] : piece[-1] + 1]
 
 
 FIELD = VoxelField
