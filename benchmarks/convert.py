@@ -5,8 +5,9 @@ python benchmarks/convert.py speed      hash to mlp: time to reach what an mlp r
 python benchmarks/convert.py active     PVD-AL against PVD on hash to mlp, three seeds, worst view included
 python benchmarks/convert.py ablation   without stages 1 and 2; without the clamp; without the teacher's occupancy
 
-Options: --scene sample|chair, --data FOLDER, --steps N, --seeds N, --fields NAME ... Steps are fixed, so that quality
-does not depend on the load; seconds do.
+Options: --scene sample|chair, --data FOLDER, --steps N, --seeds N, --fields NAME ... (students), --teachers NAME ...,
+--keep FOLDER (teachers are kept there and used again). Steps are fixed, so that quality does not depend on the load;
+seconds do. A field with smaller steps (fields/field.py, BATCH) takes as many more: all see the same number of samples.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from neuralfields.fit import fit_scene
 from neuralfields.fitting import make_field
 from neuralfields.images import load_frames
 from neuralfields.loop import Budget
-from neuralfields.model import Model, save
+from neuralfields.model import Model, load, save
 from neuralfields.options import FitOptions
 from neuralfields.options_models import ConvertOptions
 from neuralfields.pixels import Pixels
@@ -38,7 +39,6 @@ from neuralfields.scene import Scene
 from neuralfields.training import Background, Training
 
 FIELDS = ("hash", "mlp", "cam", "rbf", "voxels", "lowrank", "triplane")
-SLOW = ("mlp", "cam")  # networks of all coordinates: a step takes several times as long, and they need more of them
 SCENES = {"sample": (None, 4), "chair": ("synthetic_chair", 4)}
 PVD = Recipe(hard_cameras=False, hard_rays=False, heavy_points=False)
 PVD_AL = Recipe(hard_cameras=True, hard_rays=True, heavy_points=False)
@@ -59,12 +59,18 @@ def scene_of(name: str, data: Path) -> tuple[Scene, int]:
     return read_scene(root), downscale
 
 
-def teacher_of(field: str, scene: Scene, downscale: int, steps: int, seed: int = 0) -> Model:
-    """An architecture fitted to the photos."""
-    options = FitOptions(
-        scene=scene.root, field=field, downscale=downscale, steps=steps, seed=seed, quiet=True, eval_every=0
-    )
-    return fit_scene(scene, options)
+def teacher_of(field: str, scene: Scene, downscale: int, given: argparse.Namespace) -> Model:
+    """An architecture fitted to the photos, or what is kept of an earlier call."""
+    steps = steps_for(field, given.steps)
+    kept_at = None if given.keep is None else given.keep / f"{given.scene}-{field}-{steps}.nf"
+    if kept_at is not None and kept_at.is_file():
+        return load(kept_at)
+    options = FitOptions(scene=scene.root, field=field, downscale=downscale, steps=steps, quiet=True, eval_every=0)
+    model = fit_scene(scene, options)
+    if kept_at is not None:
+        kept_at.parent.mkdir(parents=True, exist_ok=True)
+        save(model, kept_at)
+    return model
 
 
 def student_of(teacher: Model, field: str, steps: int, seed: int, recipe: Recipe) -> Model:
@@ -82,7 +88,7 @@ def size(model: Model) -> int:
 
 def steps_for(field: str, steps: int) -> int:
     """Steps of an architecture, as teacher or as student."""
-    return steps if field not in SLOW else 2 * steps
+    return round(steps / field_class(field).BATCH)
 
 
 def pairs(given: argparse.Namespace) -> None:
@@ -90,15 +96,14 @@ def pairs(given: argparse.Namespace) -> None:
     scene, downscale = scene_of(given.scene, given.data)
     command = f"python benchmarks/convert.py pairs --scene {given.scene} --steps {given.steps}"
     rows = kept(f"convert_pairs_{given.scene}", command)
-    for name in given.fields:
-        todo = [other for other in given.fields if not any((r["from"], r["to"]) == (name, other) for r in rows)]
+    for name in given.teachers:
+        done = {r["to"] for r in rows if r["from"] == name} | {name}
+        todo = [other for other in given.fields if other not in done]
         if not todo:
             continue
-        teacher = teacher_of(name, scene, downscale, steps_for(name, given.steps))
+        teacher = teacher_of(name, scene, downscale, given)
         before = evaluate(teacher, scene)
         for other in todo:
-            if other == name:
-                continue
             student = student_of(teacher, other, steps_for(other, given.steps), 0, PVD_AL)
             after = evaluate(student, scene)
             rows.append(
@@ -109,6 +114,7 @@ def pairs(given: argparse.Namespace) -> None:
                     student_psnr=round(after.psnr, 2),
                     difference=round(after.psnr - before.psnr, 2),
                     worst_view=round(after.worst.psnr - before.worst.psnr, 2),
+                    steps=student.made["steps"],
                     seconds=round(student.made["seconds"], 1),
                     bytes_before=size(teacher),
                     bytes_after=size(student),
@@ -154,14 +160,14 @@ def speed(given: argparse.Namespace) -> None:
     """An mlp from the photos and an mlp from a hash teacher, one after the other in one process."""
     scene, downscale = scene_of(given.scene, given.data)
     command = f"python benchmarks/convert.py speed --scene {given.scene} --steps {given.steps}"
-    teacher = teacher_of("hash", scene, downscale, given.steps)
+    teacher = teacher_of("hash", scene, downscale, given)
     training = from_photos("mlp", scene, downscale)
     model = replace(teacher, field=training.field)
     print("from the photos", flush=True)
-    scratch = curve_of(training, model, scene, given.steps, 20)
+    scratch = curve_of(training, model, scene, steps_for("mlp", given.steps), 20)
     options = ConvertOptions(Path("teacher.nf"), "mlp", quiet=True)
     print("from the teacher", flush=True)
-    taught = curve_of(start(teacher, options, PVD_AL)[0], model, scene, given.steps, 40)
+    taught = curve_of(start(teacher, options, PVD_AL)[0], model, scene, steps_for("mlp", given.steps), 40)
     goal = max(value for _, value in scratch)
     first, again = reached(scratch, goal), reached(taught, goal)
     result = row(
@@ -184,12 +190,12 @@ def compare(given: argparse.Namespace, claim: str, recipes: dict[str, Recipe], t
     scene, downscale = scene_of(given.scene, given.data)
     command = f"python benchmarks/convert.py {claim} --scene {given.scene} --steps {given.steps}"
     rows = kept(f"convert_{claim}_{given.scene}", command)
-    teacher = teacher_of("hash", scene, downscale, given.steps)
+    teacher = teacher_of("hash", scene, downscale, given)
     for seed in range(given.seeds):
         for name, recipe in recipes.items():
             if any((r["recipe"], r["seed"]) == (name, seed) for r in rows):
                 continue
-            student = student_of(teacher, given.to, given.steps, seed, recipe)
+            student = student_of(teacher, given.to, steps_for(given.to, given.steps), seed, recipe)
             report = evaluate(student, scene)
             rows.append(
                 row(
@@ -218,6 +224,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--to", default="mlp")
     parser.add_argument("--fields", nargs="+", default=list(FIELDS))
+    parser.add_argument("--teachers", nargs="+", default=list(FIELDS))
+    parser.add_argument("--keep", type=Path, default=None)
     given = parser.parse_args()
     if given.part == "pairs":
         pairs(given)

@@ -124,6 +124,8 @@ def convert(
     progress.note(f"{field_name(teacher.field)} -> {field_name(student)}, {size_text(student.bytes())} of parameters")
     if distillation.inherited:
         progress.note("the student takes over the teacher's small networks")
+    if distillation.encoded:
+        progress.note("the student takes over the teacher's encoding")
     if distillation.read:
         progress.note("the student's nodes begin with what the teacher says there")
     loop = Loop(distillation, budget or Budget.of(options, DEFAULT_STEPS), options, progress, look)

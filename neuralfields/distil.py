@@ -53,6 +53,8 @@ class Recipe:
     clamp: tuple[float, float] | None = (-2.0, 8.0)
     """range of log-densities that count, in 1/inner cube"""
     inherit_heads: bool = True
+    inherit_encoding: bool = True
+    """whether a student that encodes points as its teacher does takes over the parameters of it"""
     inherit_occupancy: bool = True
     read_nodes: bool = True
     """whether a student whose nodes say what is there begins with what the teacher says there"""
@@ -97,6 +99,17 @@ def inherit(student: Field, teacher: Field) -> list[str]:
     return names
 
 
+def inherit_encoding(student: Field, teacher: Field) -> bool:
+    """Copies what the features are read from, where both read it alike; whether they do."""
+    mine, theirs = student.encoding_of(), teacher.encoding_of()
+    if mine is None or theirs is None or mine.facts != theirs.facts or student.domain != teacher.domain:
+        return False
+    with torch.no_grad():
+        for parameter, source in zip(mine.parameters, theirs.parameters, strict=True):
+            parameter.copy_(source)
+    return True
+
+
 class Distillation(Trainer):
     """A student being taught; `real`: cameras of the capture, looked through beside those drawn."""
 
@@ -112,6 +125,7 @@ class Distillation(Trainer):
         origin = teacher.field.inner if isinstance(teacher.field, Masked) else teacher.field
         self.copied = copy(student, origin)
         self.inherited = inherit(student, origin) if recipe.inherit_heads else []
+        self.encoded = not self.copied and recipe.inherit_encoding and inherit_encoding(student, origin)
         self.read = not self.copied and recipe.read_nodes and student.read(_told(teacher, recipe.clamp))
         super().__init__(student, seed, grown=self.copied or self.read)
         self.teacher, self.recipe = teacher, recipe

@@ -11,6 +11,8 @@ from neuralfields.active import AGAIN, POSES, ROUND, HardRays
 from neuralfields.distil import Distillation, Recipe, copy, inherit
 from neuralfields.fields import field_class
 from neuralfields.fields.hash import Config, HashField
+from neuralfields.fields.rbf import Config as RbfConfig
+from neuralfields.fields.rbf import RbfField
 from neuralfields.fields.voxels import Config as VoxelConfig
 from neuralfields.fields.voxels import VoxelField
 from neuralfields.metrics import psnr_from_mse
@@ -87,6 +89,19 @@ def test_a_student_learns_its_teacher(small_model: Model):
         what.step(step / 120)
     assert before < 14 < 21.5 < likeness(what, small_model)  # a table of a quarter of the teacher's entries
     assert all(p.grad is None or not bool(p.grad.any()) for p in small_model.field.parameters())
+
+
+def test_an_encoding_that_both_read_alike_is_handed_over(small_model: Model):
+    source = small_model.field
+    shape = {name: getattr(source.config, name) for name in ("levels", "features", "table", "base", "finest")}
+    units = RbfField(RbfConfig(**shape))
+    what = distillation(small_model, units)
+    assert what.encoded and torch.equal(units.table, source.table)
+    x = torch.rand(50, 3, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(units.features(x), source.features(x))
+    for other in (RbfField(RbfConfig(**shape | {"base": 5})), VoxelField(VoxelConfig(resolution=9))):
+        assert not distillation(small_model, other).encoded
+    assert not distillation(small_model, RbfField(RbfConfig(**shape)), inherit_encoding=False).encoded
 
 
 def test_voxels_begin_with_what_their_teacher_says(small_model: Model):
@@ -239,7 +254,7 @@ def test_the_same_seed_gives_the_same_bits(small_model: Model):
 
 @pytest.mark.parametrize("name, gain", [("voxels", 0.3), ("triplane", 1.5), ("mlp", 1.5)])
 def test_other_architectures_learn_too(small_model: Model, name: str, gain: float):
-    """In a few steps: a dense grid that does not read its nodes learns one by one; mlp takes smaller steps, and more."""
+    """In a few steps: a dense grid that reads nothing learns node by node; mlp takes smaller steps, and more of them."""
     kind = field_class(name)
     config = kind.Config() if name != "mlp" else kind.Config(frequencies=4.0, width=32, layers=2)
     torch.manual_seed(0)

@@ -35,6 +35,14 @@ class ParameterGroup:
     warmup: int = 0
 
 
+@dataclass(frozen=True)
+class Encoding:
+    """What makes `features` the function it is: the parameters it reads, and everything else, as plain data."""
+
+    parameters: tuple[nn.Parameter, ...]
+    facts: tuple[Any, ...]
+
+
 class Field(nn.Module):
     """A function of points in two named halves, because distillation needs both.
 
@@ -82,6 +90,10 @@ class Field(nn.Module):
 
     def penalty(self) -> Tensor | None:
         """What the architecture's paper adds to the loss (a scalar, its weights included), or None."""
+        return None
+
+    def encoding_of(self) -> Encoding | None:
+        """What another architecture may share, so that features pass from one to the other; None where nobody does."""
         return None
 
     def read(self, told: Told) -> bool:

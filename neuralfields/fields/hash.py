@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
-from neuralfields.fields.field import Field, ParameterGroup
+from neuralfields.fields.field import Encoding, Field, ParameterGroup
 from neuralfields.heads import Heads
 from neuralfields.ops.axes import ORDERS, TurnedRenderer
 from neuralfields.ops.hash_grid import HashGeometry, hash_encode
@@ -110,6 +110,11 @@ class HashField(Field):
         x = x[:, self._order] if self.config.axes != "xyz" else x
         x = x * self._aspect.to(x) if self.domain.lengths else x
         return hash_encode(x, self.table, self._scales, self._levels)
+
+    def encoding_of(self) -> Encoding:
+        """The table, read by its geometry."""
+        geometry = self._scales.tolist(), self._levels.tolist()
+        return Encoding((self.table,), (*geometry, self.config.features, self.config.axes))
 
     def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Density network, then colour network on its code and the direction's harmonics."""

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
-from neuralfields.fields.field import Field, ParameterGroup
+from neuralfields.fields.field import Encoding, Field, ParameterGroup
 from neuralfields.fields.hash import FINEST
 from neuralfields.ops.hash_grid import HashGeometry, hash_encode
 from neuralfields.ops.network import network
@@ -171,6 +171,11 @@ class RbfField(Field):
     def _read(self, f: Tensor, outputs: int | None = None) -> Tensor:
         """The first `outputs` values, or all."""
         return network(self._inputs(f), [self.weights[:outputs]]) + self.bias[:outputs]
+
+    def encoding_of(self) -> Encoding:
+        """The table, read by its geometry."""
+        geometry = self._scales.tolist(), self._levels.tolist()
+        return Encoding((self.table,), (*geometry, self.config.features, "xyz"))
 
     def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Log-density, and the sigmoid of the harmonics' sum."""
