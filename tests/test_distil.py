@@ -254,7 +254,7 @@ def test_the_same_seed_gives_the_same_bits(small_model: Model):
 
 @pytest.mark.parametrize("name, gain", [("voxels", 0.3), ("triplane", 1.5), ("mlp", 1.5)])
 def test_other_architectures_learn_too(small_model: Model, name: str, gain: float):
-    """In a few steps: a dense grid that reads nothing learns node by node; mlp takes smaller steps, and more of them."""
+    """In a few steps: a dense grid that reads nothing learns node by node; mlp takes more and smaller steps."""
     kind = field_class(name)
     config = kind.Config() if name != "mlp" else kind.Config(frequencies=4.0, width=32, layers=2)
     torch.manual_seed(0)
