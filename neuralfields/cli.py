@@ -14,7 +14,7 @@ from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from neuralfields import options, options_models
+from neuralfields import options, options_models, options_poses
 from neuralfields.errors import InterruptedFit, NeuralfieldsError, ResourceError, UsageError
 from neuralfields.settings import did_you_mean
 
@@ -39,6 +39,7 @@ VERBS = {
     "view": Verb(options.ViewOptions, "neuralfields.view", "look at fields and captures in a browser, live"),
     "export": Verb(options_models.ExportOptions, "neuralfields.export", "write a mesh, an image, a video or a sound"),
     "info": Verb(options.InfoOptions, "neuralfields.info", "say what is in a .nf file"),
+    "poses": Verb(options_poses.PosesOptions, "neuralfields.poses", "find camera poses for photos or a video"),
     "check": Verb(options.CheckOptions, "neuralfields.check", "look at a capture before fitting it"),
     "doctor": Verb(options.DoctorOptions, "neuralfields.doctor", "say what is installed and which path will run"),
     "bench": Verb(options.BenchOptions, "neuralfields.bench", "measure the native path against plain torch"),
@@ -173,7 +174,7 @@ def _run(verb: Verb, chosen: Any) -> int:
         sys.stdout.write(json.dumps(plain(result), allow_nan=False) + "\n")
     else:
         sys.stdout.write(shown(result) + "\n")
-    return 0
+    return getattr(module, "exit_code", lambda _: 0)(result)
 
 
 def readable(result: dict[str, Any], indent: str = "") -> str:

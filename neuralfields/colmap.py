@@ -73,6 +73,17 @@ def sparse_points(root: Path) -> tuple[np.ndarray, str] | None:
     return None
 
 
+def sparse_points_file(root: Path) -> Path | None:
+    """The file that `sparse_points` reads, or None."""
+    found = sparse_points(root)
+    return None if found is None else root / found[1]
+
+
+def most_images(folders: Sequence[Path]) -> Path:
+    """The model of most images, the first of several such."""
+    return max(folders, key=_image_count)
+
+
 def read_colmap(path: Path, allow_outside: bool = False) -> Capture:
     """Reads the largest model in or under a folder, or a model folder itself (sparse/0).
 

@@ -66,6 +66,19 @@ class ColmapImage:
     world_from_camera: np.ndarray
 
 
+@dataclass(frozen=True)
+class Tracks:
+    """Which image saw which point: ids `image` [K], `point` [K]; `error` [count] of reprojection in pixels.
+
+    Points are numbered as `read_points_bin` and `read_points_txt` give them: those of two images or more.
+    """
+
+    count: int
+    image: np.ndarray
+    point: np.ndarray
+    error: np.ndarray
+
+
 class Cursor:
     """Reads numbers from a memory-mapped file and refuses to step over its end; `at` is the byte offset."""
 
@@ -202,6 +215,29 @@ def read_points_bin(path: Path, image_ids: set[int] | None = None) -> np.ndarray
     return positions[lengths >= 2].astype(np.float32)
 
 
+def read_tracks_bin(path: Path) -> Tracks:
+    """The tracks of points3D.bin."""
+    cursor = Cursor(path)
+    images, points, errors = [], [], []
+    for _ in range(cursor.count(_POINT.size, "points")):
+        point = cursor.take(_POINT)
+        at, length = cursor.at, point[8]
+        cursor.skip(length, 8, "track entries")
+        if length >= 2:
+            entries = np.frombuffer(cursor.data, dtype="<u4", count=2 * length, offset=at)
+            images.append(entries[::2].astype(np.int64))
+            points.append(np.full(length, len(errors)))
+            errors.append(point[7])
+    return _tracks(images, points, errors)
+
+
+def _tracks(images: list[np.ndarray], points: list[np.ndarray], errors: list[float]) -> Tracks:
+    image, point = (np.concatenate(part or [np.zeros(0, np.int64)]) for part in (images, points))
+    error = np.array(errors, dtype=np.float64)
+    largest = float(np.max(error[np.isfinite(error)], initial=1.0))
+    return Tracks(len(error), image, point, np.where(np.isfinite(error) & (error >= 0), error, largest))
+
+
 def _refuse_unknown_images(cursor: Cursor, starts: np.ndarray, lengths: np.ndarray, image_ids: set[int]) -> None:
     first = np.cumsum(lengths) - lengths
     at = np.repeat(starts - 8 * first, lengths) + 8 * np.arange(lengths.sum())
@@ -289,3 +325,19 @@ def read_points_txt(path: Path, image_ids: set[int] | None = None) -> np.ndarray
         if len(track) >= 2:
             positions.append(position)
     return np.array(positions, dtype=np.float32).reshape(-1, 3)
+
+
+def read_tracks_txt(path: Path) -> Tracks:
+    """The tracks of points3D.txt."""
+    images, points, errors = [], [], []
+    for number, line in _lines(path):
+        words = line.split()
+        try:
+            track, error = [int(w) for w in words[8::2]], float(words[7]) if words else 0.0
+        except (ValueError, IndexError):
+            raise InputError(f"{path}: line {number}: not a number where one is needed; export it again") from None
+        if len(track) >= 2:
+            images.append(np.array(track))
+            points.append(np.full(len(track), len(errors)))
+            errors.append(error)
+    return _tracks(images, points, errors)

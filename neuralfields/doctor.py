@@ -15,7 +15,12 @@ from neuralfields.version import VERSION
 
 BUILD_COMMAND = "pip install ."
 CORE = ("torch", "numpy", "safetensors", "msgspec", "tyro", "rich", "pillow")
-EXTRAS = {"video": ("av", "mp4 and webm"), "view": ("aiohttp", "nf view"), "cuda": ("cuda-core", "CUDA GPUs")}
+EXTRAS = {
+    "video": ("av", "mp4 and webm"),
+    "photos": ("pycolmap", "nf poses"),
+    "view": ("aiohttp", "nf view"),
+    "cuda": ("cuda-core", "CUDA GPUs"),
+}
 DISK_WANTED = 1_000_000_000  # bytes; a fit with its checkpoints and pictures stays below
 
 

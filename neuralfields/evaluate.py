@@ -18,6 +18,7 @@ import numpy as np
 
 from neuralfields.cameras import Camera
 from neuralfields.errors import InputError, UsageError
+from neuralfields.exposure import by_other_half
 from neuralfields.files import check_writable
 from neuralfields.foreign import load_any
 from neuralfields.images import load_frames
@@ -29,6 +30,7 @@ from neuralfields.readers import read_scene
 from neuralfields.render import background_of, counted, use_machine, volume_of
 from neuralfields.scene import Scene
 from neuralfields.signal_files import read_signal
+from neuralfields.viewing import masked_like_fit, viewing
 from neuralfields.volume import Volume, render_camera
 
 PICTURE = "best_and_worst.png"
@@ -38,7 +40,8 @@ PICTURE = "best_and_worst.png"
 class View:
     """One photo compared: `psnr` in dB, `ssim` (NaN where it was not measured), `seconds` of rendering.
 
-    `rgb` and `photo`: uint8 [H, W, 3], the model's picture and the photo over the background; None where dropped.
+    `given`: PSNR without what the report's convention adjusts, None where it adjusts nothing. `rgb` and `photo`: uint8
+    [H, W, 3], the model's picture and the photo over the background; None where dropped.
     """
 
     name: str
@@ -47,17 +50,28 @@ class View:
     seconds: float
     rgb: np.ndarray | None = None
     photo: np.ndarray | None = None
+    given: float | None = None
 
 
 @dataclass(frozen=True)
 class Report:
-    """What an evaluation found. Only the best and the worst view keep their pictures."""
+    """What an evaluation found. Only the best and the worst view keep their pictures.
+
+    `convention`: what was adjusted to each photo before it was measured (viewing.py), in words; empty for nothing.
+    """
 
     views: tuple[View, ...]
     split: Split
     downscale: int | None
     background: tuple[float, float, float]
     warnings: tuple[str, ...] = ()
+    convention: str = ""
+
+    @property
+    def psnr_given(self) -> float | None:
+        """Mean over the views without what the convention adjusts, in dB; None where it adjusts nothing."""
+        given = [view.given for view in self.views if view.given is not None]
+        return float(np.mean(given)) if given else None
 
     @property
     def psnr(self) -> float:
@@ -92,6 +106,7 @@ class Report:
             "best": self.best.name,
             "worst": self.worst.name,
             "warnings": list(self.warnings),
+            **({"convention": self.convention, "psnr_given": self.psnr_given} if self.convention else {}),
             "images": [{"name": view.name, "psnr": view.psnr, "ssim": view.ssim} for view in self.views],
         }
 
@@ -113,19 +128,25 @@ def measure(
     keep: np.ndarray | None = None,
     name: str = "",
     structure: bool = True,
+    exposed: bool = False,
 ) -> View:
     """Renders the camera's picture and compares it with its photo, uint8 [H, W, 3 or 4] of the camera's size.
 
-    `structure` False leaves SSIM out (NaN), as do pictures below 11 x 11. Raises InputError for sizes that differ and
-    for a mask that keeps nothing.
+    `structure` False leaves SSIM out (NaN), as do pictures below 11 x 11. `exposed`: in the photo's own exposure, each
+    half with the gain of the other (exposure.py). Raises InputError for sizes that differ and for a mask that keeps
+    nothing.
     """
     if image.shape[:2] != (camera.height, camera.width):
         size = f"{image.shape[1]}x{image.shape[0]}"
         raise InputError(f"{name or 'photo'}: is {size} but its camera is for {camera.width}x{camera.height}")
     photo = over(image, background)
     begin = time.perf_counter()
-    rgb = render_camera(volume, camera, background).rgb.cpu().numpy()
+    render = render_camera(volume, camera, background)
+    rgb = render.rgb.cpu().numpy()
     seconds = time.perf_counter() - begin
+    if exposed:
+        behind = (1 - render.opacity.cpu().numpy())[..., None] * np.asarray(background, dtype=np.float32)
+        rgb = by_other_half(rgb - behind, behind, photo, keep)
     whole = structure and min(image.shape[:2]) >= WINDOW
     values = psnr(rgb, photo, keep), ssim(rgb, photo, keep) if whole else math.nan
     return View(name, *values, seconds, to_uint8(rgb), to_uint8(photo))
@@ -148,25 +169,29 @@ def evaluate(
         scene = read_scene(recorded_scene(model), model.made.get("format"))
     elif not isinstance(scene, Scene):
         scene = read_scene(scene)
+    scene, gone = masked_like_fit(scene, model)
     indices = {"test": scene.test, "train": scene.train, "all": range(len(scene.frames))}[split]
     if not indices:
         raise InputError(f"{scene.root}: has no views of the split {split!r}; evaluate another one with --split")
     downscale = model.made.get("downscale") if downscale is None else downscale
     loaded = load_frames(scene, indices, downscale)
     colour, volume = background_of(model, background), volume_of(model)
-    warnings = [*loaded.warnings, *_seen_in_training(model, scene, split)]
-    chosen = list(zip(loaded.images, loaded.cameras, loaded.masks, loaded.indices, strict=True))
-    empty = [index for _, _, keep, index in chosen if keep is not None and not keep.any()]
-    if empty:
-        warnings.append(f"{len(empty)} of {len(chosen)} views are masked altogether and left out")
-        chosen = [entry for entry in chosen if entry[3] not in empty]
+    how = viewing(model, scene, loaded, volume, colour)
+    warnings = [*loaded.warnings, *gone, *_seen_in_training(model, scene, split)]
+    every = list(zip(loaded.images, how.cameras, loaded.masks, how.given, loaded.indices, strict=True))
+    chosen = [entry for entry in every if entry[2] is None or entry[2].any()]
+    if len(chosen) < len(every):
+        warnings.append(f"{len(every) - len(chosen)} of {len(every)} views are masked altogether and left out")
     if not chosen:
         raise InputError(f"{scene.root}: the masks keep no pixel of any view; look at them with: nf check {scene.root}")
     views: list[View] = []
-    for image, camera, keep, index in counted(chosen, len(chosen), quiet, "views"):
-        views.append(measure(volume, image, camera, colour, keep, scene.frames[index].name))
+    for image, camera, keep, given, index in counted(chosen, len(chosen), quiet, "views"):
+        view = measure(volume, image, camera, colour, keep, scene.frames[index].name, exposed=how.exposed)
+        if how.convention:
+            view = replace(view, given=measure(volume, image, given, colour, keep, structure=False).psnr)
+        views.append(view)
         _drop_pictures(views)
-    return Report(tuple(views), split, downscale, colour, tuple(warnings))
+    return Report(tuple(views), split, downscale, colour, tuple(warnings), how.convention)
 
 
 def recorded_scene(model: Model) -> Path:
@@ -267,6 +292,8 @@ def text(result: dict[str, Any]) -> str:
     lines.append(f"{'mean':<{width}}  {result['psnr']:5.2f}  {result['ssim']:.4f}")
     scale = f"downscale {result['downscale']}, " if result["downscale"] else ""
     lines.append(f"{result['views']} views ({result['split']}), {scale}{result['ms_per_view']:.0f} ms a view")
+    if result.get("convention"):
+        lines.append(f"{result['convention']}; without that {result['psnr_given']:.2f} dB")
     if result["pictures"]:
         lines.append(f"pictures: {result['pictures']}")
     return "\n".join(lines)

@@ -18,12 +18,14 @@ from neuralfields import ranks
 from neuralfields.checkpoint import Checkpoint
 from neuralfields.fields import field_class
 from neuralfields.files import OutputLock, atomic_write_bytes, check_writable
-from neuralfields.fit_photos import fit_photos
+from neuralfields.fit_photos import fit_photos, prepared
 from neuralfields.fit_signal import fit_signal
+from neuralfields.fit_unposed import posed_scene, unposed
 from neuralfields.loop import Budget
 from neuralfields.machine import choose_device
 from neuralfields.model import Model, save
 from neuralfields.options import DEFAULT_STEPS, FitOptions
+from neuralfields.poses import accepted
 from neuralfields.progress import Progress
 from neuralfields.readers import read_scene
 from neuralfields.scene import Scene
@@ -66,8 +68,11 @@ def _run_verb(options: FitOptions) -> dict[str, Any]:
 
 def read_input(options: FitOptions) -> Scene | Signal:
     """The capture, or the image, mesh, video or sound, that is to be fitted."""
+    if unposed(options.scene, options.format):
+        return posed_scene(options)
     if signal_format(options.scene, options.format) is not None:
         return read_signal(options.scene, options.format, options.downscale)
+    accepted(options.scene, options.accept_doubtful_poses)
     return read_scene(options.scene, options.format, options.allow_outside)
 
 
@@ -103,6 +108,8 @@ def fit_scene(scene: Scene | Signal, options: FitOptions, progress: Progress | N
     config = parse_settings(options.set, field_class(options.field).Config)
     if isinstance(scene, Signal):
         return fit_signal(scene, options, config, progress)
+    if unposed(options.scene, options.format):  # what is recorded is the capture, which can be read again
+        options = replace(options, scene=scene.root, format=None)
     return fit_photos(scene, options, config, progress, device)
 
 
@@ -113,6 +120,8 @@ def text(result: dict[str, Any]) -> str:
     if "kind" in result:
         return signal_text(result)
     score = f", held-out PSNR {result['psnr']:.2f} dB" if result.get("psnr") else ""
+    if "psnr_given" in result:
+        score += f" (adjusted; {result['psnr_given']:.2f} dB by the given cameras and exposure)"
     path = result["path"]
     return (
         f"wrote {path}: {result['steps']} steps in {result['seconds']:.1f} s{score}\n"
@@ -136,6 +145,7 @@ def _plan(scene: Scene | Signal, options: FitOptions, out: Path) -> dict[str, An
     if isinstance(scene, Signal):
         what = {"kind": scene.domain.kind, **msgspec.to_builtins(scene.facts)}
     else:
+        scene = prepared(scene, options)
         what = {"kind": scene.kind, "photos": f"{len(scene.train)} to train on, {len(scene.test)} held out"}
     return {
         "dry_run": True,

@@ -6,18 +6,27 @@ from typing import Any
 import numpy as np
 import torch
 
+from neuralfields.adjustments import Adjustments
+from neuralfields.cameras import Camera
 from neuralfields.domain import RADIANCE
 from neuralfields.errors import InputError
+from neuralfields.exposure import Exposure
 from neuralfields.fields import field_class
 from neuralfields.fitting import description, make_field, rate, record, run_loop, watched
+from neuralfields.held_out import HeldOut, found, taken_along
 from neuralfields.images import LoadedFrames, load_frames
 from neuralfields.loop import Budget, Loop
+from neuralfields.mask_files import polarity_doubt, with_masks
 from neuralfields.metrics import psnr_from_mse
 from neuralfields.model import Model
 from neuralfields.options import FitOptions
 from neuralfields.pixels import Pixels
 from neuralfields.progress import Progress
+from neuralfields.refine import PoseRefinement
+from neuralfields.robust import Robust
 from neuralfields.scene import Scene
+from neuralfields.sightings import with_sightings
+from neuralfields.sparse_depth import SparseDepth
 from neuralfields.training import Background, Training
 from neuralfields.volume import finish, render_sums
 
@@ -25,6 +34,7 @@ BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
 # Pixels of all held-out views together that a look during training takes: an estimate, the end measures them all.
 LOOK_PIXELS = 1 << 16
 SLOWER = 8  # times fewer for fields without a fused path
+LOOK_STEPS = 3  # at each scale, of aligning held-out views in a look: they go on from the look before
 TARGETS = 10  # photos that a field may choose its settings by
 
 
@@ -33,16 +43,19 @@ def fit_photos(scene: Scene, options: FitOptions, config: Any, progress: Progres
 
     Raises InputError for pixels that cannot be used, InterruptedFit after SIGINT or SIGTERM (checkpoint written).
     """
+    known, scene = scene.warnings, prepared(scene, options)
     loaded = load_frames(scene, scene.train, options.downscale)
     held_out = load_frames(scene, scene.test, _factor(scene, loaded)) if scene.test else None
-    for line in loaded.warnings:
+    doubt = polarity_doubt(loaded.masks, options.mask_means) if options.mask_means else None
+    for line in (*scene.warnings[len(known) :], *loaded.warnings, *([doubt] if doubt else [])):
         progress.note(line)
     training = start(scene, options, config, loaded, device)
     pixels = _look_pixels(held_out)
     look = None if pixels is None else Look(training, pixels.to(device))
     loop = Loop(training, Budget.of(options), options, progress, look)
+    what = description(options, config, "photos", _photos_hash(scene, loaded)) | _asked_for(options)
     with watched(scene, options, loop, lambda: _model(scene, options, training, loop, loaded, held_out)):
-        run_loop(loop, options, description(options, config, "photos", _photos_hash(scene, loaded)))
+        run_loop(loop, options, what)
     return _model(scene, options, training, loop, loaded, held_out)
 
 
@@ -52,11 +65,34 @@ def start(scene: Scene, options: FitOptions, config: Any, loaded: LoadedFrames, 
     pixels = Pixels(loaded.images, loaded.cameras, loaded.masks)
     if not len(pixels):
         raise InputError(f"{scene.root}: the masks leave no pixel to train on; check their polarity (black is ignored)")
-    background = choose_background(scene, options)
-    training = Training(field.to(device), scene.bounds, pixels.to(device), background, options.seed)
+    background, pixels = choose_background(scene, options), pixels.to(device)
+    adjustments = _adjustments(scene, options, loaded, pixels)
+    training = Training(field.to(device), scene.bounds, pixels, background, options.seed, adjustments)
     training.occupancy.hide_unseen(loaded.cameras, scene.bounds.centre, scene.bounds.side)
     training.occupancy.to(device)
     return training
+
+
+def prepared(scene: Scene, options: FitOptions) -> Scene:
+    """The scene with the masks and the sightings of sparse points that are asked for."""
+    if options.masks is not None and options.mask_means is not None:
+        scene = with_masks(scene, options.masks, options.mask_means)
+    return with_sightings(scene) if options.sparse_depth else scene
+
+
+def _adjustments(scene: Scene, options: FitOptions, loaded: LoadedFrames, pixels: Pixels) -> Adjustments:
+    depth = None
+    if options.sparse_depth:
+        sightings = [scene.frames[index].sightings for index in loaded.indices]
+        depth = SparseDepth(sightings, scene.points, loaded.cameras).to(pixels.values.device)
+        if not len(depth):
+            raise InputError(f"{scene.root}: no training photo sees a sparse point; fit without --sparse-depth")
+    return Adjustments(
+        poses=PoseRefinement(pixels, loaded.cameras) if options.refine_poses else None,
+        exposure=Exposure(len(loaded.images), pixels.values.device) if options.exposure else None,
+        robust=Robust(pixels) if options.robust else None,
+        depth=depth,
+    )
 
 
 def _targets(loaded: LoadedFrames) -> list[torch.Tensor]:
@@ -90,6 +126,12 @@ def _photos_hash(scene: Scene, loaded: LoadedFrames) -> str:
     return pixels.hexdigest()
 
 
+def _asked_for(options: FitOptions) -> dict[str, Any]:
+    """The adjustments by name, those that are off left out."""
+    names = ("refine_poses", "exposure", "robust", "sparse_depth")
+    return {name: True for name in names if getattr(options, name)}
+
+
 def _look_pixels(held_out: LoadedFrames | None) -> Pixels | None:
     if held_out is None or not held_out.images:
         return None
@@ -98,10 +140,12 @@ def _look_pixels(held_out: LoadedFrames | None) -> Pixels | None:
 
 
 class Look:
-    """A quick look at the held-out views: some fixed pixels of each."""
+    """A quick look at the held-out views: some fixed pixels of each, aligned a little where poses are refined."""
 
     def __init__(self, training: Training, pixels: Pixels) -> None:
         self.training, self.pixels = training, pixels
+        refines = training.adjustments.poses is not None
+        self.held_out = HeldOut(pixels, training.background.colour) if refines else None
 
     @torch.no_grad()
     def __call__(self) -> float:
@@ -109,7 +153,11 @@ class Look:
         fused = self.training.field.fused() is not None
         batch = self.pixels.every(LOOK_PIXELS if fused else LOOK_PIXELS // SLOWER)
         colour = torch.tensor(self.training.background.colour, device=self.training.device)
-        render = finish(render_sums(self.training.volume, batch.rays), colour, 1.0)
+        rays = batch.rays
+        if self.held_out is not None:
+            self.held_out.align(self.training.volume, LOOK_STEPS)
+            rays = self.held_out.moved(rays, batch.camera)
+        render = finish(render_sums(self.training.volume, rays), colour, 1.0)
         rounded = (render.rgb.clamp(0, 1) * 255).round() / 255
         error = (rounded - batch.over(colour)).square().mean(1)
         count = torch.bincount(batch.camera)
@@ -126,34 +174,66 @@ def _model(
     held_out: LoadedFrames | None,
 ) -> Model:
     metrics: dict[str, Any] = rate(loop)
-    if loop.look:
-        metrics |= mean_psnr(training, held_out)
+    cameras = loaded.cameras if training.adjustments.poses is None else training.adjustments.poses.refined()
     others = held_out.cameras if held_out else []
+    if loop.look:
+        others, scores = measured(training, loaded, held_out)
+        metrics |= scores
     indices = loaded.indices + (held_out.indices if held_out else [])
+    names = tuple(scene.frames[i].name for i in indices)
     made = record(options, training, loop) | {"scene_kind": scene.kind, "downscale": _factor(scene, loaded)}
     return Model(
         field=training.field,
         bounds=scene.bounds,
         occupancy=training.occupancy.bits,
-        cameras=(*loaded.cameras, *others),
-        held_out=tuple(range(len(loaded.cameras), len(loaded.cameras) + len(others))),
-        camera_names=tuple(scene.frames[i].name for i in indices),
+        cameras=(*cameras, *others),
+        held_out=tuple(range(len(cameras), len(cameras) + len(others))),
+        camera_names=names,
         background=training.background.colour,
-        made=made,
+        made=made | _asked_for(options) | _found(training, options, names),
         metrics=metrics,
         lineage=[],
     )
 
 
-def mean_psnr(training: Training, held_out: LoadedFrames) -> dict[str, float]:
-    """Mean over the held-out views of each view's PSNR: the figure that `nf eval` gives too."""
+def _found(training: Training, options: FitOptions, names: tuple[str, ...]) -> dict[str, Any]:
+    """What the adjustments ended with, for the model's record."""
+    adjust, found = training.adjustments, {}
+    if options.masks is not None:
+        found |= {"masks": str(options.masks.resolve()), "mask_means": options.mask_means}
+    if adjust.exposure is not None:
+        gains = torch.exp(adjust.exposure.gain).tolist()
+        found["exposure_gains"] = {name: [round(g, 4) for g in gain] for name, gain in zip(names, gains, strict=False)}
+    if adjust.robust is not None:
+        found["left_out"] = round(adjust.robust.share, 4)
+    return found
+
+
+def measured(
+    training: Training, loaded: LoadedFrames, held_out: LoadedFrames
+) -> tuple[list[Camera], dict[str, float]]:
+    """The held-out cameras, and the mean over their views of each view's PSNR: the figure that `nf eval` gives too.
+
+    Where poses are refined or exposure is learned, `psnr_given` is the same without aligning and exposing the views.
+    """
     from neuralfields.evaluate import measure
 
-    views = zip(held_out.images, held_out.cameras, held_out.masks, strict=True)
-    colour = training.background.colour
-    scores = [
-        measure(training.volume, image, camera, colour, mask, structure=False).psnr
-        for image, camera, mask in views
-        if mask is None or mask.any()
-    ]
-    return {"psnr": sum(scores) / len(scores)} if scores else {}
+    adjust, colour, volume = training.adjustments, training.background.colour, training.volume
+    cameras = held_out.cameras
+    if adjust.poses is not None:
+        cameras = taken_along(cameras, loaded.cameras, adjust.poses.refined())
+
+    def mean(of: list[Camera], exposed: bool) -> float | None:
+        scores = [
+            measure(volume, image, camera, colour, mask, structure=False, exposed=exposed).psnr
+            for image, camera, mask in zip(held_out.images, of, held_out.masks, strict=True)
+            if mask is None or mask.any()
+        ]
+        return sum(scores) / len(scores) if scores else None
+
+    given = None
+    if adjust.poses is not None or adjust.exposure is not None:
+        given = mean(cameras, False)
+        cameras = cameras if adjust.poses is None else found(volume, held_out, cameras, colour)
+    scores = {"psnr": mean(cameras, adjust.exposure is not None), "psnr_given": given}
+    return cameras, {name: score for name, score in scores.items() if score is not None}

@@ -11,14 +11,20 @@ from neuralfields.loop import Budget, Loop
 from neuralfields.model import Model
 from neuralfields.options import FitOptions
 from neuralfields.progress import Progress
+from neuralfields.settings import flag
 from neuralfields.signal_training import STEPS, SignalTraining
 from neuralfields.signals import Signal
+
+OF_PHOTOS = ("refine_poses", "exposure", "robust", "sparse_depth", "masks")
 
 
 def fit_signal(signal: Signal, options: FitOptions, config: Any, progress: Progress) -> Model:
     """Fits a field of that Config to a signal and measures it; errors as in `fit_photos`."""
     if options.view:
         raise UsageError(f"--view shows scenes; {options.scene} is a field of {signal.domain.kind}: leave it out")
+    of_photos = [name for name in OF_PHOTOS if getattr(options, name)]
+    if of_photos:
+        raise UsageError(f"{flag(of_photos[0])} is for photos; {options.scene} is a field of {signal.domain.kind}")
     if options.device == "cuda":
         raise UsageError(f"--device cuda: signals ({signal.domain.kind}) are fitted on the CPU; use --device cpu")
     field = make_field(field_class(options.field), config, signal.domain, options.seed, signal.targets())

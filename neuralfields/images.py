@@ -3,7 +3,8 @@
 Vocabulary
   stored size   width and height as the file holds them
   rotated size  the same after the file's EXIF orientation; it is applied only where the intrinsics ask for it
-  keep          [H, W] bool, True where a pixel may be used; masks on disk are black where a pixel is ignored
+  keep          [H, W] bool, True where a pixel may be used; masks on disk are black where a pixel is ignored, unless
+                their frame says that white is
 """
 
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ LONGEST_SIDE = 1000
 WORKERS = 2
 LARGEST_BAD_SHARE = 0.2
 FEWEST_IMAGES = 3
+SAME_MASK_SHAPE = 0.01
 
 
 @dataclass(frozen=True)
@@ -105,12 +107,15 @@ def _has_alpha(image: "Image") -> bool:
     return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
 
 
-def read_image(path: Path, size: tuple[int, int] | None = None, at_least: int | None = None) -> np.ndarray:
+def read_image(
+    path: Path, size: tuple[int, int] | None = None, at_least: int | None = None, upright: bool = False
+) -> np.ndarray:
     """A photo as uint8 [H, W, 3], or [H, W, 4] with straight alpha where the file has alpha; sRGB as stored.
 
     Grey, palette, CMYK and 16-bit files are converted. `size` (width, height) is what the intrinsics expect: the EXIF
-    orientation is applied only when that is how the size matches. `at_least`: a JPEG may come back smaller (1/2, 1/4,
-    1/8) as long as its shorter side keeps that many pixels; a fast preview, not an exact area average.
+    orientation is applied only when that is how the size matches, or always when `upright`. `at_least`: a JPEG may
+    come back smaller (1/2, 1/4, 1/8) as long as its shorter side keeps that many pixels; a fast preview, not an exact
+    area average.
     Raises InputError naming the file when it cannot be decoded.
     """
     from PIL import ImageOps
@@ -121,7 +126,7 @@ def read_image(path: Path, size: tuple[int, int] | None = None, at_least: int | 
             if at_least is not None and image.format == "JPEG":
                 image.draft(None, tuple(max(1, s * at_least // min(stored)) for s in stored))
             image.load()
-            if size is not None and stored != tuple(size) and stored[::-1] == tuple(size):
+            if upright or (size is not None and stored != tuple(size) and stored[::-1] == tuple(size)):
                 image = ImageOps.exif_transpose(image)
             return _to_uint8(image, path)
         except (InputError, MemoryError):
@@ -142,18 +147,27 @@ def _to_uint8(image: "Image", path: Path) -> np.ndarray:
     return np.array(image.convert("RGBA" if _has_alpha(image) else "RGB"))
 
 
-def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """A mask file as `keep` [H, W] bool: black (below half) is ignored, everything else is kept.
+def read_mask(path: Path, size: tuple[int, int], ignores: bool = False) -> np.ndarray:
+    """A mask file as `keep` [H, W] bool: black (below half) is ignored, everything else is kept; or, where the mask
+    `ignores`, the reverse.
 
-    `size` (width, height) is its photo's; another size raises InputError with both sizes.
+    `size` (width, height) is its photo's. A mask of another size but the same shape is stretched to it; a pixel that
+    is ignored in part is ignored. Raises InputError with both sizes for another shape.
     """
+    from PIL import Image
+
     pixels = read_image(path, size)
-    height, width = pixels.shape[:2]
-    if (width, height) != tuple(size):
+    keep = (pixels[..., :3].max(axis=2) >= 128) != ignores
+    height, width = keep.shape
+    if (width, height) == tuple(size):
+        return keep
+    if abs(width * size[1] / (height * size[0]) - 1) > SAME_MASK_SHAPE:
         raise InputError(
-            f"{path}: mask is {width}x{height} but its photo is {size[0]}x{size[1]}; a mask needs its photo's size"
+            f"{path}: mask is {width}x{height} but its photo is {size[0]}x{size[1]}; a mask needs its photo's size, or"
+            " its shape"
         )
-    return pixels[..., :3].max(axis=2) >= 128
+    how = Image.Resampling.BOX if width > size[0] else Image.Resampling.BILINEAR
+    return np.array(Image.fromarray(keep.astype(np.uint8) * 255).resize(tuple(size), how)) == 255
 
 
 def automatic_downscale(width: int, height: int) -> int:
@@ -262,7 +276,7 @@ def _load(frame: Frame, factor: int) -> tuple[np.ndarray, np.ndarray | None] | I
         )
     mask = None
     if frame.mask_path is not None:
-        keep = read_mask(frame.mask_path, size)
+        keep = read_mask(frame.mask_path, size, frame.mask_ignores)
         # A small pixel is kept only if nothing under it is ignored: no colour of an ignored region leaks in.
         mask = downscale(keep.astype(np.uint8) * 255, factor) == 255
     return downscale(image, factor), mask

@@ -20,6 +20,7 @@ SolidBackground = Literal["auto", "white", "black"]
 Split = Literal["test", "train", "all"]
 Quantity = Literal["rgb", "depth", "opacity", "normal"]
 Bits = Literal[8, 32]
+MaskMeaning = Literal["ignore", "keep"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,18 @@ class FitOptions:
     """Store the grid in half precision: half the bytes, a little less exact."""
     bits: Bits = 32
     """Bits of a stored number: with 8 the file is about a quarter as large, for 0.05 to 0.9 dB."""
+    refine_poses: bool = False
+    """Move the cameras too, so that the photos agree; held-out views are then measured after aligning them as well."""
+    exposure: bool = False
+    """Learn each photo's exposure and white balance; held-out views are then measured with theirs found as well."""
+    robust: bool = False
+    """Leave out what one photo shows and the others deny, such as people who pass by."""
+    sparse_depth: bool = False
+    """Teach depth from the sparse points of a COLMAP model that lies with the capture."""
+    masks: Path | None = None
+    """A folder of masks, named like their photos; say what white means with --mask-means."""
+    mask_means: MaskMeaning | None = None
+    """What the white pixels of --masks are: ignore (people, the car) or keep (the thing alone)."""
     json: bool = False
     """Report as one JSON object on standard output."""
     quiet: bool = False
@@ -70,6 +83,8 @@ class FitOptions:
     """Watch the scene being learned in a browser, and pause, save or end the fit from there."""
     dry_run: bool = False
     """Check everything, say what would be done, and stop."""
+    accept_doubtful_poses: bool = False
+    """Fit photos although the poses that were found for them are doubtful."""
     allow_outside: bool = False
     """Allow the capture to name files outside its folder."""
 
@@ -90,6 +105,10 @@ class FitOptions:
             raise UsageError(f"--bits {self.bits}: must be 8 or 32")
         if self.half and self.bits == 8:
             raise UsageError("--half and --bits 8: give only one; 8 bits are the smaller file")
+        if (self.masks is None) != (self.mask_means is None):
+            raise UsageError(
+                "--masks and --mask-means go together: give the folder, and whether its white means ignore or keep"
+            )
 
 
 @dataclass(frozen=True)

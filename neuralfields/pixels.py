@@ -20,13 +20,14 @@ from neuralfields.rays import Rays
 class Batch:
     """`rays` [R], their pixels' `rgb` [R, 3] in [0, 1] (straight), `alpha` [R] where the photos have it.
 
-    `camera` [R]: the photo that each pixel is of.
+    `camera` [R]: the photo that each pixel is of; `uv` [R, 2]: the pixel's centre in it, (u, v).
     """
 
     rays: Rays
     rgb: Tensor
     alpha: Tensor | None
     camera: Tensor
+    uv: Tensor
 
     def over(self, background: Tensor) -> Tensor:
         """The pixels laid over a background [R, 3] or [3]."""
@@ -49,6 +50,7 @@ class Pixels:
         self.values = torch.from_numpy(np.concatenate(flat))
         self.cameras = camera_table(cameras)
         self.widths = torch.tensor([camera.width for camera in cameras])
+        self.heights = torch.tensor([camera.height for camera in cameras])
         self.first = torch.tensor([0] + [len(image) for image in flat]).cumsum(0)
         self.kept: Tensor | None = None
         if masks is not None and any(mask is not None for mask in masks):
@@ -65,6 +67,11 @@ class Pixels:
             if isinstance(value, Tensor):
                 setattr(moved, name, value.to(device))
         return moved
+
+    def photo(self, index: int) -> Tensor:
+        """One photo, uint8 [H, W, channels]."""
+        begin, end = self.first[index : index + 2].tolist()
+        return self.values[begin:end].reshape(int(self.heights[index]), int(self.widths[index]), -1)
 
     def __len__(self) -> int:
         return len(self.values) if self.kept is None else len(self.kept)
@@ -83,10 +90,10 @@ class Pixels:
         pixel = index if self.kept is None else self.kept[index]
         camera = torch.searchsorted(self.first, pixel, right=True) - 1
         inside, width = pixel - self.first[camera], self.widths[camera]
-        uv = torch.stack([inside % width, inside // width], 1) + 0.5
-        rays = Rays(*pixel_rays(self.cameras, camera, uv.to(torch.float32)))
+        uv = (torch.stack([inside % width, inside // width], 1) + 0.5).to(torch.float32)
+        rays = Rays(*pixel_rays(self.cameras, camera, uv))
         values = self.values[pixel].to(torch.float32) / 255
-        return Batch(rays, values[:, :3], values[:, 3] if values.shape[1] == 4 else None, camera)
+        return Batch(rays, values[:, :3], values[:, 3] if values.shape[1] == 4 else None, camera, uv)
 
 
 def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:

@@ -65,6 +65,24 @@ def average(parameters: Iterable[Tensor], finite: bool) -> bool:
     return bool(flag)
 
 
+def mean(tensor: Tensor) -> Tensor:
+    """The mean of a tensor over all processes, in each of them."""
+    if count() > 1:
+        distributed.all_reduce(tensor)
+        tensor /= count()
+    return tensor
+
+
+def total(number: float) -> float:
+    """The sum of a number over all processes, the same in each of them."""
+    if count() == 1:
+        return number
+    device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+    tensor = torch.tensor(number, dtype=torch.float64, device=device)
+    distributed.all_reduce(tensor)
+    return float(tensor)
+
+
 def most(*values: float) -> list[float]:
     """The largest of each value over all processes: what one of them wants, all do."""
     if count() == 1:

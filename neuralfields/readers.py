@@ -58,6 +58,8 @@ def read_capture(path: Path | str, format: str | None = None, allow_outside: boo
     chosen = format if format is not None else found[0]
     capture = READERS[chosen](path, allow_outside)
     others = [name for name in found if name != chosen]
+    if chosen == "transforms" and (path / "colmap").is_dir():  # nerfstudio's layout: the model that the file is made of
+        others = [name for name in others if name != "colmap"]
     if others and format is None:
         line = f"read as {chosen}; {' and '.join(others)} found too, --format {others[0]} reads that"
         capture = replace(capture, warnings=(line, *capture.warnings))

@@ -35,13 +35,26 @@ class Bounds:
 
 
 @dataclass(frozen=True)
+class Sightings:
+    """Which of the scene's sparse points a photo saw: `points` [K] indices, `errors` [K] of reprojection in pixels."""
+
+    points: np.ndarray
+    errors: np.ndarray
+
+
+@dataclass(frozen=True)
 class Frame:
-    """A photo on disk: `name` (its path relative to the capture), its camera at the file's size, an optional mask."""
+    """A photo on disk: `name` (its path relative to the capture), its camera at the file's size, an optional mask.
+
+    A mask is black where pixels are ignored, or white there where `mask_ignores`. `sightings`: of the sparse points.
+    """
 
     name: str
     path: Path
     camera: Camera
     mask_path: Path | None = None
+    mask_ignores: bool = False
+    sightings: Sightings | None = None
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,13 @@ import torch
 from torch import Tensor
 
 from neuralfields import ranks
+from neuralfields.adjustments import NONE, Adjustments, appended, divided
 from neuralfields.fields.field import Field
 from neuralfields.occupancy import Occupancy
-from neuralfields.pixels import Pixels
+from neuralfields.ops.hash_render import Sums
+from neuralfields.pixels import Batch, Pixels
 from neuralfields.scene import Bounds
+from neuralfields.sparse_depth import depth_loss
 from neuralfields.trainer import StepReport, Trainer
 from neuralfields.volume import Volume, finish, render_sums
 
@@ -61,11 +64,21 @@ def look_again(occupancy: Occupancy, volume: Volume, step: int, generator: torch
 
 
 class Training(Trainer):
-    """A radiance field being fitted to photos: besides the trainer's state the occupancy and the number of rays."""
+    """A radiance field being fitted to photos: besides the trainer's state the occupancy, the number of rays, and what
+    the adjustments have learned.
+    """
 
-    def __init__(self, field: Field, bounds: Bounds, pixels: Pixels, background: Background, seed: int) -> None:
+    def __init__(
+        self,
+        field: Field,
+        bounds: Bounds,
+        pixels: Pixels,
+        background: Background,
+        seed: int,
+        adjustments: Adjustments = NONE,
+    ) -> None:
         super().__init__(field, seed)
-        self.bounds, self.pixels, self.background = bounds, pixels, background
+        self.bounds, self.pixels, self.background, self.adjustments = bounds, pixels, background, adjustments
         self.occupancy = Occupancy(bounds.cascades)
         self.rays = 512
 
@@ -84,18 +97,39 @@ class Training(Trainer):
         batch = self.pixels.batch(self.rays, generator)
         jitter = torch.rand(self.rays, generator=generator, device=self.device)
         colour = self._background(generator)
-        wanted = samples_of(self.field, self.device)
-        coarseness = COARSENESS if self.step_count < COARSE_STEPS else 1.0
-        sums = render_sums(self.volume, batch.rays, jitter, 2 * wanted, coarseness)
+        sums, depth = self._render(batch, jitter, generator)
+        picture = finish(self.adjustments.exposed(sums, batch.camera), colour, self.bounds.side)
         valid = sums.valid.bool()
-        error = (finish(sums, colour, self.bounds.side).rgb - batch.over(colour)).square()
-        count = valid.sum().clamp(min=1)
-        loss = (error * valid[:, None]).sum() / (3 * count)
+        weight = self.adjustments.weight(valid, batch)
+        error = (picture.rgb - batch.over(colour)).square()
+        count = weight.sum().clamp(min=1)
+        loss = (error * weight[:, None]).sum() / (3 * count)
         ramp = DISTORTION * min(1.0, self.step_count / DISTORTION_RAMP)
         report = StepReport(self.rays, sums.samples, float(loss.detach()))
-        self.descend(loss + ramp * (sums.distortion * valid).sum() / count, progress)
-        self.rays = next_rays(self.rays, sums.samples, wanted)
+        total = loss + ramp * (sums.distortion * weight).sum() / count
+        self.descend(total if depth is None else total + depth, progress)
+        if not self.bad_steps:
+            self.adjustments.follow((self.step_count, progress), batch, sums, (picture, colour), weight)
+        self.rays = next_rays(self.rays, sums.samples, self._wanted)
         return report
+
+    @property
+    def _wanted(self) -> int:
+        return samples_of(self.field, self.device)
+
+    def _render(self, batch: Batch, jitter: Tensor, generator: torch.Generator) -> tuple[Sums, Tensor | None]:
+        """The sums along the batch's rays, and the error of sparse points' depth where they are asked."""
+        adjust, points = self.adjustments, None
+        rays = adjust.moved(batch.rays, batch.camera)
+        if adjust.depth is not None:
+            points = adjust.depth.batch(generator)
+            rays, jitter = appended(rays, jitter, adjust.moved(points.rays, points.camera))
+        coarseness = COARSENESS if self.step_count < COARSE_STEPS else 1.0
+        sums = render_sums(self.volume, rays, jitter, 2 * self._wanted, coarseness)
+        if points is None:
+            return sums, None
+        sums, behind = divided(sums, len(batch.rays))
+        return sums, depth_loss(behind, points, self.bounds.side)
 
     def _background(self, generator: torch.Generator) -> Tensor:
         if self.background.random:
@@ -103,9 +137,9 @@ class Training(Trainer):
         return torch.tensor(self.background.colour, device=self.device)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The trainer's and the occupancy."""
+        """The trainer's, the occupancy, and what the adjustments have learned."""
         grid = {"occupancy.density": self.occupancy.density, "occupancy.bits": self.occupancy.bits}
-        return super().tensors() | grid
+        return super().tensors() | grid | self.adjustments.tensors()
 
     def counters(self) -> dict[str, int]:
         """The trainer's, the number of rays, and where the occupancy looks next."""
@@ -116,3 +150,4 @@ class Training(Trainer):
         super().restore(tensors, counters)
         self.occupancy.restore(tensors["occupancy.density"], tensors["occupancy.bits"], counters["cursor"])
         self.rays = counters["rays"]
+        self.adjustments.restore(tensors)

@@ -189,7 +189,8 @@ def test_description_names_it(tmp_path):
 def test_verbs_take_a_snapshot_as_it_is(small_file, small_capture, tmp_path, capsys):
     ours = load(small_file)
     path = write_snapshot(tmp_path / "a.ingp", snapshot_of(ours, "float"))
-    assert cli.main(["render", str(path), str(tmp_path / "a.png"), "--path", "orbit", "--downscale", "4", "--frames", "1"]) == 0
+    words = ["--path", "orbit", "--downscale", "4", "--frames", "1"]
+    assert cli.main(["render", str(path), str(tmp_path / "a.png"), *words]) == 0
     assert (tmp_path / "a.png").stat().st_size > 100
     assert cli.main(["eval", str(path), "--scene", str(small_capture), "--split", "train", "--json"]) == 0
     measured = json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "neuralfields"
 # From the bottom up: a module imports from its own layer and from those above it in this list, never further down.
 LAYERS = {
-    "base": "errors version settings files options options_models progress domain",
+    "base": "errors version settings files options options_models options_poses progress domain",
     "nouns": "cameras scene rays",
     "native": "ops.native ops.register ops ops.cuda_compile ops.cuda_launch machine ranks",
     "ops": "ops.adam ops.axes ops.composite ops.contract ops.grid ops.hash_grid ops.march ops.network "
@@ -21,15 +21,19 @@ LAYERS = {
     "ops.cuda_schedules",
     "fused ops": "ops.hash_render ops.cuda_render",
     "readers": "mesh mesh_files mesh_distance images bounds capture colmap colmap_files llff transforms preview "
-    "readers",
-    "fields": "grids encodings fresh trunk heads fields fields.* occupancy pixels optim metrics quantise trainer",
-    "pictures": "visible volume pictures charts video paths",
+    "readers mask_files sightings",
+    "fields": "grids encodings fresh trunk heads fields fields.* occupancy pixels slopes optim metrics quantise "
+    "trainer",
+    "pictures": "visible volume alignment refine exposure robust sparse_depth adjustments held_out pictures charts "
+    "video paths",
     "signals": "signals signal_lattice signal_image signal_video signal_sound marching signal_shape signal_files "
     "surface",
-    "models": "signal_training header model training checkpoint loop viewpoints active masks distil",
+    "poses": "photos photo_pairs video_frames colmap_child colmap_process pose_stages pose_graph pose_verdict "
+    "pose_world pose_search flat_photos poses fit_unposed",
+    "models": "signal_training header model training checkpoint loop viewpoints active masks viewing distil",
     "foreign": "foreign foreign.*",
-    "verbs": "cuda_doctor convert edit signal_output export fit evaluate render bench demo check info doctor view "
-    "view_crop view_fit view_messages view_picture view_server view_session view_stage",
+    "verbs": "cuda_doctor convert edit signal_output export fit fit_photos fit_signal fitting evaluate render bench "
+    "demo check info doctor view view_crop view_fit view_messages view_picture view_server view_session view_stage",
     "shell": "cli __main__ __init__",
 }
 MOST_LINES, MOST_FUNCTION_LINES, MOST_ARGUMENTS = 400, 60, 8

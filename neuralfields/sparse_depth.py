@@ -1,0 +1,86 @@
+"""Sparse points as a teacher of depth: along the ray through a point, the field should find it at the point's distance.
+
+Vocabulary
+  sighting  a point in a photo that saw it: photo, pixel, distance along the ray in world units, weight
+
+The error of a sighting is Huber's of (depth - distance) / distance, depth being the expected one (a ray that is not
+opaque falls short). A point that COLMAP places badly teaches less: its weight is exp(-(its reprojection error / twice
+the median one)^2), as in Depth-supervised NeRF (arXiv:2107.02791).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuralfields.cameras import Camera, project
+from neuralfields.ops.hash_render import Sums
+from neuralfields.ops.pixel_rays import camera_table, pixel_rays
+from neuralfields.rays import Rays
+from neuralfields.scene import Sightings
+
+RAYS = 256  # a step
+WEIGHT = 0.1  # of the mean error beside the photos' squared error
+TOLERANCE = 0.02  # relative error from which a sighting pulls no harder
+
+
+@dataclass(frozen=True)
+class DepthBatch:
+    """Rays [R] through points, the photos [R] they are of, distances in world units and weights, [R]."""
+
+    rays: Rays
+    camera: Tensor
+    distance: Tensor
+    weight: Tensor
+
+
+class SparseDepth:
+    """The sightings of the training photos, drawn from at random."""
+
+    def __init__(self, sightings: list[Sightings | None], points: np.ndarray, cameras: list[Camera]) -> None:
+        """`sightings`: one of each camera's photo; `points` [P, 3] in the cameras' world."""
+        found = [_seen(i, s, points, c) for i, (s, c) in enumerate(zip(sightings, cameras, strict=True)) if s]
+        self.camera = torch.cat([camera for camera, _ in found] or [torch.zeros(0, dtype=torch.int64)])
+        rows = np.concatenate([rows for _, rows in found] or [np.zeros((0, 4))])
+        error = rows[:, 3]
+        middle = 2 * max(float(np.median(error)), 1e-6) if len(error) else 1.0
+        self.pixel = torch.from_numpy(rows[:, :2]).to(torch.float32)
+        self.distance = torch.from_numpy(rows[:, 2]).to(torch.float32)
+        self.weight = torch.from_numpy(np.exp(-((error / middle) ** 2))).to(torch.float32)
+        self.cameras = camera_table(cameras)
+
+    def __len__(self) -> int:
+        return len(self.camera)
+
+    def to(self, device: torch.device | str) -> "SparseDepth":
+        """Moves the sightings to another device, where rays are then made."""
+        for name, value in vars(self).items():
+            setattr(self, name, value.to(device))
+        return self
+
+    def batch(self, generator: torch.Generator) -> DepthBatch:
+        """Some sightings, drawn uniformly with replacement; the generator is on their device."""
+        index = torch.randint(0, len(self), (RAYS,), generator=generator, device=generator.device)
+        camera = self.camera[index]
+        rays = Rays(*pixel_rays(self.cameras, camera, self.pixel[index]))
+        return DepthBatch(rays, camera, self.distance[index], self.weight[index])
+
+
+def _seen(index: int, sightings: Sightings, points: np.ndarray, camera: Camera) -> tuple[Tensor, np.ndarray]:
+    """Photo [K], and rows [K, 4] of pixel, distance and reprojection error, of points that are in the picture."""
+    seen = points[sightings.points].astype(np.float64)
+    pixel, depth = project(camera, seen)
+    inside = (depth > 0) & (pixel >= 0).all(1) & (pixel < (camera.width, camera.height)).all(1)
+    distance = np.linalg.norm(seen - camera.centre, axis=1)
+    rows = np.column_stack([pixel, distance, sightings.errors])[inside]
+    return torch.full((len(rows),), index), rows
+
+
+def depth_loss(sums: Sums, batch: DepthBatch, side: float) -> Tensor:
+    """The weighted mean error of sightings whose rays found `sums`; `side` is that of the inner cube."""
+    off = (sums.depth * side - batch.distance) / batch.distance
+    size = off.abs()
+    error = torch.where(size < TOLERANCE, off.square() / (2 * TOLERANCE), size - TOLERANCE / 2)
+    weight = batch.weight * sums.valid
+    return WEIGHT * (error * weight).sum() / weight.sum().clamp(min=1e-6)
