@@ -40,7 +40,7 @@ CASES = {
 STANDARD = ("fox", "saharov", "sceaux", "fern", "lund")
 NF = (sys.executable, "-m", "neuralfields")
 TITLE = "Poses from photos: against given poses, in a fit, from a film, as one command"
-BLUR = 5  # pictures averaged to a frame of the film: half the time between frames
+BLUR = 3  # pictures averaged to a frame of the film: half the time between frames
 
 
 def nf(*words: str, allowed: tuple[int, ...] = (0,)) -> dict[str, Any]:
@@ -214,7 +214,7 @@ def measure(chosen: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     if chosen.fit:
         return [fit_both(name, data, folder, minutes, every) for name in names]
     if chosen.video:
-        return [film(data, folder, minutes, 1.0 if chosen.quick else 8.0)]
+        return [film(data, folder, minutes, 1.0 if chosen.quick else 6.0)]
     if chosen.whole:
         return [whole(data, folder, minutes, every)]
     return [registration(name, data, folder, every) for name in names]
