@@ -14,6 +14,7 @@ from neuralfields.options_models import ConvertOptions
 from neuralfields.progress import Progress
 from neuralfields.trainer import StepReport, Trainer
 
+LOOK_SHARE = 0.05  # of the time that looks may take: rarer than asked for where the field is slow to render
 
 @dataclass(frozen=True)
 class Budget:
@@ -64,6 +65,7 @@ class Loop:
         """To the end of the budget. Raises InterruptedFit after SIGINT or SIGTERM, the checkpoint written."""
         training, start = self.training, time.perf_counter() - self.seconds
         looked = saved = self.seconds
+        pause = self.options.eval_every
         with _signals(self):
             while (done := self._done()) < 1:
                 report = self.report = training.step(done)
@@ -77,10 +79,11 @@ class Loop:
                 if checkpoint is not None and self.seconds - saved >= self.options.checkpoint_every:
                     checkpoint.save(training, self.seconds)
                     saved = time.perf_counter() - start
-                if self.options.eval_every and self.look and self.seconds - looked >= self.options.eval_every:
+                if pause and self.look and self.seconds - looked >= pause:
                     self.held_out = self.look()
                     self.progress.held_out(training.step_count, self.held_out)
                     looked = time.perf_counter() - start
+                    pause = max(self.options.eval_every, (looked - self.seconds) / LOOK_SHARE)
                 if self.watch is not None:
                     before = time.perf_counter()
                     self.watch(self)
