@@ -23,6 +23,14 @@ def test_importing_is_cheap() -> None:
     assert done.stdout.split()[:2] == ["False", "False"] and done.stderr == ""
 
 
+def test_an_install_holds_every_folder_of_the_package() -> None:
+    """In place a forgotten folder is found all the same; installed it is missing."""
+    root = Path(neuralfields.__file__).parent
+    listed = (root.parent / "pyproject.toml").read_text().partition("packages = [")[2].partition("]")[0]
+    folders = {path.parent.relative_to(root.parent) for path in root.rglob("__init__.py")}
+    assert folders and all(f'"{".".join(folder.parts)}"' in listed for folder in folders)
+
+
 def test_every_public_name_is_there() -> None:
     for name in neuralfields.__all__:
         assert getattr(neuralfields, name) is not None and name in dir(neuralfields)
