@@ -3,6 +3,7 @@
 import subprocess
 from pathlib import Path
 
+import pytest
 import torch
 
 from neuralfields.adjustments import NONE, Adjustments, appended, divided
@@ -42,6 +43,7 @@ print("done", flush=True)
 """
 
 
+@pytest.mark.slow
 def test_processes_agree(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)

@@ -111,6 +111,7 @@ def darkened(folder: Path) -> tuple[Scene, np.ndarray]:
     return replace(scene, frames=tuple(frames)), gains
 
 
+@pytest.mark.slow
 def test_a_fit_learns_the_photos_gains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scene, gains = darkened(tmp_path)
     monkeypatch.setattr(training, "SAMPLES", 1 << 14)

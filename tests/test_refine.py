@@ -238,6 +238,7 @@ def test_a_step_that_fails_moves_no_camera(monkeypatch: pytest.MonkeyPatch) -> N
     assert what.bad_steps == 1 and float(what.adjustments.poses.motion.abs().max()) == 0
 
 
+@pytest.mark.slow
 def test_the_file_holds_the_refined_cameras_and_is_measured_by_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

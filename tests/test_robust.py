@@ -77,6 +77,7 @@ def walked_through(folder: Path) -> Scene:
     return replace(scene, frames=tuple(frames))
 
 
+@pytest.mark.slow
 def test_a_fit_leaves_out_what_walks_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "SAMPLES", 1 << 12)
     before = torch.get_num_threads()
