@@ -391,11 +391,3 @@ def test_budget(capture: Path) -> None:
     assert by_time == Budget(None, 30.0) and by_time.progress(10**9, 15.0) == 0.5 and by_time.progress(0, 31) == 1
     both = Budget.of(options_for(capture, steps=100, minutes=1))
     assert both.progress(50, 6) == 0.5 and both.progress(10, 54) == 0.9 and both.progress(100, 0) == 1
-
-
-def test_slow_looks_are_rare(capture, monkeypatch):
-    """One that takes half a second is not repeated within ten, however often it is asked for."""
-    looks = []
-    monkeypatch.setattr(fit_photos.Look, "__call__", lambda self: looks.append(time.sleep(0.5)) or 20.0)
-    fit.fit_scene(read_scene(capture), options_for(capture, steps=20, eval_every=0.001))
-    assert len(looks) == 1
