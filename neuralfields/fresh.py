@@ -41,8 +41,8 @@ SETTINGS: dict[str, tuple[float, ...]] = {
     "siren": tuple(map(float, range(10, 201, 10))),
     "finer": tuple(k / 10 for k in range(31)),
 }
-# A photo's edges are where surfaces end, which a scene's colours need not know: on three captures the best setting of a
-# short fit was a quarter to two thirds of the one whose spectrum is the photos'.
+# A photo's edges are where surfaces end, which a scene's colours need not know: on the two captures that were looked at
+# (fox and chair) the better setting of a short fit was a third to a half of the one whose spectrum is the photos'.
 SCENE_SHARE = 0.4
 Untrained = Callable[[float], Callable[[Tensor], Tensor]]
 
