@@ -5,9 +5,10 @@ python benchmarks/convert.py speed      hash to mlp: time to reach what an mlp r
 python benchmarks/convert.py active     PVD-AL against PVD on hash to mlp, three seeds, worst view included
 python benchmarks/convert.py ablation   without stages 1 and 2; without the clamp; without the teacher's occupancy
 
-Options: --scene sample|chair, --data FOLDER, --steps N, --seeds N, --fields NAME ... (students), --teachers NAME ...,
---keep FOLDER (teachers are kept there and used again). Steps are fixed, so that quality does not depend on the load;
-seconds do. A field with smaller steps (fields/field.py, BATCH) takes as many more: all see the same number of samples.
+Options: --scene sample|chair, --data FOLDER, --steps N, --teacher-steps N, --seeds N, --fields NAME ... (students),
+--teachers NAME ..., --keep FOLDER (teachers are kept there and used again). Steps are fixed, so that quality does not
+depend on the load; seconds do. A field with smaller steps (fields/field.py, BATCH) takes as many more: all see the same
+number of samples. A step of a conversion has a quarter of the samples of a step on photos (distil.py).
 """
 
 import argparse
@@ -45,9 +46,11 @@ PVD_AL = Recipe(hard_cameras=True, hard_rays=True, heavy_points=False)
 ABLATIONS = {
     "as it is": PVD_AL,
     "without stages 1 and 2": replace(PVD_AL, features=0.0, points=0.0),
+    "without stage 3": replace(PVD_AL, points=1.0),
+    "points ray by ray": replace(PVD_AL, shuffle=False),
     "without the clamp": replace(PVD_AL, clamp=None),
     "without the teacher's occupancy": replace(PVD_AL, inherit_occupancy=False),
-    "without the teacher's heads": replace(PVD_AL, inherit_heads=False),
+    "with the teacher's heads": replace(PVD_AL, inherit_heads=True),
     "with the point level": replace(PVD_AL, heavy_points=True),
 }
 
@@ -61,7 +64,7 @@ def scene_of(name: str, data: Path) -> tuple[Scene, int]:
 
 def teacher_of(field: str, scene: Scene, downscale: int, given: argparse.Namespace) -> Model:
     """An architecture fitted to the photos, or what is kept of an earlier call."""
-    steps = steps_for(field, given.steps)
+    steps = steps_for(field, given.teacher_steps)
     kept_at = None if given.keep is None else given.keep / f"{given.scene}-{field}-{steps}.nf"
     if kept_at is not None and kept_at.is_file():
         return load(kept_at)
@@ -114,6 +117,7 @@ def pairs(given: argparse.Namespace) -> None:
                     student_psnr=round(after.psnr, 2),
                     difference=round(after.psnr - before.psnr, 2),
                     worst_view=round(after.worst.psnr - before.worst.psnr, 2),
+                    teacher_steps=teacher.made["steps"],
                     steps=student.made["steps"],
                     seconds=round(student.made["seconds"], 1),
                     bytes_before=size(teacher),
@@ -220,7 +224,8 @@ def main() -> None:
     default = os.environ.get("NEURALFIELDS_DATA", FOLDER.parent.parent / "shared" / "data")
     parser.add_argument("--data", type=Path, default=Path(default))
     parser.add_argument("--scene", choices=list(SCENES), default="sample")
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--teacher-steps", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--to", default="mlp")
     parser.add_argument("--fields", nargs="+", default=list(FIELDS))

@@ -2,17 +2,22 @@
 
 Vocabulary
   teacher, student   volumes that share bounds and, unless the recipe says otherwise, the teacher's occupancy
-  points             samples along random rays, from the front until teacher and student are both opaque
+  points             samples along random rays, from the front until the teacher is opaque, in no order (point_pool.py)
   f, log_density, rgb  what the two halves of the field contract say at a point
-  w                  a sample's weight in the teacher's picture
+  weight             a sample's in the teacher's picture
 
 Stages (shares of the whole)
-  1 features         mean (f_s - f_t)^2 / variance of f_t, where the student has the teacher's heads
-  2 points           + density and colour at the same points; up to here nothing is rendered
-  3 pictures         the rays' colours over random backgrounds, and a little of the losses of the points
+  1 features         mean (f_s - f_t)^2 / variance of f_t, where the student took over the teacher's heads
+  2 points           density and colour at the same points; up to here nothing is rendered
+  3 pictures         colours along rays over random backgrounds, each rendered with its own samples
 
-Two preconditions carry the speed: the student inherits the teacher's heads where shapes allow, and its occupancy. All
-losses are means; the paper's are sums of norms, with weights that depend on the batch. Log-densities count within
+Three things carry the speed: the teacher's occupancy; points that are shuffled; and steps of a quarter of the samples
+of a step on photos, which are enough where every sample is told what it should be. Heads that are handed over, which
+the paper's speed rests on, cost quality here, since what they read is noise wherever the teacher's rays did not look:
+they stay an option. The paper asks the teacher at the student's samples in the third stage as well; a teacher that
+renders by itself takes its fused path, leaves a ray where it is opaque for it, and teaches the same colour.
+
+All losses are means; the paper's are sums of norms, with weights that depend on the batch. Log-densities count within
 `clamp` alone: emptiness of any degree is empty, and every wall is a wall. (The paper clamps both sides, and a student
 that is far below the range then gets no gradient; here the teacher alone is clamped, and a student may be beyond it.)
 """
@@ -30,16 +35,21 @@ from neuralfields.masks import Masked
 from neuralfields.occupancy import Occupancy
 from neuralfields.ops.composite import composite
 from neuralfields.ops.contract import contract
+from neuralfields.ops.hash_render import Sums
 from neuralfields.ops.march import Samples, march
+from neuralfields.point_pool import PointPool, Points
 from neuralfields.rays import Rays
 from neuralfields.trainer import StepReport, Trainer
 from neuralfields.training import look_again, next_rays, samples_of
 from neuralfields.viewpoints import Viewpoints
 from neuralfields.visible import chosen, visible
-from neuralfields.volume import TruncatedExp, Volume
+from neuralfields.volume import PIECE, Volume, render_sums
 
 NETWORKS = "heads."  # parameters that read features: what a student may inherit
 TOP_POINTS, OPAQUE_ENOUGH = 0.3, 0.5
+POOL_STEPS, MOST_POINTS = 64, 1 << 18  # shuffled together: the points of so many steps, and no more than this
+RAYS = 4096  # along which the teacher is asked at once
+LIGHT = 0.01  # a sample of less weight tells mostly where nothing is
 
 
 @dataclass(frozen=True)
@@ -48,11 +58,12 @@ class Recipe:
 
     features: float = 0.07
     """share of the whole that compares features alone; skipped where they are not comparable"""
-    points: float = 0.10
-    """share after it that compares density and colour at points"""
+    points: float = 0.68
+    """share after it that compares density and colour at points; both are points' where features are not compared"""
     clamp: tuple[float, float] | None = (-2.0, 8.0)
     """range of log-densities that count, in 1/inner cube"""
-    inherit_heads: bool = True
+    inherit_heads: bool = False
+    """whether a student takes over the teacher's heads where shapes allow, and learns the features that they read"""
     inherit_encoding: bool = True
     """whether a student that encodes points as its teacher does takes over the parameters of it"""
     inherit_occupancy: bool = True
@@ -64,18 +75,10 @@ class Recipe:
     """ray level of PVD-AL"""
     heavy_points: bool = False
     """point level of PVD-AL: losses of the points only where there is weight"""
-    point_weight: float = 0.02
-    """of the losses of the points in the third stage, falling to a tenth"""
-
-
-@dataclass(frozen=True)
-class Points:
-    """What both say at shared samples [S]: features, log-densities, densities, colours."""
-
-    f: Tensor
-    log_density: Tensor
-    density: Tensor
-    rgb: Tensor
+    shuffle: bool = True
+    """whether points are drawn in no order, or ray by ray"""
+    step_share: float = 0.25
+    """samples of a step, as a share of those of a step on photos"""
 
 
 def copy(student: Field, teacher: Field) -> bool:
@@ -132,7 +135,9 @@ class Distillation(Trainer):
         self.occupancy = None if recipe.inherit_occupancy else Occupancy(teacher.bounds.cascades)
         self.poses = Poses(viewpoints, list(real), seed, recipe.hard_cameras)
         self.pool = HardRays()
-        self.rays = 1024
+        size = min(MOST_POINTS, POOL_STEPS * self._wanted) if recipe.shuffle else 1
+        self.points = PointPool(self._ask, size, recipe.shuffle)
+        self.rays = 256
         self.points_compared = 0
         self.round_at = 0
 
@@ -149,36 +154,47 @@ class Distillation(Trainer):
         return 1 if progress < first else 2 if progress < self.recipe.features + self.recipe.points else 3
 
     def step(self, progress: float) -> StepReport:
-        """One step; the report's loss is the squared error of the rays' colours over the same background."""
+        """One step; the report's loss is that of the points or, in the third stage, the squared error of the rays."""
         self.advance(progress)
         generator = self.generator()
         if self.occupancy is not None:
             look_again(self.occupancy, self.volume, self.step_count, generator)
         stage = self.stage_of(progress)
-        rays, camera = self._rays(generator)
-        samples, directions = self._samples(rays, generator, stage)
-        taught = self._teacher_says(samples, directions)
-        if stage == 1:
-            f = self.field.features(contract(samples.x, *self.teacher.space))
-            loss, error = _feature_loss(f, taught.f), None
-        else:
-            learned = _say(self.field, self.teacher, samples, directions)
-            taught_sums, weight = _composite(taught, samples)
-            error = None
-            loss = self._point_loss(learned, taught, weight, samples)
-            if stage == 3:
-                learned_sums, _ = _composite(learned, samples)
-                background = torch.rand(len(rays), 3, generator=generator)
-                difference = _over(learned_sums, background) - _over(taught_sums, background)
-                error = difference.detach().square().mean(1)
-                fading = self.recipe.point_weight * 0.1**progress
-                loss = difference.square().mean() + fading * loss
-        report = StepReport(len(rays), len(samples.t), float(loss.detach() if error is None else error.mean()))
+        if stage < 3:
+            return self._compare_points(stage, progress, generator)
+        return self._compare_pictures(progress, generator)
+
+    def _compare_points(self, stage: int, progress: float, generator: torch.Generator) -> StepReport:
+        taught = self.points.draw(self._wanted, generator)
+        self.points_compared += len(taught)
+        f = self.field.features(taught.x)
+        loss = self._feature_loss(f, taught) if stage == 1 else self._point_loss(f, taught)
+        report = StepReport(0, len(taught), float(loss.detach()))
         self.descend(loss, progress)
-        if error is not None:
-            self._learn_what_is_hard(rays, camera, error)
-        self.rays = next_rays(self.rays, report.samples, samples_of(self.field, self.device))
         return report
+
+    def _compare_pictures(self, progress: float, generator: torch.Generator) -> StepReport:
+        """Each renders with its own samples: a field that has a fused renderer uses it."""
+        rays, camera = self._rays(generator)
+        jitter = torch.rand(len(rays), generator=generator)
+        with torch.no_grad():
+            taught = render_sums(self.teacher, rays, jitter)
+        learned = render_sums(self.volume, rays, jitter, 2 * self._wanted)
+        background = torch.rand(len(rays), 3, generator=generator)
+        difference = (_over(learned, background) - _over(taught, background)) * learned.valid[:, None]
+        error = difference.detach().square().mean(1)
+        report = StepReport(len(rays), learned.samples, float(error.mean()))
+        self.descend(difference.square().mean(), progress)
+        self.poses.learn(camera, error[: len(camera)])
+        if self.recipe.hard_rays:
+            self.pool.learn(rays, error)
+        self.rays = next_rays(self.rays, report.samples, self._wanted)
+        return report
+
+    @property
+    def _wanted(self) -> int:
+        """Samples of a step."""
+        return max(1, round(self.recipe.step_share * samples_of(self.field, self.device)))
 
     def _rays(self, generator: torch.Generator) -> tuple[Rays, Tensor]:
         """New rays with the camera of each, and behind them those that are looked at again."""
@@ -191,37 +207,34 @@ class Distillation(Trainer):
             rays = Rays(torch.cat([rays.origins, again.origins]), torch.cat([rays.directions, again.directions]))
         return rays, camera
 
-    def _learn_what_is_hard(self, rays: Rays, camera: Tensor, error: Tensor) -> None:
-        self.poses.learn(camera, error[: len(camera)])
-        if self.recipe.hard_rays:
-            self.pool.learn(rays, error)
-
     @torch.no_grad()
-    def _samples(self, rays: Rays, generator: torch.Generator, stage: int) -> tuple[Samples, Tensor]:
-        """Samples that the teacher sees or, once pictures count, that either sees; and their rays' directions."""
-        volume = self.volume
-        origins, directions = volume.normalise(rays)
+    def _ask(self, generator: torch.Generator) -> Points:
+        """The teacher along new rays, from the front until they are opaque: what has weight, and as much without."""
+        rays, _ = self.poses.rays(RAYS, generator)
+        origins, directions = self.teacher.normalise(rays)
         jitter = torch.rand(len(rays), generator=generator)
-        samples = march(origins, directions, jitter, volume.occupancy, volume.settings())
-        index, _ = visible(samples, self.teacher.density)
-        if stage == 3:
-            also, _ = visible(samples, volume.density)
-            index = torch.cat([index, also]).unique()
+        samples = march(origins, directions, jitter, self.teacher.occupancy, self.teacher.settings())
+        index, density = visible(samples, self.teacher.density)
         samples = chosen(samples, index)
-        return samples, directions[samples.ray]
-
-    @torch.no_grad()
-    def _teacher_says(self, samples: Samples, directions: Tensor) -> Points:
-        return _say(self.teacher.field, self.teacher, samples, directions)
-
-    def _point_loss(self, learned: Points, taught: Points, weight: Tensor, samples: Samples) -> Tensor:
-        """Density and colour at the points, and features where they can be compared; a mean over points."""
-        keep = torch.ones_like(weight, dtype=torch.bool)
+        weight = _weight(samples, density)
         if self.recipe.heavy_points:
-            _, mine = _composite(Points(*(t.detach() for t in vars(learned).values())), samples)
-            keep = _heavy(weight, samples) | _heavy(mine, samples)
-        self.points_compared += int(keep.sum())
-        target, value = taught.log_density[keep], learned.log_density[keep]
+            keep = _heavy(weight, samples) | _heavy(_weight(samples, self.volume.density(samples.x)), samples)
+        else:
+            heavy = weight > LIGHT
+            share = heavy.sum() / (~heavy).sum().clamp(min=1)
+            keep = heavy | (torch.rand(len(weight), generator=generator) < share)
+        x, directions = contract(samples.x[keep], *self.teacher.space), directions[samples.ray[keep]]
+        parts = []
+        for piece, towards in zip(x.split(PIECE), directions.split(PIECE), strict=True):
+            f = self.teacher.field.features(piece)
+            parts.append((f, *self.teacher.field.decode(f, towards)))
+        f, log_density, rgb = (torch.cat(part) for part in zip(*parts, strict=True))
+        return Points(x, directions, f, log_density, rgb, weight[keep])
+
+    def _point_loss(self, f: Tensor, taught: Points) -> Tensor:
+        """Density and colour at the points; a mean over points."""
+        value, rgb = self.field.decode(f, taught.directions)
+        target = taught.log_density
         difference = value - target
         if self.recipe.clamp is not None:
             low, high = self.recipe.clamp
@@ -229,12 +242,15 @@ class Distillation(Trainer):
             beyond = ((target == low) & (value < low)) | ((target == high) & (value > high))
             difference = torch.where(beyond, 0, value - target)
         loss = _mean(torch.nn.functional.smooth_l1_loss(difference, torch.zeros_like(difference), reduction="none"))
-        share = weight[keep] + 1e-3
-        colour = (learned.rgb[keep] - taught.rgb[keep]).square().mean(1)
-        loss = loss + 10 * (share * colour).sum() / share.sum().clamp(min=1e-6)
-        if self.inherited:
-            loss = loss + _feature_loss(learned.f[keep], taught.f[keep])
+        share = taught.weight + 1e-3
+        loss = loss + 10 * (share * (rgb - taught.rgb).square().mean(1)).sum() / share.sum().clamp(min=1e-6)
         return loss
+
+    def _feature_loss(self, f: Tensor, taught: Points) -> Tensor:
+        """Squared difference in units of the teacher's own variance; a mask behind the features is left out."""
+        target = taught.f[:, : f.shape[1]]
+        scale = target.var(0, unbiased=False).mean().clamp(min=1e-8) if len(target) else 1.0
+        return _mean((f - target).square()) / scale
 
 
 def _told(teacher: Volume, clamp: tuple[float, float] | None) -> Told:
@@ -247,30 +263,18 @@ def _told(teacher: Volume, clamp: tuple[float, float] | None) -> Told:
     return told
 
 
-def _say(field: Field, volume: Volume, samples: Samples, directions: Tensor) -> Points:
-    f = field.features(contract(samples.x, *volume.space))
-    log_density, rgb = field.decode(f, directions)
-    return Points(f, log_density, TruncatedExp.apply(log_density), rgb)
+def _weight(samples: Samples, density: Tensor) -> Tensor:
+    rgb = density.new_zeros(len(density), 3)
+    return composite(density, samples.length, samples.t, rgb, samples.offsets)[1]
 
 
-def _composite(points: Points, samples: Samples) -> tuple[Tensor, Tensor]:
-    return composite(points.density, samples.length, samples.t, points.rgb, samples.offsets)
-
-
-def _over(sums: Tensor, background: Tensor) -> Tensor:
-    return sums[:, :3] + (1 - sums[:, 3:4]) * background
+def _over(sums: Sums, background: Tensor) -> Tensor:
+    return sums.rgb + (1 - sums.opacity)[:, None] * background
 
 
 def _mean(values: Tensor) -> Tensor:
     """The mean; 0 of nothing."""
     return values.sum() / max(values.numel(), 1)
-
-
-def _feature_loss(f: Tensor, taught: Tensor) -> Tensor:
-    """Squared difference in units of the teacher's own variance; a mask behind the features is left out."""
-    taught = taught[:, : f.shape[1]]
-    scale = taught.var(0, unbiased=False).mean().clamp(min=1e-8) if len(taught) else 1.0
-    return _mean((f - taught).square()) / scale
 
 
 def _heavy(weight: Tensor, samples: Samples) -> Tensor:

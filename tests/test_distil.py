@@ -8,7 +8,7 @@ import torch
 
 from neuralfields import training
 from neuralfields.active import AGAIN, POSES, ROUND, HardRays
-from neuralfields.distil import Distillation, Recipe, copy, inherit
+from neuralfields.distil import LIGHT, Distillation, Recipe, copy, inherit
 from neuralfields.fields import field_class
 from neuralfields.fields.hash import Config, HashField
 from neuralfields.fields.rbf import Config as RbfConfig
@@ -19,6 +19,7 @@ from neuralfields.metrics import psnr_from_mse
 from neuralfields.model import Model
 from neuralfields.ops.composite import composite
 from neuralfields.ops.march import Samples
+from neuralfields.point_pool import PointPool, Points
 from neuralfields.rays import Rays
 from neuralfields.render import volume_of
 from neuralfields.viewpoints import Viewpoints
@@ -114,15 +115,15 @@ def test_voxels_begin_with_what_their_teacher_says(small_model: Model):
 
 
 def test_stages_follow_the_recipe(small_model: Model):
-    what = distillation(small_model, features=0.2, points=0.3)
+    what = distillation(small_model, inherit_heads=True, features=0.2, points=0.3)
     assert [what.stage_of(p) for p in (0.0, 0.19, 0.21, 0.49, 0.51, 1.0)] == [1, 1, 2, 2, 3, 3]
-    alone = distillation(small_model, inherit_heads=False, features=0.2, points=0.3)
+    alone = distillation(small_model, features=0.2, points=0.3)
     assert alone.stage_of(0.0) == 2  # features that nobody shares are not compared
     assert distillation(small_model, features=0.0, points=0.0).stage_of(0.0) == 3
 
 
 def test_the_first_stage_teaches_features_alone(small_model: Model):
-    what = distillation(small_model)
+    what = distillation(small_model, inherit_heads=True)
     heads = [p.clone() for p in what.field.heads.parameters()]
     table = what.field.table.detach().clone()
     first = what.step(0.0).loss
@@ -144,43 +145,70 @@ def test_without_the_teachers_occupancy_the_student_finds_its_own(small_model: M
     assert torch.equal(kept.volume.occupancy, small_model.occupancy)
 
 
-@pytest.mark.parametrize("low, pushed", [(-2.0, False), (None, True)])
-def test_emptiness_of_any_degree_is_empty(small_model: Model, low: float | None, pushed: bool):
-    """A student far below the range beside a teacher that is below it too: no gradient, unless nothing is clamped."""
-    what = distillation(small_model, clamp=None if low is None else (low, 8.0), inherit_heads=False)
-    x = torch.zeros(4, 3)
-    samples = Samples(x, torch.ones(4), torch.ones(4), torch.tensor([0, 4]))
-    mine = torch.full((4,), -40.0, requires_grad=True)
-    theirs = torch.full((4,), -7.0)
-    rgb = torch.zeros(4, 3)
-    from neuralfields.distil import Points
+def points(taught: float, count: int = 4) -> Points:
+    """The same everywhere: black, of no weight."""
+    nothing = torch.zeros(count)
+    log_density = torch.full((count,), taught)
+    return Points(torch.zeros(count, 3), torch.zeros(count, 3), nothing, log_density, torch.zeros(count, 3), nothing)
 
-    loss = what._point_loss(
-        Points(x, mine, mine.exp(), rgb), Points(x, theirs, theirs.exp(), rgb), torch.zeros(4), samples
-    )
+
+def pull(what: Distillation, mine: float, theirs: float) -> torch.Tensor:
+    """The gradient on a student's log-densities that are all `mine` beside a teacher's that are all `theirs`."""
+    value = torch.full((4,), mine, requires_grad=True)
+    with mock.patch.object(what.field, "decode", lambda f, directions: (value, torch.zeros(4, 3))):
+        loss = what._point_loss(torch.zeros(4), points(theirs))
     loss.backward() if loss.requires_grad else None
-    assert (mine.grad is not None and bool((mine.grad != 0).any())) == pushed
+    return torch.zeros(4) if value.grad is None else value.grad
+
+
+@pytest.mark.parametrize("clamp, pushed", [((-2.0, 8.0), False), (None, True)])
+def test_emptiness_of_any_degree_is_empty(small_model: Model, clamp: tuple[float, float] | None, pushed: bool):
+    """A student far below the range beside a teacher that is below it too: no gradient, unless nothing is clamped."""
+    what = distillation(small_model, clamp=clamp)
+    assert bool((pull(what, -40.0, -7.0) != 0).any()) == pushed
 
 
 def test_a_student_that_is_empty_where_its_teacher_is_not_is_pulled_back(small_model: Model):
-    from neuralfields.distil import Points
-
-    what = distillation(small_model, inherit_heads=False)
-    mine = torch.full((4,), -40.0, requires_grad=True)
-    x, rgb, theirs = torch.zeros(4, 3), torch.zeros(4, 3), torch.full((4,), 3.0)
-    samples = Samples(x, torch.ones(4), torch.ones(4), torch.tensor([0, 4]))
-    what._point_loss(
-        Points(x, mine, mine.exp(), rgb), Points(x, theirs, theirs.exp(), rgb), torch.zeros(4), samples
-    ).backward()
-    assert bool((mine.grad < 0).all())
+    assert bool((pull(distillation(small_model), -40.0, 3.0) < 0).all())
 
 
-def test_the_heaviest_points_are_counted(small_model: Model):
+def test_the_teacher_is_asked_where_there_is_weight_and_as_often_where_there_is_none(small_model: Model):
+    what = distillation(small_model)
+    asked = what._ask(what.generator())
+    heavy = asked.weight > LIGHT
+    assert len(asked) > 1000 and 0.45 < float(heavy.float().mean()) < 0.55
+    field = small_model.field
+    log_density, rgb = field.decode(field.features(asked.x), asked.directions)
+    assert torch.equal(log_density, asked.log_density) and torch.equal(rgb, asked.rgb)
+
+
+def test_the_heaviest_points_alone_can_be_compared(small_model: Model):
     every, heavy = distillation(small_model), distillation(small_model, heavy_points=True)
-    for what in (every, heavy):
-        what.rays = 200
-        what.step(0.9)
-    assert 0 < heavy.points_compared < 0.7 * every.points_compared
+    asked = [what._ask(what.generator()) for what in (every, heavy)]
+    assert 0 < len(asked[1]) < 0.7 * len(asked[0])
+    heavy.step(0.5)
+    assert heavy.points_compared > 0
+
+
+def test_a_pool_gives_each_point_as_often_as_it_passes_in_no_order():
+    asked = []
+
+    def more(generator: torch.Generator) -> Points:
+        asked.append(torch.arange(100.0) + 100 * len(asked))
+        each = asked[-1]
+        return Points(each[:, None], each, each, each, each, each)
+
+    pool, generator = PointPool(more, 250), torch.Generator().manual_seed(0)
+    drawn = [pool.draw(64, generator).weight for _ in range(10)]
+    assert len(asked) == 3 and [len(part) for part in drawn] == [64] * 9 + [24]
+    first = torch.cat(drawn)[:300]
+    assert torch.equal(first.sort()[0], torch.arange(300.0)) and not torch.equal(first, torch.arange(300.0))
+    assert torch.equal(torch.cat(drawn)[300:].sort()[0], torch.arange(300.0))
+    assert float(pool.draw(64, generator).weight.min()) >= 300 and len(asked) == 6
+    empty = PointPool(lambda generator: Points(*[torch.zeros(0)] * 6), 9)
+    assert len(empty.draw(5, generator)) == 0
+    plain = PointPool(more, 1, shuffle=False)
+    assert torch.equal(plain.draw(64, generator).weight, 600 + torch.arange(64.0))
 
 
 def test_heavy_points_are_the_top_of_opaque_rays():

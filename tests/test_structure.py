@@ -30,7 +30,7 @@ LAYERS = {
     "surface",
     "poses": "photos photo_pairs video_frames colmap_child colmap_process pose_stages pose_graph pose_verdict "
     "pose_world pose_search flat_photos poses fit_unposed",
-    "models": "signal_training header model training checkpoint loop viewpoints active masks viewing distil",
+    "models": "signal_training header model training checkpoint loop viewpoints active masks viewing point_pool distil",
     "foreign": "foreign foreign.*",
     "verbs": "cuda_doctor convert edit signal_output export fit fit_photos fit_signal fitting evaluate render bench "
     "demo check info doctor view view_crop view_fit view_messages view_picture view_server view_session view_stage",

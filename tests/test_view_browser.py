@@ -226,7 +226,7 @@ def test_a_photo_lies_exactly_over_the_picture(screen: Screen, small_capture: Pa
         screen.page.keyboard.press("]")
     screen.rest()
     rendered = screen.picture()
-    screen.until("window.neuralfields.photo.camera !== null")
+    screen.until("window.neuralfields.photo.camera === window.neuralfields.state.stage.cameras[2]")
     screen.page.keyboard.press("v")
     screen.page.wait_for_timeout(150)
     shown = screen.picture()

@@ -63,6 +63,7 @@ class App {
     });
     connection.on("photo", async ({ camera, mime, payload }) => {
       const bitmap = await createImageBitmap(new Blob([payload], { type: mime }), { ...BITMAP, premultiplyAlpha: "premultiply" });
+      if (camera !== this.photo.wanted) return; // the eye went on to another camera while this photo was on its way
       this.photo.set(this.scene.gl, this.state.stage.cameras[camera], this.frustumSize(), bitmap);
       this.wake();
     });
@@ -97,7 +98,7 @@ class App {
       state.camera = stage.cameras.length ? 0 : null;
       this.fitLens();
     } else this.overlook();
-    this.photo.camera = null;
+    Object.assign(this.photo, { camera: null, wanted: null });
     this.panel.camera();
     this.redraw();
   }
@@ -133,7 +134,7 @@ class App {
     const reach = ahead > 0 ? ahead : away;
     state.pivot = [0, 1, 2].map((k) => state.eye.position[k] + reach * state.eye.forward[k]);
     this.fitLens();
-    this.photo.camera = null;
+    Object.assign(this.photo, { camera: null, wanted: index });
     if (camera.photo) this.connection.send({ type: "photo", camera: index });
     this.panel.camera();
     this.redraw();

@@ -122,7 +122,7 @@ export class PhotoLayer {
     this.array = gl.createVertexArray();
     this.buffer = gl.createBuffer();
     this.opacity = 0;
-    this.camera = null;
+    this.camera = this.wanted = null; // the camera that it shows; the index of the one whose photo was asked for
     gl.bindVertexArray(this.array);
     gl.bindBuffer(gl.ARRAY_BUFFER, this.buffer);
     gl.enableVertexAttribArray(0);
