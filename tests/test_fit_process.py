@@ -23,7 +23,7 @@ from tests.test_fit import SMALL, Interrupting, listing, refused, same_model, th
 
 __all__ = ["threads_as_before"]  # used by every test here
 WORDS = ("--threads", "1", "--checkpoint-every", "0.1", "--set", *SMALL)
-STEPS = 90
+STEPS = 60
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def test_one_signal_saves_and_resume_ends_in_the_same_bits(
     process = Process(capture, out, "--steps", str(STEPS), "--checkpoint-every", "1000")
     process.wait_for(out.with_suffix(".log.jsonl"))
     time.sleep(0.2)
-    process.signal(signal.SIGINT)
+    process.signal(signal.SIGTERM)
     ended = process.end()
     assert ended.code == 5, ended.err
     found = re.search(r"interrupted at step (\d+); the checkpoint (\S+) is written, go on .* --resume", ended.err)
@@ -143,13 +143,13 @@ def test_killed_again_and_again_it_still_ends_in_the_same_bits(
     out, rng = tmp_path / "run" / "a.nf", random.Random(7)
     out.parent.mkdir()
     saved, before = out.with_suffix(".checkpoint"), 0.0
-    for number, code in ((signal.SIGTERM, 5), (signal.SIGKILL, -9)):
+    for _ in range(2):
         process = Process(capture, out, "--steps", str(STEPS), *(["--resume"] if before else []))
         process.wait_for(saved, before)
         time.sleep(rng.uniform(0, 0.2))
-        process.signal(number)
+        process.signal(signal.SIGKILL)
         ended = process.end()
-        assert ended.code == code, ended.err
+        assert ended.code == -signal.SIGKILL, ended.err
         before = saved.stat().st_mtime
     resumed(capture, out, unbroken)
 
