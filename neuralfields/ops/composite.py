@@ -69,7 +69,7 @@ def _backward(ctx: Any, d_sums: Tensor, d_weight: Tensor) -> tuple:
     return d_density, None, None, d_colour, None
 
 
-_composite.register_autograd(_backward, setup_context=_setup)
+torch.library.register_autograd(_composite, _backward, setup_context=_setup)
 
 
 def composite_reference(

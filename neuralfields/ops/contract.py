@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from neuralfields.ops.native import array, kernel
@@ -47,7 +48,7 @@ def _backward(ctx: Any, d_out: Tensor) -> tuple:
     return _contract_backward(*ctx.saved_tensors, d_out, ctx.kind, ctx.extent), None, None
 
 
-_contract.register_autograd(_backward, setup_context=_setup)
+torch.library.register_autograd(_contract, _backward, setup_context=_setup)
 
 
 def contract_reference(x: Tensor, kind: str, extent: float) -> Tensor:

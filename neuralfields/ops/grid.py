@@ -66,7 +66,7 @@ def _backward(ctx: Any, d_out: Tensor) -> tuple:
     return tuple(d if need else None for d, need in zip(gradients, needs, strict=True))
 
 
-_grid_interpolate.register_autograd(_backward, setup_context=_setup)
+torch.library.register_autograd(_grid_interpolate, _backward, setup_context=_setup)
 
 
 class _Accumulated(torch.autograd.Function):

@@ -160,7 +160,7 @@ def _backward(ctx: Any, d_out: Tensor) -> tuple:
     return *(d if need else None for d, need in zip(gradients, needs, strict=True)), None, None
 
 
-_hash_encode.register_autograd(_backward, setup_context=_setup)
+torch.library.register_autograd(_hash_encode, _backward, setup_context=_setup)
 
 
 def hash_encode_reference(x: Tensor, table: Tensor, scales: Tensor, levels: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ def _backward(ctx: Any, d_out: Tensor) -> tuple:
     return d_x if needs_x else None, d_weights
 
 
-_network.register_autograd(_backward, setup_context=_setup)
+torch.library.register_autograd(_network, _backward, setup_context=_setup)
 
 
 def network_reference(x: Tensor, weights: list[Tensor]) -> Tensor:

@@ -77,7 +77,7 @@ def _backward(ctx: Any, d_out: Tensor) -> tuple:
     return d_f if needs_f else None, *d_units, None
 
 
-_rbf.register_autograd(_backward, setup_context=_setup)
+torch.library.register_autograd(_rbf, _backward, setup_context=_setup)
 
 
 def rbf_reference(f: Tensor, centres: Tensor, log_precisions: Tensor, kernel: str = "gaussian") -> Tensor:

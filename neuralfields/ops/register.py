@@ -7,6 +7,7 @@ ops/cuda_schedules.py, which is loaded when the first one comes.
 """
 
 import importlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -22,12 +23,27 @@ def native_op(name: str, allocate: Callable[..., Any], mutates: tuple[str, ...] 
     """
 
     def decorate(run: Callable) -> Any:
-        op = torch.library.custom_op(f"{NAMESPACE}::{name}", run, mutates_args=mutates, device_types="cpu")
-        op.register_fake(allocate)
-        op.register_kernel("cuda")(_on_cuda(name, allocate))
-        return op
+        # Not torch.library.custom_op: its first call imports torch._dynamo, seconds of every process.
+        whole = f"{NAMESPACE}::{name}"
+        torch.library.define(whole, torch.library.infer_schema(run, mutates_args=mutates))
+        written = [place for place, argument in enumerate(inspect.signature(run).parameters) if argument in mutates]
+        for device, kernel in (("cpu", run), ("cuda", _on_cuda(name, allocate))):
+            torch.library.impl(whole, device, _told(kernel, written) if written else kernel)
+        torch.library.register_fake(whole, allocate)
+        return getattr(getattr(torch.ops, NAMESPACE), name).default
 
     return decorate
+
+
+def _told(run: Callable[..., Any], written: list[int]) -> Callable[..., Any]:
+    """The same kernel; autograd is told that it has written into these arguments."""
+
+    def counted(*args: Any) -> Any:
+        result = run(*args)
+        torch.autograd.graph.increment_version([args[place] for place in written])
+        return result
+
+    return counted
 
 
 def _on_cuda(name: str, allocate: Callable[..., Any]) -> Callable[..., Any]:

@@ -45,7 +45,7 @@ def _backward(ctx: Any, d_out: Tensor) -> tuple:
     return _harmonics_backward(*ctx.saved_tensors, d_out, ctx.degree), None
 
 
-_harmonics.register_autograd(_backward, setup_context=_setup)
+torch.library.register_autograd(_harmonics, _backward, setup_context=_setup)
 
 
 def spherical_harmonics_reference(directions: Tensor, degree: int) -> Tensor:
