@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.small_fit import small_capture, small_file, small_model  # noqa: F401  fixtures for every test
+from tests.small_fit import one_thread, small_capture, small_file, small_model, small_steps  # noqa: F401  for every test
 
 REPOSITORY = Path(__file__).parent.parent
 

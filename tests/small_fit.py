@@ -53,6 +53,21 @@ def small_capture_folder() -> Path:
 
 
 @pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of 2^12 samples: for tests of arithmetic, not of speed."""
+    monkeypatch.setattr(training, "SAMPLES", 1 << 12)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread in the test, as many as before after it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def small_capture() -> Path:
     """A folder with 30 training and 6 held-out views of 64 x 64, RGBA. Not to be changed."""
     return small_capture_folder()

@@ -2,11 +2,9 @@
 
 import json
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
-from neuralfields import training
 from neuralfields.cli import main
 from neuralfields.errors import UsageError
 from neuralfields.files import parse_size
@@ -15,11 +13,7 @@ from neuralfields.model import Model, load
 QUICK = ["--steps", "30", "--threads", "1", "--quiet", "--json"]
 
 
-@pytest.fixture(autouse=True)
-def small_steps():
-    """Steps of 2^12 samples."""
-    with mock.patch.object(training, "SAMPLES", 1 << 12):
-        yield
+pytestmark = pytest.mark.usefixtures("small_steps")
 
 
 def convert(capsys: pytest.CaptureFixture, model: Path, out: Path, *words: object) -> dict:

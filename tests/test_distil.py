@@ -6,7 +6,6 @@ from unittest import mock
 import pytest
 import torch
 
-from neuralfields import training
 from neuralfields.active import AGAIN, POSES, ROUND, HardRays
 from neuralfields.distil import LIGHT, Distillation, Recipe, copy, inherit
 from neuralfields.fields import field_class
@@ -28,14 +27,7 @@ from neuralfields.volume import render_camera
 TINY = Config(levels=6, table=10, finest=64, hidden=32)
 
 
-@pytest.fixture(autouse=True)
-def small_steps():
-    """Steps of 2^12 samples on one thread: tests of arithmetic, not of speed."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with mock.patch.object(training, "SAMPLES", 1 << 12):
-        yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread", "small_steps")
 
 
 def student(seed: int = 5, config: Config = TINY) -> HashField:

@@ -1,6 +1,5 @@
 """Gains: found where they are known, applied to their photos, and no pixel helps itself in a measurement."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,14 +20,7 @@ from neuralfields.readers import read_scene
 from neuralfields.scene import Scene
 from tests.small_fit import SMALL, small_capture_folder
 
-
-@pytest.fixture(autouse=True)
-def one_thread_and_small_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    monkeypatch.setattr(training, "SAMPLES", 1 << 12)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread", "small_steps")
 
 
 def seen(gain: torch.Tensor, rays: int, seed: int) -> tuple[Batch, Sums]:

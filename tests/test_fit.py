@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import neuralfields
-from neuralfields import cli, fit, fit_photos, fitting, training
+from neuralfields import cli, fit, fit_photos, fitting
 from neuralfields.errors import InputError, InterruptedFit, UsageError
 from neuralfields.images import read_image
 from neuralfields.loop import Budget
@@ -72,11 +72,6 @@ class Interrupting(Progress):
         if self.left == 0:
             for _ in range(self.times):
                 signal.raise_signal(self.number)
-
-
-@pytest.fixture
-def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "SAMPLES", 1 << 12)
 
 
 def nf(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:

@@ -1,6 +1,6 @@
 """Cameras that were moved come back: on a field that stands still, and in a fit; nothing else moves with them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,13 +32,7 @@ from tests.small_fit import SMALL, small_capture_folder
 WHITE = (1.0, 1.0, 1.0)
 
 
-@pytest.fixture(autouse=True)
-def one_thread_and_small_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    monkeypatch.setattr(training, "SAMPLES", 1 << 12)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread", "small_steps")
 
 
 def disturbed(cameras: Sequence[Camera], degrees: float, shift: float, seed: int = 0) -> list[Camera]:
