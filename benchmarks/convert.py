@@ -198,10 +198,11 @@ def speed(given: argparse.Namespace) -> None:
 
 
 def compare(given: argparse.Namespace, claim: str, recipes: dict[str, Recipe], title: str) -> None:
-    """hash to mlp by each recipe, with the same teacher and each seed."""
+    """hash to mlp (or --to another) by each recipe, with the same teacher and each seed."""
     scene, downscale = scene_of(given.scene, given.data)
-    command = f"python benchmarks/convert.py {claim} --scene {given.scene} --steps {given.steps}"
-    rows = kept(f"convert_{claim}_{given.scene}", command)
+    command = f"python benchmarks/convert.py {claim} --scene {given.scene} --steps {given.steps} --to {given.to}"
+    table = f"convert_{claim}_{given.scene}_{given.to}"
+    rows = kept(table, command)
     teacher = teacher_of("hash", scene, downscale, given)
     for seed in range(given.seeds):
         for name, recipe in recipes.items():
@@ -222,7 +223,7 @@ def compare(given: argparse.Namespace, claim: str, recipes: dict[str, Recipe], t
                 )
             )
             print(name, seed, rows[-1]["psnr"], rows[-1]["worst_view"], flush=True)
-            write(f"convert_{claim}_{given.scene}", title, rows)
+            write(table, f"{title}, hash to {given.to}", rows)
 
 
 def main() -> None:
@@ -245,9 +246,9 @@ def main() -> None:
     elif given.part == "speed":
         speed(given)
     elif given.part == "active":
-        compare(given, "active", {"PVD": PVD, "PVD-AL": PVD_AL}, "Active learning in distillation, hash to mlp")
+        compare(given, "active", {"PVD": PVD, "PVD-AL": PVD_AL}, "Active learning in distillation")
     else:
-        compare(given, "ablation", ABLATIONS, "What each part of the distillation is worth, hash to mlp")
+        compare(given, "ablation", ABLATIONS, "What each part of the distillation is worth")
 
 
 if __name__ == "__main__":

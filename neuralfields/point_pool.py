@@ -2,7 +2,7 @@
 
 Samples that follow each other on a ray lie 1/300 of the scene apart, and a smooth field learns from a dozen of them
 what it learns from one. So the samples of thousands of rays are shuffled before a step takes its share (what it is
-worth: benchmarks/convert_ablation_sample.md, "points ray by ray").
+worth: benchmarks/convert_ablation_sample_mlp.md, "points ray by ray").
 """
 
 from collections.abc import Callable

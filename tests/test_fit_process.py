@@ -23,7 +23,7 @@ from tests.test_fit import SMALL, Interrupting, listing, refused, same_model, th
 
 __all__ = ["threads_as_before"]  # used by every test here
 WORDS = ("--threads", "1", "--checkpoint-every", "0.1", "--set", *SMALL)
-STEPS = 60
+STEPS = 90
 
 
 @dataclass(frozen=True)
