@@ -7,8 +7,8 @@ python benchmarks/convert.py ablation   without stages 1 and 2; without the clam
 
 Options: --scene sample|chair, --data FOLDER, --steps N, --teacher-steps N, --seeds N, --fields NAME ... (students),
 --teachers NAME ..., --keep FOLDER (teachers are kept there and used again). Steps are fixed, so that quality does not
-depend on the load; seconds do. A field with smaller steps (fields/field.py, BATCH) takes as many more: all see the same
-number of samples. A step of a conversion has a quarter of the samples of a step on photos (distil.py).
+depend on the load; seconds do. From photos a field with smaller steps (fields/field.py, BATCH) takes as many more, and so
+do the students of all parts but `pairs`. A step of a conversion has a quarter of the samples of a step on photos.
 """
 
 import argparse
@@ -95,7 +95,7 @@ def steps_for(field: str, steps: int) -> int:
 
 
 def pairs(given: argparse.Namespace) -> None:
-    """Every ordered pair, the same steps for all but the slow ones."""
+    """Every ordered pair by the product's own recipe, the same number of steps for all students."""
     scene, downscale = scene_of(given.scene, given.data)
     command = f"python benchmarks/convert.py pairs --scene {given.scene} --steps {given.steps}"
     rows = kept(f"convert_pairs_{given.scene}", command)
@@ -107,7 +107,7 @@ def pairs(given: argparse.Namespace) -> None:
         teacher = teacher_of(name, scene, downscale, given)
         before = evaluate(teacher, scene)
         for other in todo:
-            student = student_of(teacher, other, steps_for(other, given.steps), 0, PVD_AL)
+            student = student_of(teacher, other, given.steps, 0, Recipe())
             after = evaluate(student, scene)
             rows.append(
                 row(

@@ -174,8 +174,8 @@ def _student(teacher: Model, options: ConvertOptions, pictures: list[torch.Tenso
     if options.max_bytes is not None:
         return _sized(teacher, options, kind, pictures)
     if isinstance(teacher.field, kind) and not options.set:
-        return make_field(kind, teacher.field.config, domain, seed, pictures), stored
-    return make_field(kind, parse_settings(options.set, kind.Config), domain, seed, pictures), stored
+        return make_field(kind, teacher.field.config, domain, seed, pictures, True), stored
+    return make_field(kind, parse_settings(options.set, kind.Config), domain, seed, pictures, True), stored
 
 
 def _sized(
@@ -187,7 +187,7 @@ def _sized(
     precision = Precision(bits=8)
     with TemporaryDirectory() as folder:
         for size in reversed(kind.SIZES or ({},)):
-            field = make_field(kind, replace(base, **size), teacher.field.domain, options.seed, pictures)
+            field = make_field(kind, replace(base, **size), teacher.field.domain, options.seed, pictures, True)
             path = Path(folder) / "trial.nf"
             save(replace(teacher, field=field), path, half=precision.half, bits=precision.bits)
             smallest = min(smallest, path.stat().st_size)

@@ -23,13 +23,18 @@ from neuralfields.trainer import Trainer
 from neuralfields.version import VERSION
 
 
-def make_field(kind: type[Field], config: Any, domain: Domain, seed: int, targets: list[torch.Tensor]) -> Field:
-    """A new field of that kind, the same for the same seed; what its Config leaves to the data comes from `targets`."""
+def make_field(
+    kind: type[Field], config: Any, domain: Domain, seed: int, targets: list[torch.Tensor], taught: bool = False
+) -> Field:
+    """A new field of that kind, the same for the same seed; what its Config leaves to the data comes from `targets`.
+
+    `taught`: see `Field.tuned`.
+    """
     if domain.kind not in kind.DOMAINS:
         raise UsageError(f"--field {field_name(kind)}: serves {', '.join(kind.DOMAINS)}, not {domain.kind}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return kind(kind.tuned(config, domain, targets, seed), domain)
+        return kind(kind.tuned(config, domain, targets, seed, taught), domain)
 
 
 def watched(scene: Scene, options: FitOptions, loop: Loop, model: Callable[[], Model]) -> AbstractContextManager:

@@ -8,7 +8,7 @@ import torch
 
 from neuralfields.domain import RADIANCE, Domain
 from neuralfields.fields.mlp import Config, Mlp
-from neuralfields.fresh import BINS, SETTINGS, SIDE, choose, distance, settings, spectrum
+from neuralfields.fresh import BINS, SETTINGS, SIDE, choose, distance, for_scene, settings, spectrum
 
 IMAGE = Domain("image", 2, 1)
 
@@ -119,3 +119,9 @@ def test_what_is_given_stays_and_random_numbers_are_the_caller_s():
     before = torch.get_rng_state()
     again = [Mlp.tuned(Config(count=8, layers=1, width=8), IMAGE, target, 7) for _ in range(2)]
     assert torch.equal(torch.get_rng_state(), before) and again[0] == again[1]
+
+
+def test_a_scene_takes_less_of_the_photos_setting_and_a_student_more():
+    assert for_scene("gaussian", 5.0) == 2.0 and for_scene("gaussian", 5.0, taught=True) == 7.5
+    assert for_scene("octaves", 6.0) == 5.0 and for_scene("octaves", 6.0, taught=True) == 7.0
+    assert for_scene("finer", 1.5, taught=True) == 1.5

@@ -59,10 +59,11 @@ class Field(nn.Module):
     domain: Domain = RADIANCE
 
     @classmethod
-    def tuned(cls, config: Any, domain: Domain, targets: list[Tensor], seed: int) -> Any:
+    def tuned(cls, config: Any, domain: Domain, targets: list[Tensor], seed: int, taught: bool = False) -> Any:
         """The Config with what it leaves to the data chosen from `targets`, before the field is made.
 
         `targets`: some pictures [H, W, channels], or a sound [T, channels]; float in [0, 1] (a sound in [-1, 1]).
+        `taught`: it will learn from another field, point by point, not from photos.
         """
         return config
 

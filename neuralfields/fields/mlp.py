@@ -110,7 +110,9 @@ class Mlp(Field):
             self.heads = Heads(FEATURES, HIDDEN, (1, 2), CODE, DEGREE, domain)
 
     @classmethod
-    def tuned(cls, config: Config, domain: Domain, targets: list[Tensor], seed: int) -> Config:
+    def tuned(
+        cls, config: Config, domain: Domain, targets: list[Tensor], seed: int, taught: bool = False
+    ) -> Config:
         """Chooses `frequencies` by FreSh where it is left open and there are targets to see."""
         if config.frequencies is not None or not targets:
             return config
@@ -121,7 +123,7 @@ class Mlp(Field):
         candidates = fresh.settings(config.encoding, domain, targets)
         chosen = fresh.choose(candidates, untrained, domain, targets, seed)
         if domain.radiance:
-            chosen = fresh.for_scene(config.encoding, chosen)
+            chosen = fresh.for_scene(config.encoding, chosen, taught)
         return replace(config, frequencies=chosen)
 
     def look(self, x: Tensor) -> Tensor:
