@@ -7,8 +7,8 @@ python benchmarks/convert.py ablation   without stages 1 and 2; without the clam
 
 Options: --scene sample|chair, --data FOLDER, --steps N, --teacher-steps N, --seeds N, --fields NAME ... (students),
 --teachers NAME ..., --keep FOLDER (teachers are kept there and used again). Steps are fixed, so that quality does not
-depend on the load; seconds do. From photos a field with smaller steps (fields/field.py, BATCH) takes as many more, and so
-do the students of all parts but `pairs`. A step of a conversion has a quarter of the samples of a step on photos.
+depend on the load; seconds do. From photos a field with smaller steps (fields/field.py, BATCH) takes as many more, and
+so do the students of all parts but `pairs`. A step of a conversion has a quarter of the samples of a step on photos.
 """
 
 import argparse

@@ -132,6 +132,7 @@ def convert(
     loop.seconds = time.perf_counter() - begun
     if edit is not None or not distillation.copied:
         loop.run(None)
+        progress.told(distillation.counts())
     return _model(teacher, distillation, loop, options), precision
 
 

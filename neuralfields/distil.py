@@ -138,7 +138,7 @@ class Distillation(Trainer):
         size = min(MOST_POINTS, POOL_STEPS * self._wanted) if recipe.shuffle else 1
         self.points = PointPool(self._ask, size, recipe.shuffle)
         self.rays = 256
-        self.points_compared = 0
+        self.points_compared = self.rays_compared = 0
         self.round_at = 0
 
     @property
@@ -185,11 +185,22 @@ class Distillation(Trainer):
         error = difference.detach().square().mean(1)
         report = StepReport(len(rays), learned.samples, float(error.mean()))
         self.descend(difference.square().mean(), progress)
+        self.rays_compared += len(rays)
         self.poses.learn(camera, error[: len(camera)])
         if self.recipe.hard_rays:
             self.pool.learn(rays, error)
         self.rays = next_rays(self.rays, report.samples, self._wanted)
         return report
+
+    def counts(self) -> str:
+        """What was compared, and how much of it by each level of active learning, in words."""
+        levels = [
+            f"{self.poses.from_pool} poses that had gone badly" if self.recipe.hard_cameras else "",
+            f"{self.pool.seen_again} rays that had" if self.recipe.hard_rays else "",
+            "the heaviest points alone" if self.recipe.heavy_points else "",
+        ]
+        again = " and ".join(filter(None, levels)) or "nothing"
+        return f"compared {self.points_compared} points and {self.rays_compared} rays; looked again at {again}"
 
     @property
     def _wanted(self) -> int:

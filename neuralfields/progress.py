@@ -159,6 +159,14 @@ class Progress:
         """A remark of one line, above the display; not shown when quiet."""
         self._print(text)
 
+    def told(self, text: str) -> None:
+        """A remark that stands in the log too, behind the last step."""
+        if self._unlogged:
+            self._unlogged = False
+            self._write_log(self._now)
+        self._write_log({"step": self._now["step"], "seconds": self._now["seconds"], "note": text})
+        self.note(text)
+
     def line(self) -> str:
         """The state in one plain line."""
         return "  ".join(f"{name} {value}" for name, value in self._cells())

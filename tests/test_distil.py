@@ -243,6 +243,8 @@ def test_rounds_end_by_themselves_and_each_level_can_be_left_out(small_model: Mo
     assert active.poses.round == passive.poses.round == 3
     assert active.poses.from_pool > 0 and passive.poses.from_pool == 0
     assert active.pool.seen_again > 0 and passive.pool.seen_again == 0
+    assert f"looked again at {active.poses.from_pool} poses" in active.counts()
+    assert f"and {active.pool.seen_again} rays" in active.counts() and "again at nothing" in passive.counts()
     assert ROUND > 10
 
 
