@@ -60,7 +60,7 @@ class Poses:
 
     def end(self) -> None:
         """Puts the worst tenth into the pool, whose oldest leave it when it is full, and begins the next round."""
-        if self.again:
+        if self.again and bool(self.count.any()):  # while points are compared no pose has an error
             worst = (self.error / self.count.clamp(min=1)).argsort(descending=True)[: round(AGAIN * POSES)]
             self.pool = (self.pool + [self.cameras[i] for i in worst.tolist()])[-POSES:]
         self.begin()

@@ -13,9 +13,9 @@ Stages (shares of the whole)
 
 Three things carry the speed: the teacher's occupancy; points that are shuffled; and steps of a quarter of the samples
 of a step on photos, which are enough where every sample is told what it should be. Heads that are handed over, which
-the paper's speed rests on, cost quality here, since what they read is noise wherever the teacher's rays did not look:
-they stay an option. The paper asks the teacher at the student's samples in the third stage as well; a teacher that
-renders by itself takes its fused path, leaves a ray where it is opaque for it, and teaches the same colour.
+the paper's speed rests on, gain nothing here (benchmarks/convert_ablation_sample_mlp.md): they stay an option. The
+paper asks the teacher at the student's samples in the third stage as well; a teacher that renders by itself takes its
+fused path, leaves a ray where it is opaque for it, and teaches the same colour.
 
 All losses are means; the paper's are sums of norms, with weights that depend on the batch. Log-densities count within
 `clamp` alone: emptiness of any degree is empty, and every wall is a wall. (The paper clamps both sides, and a student

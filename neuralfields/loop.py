@@ -16,6 +16,7 @@ from neuralfields.trainer import StepReport, Trainer
 
 LOOK_SHARE = 0.05  # of the time that looks may take: rarer than asked for where the field is slow to render
 
+
 @dataclass(frozen=True)
 class Budget:
     """Where a fit ends: after `steps`, or after `seconds` of training."""

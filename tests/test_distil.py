@@ -217,6 +217,8 @@ def test_heavy_points_are_the_top_of_opaque_rays():
 def test_bad_poses_come_back_turned(small_model: Model):
     what = distillation(small_model)
     poses = what.poses
+    poses.end()
+    assert poses.pool == []  # nothing was seen through them
     first = list(poses.cameras)
     error = torch.zeros(POSES)
     error[7] = 1.0
