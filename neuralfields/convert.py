@@ -122,6 +122,9 @@ def convert(
     distillation, precision, look = start(teacher, options, recipe or Recipe(), scene, edit)
     student = distillation.field
     progress.note(f"{field_name(teacher.field)} -> {field_name(student)}, {size_text(student.bytes())} of parameters")
+    if "psnr" in teacher.metrics:
+        had = f"the teacher had {teacher.metrics['psnr']:.2f} dB on held-out photos"
+        progress.note(f"{had}; held-out, below, is the student against the teacher")
     if distillation.inherited:
         progress.note("the student takes over the teacher's small networks")
     if distillation.encoded:
@@ -174,7 +177,7 @@ def _student(teacher: Model, options: ConvertOptions, pictures: list[torch.Tenso
     seed, domain = options.seed, teacher.field.domain
     if options.max_bytes is not None:
         return _sized(teacher, options, kind, pictures)
-    if isinstance(teacher.field, kind) and not options.set:
+    if type(teacher.field) is kind and not options.set:  # a subclass is another architecture
         return make_field(kind, teacher.field.config, domain, seed, pictures, True), stored
     return make_field(kind, parse_settings(options.set, kind.Config), domain, seed, pictures, True), stored
 

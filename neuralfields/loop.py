@@ -72,9 +72,8 @@ class Loop:
                 report = self.report = training.step(done)
                 self.samples += report.samples
                 self.seconds = time.perf_counter() - start
-                self.progress.update(
-                    training.step_count, self.seconds, report.rays, report.samples, report.psnr, report.loss
-                )
+                seen = report.rays, report.samples, report.psnr, report.loss, report.stage
+                self.progress.update(training.step_count, self.seconds, *seen)
                 if ranks.most(self.stop)[0]:
                     self._interrupt(checkpoint)
                 if checkpoint is not None and self.seconds - saved >= self.options.checkpoint_every:

@@ -1,8 +1,9 @@
 """How a fit is going: a live display on a terminal, a plain line now and then elsewhere, and a log of JSON lines.
 
 The display is on standard error, so that standard output holds the result alone. The log has one line a second,
-{"step", "seconds", "rays_per_second", "samples_per_second", "psnr", "loss"?}, and one for every look at held-out views,
-{"step", "seconds", "held_out_psnr"}. No thread runs: the display is drawn from `update`, the cores are for the fit.
+{"step", "seconds", "stage"?, "rays_per_second", "samples_per_second", "psnr"?, "loss"?}, and one for every look at
+held-out views, {"step", "seconds", "held_out_psnr"}. No thread runs: the display is drawn from `update`, the cores are
+for the fit.
 """
 
 import json
@@ -125,9 +126,18 @@ class Progress:
             self._log = None
 
     def update(
-        self, step: int, seconds: float, rays: float, samples: float, psnr: float, loss: float | None = None
+        self,
+        step: int,
+        seconds: float,
+        rays: float,
+        samples: float,
+        psnr: float | None,
+        loss: float | None = None,
+        stage: str = "",
     ) -> None:
-        """After a step. `seconds` of training so far; `rays`, `samples`: since the last update; `psnr` of the batch."""
+        """After a step. `seconds` of training so far; `rays`, `samples`: since the last update; `psnr` of the batch
+        where it was rendered; `stage`: what training does now, where it does one thing after another.
+        """
         if self._begin is None:
             self._begin = (step, seconds)
         self._rays += rays
@@ -139,10 +149,10 @@ class Progress:
         span = seconds - first[0]
         ray_rate = (self._rays - first[1]) / span if span > 0 else None
         sample_rate = (self._samples - first[2]) / span if span > 0 else None
+        given = {"psnr": psnr, "loss": loss, "stage": stage or None}
         self._now = {"step": step, "seconds": round(seconds, 3), "rays_per_second": ray_rate and round(ray_rate)}
-        self._now |= {"samples_per_second": sample_rate and round(sample_rate), "psnr": psnr}
-        if loss is not None:
-            self._now["loss"] = loss
+        self._now |= {"samples_per_second": sample_rate and round(sample_rate)}
+        self._now |= {name: value for name, value in given.items() if value is not None}
         self._unlogged = self._unshown = True
         if seconds - self._logged_at >= LOG_EVERY:
             self._logged_at, self._unlogged = seconds, False
@@ -215,8 +225,11 @@ class Progress:
         total = f"/{self.total_steps}" if self.total_steps else ""
         cells = [("step", f"{now['step']}{total}"), ("time", time_text(now["seconds"]))]
         cells.append(("left", time_text(self._left())))
+        if "stage" in now:
+            cells.append(("stage", now["stage"]))
         if now.get("rays_per_second") is not None:
-            cells.append(("rays/s", count_text(now["rays_per_second"])))
+            if now["rays_per_second"] or "stage" not in now:  # a stage may look at points alone
+                cells.append(("rays/s", count_text(now["rays_per_second"])))
             cells.append(("samples/s", count_text(now["samples_per_second"])))
         if "psnr" in now:
             cells.append(("psnr", f"{now['psnr']:.2f} dB"))

@@ -22,16 +22,20 @@ BAD_STEPS_IN_A_ROW = 20
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one step did; `psnr` is of its own pixels, in dB."""
+    """What one step did. `stage`: its name, where training has several; `rendered`: whether `loss` is of a picture,
+    the squared error.
+    """
 
     rays: int
     samples: int
     loss: float
+    stage: str = ""
+    rendered: bool = True
 
     @property
-    def psnr(self) -> float:
-        """Training PSNR of the step's pixels, without rounding to 8 bits."""
-        return -10 * math.log10(max(self.loss, 1e-10))
+    def psnr(self) -> float | None:
+        """Training PSNR of the step's pixels in dB, without rounding to 8 bits; of other losses none."""
+        return None if not self.rendered else -10 * math.log10(max(self.loss, 1e-10))
 
 
 def _mixed(seed: int, step: int) -> int:

@@ -49,6 +49,21 @@ def test_the_same_config_is_a_copy_and_a_smaller_one_is_not(small_file: Path, tm
     assert small["steps"] == 30 and small["bytes_after"] < same["bytes_after"]
 
 
+def test_a_target_derived_from_the_teachers_architecture_takes_its_own_config(small_model: Model):
+    from dataclasses import replace
+
+    from neuralfields.convert import start
+    from neuralfields.distil import Recipe
+    from neuralfields.fields import field_class
+    from neuralfields.options_models import ConvertOptions
+
+    cam, mlp = field_class("cam"), field_class("mlp")
+    assert issubclass(cam, mlp)
+    teacher = replace(small_model, field=cam(cam.Config(width=16, layers=2)))
+    student = start(teacher, ConvertOptions(Path("x.nf"), "mlp"), Recipe())[0].field
+    assert type(student) is mlp and type(student.config) is mlp.Config and student.config.width == mlp.Config().width
+
+
 def test_a_size_in_bytes_picks_the_config(small_file: Path, tmp_path: Path, capsys):
     sizes = {}
     for most in ("500kB", "1.2MB"):

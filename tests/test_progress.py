@@ -69,6 +69,22 @@ def test_log_has_a_line_a_second_and_every_held_out(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_stage_is_said_and_what_was_not_rendered_has_no_psnr(tmp_path: Path) -> None:
+    clock, stream = Clock(), io.StringIO()
+    with Progress(10, None, tmp_path / "a.log.jsonl", stream=stream, clock=clock) as progress:
+        for step in (1, 2):
+            clock.now += 10
+            progress.update(step, step * 1.0, 0, 50_000, None, 0.3, "points")
+        clock.now += 10
+        progress.update(3, 3.0, 4096, 50_000, 21.0, 0.01, "pictures")
+    lines = stream.getvalue().splitlines()
+    assert lines[1] == "step 2/10  time 0:02  left 0:08  stage points  samples/s 50.0k  loss 0.30000"
+    assert lines[2].endswith("stage pictures  rays/s 2.05k  samples/s 50.0k  psnr 21.00 dB  loss 0.01000")
+    assert [(e["stage"], "psnr" in e) for e in log(tmp_path / "a.log.jsonl")] == [
+        ("points", False), ("points", False), ("pictures", True),
+    ]  # fmt: skip
+
+
 def test_resuming_appends_and_drops_a_torn_line(tmp_path: Path) -> None:
     path = tmp_path / "a.log.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"ste')
