@@ -2,8 +2,8 @@
 
 python benchmarks/convert.py pairs      every ordered pair: student minus teacher against the photos, seconds, bytes
 python benchmarks/convert.py speed      hash to mlp: time to reach what an mlp reaches that is trained from the photos
-python benchmarks/convert.py active     PVD-AL against PVD on hash to mlp, three seeds, worst view included
-python benchmarks/convert.py ablation   without stages 1 and 2; without the clamp; without the teacher's occupancy
+python benchmarks/convert.py active     PVD and each level of PVD-AL, hash to mlp, three seeds, worst view included
+python benchmarks/convert.py ablation   the product's recipe with one thing changed, three seeds
 
 Options: --scene sample|chair, --data FOLDER, --steps N, --teacher-steps N, --seeds N, --fields NAME ... (students),
 --teachers NAME ..., --keep FOLDER (teachers are kept there and used again). Steps are fixed, so that quality does not
@@ -41,17 +41,22 @@ from neuralfields.training import Background, Training
 
 FIELDS = ("hash", "mlp", "cam", "rbf", "voxels", "lowrank", "triplane")
 SCENES = {"sample": (None, 4), "chair": ("synthetic_chair", 4)}
-PVD = Recipe(hard_cameras=False, hard_rays=False, heavy_points=False)
-PVD_AL = Recipe(hard_cameras=True, hard_rays=True, heavy_points=False)
+LEVELS = {
+    "PVD": Recipe(hard_cameras=False, hard_rays=False, heavy_points=False),
+    "cameras": Recipe(hard_cameras=True, hard_rays=False, heavy_points=False),
+    "cameras, rays": Recipe(hard_cameras=True, hard_rays=True, heavy_points=False),
+    "PVD-AL: cameras, rays, points": Recipe(hard_cameras=True, hard_rays=True, heavy_points=True),
+}
 ABLATIONS = {
-    "as it is": PVD_AL,
-    "without stages 1 and 2": replace(PVD_AL, features=0.0, points=0.0),
-    "without stage 3": replace(PVD_AL, points=1.0),
-    "points ray by ray": replace(PVD_AL, shuffle=False),
-    "without the clamp": replace(PVD_AL, clamp=None),
-    "without the teacher's occupancy": replace(PVD_AL, inherit_occupancy=False),
-    "with the teacher's heads": replace(PVD_AL, inherit_heads=True),
-    "with the point level": replace(PVD_AL, heavy_points=True),
+    "as it is": Recipe(),
+    "without stages 1 and 2": Recipe(features=0.0, points=0.0),
+    "without stage 3": Recipe(points=1.0),
+    "points ray by ray": Recipe(shuffle=False),
+    "without the clamp": Recipe(clamp=None),
+    "without the teacher's occupancy": Recipe(inherit_occupancy=False),
+    "with the teacher's heads": Recipe(inherit_heads=True),
+    "colours weigh a third": Recipe(colour=10.0),
+    "colours weigh three times as much": Recipe(colour=90.0),
 }
 
 
@@ -173,12 +178,12 @@ def speed(given: argparse.Namespace) -> None:
     scratch = curve_of(training, model, scene, steps_for("mlp", given.steps), 10)
     options = ConvertOptions(Path("teacher.nf"), "mlp", quiet=True)
     print("from the teacher", flush=True)
-    taught = curve_of(start(teacher, options, PVD_AL)[0], model, scene, steps_for("mlp", given.steps), 20)
+    taught = curve_of(start(teacher, options, Recipe())[0], model, scene, steps_for("mlp", given.steps), 20)
     goal = max(value for _, value in scratch)
     first, again = reached(scratch, goal), reached(taught, goal)
     print("from the teacher, in a fifth of that time", flush=True)
     fifth = max(1, round(steps_for("mlp", given.steps) * first / 5 / taught[-1][0]))
-    short = curve_of(start(teacher, options, PVD_AL)[0], model, scene, fifth, 1)
+    short = curve_of(start(teacher, options, Recipe())[0], model, scene, fifth, 1)
     result = row(
         command,
         teacher_psnr=round(evaluate(teacher, scene).psnr, 2),
@@ -246,7 +251,7 @@ def main() -> None:
     elif given.part == "speed":
         speed(given)
     elif given.part == "active":
-        compare(given, "active", {"PVD": PVD, "PVD-AL": PVD_AL}, "Active learning in distillation")
+        compare(given, "active", LEVELS, "Active learning in distillation")
     else:
         compare(given, "ablation", ABLATIONS, "What each part of the distillation is worth")
 
