@@ -1,9 +1,9 @@
 """Coordinate-Aware Modulation as a small radiance field, beside the hash field in as many bytes.
 
-python benchmarks/cam_radiance.py [--quick] [--data FOLDER] [--steps 1500] [--seeds 3] [--threads 2]
+python benchmarks/cam_radiance.py [--quick] [--data FOLDER] [--minutes 1] [--seeds 3] [--threads 2]
 
 Every file holds about 0.58 MB, all told: codes of 8 bits, networks, occupancy (262 kB of it), cameras, header. The fits
-have equal numbers of steps of 2^15 samples, on photos of a quarter of the width. PSNR is of the views held out, as
+have equal time, on photos of a quarter of the width. PSNR is of the views held out, as
 `nf eval` says it of the file; `cost_of_8_bits` is what the same fit scores more in 32 bits.
 """
 
@@ -47,7 +47,7 @@ def measure(case: str, scene: Scene, options: FitOptions) -> dict[str, Any]:
         parts = describe(small)["parts"]
         field = sum(size for name, size in parts.items() if name not in ("header", "occupancy", "cameras"))
         return {
-            "scene": scene.name, "case": case, "seed": options.seed, "steps": options.steps,
+            "scene": scene.name, "case": case, "seed": options.seed, "steps": model.made["steps"],
             "parameters": sum(p.numel() for p in model.field.parameters()),
             "bytes": small.stat().st_size, "bytes_of_field": field, "bytes_32_bit": full.stat().st_size,
             "psnr": round(scores[small], 3), "cost_of_8_bits": round(scores[full] - scores[small], 3),
@@ -60,14 +60,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     default = os.environ.get("NEURALFIELDS_DATA", FOLDER.parent.parent / "shared" / "data")
     parser.add_argument("--data", type=Path, default=Path(default))
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cases", nargs="*", choices=list(CASES), default=list(CASES))
     parser.add_argument("--quick", action="store_true", help="one scene, tiny photos, 5 steps, nothing is written")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    command = f"python benchmarks/cam_radiance.py --steps {given.steps} --seeds {given.seeds}"
+    command = f"python benchmarks/cam_radiance.py --minutes {given.minutes:g}"
     rows = [] if given.quick else kept("cam_radiance", command)
     done = {(r["scene"], r["case"], r["seed"]) for r in rows}
     for seed in range(1 if given.quick else given.seeds):
@@ -79,13 +79,14 @@ def main() -> None:
                     continue
                 options = FitOptions(
                     scene=scene.root, field=field, set=settings, seed=seed, quiet=True, eval_every=0,
-                    steps=5 if given.quick else given.steps, downscale=32 if given.quick else 4,
+                    steps=5 if given.quick else None, minutes=None if given.quick else given.minutes,
+                    downscale=32 if given.quick else 4,
                 )  # fmt: skip
                 start = time.perf_counter()
                 rows.append(row(command, **measure(case, scene, options)))
                 print(rows[-1], f"{time.perf_counter() - start:.0f} s", flush=True)
                 if not given.quick:
-                    title = f"Radiance fields of about 0.58 MB after {given.steps} steps"
+                    title = f"Radiance fields of about 0.58 MB after {given.minutes:g} minutes"
                     write("cam_radiance", title, rows)
 
 

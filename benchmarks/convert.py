@@ -1,11 +1,12 @@
-"""What conversion between architectures keeps and costs, in four parts.
+"""What conversion between architectures keeps and costs, in five parts.
 
 python benchmarks/convert.py pairs      every ordered pair: student minus teacher against the photos, seconds, bytes
 python benchmarks/convert.py speed      hash to mlp: time to reach what an mlp reaches that is trained from the photos
 python benchmarks/convert.py active     PVD and each level of PVD-AL, hash to mlp, three seeds, worst view included
 python benchmarks/convert.py ablation   the product's recipe with one thing changed, three seeds
+python benchmarks/convert.py through    mlp and cam from photos in 2 minutes, and through a hash field in 1 minute and 1
 
-Options: --scene sample|chair, --data FOLDER, --steps N, --teacher-steps N, --seeds N, --fields NAME ... (students),
+Options: --scene sample|chair|fox, --data FOLDER, --steps N, --teacher-steps N, --seeds N, --fields NAME ... (students),
 --teachers NAME ..., --keep FOLDER (teachers are kept there and used again). Steps are fixed, so that quality does not
 depend on the load; seconds do. From photos a field with smaller steps (fields/field.py, BATCH) takes as many more, and
 so do the students of all parts but `pairs`. A step of a conversion has a quarter of the samples of a step on photos.
@@ -40,7 +41,7 @@ from neuralfields.scene import Scene
 from neuralfields.training import Background, Training
 
 FIELDS = ("hash", "mlp", "cam", "rbf", "voxels", "lowrank", "triplane")
-SCENES = {"sample": (None, 4), "chair": ("synthetic_chair", 4)}
+SCENES = {"sample": (None, 4), "chair": ("synthetic_chair", 4), "fox": ("ngp_fox", 4)}
 LEVELS = {
     "PVD": Recipe(hard_cameras=False, hard_rays=False, heavy_points=False),
     "cameras": Recipe(hard_cameras=True, hard_rays=False, heavy_points=False),
@@ -231,10 +232,35 @@ def compare(given: argparse.Namespace, claim: str, recipes: dict[str, Recipe], t
             write(table, f"{title}, hash to {given.to}", rows)
 
 
+def through(given: argparse.Namespace) -> None:
+    """Two ways from photos to a coordinate network, of the same time."""
+    scene, downscale = scene_of(given.scene, given.data)
+    command = f"python benchmarks/convert.py through --scene {given.scene}"
+    table = f"convert_through_{given.scene}"
+    rows = kept(table, command)
+    options = FitOptions(scene=scene.root, downscale=downscale, minutes=1.0, quiet=True, eval_every=0)
+    teacher = fit_scene(scene, options)
+    for name in ("mlp", "cam"):
+        if any(r["field"] == name for r in rows):
+            continue
+        budget = ConvertOptions(Path("teacher.nf"), name, quiet=True, eval_every=0), Recipe(), Budget(None, 60.0)
+        models = {
+            "from photos": fit_scene(scene, replace(options, field=name, minutes=2.0)),
+            "through hash": convert(teacher, *budget)[0],
+        }
+        for way, model in models.items():
+            report = evaluate(model, scene)
+            figures = {"psnr": round(report.psnr, 2), "worst_view": round(report.worst.psnr, 2), "bytes": size(model)}
+            figures |= {"steps": model.made["steps"], "teacher_psnr": round(evaluate(teacher, scene).psnr, 2)}
+            rows.append(row(command, field=name, way=way, **figures))
+            print(name, way, figures, flush=True)
+            write(table, f"Coordinate networks in two minutes, from photos and through hash, {given.scene}", rows)
+
+
 def main() -> None:
     """One part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["pairs", "speed", "active", "ablation"])
+    parser.add_argument("part", choices=["pairs", "speed", "active", "ablation", "through"])
     default = os.environ.get("NEURALFIELDS_DATA", FOLDER.parent.parent / "shared" / "data")
     parser.add_argument("--data", type=Path, default=Path(default))
     parser.add_argument("--scene", choices=list(SCENES), default="sample")
@@ -250,6 +276,8 @@ def main() -> None:
         pairs(given)
     elif given.part == "speed":
         speed(given)
+    elif given.part == "through":
+        through(given)
     elif given.part == "active":
         compare(given, "active", LEVELS, "Active learning in distillation")
     else:

@@ -1,4 +1,4 @@
-"""Four Kodak pictures at 266 thousand parameters: PSNR of each architecture after a fixed number of steps.
+"""Four Kodak pictures at 266 thousand parameters: PSNR of each architecture after a minute of training.
 
 python benchmarks/images.py [--quick] [--data FOLDER] [--seeds 3]
 
@@ -18,7 +18,7 @@ from neuralfields.fields import field_class, field_names
 PARAMETERS = 266_000
 FIELDS = ("hash", "cam", "mlp", "rbf")
 PICTURES = ("kodim01", "kodim03", "kodim05", "kodim23")
-STEPS, QUICK_STEPS = 2000, 10
+MINUTES, QUICK_STEPS = 1, 10
 LENGTHS = (768, 512)
 KNOBS = {
     "hash": [{"levels": n, "table": t, "base": b} for n in range(5, 17) for t in (12, 13, 14) for b in range(8, 49, 2)],
@@ -41,16 +41,16 @@ def nearest(name: str) -> dict[str, Any]:
 
 
 def cases() -> Iterator[Case]:
-    """Every picture with every field and seed."""
-    for name in FIELDS:
-        if name not in field_names() or "image" not in field_class(name).DOMAINS:
-            continue
-        settings = [f"{key}={value}" for key, value in nearest(name).items()]
+    """Every picture with every field, one seed after the other."""
+    names = [name for name in FIELDS if name in field_names() and "image" in field_class(name).DOMAINS]
+    settings = {name: [f"{key}={value}" for key, value in nearest(name).items()] for name in names}
+    budget = ["--steps", str(QUICK_STEPS)] if CHOSEN.quick else ["--minutes", str(MINUTES)]
+    for seed in range(1 if CHOSEN.quick else CHOSEN.seeds):
         for picture in PICTURES[:1] if CHOSEN.quick else PICTURES:
-            for seed in range(1 if CHOSEN.quick else CHOSEN.seeds):
-                words = ["--field", name, "--set", *settings, "--steps", str(QUICK_STEPS if CHOSEN.quick else STEPS)]
-                source = CHOSEN.data / "images" / "kodak" / f"{picture}.png"
-                yield source, [*words, "--seed", str(seed)], {"picture": picture, "field": name, "seed": seed}
+            source = CHOSEN.data / "images" / "kodak" / f"{picture}.png"
+            for name in names:
+                words = ["--field", name, "--set", *settings[name], *budget, "--seed", str(seed)]
+                yield source, words, {"picture": picture, "field": name, "seed": seed}
 
 
 if __name__ == "__main__":

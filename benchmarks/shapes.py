@@ -17,12 +17,12 @@ QUICK_STEPS = 10
 
 
 def cases() -> Iterator[Case]:
-    """Every mesh for every time and seed; a quick run takes one mesh and a few steps."""
-    for mesh in MESHES[-1:] if CHOSEN.quick else MESHES:
-        source = CHOSEN.data / "meshes" / f"{mesh}.obj"
-        for seconds in SECONDS[:1] if CHOSEN.quick else SECONDS:
-            budget = ["--steps", str(QUICK_STEPS)] if CHOSEN.quick else ["--minutes", str(seconds / 60)]
-            for seed in range(1 if CHOSEN.quick else CHOSEN.seeds):
+    """Every mesh for every time, one seed after the other; a quick run takes one mesh and a few steps."""
+    for seed in range(1 if CHOSEN.quick else CHOSEN.seeds):
+        for mesh in MESHES[-1:] if CHOSEN.quick else MESHES:
+            source = CHOSEN.data / "meshes" / f"{mesh}.obj"
+            for seconds in SECONDS[:1] if CHOSEN.quick else SECONDS:
+                budget = ["--steps", str(QUICK_STEPS)] if CHOSEN.quick else ["--minutes", str(seconds / 60)]
                 labels = {"mesh": mesh, "budget_seconds": seconds, "seed": seed}
                 yield source, ["--field", "hash", *budget, "--seed", str(seed)], labels
 

@@ -12,10 +12,10 @@ STEPS, QUICK_STEPS = 3000, 10
 
 
 def cases() -> Iterator[Case]:
-    """Every field with every seed."""
+    """Every field, one seed after the other."""
     source = CHOSEN.data / "audio" / "gt_counting.wav"
-    for name, settings in FIELDS.items():
-        for seed in range(1 if CHOSEN.quick else CHOSEN.seeds):
+    for seed in range(1 if CHOSEN.quick else CHOSEN.seeds):
+        for name, settings in FIELDS.items():
             words = ["--field", name, *(["--set", *settings] if settings else [])]
             words += ["--steps", str(QUICK_STEPS if CHOSEN.quick else STEPS), "--seed", str(seed)]
             yield source, words, {"field": name, "seed": seed}
