@@ -3,7 +3,7 @@
 python benchmarks/convert.py pairs      every ordered pair: student minus teacher against the photos, seconds, bytes
 python benchmarks/convert.py speed      hash to mlp: time to reach what an mlp reaches that is trained from the photos
 python benchmarks/convert.py active     PVD and each level of PVD-AL, hash to mlp, three seeds, worst view included
-python benchmarks/convert.py ablation   the product's recipe with one thing changed, three seeds
+python benchmarks/convert.py ablation   the product's recipe with one thing changed
 python benchmarks/convert.py through    mlp and cam from photos in 2 minutes, and through a hash field in 1 minute and 1
 
 Options: --scene sample|chair|fox, --data FOLDER, --steps N, --teacher-steps N, --seeds N, --fields NAME ... (students),
