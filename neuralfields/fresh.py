@@ -11,14 +11,18 @@ Vocabulary
 Target and networks are sampled at the same places, so that both alias alike: a picture at 128 x 128 means of areas, a
 sound in pieces of 2048 samples, faded in and out. A video's targets are frames, its network's are slices of one time.
 
+Grain, and detail as fine as grain, is what no network of this size can learn, but its magnitudes grow with the number
+of coefficients in a bin and draw the choice upwards. So half the mean power of the target's highest bins is taken off
+all its coefficients first (spectral subtraction; of pictures and films alone). It is ours: the paper's own choice was
+too high for short fits of 15 of 20 pictures, and too low for none (benchmarks/fresh.md).
+
 A radiance field is not what its photos show, but its colours on a plane through the scene are such a picture. Random
 frequencies of deviation sigma in space have the same deviation within any plane, so the slice is a picture of the same
 setting. A photo that spans a share e of the cube shows k cycles where the cube has k / e. Here e is taken as 1: it is
 0.95 and 0.97 for two synthetic scenes that fill their box, 0.4 to 0.5 for captures whose surroundings are part of the
 cube, where the choice is low by as much.
 
-It knows nothing of a fit's length, and noise is detail to it: short fits do better with lower settings, by up to 3 dB
-on smooth pictures (benchmarks/fresh.md), and so do short fits of radiance.
+It knows nothing of a fit's length: short fits do better with lower settings, and so do short fits of radiance.
 """
 
 import math
@@ -33,6 +37,7 @@ from neuralfields.encodings import Encoding
 
 BINS, SIDE, PIECE = 64, 128, 2048
 INITIALISATIONS = 10
+GRAIN, FINEST = 0.5, 52  # share of their mean power, and the first of the bins, that are taken for grain
 # The first look takes every third setting and fewer networks; the second all settings around the best.
 STRIDE, FIRST_INITIALISATIONS = 3, 4
 SETTINGS: dict[str, tuple[float, ...]] = {
@@ -73,16 +78,22 @@ def for_scene(encoding: Encoding, setting: float, taught: bool = False) -> float
     return setting if encoding == "finer" else float(f"{share * setting:.3g}")
 
 
-def spectrum(signal: Tensor) -> Tensor:
-    """Spectrum of a picture [H, W, C] -> [64], or of a piece of a sound [T, C] -> [T // 2]; a constant's is bin 1."""
+def spectrum(signal: Tensor, grain: float = 0.0) -> Tensor:
+    """Spectrum of a picture [H, W, C] -> [64], or of a piece of a sound [T, C] -> [T // 2]; a constant's is bin 1.
+
+    `grain`: the share of a picture's finest power that is taken off all its coefficients.
+    """
     centred = signal - signal.mean(dim=tuple(range(signal.ndim - 1)), keepdim=True)
     if signal.ndim == 2:
         faded = centred * torch.hann_window(len(signal), dtype=signal.dtype)[:, None]  # a piece's ends are no edges
         found = torch.fft.rfft(faded, dim=0).abs().mean(-1)[1:]
     else:
         magnitude = torch.fft.rfft2(centred, dim=(0, 1)).abs().mean(-1)
-        sums = magnitude.new_zeros(BINS + 2)
-        sums.index_add_(0, _bins(*signal.shape[:2]).flatten(), magnitude.flatten())
+        bins, sums = _bins(*signal.shape[:2]), magnitude.new_zeros(BINS + 2)
+        finest = magnitude[(bins >= FINEST) & (bins <= BINS)].square()
+        if grain and len(finest):
+            magnitude = (magnitude.square() - grain * finest.mean()).clamp(min=0).sqrt()
+        sums.index_add_(0, bins.flatten(), magnitude.flatten())
         found = sums[1 : BINS + 1]
     if float(centred.abs().max()) < 1e-6:
         found = torch.nn.functional.one_hot(torch.tensor(0), max(1, len(found))).to(signal.dtype)
@@ -111,7 +122,8 @@ def choose(
     [S, C]; all settings see the same random numbers.
     """
     pieces = [piece for target in targets for piece in (_sound if domain.kind == "sound" else _picture)(target)]
-    wanted = torch.stack([spectrum(piece) for piece in pieces]).mean(0)
+    grain = GRAIN if domain.kind in ("image", "video") else 0.0
+    wanted = torch.stack([spectrum(piece, grain) for piece in pieces]).mean(0)
     shape, length = pieces[0].shape[:-1], max(len(target) for target in targets)
 
     @cache

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from neuralfields import fresh
 from neuralfields.domain import RADIANCE, Domain
 from neuralfields.fields.mlp import Config, Mlp
 from neuralfields.fresh import BINS, SETTINGS, SIDE, choose, distance, for_scene, settings, spectrum
@@ -39,6 +40,21 @@ def test_brightness_contrast_and_channels_do_not_matter():
     torch.testing.assert_close(spectrum(0.2 + 0.3 * picture), p)
     torch.testing.assert_close(spectrum(picture.expand(-1, -1, 3)), p)
     assert float(p.sum()) == pytest.approx(1)
+
+
+def test_grain_is_taken_off(monkeypatch: pytest.MonkeyPatch):
+    """White noise of a known power: half of it is left, all else stays."""
+    generator = torch.Generator().manual_seed(0)
+    clean, noise = band(6), 0.05 * torch.randn(SIDE, SIDE, 1, generator=generator)
+    p, noisy, cleaned = spectrum(clean), spectrum(clean + noise), spectrum(clean + noise, 0.5)
+    assert distance(cleaned, p) < 0.8 * distance(noisy, p) and float(cleaned.sum()) == pytest.approx(1)
+    torch.testing.assert_close(spectrum(clean, 0.5), p, atol=1e-4, rtol=0)  # nothing is there to be taken off
+    assert torch.equal(spectrum(band(3, 32), 0.5), spectrum(band(3, 32)))  # too small to have such bins
+    chosen = []
+    for grain in (fresh.GRAIN, 0.0):
+        monkeypatch.setattr(fresh, "GRAIN", grain)
+        chosen.append(Mlp.tuned(Config(count=32, layers=2, width=32), IMAGE, [clean + noise], 0).frequencies)
+    assert chosen[0] < chosen[1]
 
 
 def test_a_sound_s_spectrum_is_its_transform():
