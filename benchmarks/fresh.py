@@ -2,7 +2,7 @@
 
 python benchmarks/fresh.py [--quick] [--data FOLDER] [--rows 24] [--choose-again]
 
-Crops of 128 x 128 of scikit-image's bundled pictures, from their centre or from [top, left], and of four Kodak pictures.
+Crops of 128 x 128 of scikit-image's bundled pictures, from their centre or from [top, left], and of four of Kodak's.
 What became of the choice (fresh.py, GRAIN) was found on the first twelve; the others were new to it. A network of
 3 x 64 (64 Gaussian frequencies), 400 steps of 2048 random pixels, trained as `nf fit` trains. FreSh chooses among the
 grid's own 11 settings. PSNR is of all pixels, in 8 bits. Times are those of the process on one thread, so that other
