@@ -23,9 +23,14 @@ RAY_POOL = 1 << 16
 
 
 class Poses:
-    """The poses of a round, and which of them went badly. `real`: cameras that are drawn from as well."""
+    """The poses of a round, and which of them went badly. `real`: cameras that are drawn from as well. Rays come from
+    the device, where the generators are too.
+    """
 
-    def __init__(self, viewpoints: Viewpoints, real: list[Camera], seed: int, again: bool) -> None:
+    def __init__(
+        self, viewpoints: Viewpoints, real: list[Camera], seed: int, again: bool, device: torch.device | str = "cpu"
+    ) -> None:
+        self.device = torch.device(device)
         self.viewpoints, self.real, self.seed, self.again = viewpoints, real, seed, again
         self.pool: list[Camera] = []
         self.round = self.from_pool = 0
@@ -42,15 +47,16 @@ class Poses:
             chosen = random.integers(len(self.pool), size=count)
             self.cameras[-count:] = [jittered(self.pool[int(i)], random) for i in chosen]
             self.from_pool += count
-        self.table = camera_table(self.cameras)
-        self.size = torch.tensor([[camera.width, camera.height] for camera in self.cameras], dtype=torch.float32)
-        self.error, self.count = torch.zeros(POSES), torch.zeros(POSES)
+        size = [[camera.width, camera.height] for camera in self.cameras]
+        self.table = camera_table(self.cameras).to(self.device)
+        self.size = torch.tensor(size, dtype=torch.float32, device=self.device)
+        self.error, self.count = torch.zeros(2, POSES, device=self.device)
         self.round += 1
 
     def rays(self, count: int, generator: torch.Generator) -> tuple[Rays, Tensor]:
         """Rays through random places of the round's pictures, and the camera [R] of each."""
-        camera = torch.randint(0, POSES, (count,), generator=generator)
-        pixel = torch.rand(count, 2, generator=generator) * self.size[camera]
+        camera = torch.randint(0, POSES, (count,), generator=generator, device=self.device)
+        pixel = torch.rand(count, 2, generator=generator, device=self.device) * self.size[camera]
         return Rays(*pixel_rays(self.table, camera, pixel)), camera
 
     def learn(self, camera: Tensor, error: Tensor) -> None:
@@ -69,15 +75,16 @@ class Poses:
 class HardRays:
     """Rays of the largest errors so far; those drawn are replaced by the worst of the step that drew them."""
 
-    def __init__(self) -> None:
-        self.rays = torch.empty(0, 6)
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.rays = torch.empty(0, 6, device=device)
         self.drawn: Tensor | None = None
         self.seen_again = 0
 
     def draw(self, count: int, generator: torch.Generator) -> Rays:
         """A tenth of `count`, or fewer while the pool is small."""
         count = min(round(AGAIN * count), len(self.rays))
-        self.drawn = torch.randperm(len(self.rays), generator=generator)[:count] if count else None
+        order = torch.randperm(len(self.rays), generator=generator, device=self.rays.device)
+        self.drawn = order[:count] if count else None
         self.seen_again += count
         chosen = self.rays[self.drawn] if count else self.rays[:0]
         return Rays(chosen[:, :3], chosen[:, 3:])
@@ -87,7 +94,7 @@ class HardRays:
         worst = error.argsort(descending=True)[: max(1, round(AGAIN * len(error)))]
         new = torch.cat([rays.origins[worst], rays.directions[worst]], 1)
         if self.drawn is not None:
-            keep = torch.ones(len(self.rays), dtype=torch.bool)
+            keep = torch.ones(len(self.rays), dtype=torch.bool, device=self.rays.device)
             keep[self.drawn] = False
             self.rays = self.rays[keep]
         self.rays = torch.cat([self.rays, new])[-RAY_POOL:]

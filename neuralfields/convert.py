@@ -65,13 +65,13 @@ def write(options: ConvertOptions, edit: Edit | None = None) -> dict[str, Any]:
     """Loads, distils, compares, saves; a report as plain data (see `text`)."""
     if options.out is None:
         options = replace(options, out=Path(f"{options.model.stem}-{options.to or 'again'}.nf"))
-    use_machine("auto", options.threads)
+    device = use_machine(options.device, options.threads)
     recipe = parse_settings(options.recipe, Recipe, "--recipe")
     check_writable(options.out, options.overwrite)
     picture = options.out.with_suffix(".png")
     check_writable(picture, options.overwrite)
     scene = None if options.scene is None else read_scene(options.scene, options.format, options.allow_outside)
-    teacher = load_any(options.model)
+    teacher = load_any(options.model, device=device)
     budget = Budget.of(options, DEFAULT_STEPS)
     progress = Progress(budget.steps, budget.seconds, options.out.with_suffix(".log.jsonl"), options.quiet)
     with OutputLock(options.out), progress:
@@ -149,7 +149,8 @@ def start(
     viewpoints = Viewpoints(list(teacher.cameras or real), teacher.bounds)
     views = _views(teacher, viewpoints, VIEW_PIXELS)
     pictures = [render_camera(volume, view, teacher.background).rgb for view in views]
-    student, precision = _student(teacher, options, pictures)
+    student, precision = _student(teacher, options, [picture.cpu() for picture in pictures])
+    student = student.to(volume.device)
     distillation = Distillation(student, volume, viewpoints, recipe, options.seed, real)
     return distillation, precision, Look(distillation, views, pictures, teacher.background)
 
@@ -267,9 +268,10 @@ def compare(
     mean, each = _psnr(mine, views, wanted, teacher.background)
     worst = int(np.argmin(each))
     if picture is not None:
-        rgb = render_camera(mine, views[worst], teacher.background).rgb
+        rgb = render_camera(mine, views[worst], teacher.background).rgb.cpu()
         title = f"teacher: {field_name(teacher.field)}, the worst of {len(views)} views"
-        save_image(picture, comparison(wanted[worst], rgb, title, f"{field_name(student.field)}, {min(each):.2f} dB"))
+        note = f"{field_name(student.field)}, {min(each):.2f} dB"
+        save_image(picture, comparison(wanted[worst].cpu(), rgb, title, note))
     return {"psnr_against_teacher": mean, "worst_view_against_teacher": min(each), "views": len(views)}
 
 

@@ -118,7 +118,9 @@ def inherit_encoding(student: Field, teacher: Field) -> bool:
 
 
 class Distillation(Trainer):
-    """A student being taught; `real`: cameras of the capture, looked through beside those drawn."""
+    """A student being taught, on the teacher's device; `real`: cameras of the capture, looked through beside those
+    drawn.
+    """
 
     def __init__(
         self,
@@ -136,9 +138,9 @@ class Distillation(Trainer):
         self.read = not self.copied and recipe.read_nodes and student.read(_told(teacher, recipe.clamp))
         super().__init__(student, seed, grown=self.copied or self.read)
         self.teacher, self.recipe = teacher, recipe
-        self.occupancy = None if recipe.inherit_occupancy else Occupancy(teacher.bounds.cascades)
-        self.poses = Poses(viewpoints, list(real), seed, recipe.hard_cameras)
-        self.pool = HardRays()
+        self.occupancy = None if recipe.inherit_occupancy else Occupancy(teacher.bounds.cascades).to(self.device)
+        self.poses = Poses(viewpoints, list(real), seed, recipe.hard_cameras, self.device)
+        self.pool = HardRays(self.device)
         size = min(MOST_POINTS, POOL_STEPS * self._wanted) if recipe.shuffle else 1
         self.points = PointPool(self._ask, size, recipe.shuffle)
         self.rays = 256
@@ -180,11 +182,11 @@ class Distillation(Trainer):
     def _compare_pictures(self, progress: float, generator: torch.Generator) -> StepReport:
         """Each renders with its own samples: a field that has a fused renderer uses it."""
         rays, camera = self._rays(generator)
-        jitter = torch.rand(len(rays), generator=generator)
+        jitter = torch.rand(len(rays), generator=generator, device=self.device)
         with torch.no_grad():
             taught = render_sums(self.teacher, rays, jitter)
         learned = render_sums(self.volume, rays, jitter, 2 * self._wanted)
-        background = torch.rand(len(rays), 3, generator=generator)
+        background = torch.rand(len(rays), 3, generator=generator, device=self.device)
         difference = (_over(learned, background) - _over(taught, background)) * learned.valid[:, None]
         error = difference.detach().square().mean(1)
         report = StepReport(len(rays), learned.samples, float(error.mean()), STAGES[3])
@@ -232,7 +234,7 @@ class Distillation(Trainer):
         self._turn_round()
         rays, _ = self.poses.rays(RAYS, generator)
         origins, directions = self.teacher.normalise(rays)
-        jitter = torch.rand(len(rays), generator=generator)
+        jitter = torch.rand(len(rays), generator=generator, device=self.device)
         samples = march(origins, directions, jitter, self.teacher.occupancy, self.teacher.settings())
         index, density = visible(samples, self.teacher.density)
         samples = chosen(samples, index)
@@ -242,7 +244,7 @@ class Distillation(Trainer):
         else:
             heavy = weight > LIGHT
             share = heavy.sum() / (~heavy).sum().clamp(min=1)
-            keep = heavy | (torch.rand(len(weight), generator=generator) < share)
+            keep = heavy | (torch.rand(len(weight), generator=generator, device=self.device) < share)
         x, directions = contract(samples.x[keep], *self.teacher.space), directions[samples.ray[keep]]
         parts = []
         for piece, towards in zip(x.split(PIECE), directions.split(PIECE), strict=True):

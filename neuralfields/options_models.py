@@ -32,6 +32,8 @@ class ConvertOptions:
     """The capture: its cameras are looked through too, and the report compares both fields with its photos."""
     seed: int = 0
     """The same seed and number of threads give the same result, bit for bit."""
+    device: Device = "auto"
+    """Where to compute; auto takes a CUDA GPU if there is one."""
     threads: int | None = None
     """Threads on the CPU; without it as many as there are cores."""
     half: bool = False
@@ -88,6 +90,8 @@ class EditOptions:
     """Hyper-parameters of the result, key=value; an unknown key lists them all."""
     seed: int = 0
     """The same seed and number of threads give the same result, bit for bit."""
+    device: Device = "auto"
+    """Where to compute; auto takes a CUDA GPU if there is one."""
     threads: int | None = None
     """Threads on the CPU; without it as many as there are cores."""
     half: bool = False

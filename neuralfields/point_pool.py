@@ -65,5 +65,6 @@ class PointPool:
             parts.append(self.more(generator))
         self.points = Points.together(parts)
         count = len(self.points)
-        orders = [torch.randperm(count, generator=generator) for _ in range(PASSES)]
-        self.order = torch.cat(orders) if self.shuffle else torch.arange(count)
+        device = generator.device
+        orders = [torch.randperm(count, generator=generator, device=device) for _ in range(PASSES)]
+        self.order = torch.cat(orders) if self.shuffle else torch.arange(count, device=device)

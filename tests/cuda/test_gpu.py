@@ -16,6 +16,8 @@ from torch import Tensor
 from neuralfields import cuda_doctor
 from neuralfields.cameras import Camera
 from neuralfields.checkpoint import Checkpoint
+from neuralfields.convert import start as start_conversion
+from neuralfields.distil import Recipe
 from neuralfields.fields import field_class, field_names
 from neuralfields.fields.field import Field
 from neuralfields.fields.hash import Config as HashConfig
@@ -26,6 +28,7 @@ from neuralfields.model import load, save
 from neuralfields.ops.cuda_network import using_precision
 from neuralfields.ops.cuda_schedules import SCHEDULES
 from neuralfields.options import FitOptions
+from neuralfields.options_models import ConvertOptions
 from neuralfields.readers import read_scene
 from neuralfields.render import render
 from neuralfields.volume import Volume, render_camera
@@ -195,6 +198,22 @@ def test_a_checkpoint_goes_from_the_gpu_to_the_cpu(small_capture: Path, tmp_path
     assert there.keys() == here.keys()
     assert all(torch.equal(there[name].cpu(), here[name]) for name in there)
     made["cpu"].step(0.5)
+
+
+@pytest.mark.parametrize("name", ["mlp", "voxels", "triplane"])
+def test_a_conversion_on_the_gpu(small_file: Path, name: str):
+    """All of its parts at once, and the student as close to its teacher as on the CPU."""
+    recipe = Recipe(hard_rays=True, heavy_points=name == "triplane", inherit_occupancy=name != "mlp")
+    close = {}
+    for device in ("cpu", "cuda"):
+        teacher = load(small_file, device)
+        options = ConvertOptions(small_file, name, quiet=True, eval_every=0)
+        distillation, _, look = start_conversion(teacher, options, recipe)
+        assert distillation.device.type == device
+        for step in range(120):
+            distillation.step(step / 120)
+        close[device] = look()
+    assert close["cuda"] > close["cpu"] - 1.5
 
 
 def test_pictures_of_a_camera_stay_on_the_gpu():
