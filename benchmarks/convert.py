@@ -104,7 +104,8 @@ def pairs(given: argparse.Namespace) -> None:
     """Every ordered pair by the product's own recipe, the same number of steps for all students."""
     scene, downscale = scene_of(given.scene, given.data)
     command = f"python benchmarks/convert.py pairs --scene {given.scene} --steps {given.steps}"
-    rows = kept(f"convert_pairs_{given.scene}", command)
+    table = f"convert_pairs_{given.scene}_{given.steps}"
+    rows = kept(table, command)
     for name in given.teachers:
         done = {r["to"] for r in rows if r["from"] == name} | {name}
         todo = [other for other in given.fields if other not in done]
@@ -131,7 +132,7 @@ def pairs(given: argparse.Namespace) -> None:
                 )
             )
             print(name, "->", other, rows[-1]["difference"], flush=True)
-            write(f"convert_pairs_{given.scene}", f"Conversion between all pairs, {given.scene}", rows)
+            write(table, f"Conversion between all pairs in {given.steps} steps, {given.scene}", rows)
 
 
 def reached(curve: list[tuple[float, float]], wanted: float) -> float | None:
