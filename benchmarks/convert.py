@@ -56,6 +56,9 @@ ABLATIONS = {
     "without the clamp": Recipe(clamp=None),
     "without the teacher's occupancy": Recipe(inherit_occupancy=False),
     "with the teacher's heads": Recipe(inherit_heads=True),
+    "without hard cameras": Recipe(hard_cameras=False),
+    "without hard rays": Recipe(hard_rays=False),
+    "without the point level": Recipe(heavy_points=False),
     "colours weigh a third": Recipe(colour=10.0),
     "colours weigh three times as much": Recipe(colour=90.0),
 }

@@ -48,6 +48,7 @@ from neuralfields.volume import PIECE, Volume, render_sums
 STAGES = {1: "features", 2: "points", 3: "pictures"}
 NETWORKS = "heads."  # parameters that read features: what a student may inherit
 TOP_POINTS, OPAQUE_ENOUGH = 0.3, 0.5
+OTHERS = 0.25  # as many points that are not heavy, for each that is: what is half transparent is taught too
 POOL_STEPS, MOST_POINTS = 64, 1 << 18  # shuffled together: the points of so many steps, and no more than this
 RAYS = 4096  # along which the teacher is asked at once
 LIGHT = 0.01  # a sample of less weight tells mostly where nothing is
@@ -75,10 +76,11 @@ class Recipe:
     """whether a student whose nodes say what is there begins with what the teacher says there"""
     hard_cameras: bool = True
     """camera level of PVD-AL"""
-    hard_rays: bool = False
-    """ray level of PVD-AL; grids gain up to 0.1 dB by it, coordinate networks lose twice as much"""
-    heavy_points: bool = False
-    """point level of PVD-AL: losses of the points only where there is weight"""
+    hard_rays: bool = True
+    """ray level of PVD-AL"""
+    heavy_points: bool = True
+    """point level of PVD-AL: points mostly where the teacher or the student has weight. The three levels together gain
+    0.3 dB from hash to mlp, 0.6 from rbf to lowrank and 0.1 from hash to triplane"""
     shuffle: bool = True
     """whether points are drawn in no order, or ray by ray"""
     step_share: float = 0.25
@@ -203,7 +205,7 @@ class Distillation(Trainer):
         levels = [
             f"{self.poses.from_pool} poses that had gone badly" if self.recipe.hard_cameras else "",
             f"{self.pool.seen_again} rays that had" if self.recipe.hard_rays else "",
-            "the heaviest points alone" if self.recipe.heavy_points else "",
+            "the heaviest points" if self.recipe.heavy_points else "",
         ]
         again = " and ".join(filter(None, levels)) or "nothing"
         return f"compared {self.points_compared} points and {self.rays_compared} rays; looked again at {again}"
@@ -241,6 +243,7 @@ class Distillation(Trainer):
         weight = _weight(samples, density)
         if self.recipe.heavy_points:
             keep = _heavy(weight, samples) | _heavy(_weight(samples, self.volume.density(samples.x)), samples)
+            keep |= torch.rand(len(weight), generator=generator, device=self.device) < OTHERS * keep.sum() / len(weight)
         else:
             heavy = weight > LIGHT
             share = heavy.sum() / (~heavy).sum().clamp(min=1)
@@ -305,6 +308,6 @@ def _heavy(weight: Tensor, samples: Samples) -> Tensor:
     order = weight.argsort(descending=True)
     order = order[ray[order].argsort(stable=True)]
     rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order)) - samples.offsets[ray[order]]
-    opacity = torch.zeros(len(count), dtype=weight.dtype).index_add_(0, ray, weight)
+    rank[order] = torch.arange(len(order), device=ray.device) - samples.offsets[ray[order]]
+    opacity = weight.new_zeros(len(count)).index_add_(0, ray, weight)
     return (rank < torch.ceil(TOP_POINTS * count[ray])) & (opacity[ray] >= OPAQUE_ENOUGH)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 PASSES = 2  # how often each point is used
+MOST_ASKED = 100  # times for one pool: where rays hardly meet anything it stays small
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class PointPool:
 
     def _fill(self, generator: torch.Generator) -> None:
         parts = [self.more(generator)]
-        while 0 < sum(map(len, parts)) < self.size:
+        while 0 < sum(map(len, parts)) < self.size and len(parts) < MOST_ASKED:
             parts.append(self.more(generator))
         self.points = Points.together(parts)
         count = len(self.points)
