@@ -45,7 +45,7 @@ def test_brightness_contrast_and_channels_do_not_matter():
 def test_grain_is_taken_off(monkeypatch: pytest.MonkeyPatch):
     """White noise of a known power: half of it is left, all else stays."""
     generator = torch.Generator().manual_seed(0)
-    clean, noise = band(6), 0.05 * torch.randn(SIDE, SIDE, 1, generator=generator)
+    clean, noise = band(6, 64), 0.05 * torch.randn(64, 64, 1, generator=generator)
     p, noisy, cleaned = spectrum(clean), spectrum(clean + noise), spectrum(clean + noise, 0.5)
     assert distance(cleaned, p) < 0.8 * distance(noisy, p) and float(cleaned.sum()) == pytest.approx(1)
     torch.testing.assert_close(spectrum(clean, 0.5), p, atol=1e-4, rtol=0)  # nothing is there to be taken off
