@@ -48,7 +48,8 @@ from neuralfields.volume import PIECE, Volume, render_sums
 STAGES = {1: "features", 2: "points", 3: "pictures"}
 NETWORKS = "heads."  # parameters that read features: what a student may inherit
 TOP_POINTS, OPAQUE_ENOUGH = 0.3, 0.5
-OTHERS = 0.25  # as many points that are not heavy, for each that is: what is half transparent is taught too
+# Points that are not heavy: as a share of those that are, and at least of all: what is half transparent is taught too.
+OTHERS, FEWEST = 0.25, 0.02
 POOL_STEPS, MOST_POINTS = 64, 1 << 18  # shuffled together: the points of so many steps, and no more than this
 RAYS = 4096  # along which the teacher is asked at once
 LIGHT = 0.01  # a sample of less weight tells mostly where nothing is
@@ -64,7 +65,7 @@ class Recipe:
     """share after it that compares density and colour at points; both are points' where features are not compared"""
     colour: float = 30.0
     """weight of a point's squared error of colour beside its error of log-density; at three times it hash to mlp loses
-    0.8 dB and rbf to lowrank 0.3, and voxels to hash gains 0.5, at a third they lose 0.3, nothing and 0.2"""
+    0.5 dB and rbf to lowrank 0.3, and voxels to hash gains 0.5; at a third they lose 0.1, nothing and 0.2"""
     clamp: tuple[float, float] | None = (-2.0, 8.0)
     """range of log-densities that count, in 1/inner cube"""
     inherit_heads: bool = False
@@ -243,7 +244,8 @@ class Distillation(Trainer):
         weight = _weight(samples, density)
         if self.recipe.heavy_points:
             keep = _heavy(weight, samples) | _heavy(_weight(samples, self.volume.density(samples.x)), samples)
-            keep |= torch.rand(len(weight), generator=generator, device=self.device) < OTHERS * keep.sum() / len(weight)
+            share = (OTHERS * keep.float().mean()).clamp(min=FEWEST)
+            keep |= torch.rand(len(weight), generator=generator, device=self.device) < share
         else:
             heavy = weight > LIGHT
             share = heavy.sum() / (~heavy).sum().clamp(min=1)

@@ -184,6 +184,12 @@ def test_the_heaviest_points_are_compared_and_a_few_others(small_model: Model):
     assert heavy.points_compared > 0
 
 
+def test_what_is_half_transparent_everywhere_is_taught_too(small_model: Model):
+    what = distillation(small_model)
+    with mock.patch("neuralfields.distil.OPAQUE_ENOUGH", 2.0):
+        assert len(what._ask(what.generator())) > 100
+
+
 def test_a_pool_gives_each_point_as_often_as_it_passes_in_no_order():
     asked = []
 
