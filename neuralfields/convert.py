@@ -34,6 +34,7 @@ from neuralfields.model import Model, field_name, save
 from neuralfields.options_models import ConvertOptions
 from neuralfields.pictures import comparison, save_image
 from neuralfields.progress import Progress
+from neuralfields.quantise import round_parameters
 from neuralfields.readers import read_scene
 from neuralfields.render import use_machine, volume_of
 from neuralfields.scene import Scene
@@ -136,6 +137,8 @@ def convert(
     if edit is not None or not distillation.copied:
         loop.run(None)
         progress.told(distillation.counts())
+    if precision.bits == 8:
+        round_parameters(student)  # what is compared is what is stored
     return _model(teacher, distillation, loop, options), precision
 
 
@@ -152,6 +155,7 @@ def start(
     student, precision = _student(teacher, options, [picture.cpu() for picture in pictures])
     student = student.to(volume.device)
     distillation = Distillation(student, volume, viewpoints, recipe, options.seed, real)
+    distillation.bits = precision.bits
     return distillation, precision, Look(distillation, views, pictures, teacher.background)
 
 

@@ -56,7 +56,7 @@ def watched(scene: Scene, options: FitOptions, loop: Loop, model: Callable[[], M
 def run_loop(loop: Loop, options: FitOptions, description: dict[str, Any]) -> None:
     """To the end of the budget, with the checkpoint that belongs to the output."""
     training, progress = loop.training, loop.progress
-    checkpoint = None
+    training.bits, checkpoint = options.bits, None
     if options.out is not None:
         checkpoint = Checkpoint.beside(options.out, description)
     if options.resume:

@@ -12,6 +12,7 @@ A Huffman code spends at least one bit a symbol, so that a stream cannot swell w
 """
 
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from math import prod
 from typing import Literal
@@ -78,15 +79,26 @@ def decode(codes: Codes, shape: list[int]) -> Tensor:
 
 
 @torch.no_grad()
-def round_parameters(field: Field) -> None:
-    """Puts every parameter to the value that it comes back with from an 8-bit file."""
+def round_parameters(field: Field, names: Collection[str] | None = None) -> None:
+    """Puts every parameter, or those of these names, to the value that it comes back with from an 8-bit file."""
     for name, form in plan(field).items():
+        if names is not None and name not in names:
+            continue
         parameter = field.get_parameter(name)
         if form == "half":
             parameter.copy_(parameter.half())
         else:
             low, step = _grid(parameter, form == "channels")
             parameter.copy_(_values(_codes(parameter, low, step), low, step))
+
+
+@torch.no_grad()
+def round_networks(field: Field) -> dict[str, Tensor]:
+    """Rounds the networks' weights and the small grids; name -> what they were. Large grids hardly suffer, and stay."""
+    names = [name for name, form in plan(field).items() if form != "channels"]
+    exact = {name: field.get_parameter(name).detach().clone() for name in names}
+    round_parameters(field, names)
+    return exact
 
 
 def _grid(tensor: Tensor, channels: bool) -> tuple[list[float], list[float]]:
@@ -103,13 +115,13 @@ def _short(value: float) -> float:
 
 
 def _codes(tensor: Tensor, low: list[float], step: list[float]) -> Tensor:
-    first, apart = torch.tensor(low, dtype=torch.float32), torch.tensor(step, dtype=torch.float32)
+    first, apart = (torch.tensor(numbers, dtype=torch.float32, device=tensor.device) for numbers in (low, step))
     places = torch.where(apart > 0, (tensor - first) / apart, 0)  # a constant tensor has no steps
     return places.round().clamp(0, LEVELS).to(torch.uint8)
 
 
 def _values(codes: Tensor, low: list[float], step: list[float]) -> Tensor:
-    first, apart = torch.tensor(low, dtype=torch.float32), torch.tensor(step, dtype=torch.float32)
+    first, apart = (torch.tensor(numbers, dtype=torch.float32, device=codes.device) for numbers in (low, step))
     return codes.to(torch.float32) * apart + first  # two roundings, on every machine the same
 
 

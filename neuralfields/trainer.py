@@ -15,8 +15,10 @@ from neuralfields import ranks
 from neuralfields.errors import NeuralfieldsError
 from neuralfields.fields.field import Field
 from neuralfields.optim import Optimiser
+from neuralfields.quantise import round_networks
 
 LEARNING_RATE_FALL = 0.1
+ROUNDED = 0.75  # share of a fit after which what will be stored in 8 bits is learned as it will be stored
 BAD_STEPS_IN_A_ROW = 20
 
 
@@ -52,7 +54,12 @@ class Trainer:
 
     A subclass makes a loss in its `step` and ends it with `descend`; it extends `tensors`, `counters` and `restore` by
     what its own next step depends on.
+
+    `bits` 8: towards the end gradients are those of the weights as an 8-bit file gives them back, and move the exact
+    ones (straight-through, arXiv:1308.3432), so that the others learn around each one's rounding.
     """
+
+    bits = 32
 
     def __init__(self, field: Field, seed: int, grown: bool = False) -> None:
         """`grown`: the field goes on from what it is, instead of growing from its first stage."""
@@ -60,6 +67,7 @@ class Trainer:
         self.stage = len(field.stages())
         self.step_count = 0
         self.bad_steps = 0
+        self._exact: dict[str, Tensor] = {}
         if self.stage and not grown:
             self.stage = 0
             field.grow(0)
@@ -80,23 +88,26 @@ class Trainer:
         return torch.Generator(self.device).manual_seed(_mixed(seed, self.step_count))
 
     def advance(self, progress: float) -> None:
-        """Lets the field grow to the stage of that progress; 1 completes it."""
+        """Begins a step: lets the field grow to the stage of that progress; 1 completes it, and no step follows."""
         stage = sum(progress >= share for share in self.field.stages())
         if stage > self.stage:
             self._grow(stage)
             self.optimiser.renew()
+        if self.bits == 8 and ROUNDED <= progress < 1:
+            self._exact = round_networks(self.field)
 
     def _grow(self, stage: int) -> None:
         self.field.grow(stage)
         self.stage = stage
 
     def descend(self, loss: Tensor, progress: float) -> None:
-        """Backward and Adam; a step whose loss or gradient is not finite changes nothing."""
+        """Ends a step: backward and Adam; where the loss or a gradient is not finite nothing changes."""
         penalty = self.field.penalty()
         total = loss if penalty is None else loss + penalty
         finite = bool(torch.isfinite(total))
         if finite:
             total.backward()
+        self._put_back()
         finite = ranks.average((p for group in self.optimiser.groups for p in group.parameters), finite)
         if self._gradients_finite(finite):
             self.optimiser.step(LEARNING_RATE_FALL**progress)
@@ -104,6 +115,13 @@ class Trainer:
         else:
             self._skip()
         self.step_count += 1
+
+    @torch.no_grad()
+    def _put_back(self) -> None:
+        """The exact weights."""
+        for name, values in self._exact.items():
+            self.field.get_parameter(name).copy_(values)
+        self._exact = {}
 
     def _gradients_finite(self, loss_finite: bool) -> bool:
         """Looks at the networks' gradients: what is wrong in a grid's gradient has passed through them."""
