@@ -5,8 +5,8 @@ python benchmarks/cam.py [--quick] [--data FOLDER] [--steps 1000] [--seeds 3]
 Centre crops of 128 x 128: 49,152 values for 18 thousand parameters, the paper's ratio. 64 Gaussian frequencies of
 deviation 10, three hidden layers, a sigmoid; Adam 1e-3 (grids 1e-2) on all pixels, a tenth of it from half and a
 hundredth from three quarters of the steps. PSNR is of the fitted pixels, in 8 bits. `cost_of_8_bits`: what the fit
-loses as a file of 8 bits if its last quarter learns with rounded weights, as `nf fit --bits 8` does; `rounded_after`:
-if they are rounded at its end alone.
+loses as a file of 8 bits if its tensors are rounded in turn over its last tenth, as `nf fit --bits 8` does;
+`rounded_after`: if all are rounded at its end.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from neuralfields.fields import cam, mlp
 from neuralfields.fields.field import Field
 from neuralfields.metrics import psnr
 from neuralfields.model import Model, load, save
-from neuralfields.quantise import round_networks
+from neuralfields.quantise import leave, round_in_turn
 from neuralfields.scene import Bounds
 from neuralfields.trainer import ROUNDED
 
@@ -104,16 +104,14 @@ def learner(config: Any, steps: int, seed: int) -> Learner:
 
 
 def learn(learner: Learner, target: torch.Tensor, steps: int, rounded: bool = False) -> None:
-    """So many steps on all pixels; `rounded`: their gradients are those of the weights in 8 bits, as in trainer.py."""
+    """So many steps on all pixels; `rounded`: one tensor after the other is rounded to 8 bits, as in trainer.py."""
     field, optimiser, schedule = learner
-    x = places()
-    for _ in range(steps):
+    x, done = places(), 0
+    for step in range(steps):
+        done = round_in_turn(field, step / steps, done) if rounded else 0
         optimiser.zero_grad()
-        exact = round_networks(field) if rounded else {}
         (0.5 * (predicted(field, x) - target).square().mean()).backward()
-        with torch.no_grad():
-            for name, values in exact.items():
-                field.get_parameter(name).copy_(values)
+        leave(field, done)
         optimiser.step()
         schedule.step()
 

@@ -11,6 +11,7 @@ Vocabulary
 A Huffman code spends at least one bit a symbol, so that a stream cannot swell without limit (see header.py).
 """
 
+import math
 import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -92,13 +93,26 @@ def round_parameters(field: Field, names: Collection[str] | None = None) -> None
             parameter.copy_(_values(_codes(parameter, low, step), low, step))
 
 
-@torch.no_grad()
-def round_networks(field: Field) -> dict[str, Tensor]:
-    """Rounds the networks' weights and the small grids; name -> what they were. Large grids hardly suffer, and stay."""
-    names = [name for name, form in plan(field).items() if form != "channels"]
-    exact = {name: field.get_parameter(name).detach().clone() for name in names}
-    round_parameters(field, names)
-    return exact
+def round_in_turn(field: Field, share: float, done: int) -> int:
+    """Rounds the networks' weights and the small grids one after the other; how many of them then are.
+
+    `share` in [0, 1) of the time that all of them have; `done`: how many were. Large grids hardly suffer from rounding
+    and are left out.
+    """
+    names = _in_turn(field)
+    due = max(done, math.floor(share * len(names)) + 1)
+    round_parameters(field, names[done:due])
+    return due
+
+
+def leave(field: Field, rounded: int) -> None:
+    """Drops the gradients of the tensors that are rounded, so that an optimiser leaves them as they are."""
+    for name in _in_turn(field)[:rounded]:
+        field.get_parameter(name).grad = None
+
+
+def _in_turn(field: Field) -> list[str]:
+    return [name for name, form in plan(field).items() if form != "channels"]
 
 
 def _grid(tensor: Tensor, channels: bool) -> tuple[list[float], list[float]]:
