@@ -243,10 +243,10 @@ def through(given: argparse.Namespace) -> None:
     table = f"convert_through_{given.scene}"
     rows = kept(table, command)
     options = FitOptions(scene=scene.root, downscale=downscale, minutes=1.0, quiet=True, eval_every=0)
-    teacher = fit_scene(scene, options)
-    for name in ("mlp", "cam"):
-        if any(r["field"] == name for r in rows):
-            continue
+    todo = [name for name in ("mlp", "cam") if sum(r["field"] == name for r in rows) < 2]
+    teacher = fit_scene(scene, options) if todo else None
+    for name in todo:
+        rows = [r for r in rows if r["field"] != name]  # both ways anew: one teacher, one state of the machine
         budget = ConvertOptions(Path("teacher.nf"), name, quiet=True, eval_every=0), Recipe(), Budget(None, 60.0)
         models = {
             "from photos": fit_scene(scene, replace(options, field=name, minutes=2.0)),
