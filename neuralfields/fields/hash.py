@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
-from neuralfields.fields.field import Encoding, Field, ParameterGroup
-from neuralfields.heads import Heads
+from neuralfields.fields.field import Encoding, ParameterGroup
+from neuralfields.heads import HeadedField, Heads
 from neuralfields.ops.axes import ORDERS, TurnedRenderer
 from neuralfields.ops.hash_grid import HashGeometry, hash_encode
 from neuralfields.ops.hash_render import HashRenderer
@@ -69,7 +69,7 @@ class Config:
             raise ValueError(f"finest {self.finest}: must not be below base {self.base}")
 
 
-class HashField(Field):
+class HashField(HeadedField):
     """See the module's equations."""
 
     Config = Config
@@ -121,21 +121,9 @@ class HashField(Field):
         directions = directions[:, self._order] if self.config.axes != "xyz" else directions
         return self.heads.decode(f, directions)
 
-    def log_density(self, f: Tensor) -> Tensor:
-        """The density network alone."""
-        return self.heads.log_density(f)
-
-    def values(self, f: Tensor) -> Tensor:
-        """The value network."""
-        return self.heads.values(f)
-
     def groups(self) -> list[ParameterGroup]:
         """Table and networks share a learning rate; the table's gradients are sparse."""
-        rate = self.config.learning_rate
-        return [
-            ParameterGroup("grid", (self.table,), rate, sparse=True),
-            ParameterGroup("network", tuple(self.heads.parameters()), rate),
-        ]
+        return self.grids_and_heads((self.table,), self.config.learning_rate, self.config.learning_rate)
 
     def fused(self) -> Any | None:
         """Marching, encoding, networks and compositing in one native pass: of radiance."""

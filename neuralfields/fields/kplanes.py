@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
-from neuralfields.fields.field import Field, ParameterGroup
+from neuralfields.fields.field import ParameterGroup
 from neuralfields.grids import LOOK_EVERY, Looks, axis_points, plane_features, plane_pairs, variation
-from neuralfields.heads import Heads
+from neuralfields.heads import HeadedField, Heads
 from neuralfields.settings import require_range
 
 PLACES = 1024  # of a penalty's sample, on each plane
@@ -64,7 +64,7 @@ class Config:
             raise ValueError(f"features {self.features}: must be a multiple of the {len(given)} resolutions")
 
 
-class KPlanesField(Field):
+class KPlanesField(HeadedField):
     """See the module's equations."""
 
     Config = Config
@@ -94,24 +94,10 @@ class KPlanesField(Field):
         sets = [planes[i : i + count] for i in range(0, len(planes), count)]
         return torch.cat([plane_features(x, chosen, True, self.domain.radiance) for chosen in sets], dim=1)
 
-    def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """Density network, then colour network on its code and the direction's harmonics."""
-        return self.heads.decode(f, directions)
-
-    def log_density(self, f: Tensor) -> Tensor:
-        """The density network alone."""
-        return self.heads.log_density(f)
-
-    def values(self, f: Tensor) -> Tensor:
-        """The value network."""
-        return self.heads.values(f)
-
     def groups(self) -> list[ParameterGroup]:
         """Planes learn faster than the networks."""
-        return [
-            ParameterGroup("grid", tuple(self.planes), self.config.learning_rate, sparse=True),
-            ParameterGroup("network", tuple(self.heads.parameters()), self.config.network_learning_rate),
-        ]
+        rates = self.config.learning_rate, self.config.network_learning_rate
+        return self.grids_and_heads(tuple(self.planes), *rates)
 
     def penalty(self) -> Tensor | None:
         """Total variation in space, and in time smoothness and stillness, sampled, at every fourth call."""

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from neuralfields import fresh
 from neuralfields.domain import RADIANCE, Domain
 from neuralfields.encodings import USUAL, Encoding, activation, encoding, require_frequencies
-from neuralfields.fields.field import Field, ParameterGroup
-from neuralfields.heads import Heads
+from neuralfields.fields.field import ParameterGroup
+from neuralfields.heads import HeadedField, Heads
 from neuralfields.settings import require_range
 from neuralfields.trunk import Shape, Trunk
 
@@ -79,7 +79,7 @@ class Config:
         return Shape(self.layers, self.width, self.skip, inner, self.lift == "fixed", self.bfloat16)
 
 
-class Mlp(Field):
+class Mlp(HeadedField):
     """See the module's equations."""
 
     Config = Config
@@ -144,14 +144,6 @@ class Mlp(Field):
         """The same of a few points."""
         h = self.trunk(self.encoding(x))
         return self.readout(h) if self.domain.radiance else h
-
-    def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """Density network, then colour network on its code and the direction's harmonics."""
-        return self.heads.decode(f, directions)
-
-    def log_density(self, f: Tensor) -> Tensor:
-        """The density network alone."""
-        return self.heads.log_density(f)
 
     def values(self, f: Tensor) -> Tensor:
         """The last, linear layer."""

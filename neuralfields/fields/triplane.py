@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
 from neuralfields.errors import UsageError
-from neuralfields.fields.field import Field, ParameterGroup
+from neuralfields.fields.field import ParameterGroup
 from neuralfields.grids import (
     LOOK_EVERY,
     Looks,
@@ -23,7 +23,7 @@ from neuralfields.grids import (
     stage_points,
     variation,
 )
-from neuralfields.heads import Heads
+from neuralfields.heads import HeadedField, Heads
 from neuralfields.settings import require_range
 
 PLACES = 1024  # of a penalty's sample, on each plane
@@ -70,7 +70,7 @@ class Config:
         )  # fmt: skip
 
 
-class TriplaneField(Field):
+class TriplaneField(HeadedField):
     """See the module's equations."""
 
     Config = Config
@@ -100,24 +100,10 @@ class TriplaneField(Field):
         """The planes' features, summed or multiplied, [S, features]."""
         return plane_features(x, self.planes, self.config.combination == "product", self.domain.radiance)
 
-    def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """Density network, then colour network on its code and the direction's harmonics."""
-        return self.heads.decode(f, directions)
-
-    def log_density(self, f: Tensor) -> Tensor:
-        """The density network alone."""
-        return self.heads.log_density(f)
-
-    def values(self, f: Tensor) -> Tensor:
-        """The value network."""
-        return self.heads.values(f)
-
     def groups(self) -> list[ParameterGroup]:
         """Planes learn faster than the networks."""
-        return [
-            ParameterGroup("grid", tuple(self.planes), self.config.learning_rate, sparse=True),
-            ParameterGroup("network", tuple(self.heads.parameters()), self.config.network_learning_rate),
-        ]
+        rates = self.config.learning_rate, self.config.network_learning_rate
+        return self.grids_and_heads(tuple(self.planes), *rates)
 
     def penalty(self) -> Tensor | None:
         """Total variation of the planes, sampled, at every fourth call."""
