@@ -10,6 +10,7 @@ exponentials come on top of those of the units.
 
   network 1 wide   one hidden layer, as many parameters as rbf      network 3 x 64   three hidden layers
   rbf              64 Gaussian units, data-driven centres and widths, linear bypass
+  rbf 119 units    at most 0.78 of the multiply-adds of three layers, the paper's share
   rbf released     as the paper's code begins
 """
 
@@ -40,6 +41,7 @@ DECODERS: dict[str, dict[str, Any]] = {
     "network 1 wide": {"density_layers": 0, "colour_layers": 1},
     "network 3 x 64": {"hidden": 64, "density_layers": 1, "colour_layers": 2},
     "rbf": {},
+    "rbf 119 units": {"units": 119},
     "rbf released": {"initialisation": "released", "bypass": False},
 }
 
