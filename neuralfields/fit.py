@@ -31,7 +31,7 @@ from neuralfields.readers import read_scene
 from neuralfields.scene import Scene
 from neuralfields.settings import parse_settings
 from neuralfields.signal_files import read_signal, signal_format
-from neuralfields.signal_training import STEPS as SIGNAL_STEPS
+from neuralfields.signal_training import steps_of
 from neuralfields.signals import Signal
 
 SIGNAL_FIGURES = ("psnr", "ssim", "iou", "chamfer", "snr")
@@ -53,7 +53,7 @@ def _run_verb(options: FitOptions) -> dict[str, Any]:
     out = options.out or Path(f"{scene.name}.nf")
     if options.dry_run:
         return _plan(scene, options, out)
-    budget, log = Budget.of(options, _default_steps(scene)), out.with_suffix(".log.jsonl")
+    budget, log = Budget.of(options, _default_steps(scene, options)), out.with_suffix(".log.jsonl")
     first = ranks.rank() == 0
     progress = Progress(
         budget.steps, budget.seconds, log if first else None, options.quiet or not first, append=options.resume
@@ -76,8 +76,8 @@ def read_input(options: FitOptions) -> Scene | Signal:
     return read_scene(options.scene, options.format, options.allow_outside)
 
 
-def _default_steps(scene: Scene | Signal) -> int:
-    return SIGNAL_STEPS if isinstance(scene, Signal) else DEFAULT_STEPS
+def _default_steps(scene: Scene | Signal, options: FitOptions) -> int:
+    return steps_of(field_class(options.field)) if isinstance(scene, Signal) else DEFAULT_STEPS
 
 
 def fit_to_file(scene: Scene | Signal, options: FitOptions, progress: Progress | None = None) -> Model:

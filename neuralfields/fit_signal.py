@@ -12,7 +12,7 @@ from neuralfields.model import Model
 from neuralfields.options import FitOptions
 from neuralfields.progress import Progress
 from neuralfields.settings import flag
-from neuralfields.signal_training import STEPS, SignalTraining
+from neuralfields.signal_training import SignalTraining, steps_of
 from neuralfields.signals import Signal
 
 OF_PHOTOS = ("refine_poses", "exposure", "robust", "sparse_depth", "masks")
@@ -31,7 +31,7 @@ def fit_signal(signal: Signal, options: FitOptions, config: Any, progress: Progr
     training = SignalTraining(field, signal, options.seed)
     held_out = signal.held_out(field) is not None
     look = (lambda: signal.held_out(field)) if held_out else None
-    loop = Loop(training, Budget.of(options, STEPS), options, progress, look)
+    loop = Loop(training, Budget.of(options, steps_of(type(field))), options, progress, look)
     run_loop(loop, options, description(options, config, "signal", signal.fingerprint()))
     views = signal.views()
     return Model(
