@@ -13,7 +13,7 @@ STEPS = 3000  # where neither steps nor minutes are asked for; of smaller steps 
 
 def steps_of(kind: type[Field]) -> int:
     """Steps of a fit where neither steps nor minutes are asked for: as many samples, whatever a step takes."""
-    return round(STEPS / kind.BATCH)
+    return round(STEPS / kind.SIGNAL_BATCH)
 
 
 class SignalTraining(Trainer):
@@ -26,7 +26,7 @@ class SignalTraining(Trainer):
     def step(self, progress: float) -> StepReport:
         """One step; `progress` in [0, 1] says how far the fit is, for the learning rate and the growth."""
         self.advance(progress)
-        x, y = self.signal.batch(round(SAMPLES * self.field.BATCH), self.generator())
+        x, y = self.signal.batch(round(SAMPLES * self.field.SIGNAL_BATCH), self.generator())
         loss = self.signal.loss(self.field.values(self.field.features(x)), y).mean()
         report = StepReport(len(x), len(x), float(loss.detach()))
         self.descend(loss, progress)

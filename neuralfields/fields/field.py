@@ -53,9 +53,10 @@ class Field(nn.Module):
     DOMAINS: ClassVar[tuple[str, ...]] = ("radiance",)
     # Settings of the Config from the smallest to the largest field that makes sense, for a target size in bytes.
     SIZES: ClassVar[tuple[dict[str, Any], ...]] = ()
-    # Samples of a training step, as a share of the usual number: what is slow to ask learns more in many small steps,
-    # and without --steps a signal gets as many more of them.
+    # Samples of a training step, as a share of the usual number, on scenes and on signals: what is slow to ask learns
+    # more in many small steps. Without --steps a signal gets as many more of them.
     BATCH: ClassVar[float] = 1.0
+    SIGNAL_BATCH: ClassVar[float] = 1.0
     config: Any
     domain: Domain = RADIANCE
 

@@ -97,6 +97,7 @@ class Mlp(HeadedField):
     )
     DOMAINS = ("radiance", "image", "shape", "video", "sound")
     BATCH = 0.25
+    SIGNAL_BATCH = 0.0625  # Kodak 1 after 45 s, 266 thousand parameters: 22.9 dB (cam); at 0.25 20.8, at 1 19.9
 
     def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:
         super().__init__()
