@@ -2,8 +2,8 @@
 
 python benchmarks/images.py [--quick] [--data FOLDER] [--seeds 3]
 
-A step takes 2^14 pixels, of `mlp` and `cam` 2^10. Each architecture's own size setting is the one that comes nearest to the number of
-parameters; the number it has stands in its row. Architectures that are not installed are left out.
+A step takes 2^14 pixels, of `mlp` and `cam` 2^10. Each architecture's own size setting is the one that comes nearest to
+the number of parameters; the number it has stands in its row. Architectures that are not installed are left out.
 """
 
 from collections.abc import Iterator

@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from neuralfields import cli, fit, signal_shape
+from neuralfields import cli, fit, signal_shape, signal_training
 from neuralfields.domain import Domain
 from neuralfields.errors import InputError, UsageError
+from neuralfields.fields import field_class
 from neuralfields.signal_files import read_signal, signal_format
 from neuralfields.signal_image import ImageFacts
 from neuralfields.signal_sound import wav
+from neuralfields.signal_training import SignalTraining, steps_of
 from neuralfields.signals import facts_of
 from tests.small_signals import chosen, saved, scene_picture, small_steps, tone
 from tests.test_images import png_header
@@ -58,6 +60,16 @@ def test_options_that_do_not_fit_are_refused(tmp_path):
         read_signal(tmp_path / "a.json")
     with pytest.raises(UsageError, match="--view shows scenes"):
         fit.fit_scene(read_signal(path), replace(chosen(path), view=True))
+
+
+def test_what_is_slow_to_ask_learns_in_many_small_steps(tmp_path):
+    signal, taken = read_signal(saved(tmp_path, scene_picture(64, 48))), {}
+    for name in ("hash", "mlp"):
+        kind = field_class(name)
+        training = SignalTraining(kind(kind.Config(), signal.domain), signal, 0)
+        taken[name] = training.step(0.0).samples
+        assert taken[name] * steps_of(kind) == signal_training.SAMPLES * signal_training.STEPS
+    assert taken["hash"] == 16 * taken["mlp"] == 1 << 11
 
 
 def test_facts_of_a_file_are_not_trusted():
