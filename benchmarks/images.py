@@ -20,11 +20,12 @@ FIELDS = ("hash", "cam", "mlp", "rbf")
 PICTURES = ("kodim01", "kodim03", "kodim05", "kodim23")
 MINUTES, QUICK_STEPS = 1, 10
 LENGTHS = (768, 512)
+GRIDS = [{"levels": n, "table": t, "base": b} for n in range(5, 17) for t in (12, 13, 14) for b in range(8, 49, 2)]
 KNOBS = {
-    "hash": [{"levels": n, "table": t, "base": b} for n in range(5, 17) for t in (12, 13, 14) for b in range(8, 49, 2)],
+    "hash": GRIDS,
     "cam": [{"width": width} for width in range(32, 512)],
     "mlp": [{"width": width} for width in range(32, 512)],
-    "rbf": [{"finest": finest} for finest in range(32, 512)],
+    "rbf": GRIDS,
 }
 
 
