@@ -160,4 +160,4 @@ class Trainer:
         names = {p: name for name, p in self.field.named_parameters()}
         moments = {name[5:]: t for name, t in tensors.items() if name.startswith("adam.")}
         self.optimiser.load(names, moments, counters["adam_steps"])
-        self.step_count, self.rounded = counters["step"], counters["rounded"]
+        self.step_count, self.rounded = counters["step"], counters.get("rounded", 0)
