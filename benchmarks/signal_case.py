@@ -37,10 +37,9 @@ def measure(source: Path, words: list[str], data: Path, **labels: Any) -> dict[s
         report = _json(run)
         wall = time.perf_counter() - begin
         about = _json(["info", str(out), "--json"])
-    shown = " ".join(["fit", f"$DATA/signals/{source.relative_to(data)}", *words])
     figures = {name: round(report[name], 6) for name in FIGURES if name in report}
     return row(
-        "nf " + shown,
+        command_of(source, words, data),
         **labels,
         **figures,
         parameters=about["parameters"],
@@ -52,6 +51,11 @@ def measure(source: Path, words: list[str], data: Path, **labels: Any) -> dict[s
 
 
 FIGURES = ("psnr", "ssim", "worst_frame_psnr", "iou", "chamfer", "snr")
+
+
+def command_of(source: Path, words: list[str], data: Path) -> str:
+    """The command of a fit, as its row tells it."""
+    return " ".join(["nf fit", f"$DATA/signals/{source.relative_to(data)}", *words])
 
 
 def _json(words: list[str]) -> dict[str, Any]:
@@ -73,9 +77,10 @@ def run(
     """
     claim, rows = claim + ("-quick" if chosen.quick else ""), []
     path = FOLDER / f"{claim}.json"
+    todo = {command_of(source, words, chosen.data): (source, words, labels) for source, words, labels in cases}
     before = {r["command"]: r for r in json.loads(path.read_text())} if path.is_file() else {}
-    for source, words, labels in cases:
-        shown = "nf " + " ".join(["fit", f"$DATA/signals/{source.relative_to(chosen.data)}", *words])
+    before = {shown: r for shown, r in before.items() if shown in todo}
+    for shown, (source, words, labels) in todo.items():
         made = before.pop(shown, None) or measure(source, words, chosen.data, **labels)
         rows.append({**made, **extra(made)} if extra else made)
         print({name: value for name, value in rows[-1].items() if name not in ("command", "machine")}, flush=True)

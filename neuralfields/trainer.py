@@ -94,7 +94,7 @@ class Trainer:
         if stage > self.stage:
             self._grow(stage)
             self.optimiser.renew()
-        if self.bits == 8 and progress < 1:
+        if self.bits == 8 and ROUNDED <= progress < 1:
             self.rounded = round_in_turn(self.field, (progress - ROUNDED) / (1 - ROUNDED), self.rounded)
 
     def _grow(self, stage: int) -> None:
