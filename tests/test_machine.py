@@ -6,20 +6,24 @@ import sys
 
 import pytest
 
+# Three blocks of 24 MB, together more than twice the largest, are given back by glibc whenever they are freed. Asked of
+# the C library itself: what a tensor allocates beside its numbers may lie above them and hold them by chance.
 SCRIPT = """
-import resource, torch
-from neuralfields.fields.mlp import Config, Mlp
+import ctypes, resource
 from neuralfields.machine import keep_memory
 
-torch.set_num_threads(1)
-field, x = Mlp(Config(frequencies=4.0, layers=2, width=64)), torch.rand(1 << 15, 3)
-directions = torch.nn.functional.normalize(torch.randn(1 << 15, 3), dim=1)
+libc, size = ctypes.CDLL(None), 24 << 20
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.memset.argtypes, libc.free.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t], [ctypes.c_void_p]
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(4):
-        log_density, rgb = field.decode(field.features(x), directions)
-        (log_density.sum() + rgb.sum()).backward()
+        blocks = [libc.malloc(size) for _ in range(3)]
+        for block in blocks:
+            libc.memset(block, 1, size)
+        for block in blocks:
+            libc.free(block)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 faults()
@@ -34,4 +38,4 @@ print(plain, faults())
 def test_memory_that_was_freed_is_kept():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
     plain, kept = map(int, done.stdout.split())
-    assert plain > 1000 and kept < 0.5 * plain
+    assert plain > 100 and kept < 0.1 * plain  # 144 where the kernel hands out large pages, else 73,728
