@@ -71,10 +71,13 @@ class Direct(nn.Module):
 def encoding(kind: Encoding, dimensions: int, count: int, frequencies: float) -> Fourier | Direct:
     """The encoding of `dimensions` coordinates; `count`: random frequencies of `gaussian`."""
     if kind == "octaves":
-        octaves = 2.0 ** torch.arange(int(frequencies))
-        return Fourier(torch.kron(torch.eye(dimensions), octaves[None]), direct=True)
+        octaves = torch.tensor([2.0**octave for octave in range(int(frequencies))])
+        matrix = torch.zeros(dimensions, dimensions, len(octaves))
+        for axis in range(dimensions):
+            matrix[axis, axis] = octaves
+        return Fourier(matrix.flatten(1), direct=True)
     if kind == "gaussian":
-        return Fourier(frequencies * torch.randn(dimensions, count), direct=False)
+        return Fourier(torch.randn(dimensions, count).mul_(frequencies), direct=False)
     return Direct(dimensions)
 
 

@@ -77,5 +77,5 @@ class HeadedField(Field):
 def weights(widths: list[int]) -> nn.ParameterList:
     """Uniform weights of variance 2 / fan-in (He et al., arXiv:1502.01852)."""
     return nn.ParameterList(
-        nn.Parameter(torch.empty(o, i).uniform_(-1, 1) * math.sqrt(6 / i)) for i, o in pairwise(widths)
+        nn.Parameter(torch.empty(o, i).uniform_(-1, 1).mul_(math.sqrt(6 / i))) for i, o in pairwise(widths)
     )

@@ -82,7 +82,7 @@ class Hourglass(nn.Module):
     def __init__(self, inputs: int, shape: Shape, activation: Activation) -> None:
         super().__init__()
         self.activation, self.width = activation, shape.width
-        lift = torch.randn(shape.width, inputs) / inputs**0.5
+        lift = torch.randn(shape.width, inputs).div_(inputs**0.5)
         if shape.fixed_lift:
             self.register_buffer("lift", lift)
         else:

@@ -98,7 +98,7 @@ def test_the_polarity_has_to_be_stated(capsys: pytest.CaptureFixture[str]) -> No
     assert "go together" in capsys.readouterr().err
 
 
-def test_a_fit_takes_them_and_its_file_is_measured_by_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fit_takes_them_and_its_file_is_measured_by_them(tmp_path: Path, small_steps: None) -> None:
     folder, before = small_capture_folder(), torch.get_num_threads()
     scene = read_scene(folder)
     for frame in scene.frames:

@@ -104,7 +104,7 @@ class LowRankField(Field):
         deviation = config.initial ** (1 / factors)
 
         def factor(along: list[int]) -> nn.Parameter:
-            return nn.Parameter(torch.empty(*[self._points[a] for a in along], rank).normal_(0, deviation))
+            return nn.Parameter(torch.randn(*[self._points[a] for a in along], rank).mul_(deviation))
 
         vm = config.decomposition == "vm"
         self.vectors = nn.ParameterList(factor([k]) for k in range(axes))

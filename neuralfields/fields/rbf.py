@@ -111,7 +111,7 @@ class RbfField(Field):
         self.table = nn.Parameter(torch.empty(geometry.entries, config.features))
         self.centres = nn.Parameter(torch.empty(config.units, inputs).uniform_(-RELEASED_CENTRES, RELEASED_CENTRES))
         self.log_precisions = nn.Parameter(torch.zeros(config.units, inputs))
-        self.weights = nn.Parameter(torch.empty(outputs, readers).uniform_(-1, 1) / math.sqrt(readers))
+        self.weights = nn.Parameter(torch.empty(outputs, readers).uniform_(-1, 1).div_(math.sqrt(readers)))
         self.bias = nn.Parameter(torch.zeros(outputs))
         if config.initialisation == "released":
             nn.init.normal_(self.table)
