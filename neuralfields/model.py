@@ -310,13 +310,18 @@ def _field_of(path: Path, header: Header) -> Callable[[], "fields.field.Field"]:
     if domain.kind not in field_class.DOMAINS:
         raise InputError(f"{path}: field {header.field} serves {', '.join(field_class.DOMAINS)}, not {domain.kind}")
     try:
-        return partial(field_class, msgspec.convert(header.config, field_class.Config), domain)
+        config = field_class.FORMER | header.config
+        return partial(field_class, msgspec.convert(config, field_class.Config), domain)
     except (msgspec.ValidationError, NeuralfieldsError, ValueError) as error:
         raise InputError(f"{path}: config of field {header.field}: {first_line(error)}; restore a backup") from None
 
 
 def _check_field(path: Path, header: Header, entries: dict[str, TensorEntry], make: Callable) -> None:
-    """Compares the file's tensors with those of the field, built on the meta device where nothing is allocated."""
+    """Compares the file's tensors with those of the field, built on the meta device where nothing is allocated.
+
+    There an op that makes a new tensor by arithmetic (mul, normal_) loads torch's compiler, two seconds: constructors
+    work in place (mul_).
+    """
     try:
         with torch.device("meta"):
             expected = {f"field.{key}": value for key, value in make().state_dict().items()}

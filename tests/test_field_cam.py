@@ -1,7 +1,7 @@
 """Modulation by coordinates: nothing at the start, its equation afterwards, and every grid learns."""
 
 from dataclasses import replace
-from math import pi
+from math import exp, pi
 
 import pytest
 import torch
@@ -52,9 +52,13 @@ def test_without_grids_and_normalisation_it_is_the_plain_network(domain: Domain)
     assert all(map(torch.equal, outputs(field), outputs(plain)))
 
 
+SCALES = {"exponential": torch.exp, "linear": lambda a: 1 + a}
+
+
 @torch.no_grad()
-def test_the_equation_on_an_image():
-    field = make(SMALL, IMAGE).double()
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_equation_on_an_image(scale: str):
+    field = make(replace(SMALL, scale=scale), IMAGE).double()
     grid = field.by_point.grids[0].uniform_(-1, 1)
     x = torch.rand(50, 2, dtype=torch.float64)
     values = grid_interpolate(x, grid)
@@ -62,20 +66,21 @@ def test_the_equation_on_an_image():
     for layer, linear in enumerate(field.trunk.body.linears):
         h = layer_norm(linear(h), (16,))
         assert float(h.mean(1).abs().max()) < 1e-12 and float((h.var(1, unbiased=False) - 1).abs().max()) < 0.01
-        h = torch.relu((1 + values[:, layer, None]) * h + values[:, 2 + layer, None])
+        h = torch.relu(SCALES[scale](values[:, layer, None]) * h + values[:, 2 + layer, None])
     torch.testing.assert_close(field.values(field.features(x)), field.readout(h))
 
 
 @torch.no_grad()
-def test_planes_multiply():
+@pytest.mark.parametrize(("scale", "product"), [("exponential", exp(3.25)), ("linear", 1.5 * 0.75 * 4)])
+def test_planes_multiply(scale: str, product: float):
     """Constant grids: gamma and beta are the products that the module's equations say."""
-    field = make(SMALL, SHAPE)
+    field = make(replace(SMALL, scale=scale), SHAPE)
     for grid, number in zip(field.by_point.grids, (0.5, -0.25, 3.0), strict=True):
         assert grid.shape == (5, 5, 4)
         grid.fill_(number)
     for gamma, beta in field.by_point(torch.rand(10, 3)):
         assert gamma.shape == (10, 1)
-        torch.testing.assert_close(gamma, torch.full((10, 1), 1.5 * 0.75 * 4))
+        torch.testing.assert_close(gamma, torch.full((10, 1), product))
         torch.testing.assert_close(beta, torch.full((10, 1), 0.5 * 0.75 * 4))
 
 
@@ -143,7 +148,7 @@ def test_directions_read_the_grid():
     h = torch.relu(f @ field.heads.density[0].T) @ field.heads.density[1].T
     h = torch.cat([h, spherical_harmonics(view, 4)], 1)
     for layer in range(2):
-        h = torch.relu((1 + a[layer]) * (h @ field.heads.colour[layer].T) + b[layer])
+        h = torch.relu(a[layer].exp() * (h @ field.heads.colour[layer].T) + b[layer])
     torch.testing.assert_close(field.decode(f, view)[1], torch.sigmoid(h @ field.heads.colour[2].T))
 
 
@@ -151,13 +156,13 @@ def test_nothing_to_do_is_no_hook():
     assert hook(None, False) is None
     h = torch.randn(7, 16)
     assert torch.equal(hook(None, True)(0, h), layer_norm(h, (16,)))
-    pairs = Modulation(((0, 1),), (4, 4), (1, 1))(torch.rand(7, 2))
+    pairs = Modulation(((0, 1),), (4, 4), (1, 1), "exponential")(torch.rand(7, 2))
     assert torch.equal(hook(pairs, False)(1, h), h)
 
 
 @pytest.mark.parametrize(
-    "bad", [{"coordinates": "x"}, {"nodes": 1}, {"nodes": 10**6}, {"layers": 0}, {"width": 10**6}, {"azimuths": 1},
-            {"elevations": 0}, {"learning_rate": 1.0}, {"frequencies": -1.0}, {"encoding": "wire"},
+    "bad", [{"coordinates": "x"}, {"scale": "x"}, {"nodes": 1}, {"nodes": 10**6}, {"layers": 0}, {"width": 10**6},
+            {"azimuths": 1}, {"elevations": 0}, {"learning_rate": 1.0}, {"frequencies": -1.0}, {"encoding": "wire"},
             {"normalise": True, "encoding": "siren"}]
 )  # fmt: skip
 def test_a_config_is_guarded(bad: dict):

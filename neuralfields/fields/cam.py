@@ -2,8 +2,12 @@
 
   h <- act(gamma(c) * normalise(W h + b) + beta(c))      after every hidden linear layer; c: some of the coordinates
   normalise   zero mean, unit variance over the features of a sample
-  gamma = product over the grids g of (1 + a_g(c))       beta = b_0(c) * product over the others of (1 + b_g(c))
+  gamma = exp(sum over the grids g of a_g(c))            beta = b_0(c) * product over the others of (1 + b_g(c))
   All grids are 0 at first, so that gamma is 1 and beta is 0, exactly.
+
+The paper's gamma, the product of 1 + a_g (`scale="linear"`), may pass through 0: there nothing of the layer is left,
+and a spot of the picture stays without its letters for good. A scene from photos, 2,000 steps: 29.2 dB with it, 29.8
+with the exponential.
 
   image              one grid over u, v; one number a layer
   shape, radiance    `planes`: three grids over pairs of axes, one number a layer
@@ -16,7 +20,7 @@ widths are for two CPU cores: the paper's radiance fields have 8 layers of 256 a
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +36,7 @@ from neuralfields.settings import require_range
 from neuralfields.trunk import Modulate, Shape
 
 GRID_RATE = 10.0  # of the network's learning rate
+Scale = Literal["exponential", "linear"]
 SPAN = {2: ((0, 1),), 3: ((0, 1), (0, 2), (1, 2))}  # the grids' axes of what has so many coordinates of space
 
 
@@ -49,8 +54,12 @@ class Config:
     """hidden layers"""
     width: int = 64
     """width of the hidden layers"""
+    hidden: int = 64
+    """width of a scene's two small networks, which read density and colour from the features"""
     modulation: bool = True
     """whether the grids are there"""
+    scale: Scale = "exponential"
+    """how the grids make a scale: exp of their sum, or the paper's product of 1 + a"""
     normalise: bool = True
     """whether hidden layers are normalised"""
     coordinates: Literal["planes", "direction", "both"] = "planes"
@@ -67,11 +76,13 @@ class Config:
     def __post_init__(self) -> None:
         require_frequencies(self.encoding, self.frequencies)
         require_range(
-            self, count=(1, 4096), layers=(1, 16), width=(1, 2048), nodes=(2, 2048), azimuths=(2, 1024),
-            elevations=(2, 1024), learning_rate=(1e-7, 0.1),
+            self, count=(1, 4096), layers=(1, 16), width=(1, 2048), hidden=(1, 512), nodes=(2, 2048),
+            azimuths=(2, 1024), elevations=(2, 1024), learning_rate=(1e-7, 0.1),
         )  # fmt: skip
         if self.normalise and self.encoding in ("siren", "finer"):
             raise ValueError(f"normalise true: {self.encoding} sets the scale of its layers itself, give false")
+        if self.scale not in ("exponential", "linear"):
+            raise ValueError(f"scale {self.scale!r}: must be exponential or linear")
         if self.coordinates not in ("planes", "direction", "both"):
             raise ValueError(f"coordinates {self.coordinates!r}: must be planes, direction or both")
 
@@ -85,14 +96,15 @@ class Modulation(nn.Module):
     """Scales and shifts of some layers as functions of coordinates: a product of grids over some axes each.
 
     `axes`: the coordinates of each grid; `nodes`: along each of a grid's axes; `widths`: numbers of each layer, 1 for
-    one that all its features share. `around`: the first axis of the grids is a circle.
+    one that all its features share. `scale`: see Config. `around`: the first axis of the grids is a circle.
     """
 
     def __init__(
-        self, axes: tuple[tuple[int, ...], ...], nodes: tuple[int, ...], widths: tuple[int, ...], around: bool = False
-    ) -> None:
+        self, axes: tuple[tuple[int, ...], ...], nodes: tuple[int, ...], widths: tuple[int, ...], scale: Scale,
+        around: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.axes, self.widths, self.around = axes, widths, around
+        self.axes, self.widths, self.scale, self.around = axes, widths, scale, around
         self.grids = nn.ParameterList(nn.Parameter(torch.zeros(*nodes[: len(a)], 2 * sum(widths))) for a in axes)
 
     def forward(self, c: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -101,7 +113,8 @@ class Modulation(nn.Module):
         for axes, grid in zip(self.axes, self.grids, strict=True):
             closed = torch.cat([grid, grid[:1]]) if self.around else grid
             a, b = grid_interpolate(c[:, axes], closed).chunk(2, dim=1)
-            gamma = 1 + a if gamma is None else gamma * (1 + a)
+            scale = torch.exp(a) if self.scale == "exponential" else 1 + a
+            gamma = scale if gamma is None else gamma * scale
             beta = b if beta is None else beta * (1 + b)
         return list(zip(gamma.split(self.widths, 1), beta.split(self.widths, 1), strict=True))
 
@@ -133,6 +146,7 @@ class Cam(Mlp):
     """A coordinate network (mlp.py) whose hidden layers are normalised and modulated: see the module's equations."""
 
     Config = Config
+    FORMER: ClassVar[dict[str, Any]] = Mlp.FORMER | {"scale": "linear"}
 
     def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:
         super().__init__(config, domain)
@@ -143,7 +157,7 @@ class Cam(Mlp):
         self.by_direction = None
         if config.modulation and domain.radiance and config.coordinates != "planes":
             nodes, hidden = (config.azimuths, config.elevations), len(self.heads.colour) - 1
-            self.by_direction = Modulation(((0, 1),), nodes, (1,) * hidden, around=True)
+            self.by_direction = Modulation(((0, 1),), nodes, (1,) * hidden, config.scale, around=True)
 
     def tile(self, x: Tensor) -> Tensor:
         """The features of a few points."""
@@ -178,11 +192,11 @@ def _of_points(config: Config, domain: Domain) -> Modulation | None:
     """The modulation of the trunk, or None where the direction alone modulates."""
     widths, time = config.shape.modulated, domain.dimensions - 1
     if domain.kind == "video" or domain.dimensions == 4:
-        return Modulation(((time,),), (config.nodes,), widths)
+        return Modulation(((time,),), (config.nodes,), widths, config.scale)
     if domain.radiance and config.coordinates == "direction":
         return None
     axes = ((0,),) if domain.kind == "sound" else SPAN[domain.dimensions]
-    return Modulation(axes, (config.nodes,) * 2, (1,) * len(widths))
+    return Modulation(axes, (config.nodes,) * 2, (1,) * len(widths), config.scale)
 
 
 FIELD = Cam

@@ -53,6 +53,8 @@ class Field(nn.Module):
     DOMAINS: ClassVar[tuple[str, ...]] = ("radiance",)
     # Settings of the Config from the smallest to the largest field that makes sense, for a target size in bytes.
     SIZES: ClassVar[tuple[dict[str, Any], ...]] = ()
+    # What files written before the Config had these settings were made with, where the default is another now.
+    FORMER: ClassVar[dict[str, Any]] = {}
     # Samples of a training step, as a share of the usual number, on scenes and on signals: what is slow to ask learns
     # more in many small steps. Without --steps a signal gets as many more of them.
     BATCH: ClassVar[float] = 1.0

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from neuralfields import header, model
+from neuralfields import fields, header, model
 from neuralfields.errors import InputError
 from tests.fake_field import install, sample
 
@@ -315,3 +315,16 @@ def test_locale_and_optimisation_do_not_change_a_file(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "plain.nf").read_bytes() == (tmp_path / "odd.nf").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["mlp", "cam"])
+def test_a_file_that_lacks_a_setting_has_what_it_was_made_with(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # the real fields
+    kind = fields.field_class(name)
+    assert all(getattr(kind.Config(), key) != value for key, value in kind.FORMER.items())
+    before = kind(kind.Config(**kind.FORMER))
+    model.save(model.Model(before, sample().bounds), tmp_path / "a.nf")
+    earlier = forge(tmp_path / "a.nf", lambda text, table: [text["config"].pop(key) for key in kind.FORMER])
+    assert model.load(earlier).field.config == before.config
