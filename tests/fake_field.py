@@ -3,6 +3,7 @@
 import sys
 from dataclasses import dataclass
 from types import ModuleType, SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -37,6 +38,7 @@ class FakeField(torch.nn.Module):
 
     Config = Config
     DOMAINS = ("radiance",)
+    FORMER: ClassVar[dict[str, object]] = {}
 
     def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:
         super().__init__()

@@ -121,3 +121,18 @@ def test_the_largest_config_is_made_on_the_meta_device():
         for extra in ({}, {"blocks": "hourglass"}):
             field = Mlp(Config(count=4096, layers=16, width=2048, skip=15, inner=2048, frequencies=1e6, **extra))
             assert field.bytes() < 1 << 30
+
+
+def test_what_a_field_teaches_has_wider_small_networks():
+    pictures = [torch.rand(16, 16, 3)]
+    widths = {}
+    for taught in (False, True):
+        for given in (None, 48):
+            config = Mlp.tuned(replace(SMALL, hidden=given, frequencies=4.0), RADIANCE, pictures, 0, taught)
+            field = Mlp(config)
+            assert field.heads.density[0].shape[0] == field.config.hidden
+            widths[taught, given] = field.config.hidden
+    assert widths == {(False, None): 32, (False, 48): 48, (True, None): 64, (True, 48): 48}
+    for bad in (0, 513):
+        with pytest.raises(ValueError, match=r"hidden .*: must be between 1 and 512"):
+            Config(hidden=bad)

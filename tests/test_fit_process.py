@@ -23,7 +23,7 @@ from tests.test_fit import SMALL, Interrupting, listing, refused, same_model, th
 
 __all__ = ["threads_as_before"]  # used by every test here
 WORDS = ("--threads", "1", "--checkpoint-every", "0.1", "--set", *SMALL)
-STEPS = 90
+STEPS = 120
 
 
 @dataclass(frozen=True)
@@ -108,50 +108,37 @@ def test_memory_of_a_small_fit(unbroken: tuple[Path, Ended]) -> None:
     assert unbroken[1].memory < 1.5e9
 
 
-def resumed(capture: Path, out: Path, unbroken: tuple[Path, Ended]) -> Ended:
-    """Goes on to the end, which must be the unbroken run's to the bit, and leaves no litter."""
-    ended = Process(capture, out, "--steps", str(STEPS), "--resume").end()
-    assert ended.code == 0, ended.err
-    same_model(load(unbroken[0]), load(out))
-    assert listing(out.parent) == ["a.log.jsonl", "a.nf", "a.options.json"]
-    return ended
-
-
-def test_one_signal_saves_and_resume_ends_in_the_same_bits(
+def test_told_to_stop_and_killed_it_still_ends_in_the_same_bits(
     capture: Path, tmp_path: Path, unbroken: tuple[Path, Ended]
 ) -> None:
+    """Three processes: a signal saves though no checkpoint was due, the next dies, the last leaves no litter."""
     out = tmp_path / "run" / "a.nf"
     out.parent.mkdir()
+    saved, log = out.with_suffix(".checkpoint"), out.with_suffix(".log.jsonl")
     process = Process(capture, out, "--steps", str(STEPS), "--checkpoint-every", "1000")
-    process.wait_for(out.with_suffix(".log.jsonl"))
-    time.sleep(0.2)
+    process.wait_for(log)
+    time.sleep(0.05)
     process.signal(signal.SIGTERM)
     ended = process.end()
     assert ended.code == 5, ended.err
     found = re.search(r"interrupted at step (\d+); the checkpoint (\S+) is written, go on .* --resume", ended.err)
-    assert found and 0 < int(found[1]) < STEPS and found[2] == str(out.with_suffix(".checkpoint"))
+    assert found and 0 < int(found[1]) < STEPS and found[2] == str(saved)
     assert ended.out == "" and "Traceback" not in ended.err
     assert listing(out.parent) == ["a.checkpoint", "a.log.jsonl"]
-    assert f"resumed at step {found[1]}" in resumed(capture, out, unbroken).err
-    steps = [json.loads(line)["step"] for line in out.with_suffix(".log.jsonl").read_text().splitlines()]
+
+    process = Process(capture, out, "--steps", str(STEPS), "--resume")
+    process.wait_for(saved, saved.stat().st_mtime)
+    time.sleep(random.Random(7).uniform(0, 0.1))
+    process.signal(signal.SIGKILL)
+    ended = process.end()
+    assert ended.code == -signal.SIGKILL and f"resumed at step {found[1]}" in ended.err, ended.err
+
+    ended = Process(capture, out, "--steps", str(STEPS), "--resume").end()
+    assert ended.code == 0, ended.err
+    same_model(load(unbroken[0]), load(out))
+    assert listing(out.parent) == ["a.log.jsonl", "a.nf", "a.options.json"]
+    steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
     assert steps == sorted(steps) and steps[0] == 1 and steps[-1] == STEPS
-
-
-def test_killed_again_and_again_it_still_ends_in_the_same_bits(
-    capture: Path, tmp_path: Path, unbroken: tuple[Path, Ended]
-) -> None:
-    out, rng = tmp_path / "run" / "a.nf", random.Random(7)
-    out.parent.mkdir()
-    saved, before = out.with_suffix(".checkpoint"), 0.0
-    for _ in range(2):
-        process = Process(capture, out, "--steps", str(STEPS), *(["--resume"] if before else []))
-        process.wait_for(saved, before)
-        time.sleep(rng.uniform(0, 0.2))
-        process.signal(signal.SIGKILL)
-        ended = process.end()
-        assert ended.code == -signal.SIGKILL, ended.err
-        before = saved.stat().st_mtime
-    resumed(capture, out, unbroken)
 
 
 def test_a_second_process_is_refused_and_two_signals_stop_at_once(

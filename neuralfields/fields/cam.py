@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from neuralfields.domain import RADIANCE, Domain
 from neuralfields.encodings import Encoding, require_frequencies
 from neuralfields.fields.field import ParameterGroup
-from neuralfields.fields.mlp import DEGREE, Mlp
+from neuralfields.fields.mlp import DEGREE, Mlp, require_hidden
 from neuralfields.ops.grid import grid_interpolate
 from neuralfields.ops.network import network
 from neuralfields.ops.spherical_harmonics import spherical_harmonics
@@ -54,8 +54,8 @@ class Config:
     """hidden layers"""
     width: int = 64
     """width of the hidden layers"""
-    hidden: int = 64
-    """width of a scene's two small networks, which read density and colour from the features"""
+    hidden: int | None = None
+    """width of a scene's two small networks behind the features; none: 64 if a field teaches it, 32 from photos"""
     modulation: bool = True
     """whether the grids are there"""
     scale: Scale = "exponential"
@@ -75,9 +75,10 @@ class Config:
 
     def __post_init__(self) -> None:
         require_frequencies(self.encoding, self.frequencies)
+        require_hidden(self.hidden)
         require_range(
-            self, count=(1, 4096), layers=(1, 16), width=(1, 2048), hidden=(1, 512), nodes=(2, 2048),
-            azimuths=(2, 1024), elevations=(2, 1024), learning_rate=(1e-7, 0.1),
+            self, count=(1, 4096), layers=(1, 16), width=(1, 2048), nodes=(2, 2048), azimuths=(2, 1024),
+            elevations=(2, 1024), learning_rate=(1e-7, 0.1),
         )  # fmt: skip
         if self.normalise and self.encoding in ("siren", "finer"):
             raise ValueError(f"normalise true: {self.encoding} sets the scale of its layers itself, give false")
@@ -146,7 +147,7 @@ class Cam(Mlp):
     """A coordinate network (mlp.py) whose hidden layers are normalised and modulated: see the module's equations."""
 
     Config = Config
-    FORMER: ClassVar[dict[str, Any]] = Mlp.FORMER | {"scale": "linear"}
+    FORMER: ClassVar[dict[str, Any]] = {"scale": "linear"}
 
     def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:
         super().__init__(config, domain)
