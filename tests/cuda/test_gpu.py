@@ -18,10 +18,11 @@ from neuralfields.cameras import Camera
 from neuralfields.checkpoint import Checkpoint
 from neuralfields.convert import start as start_conversion
 from neuralfields.distil import Recipe
+from neuralfields.evaluate import evaluate
 from neuralfields.fields import field_class, field_names
 from neuralfields.fields.field import Field
 from neuralfields.fields.hash import Config as HashConfig
-from neuralfields.fit import fit_scene
+from neuralfields.fit import fit_scene, fit_to_file
 from neuralfields.fit_photos import start
 from neuralfields.images import load_frames
 from neuralfields.model import load, save
@@ -198,6 +199,15 @@ def test_a_checkpoint_goes_from_the_gpu_to_the_cpu(small_capture: Path, tmp_path
     assert there.keys() == here.keys()
     assert all(torch.equal(there[name].cpu(), here[name]) for name in there)
     made["cpu"].step(0.5)
+
+
+def test_a_fit_in_eight_bits(small_capture: Path, tmp_path: Path):
+    """Rounded in turn where the tensors are; the file scores the same on the CPU."""
+    options = FitOptions(
+        small_capture, field="cam", steps=60, bits=8, out=tmp_path / "a.nf", device="cuda", eval_every=0, quiet=True
+    )
+    made = fit_to_file(read_scene(small_capture), options)
+    assert evaluate(load(tmp_path / "a.nf")).psnr == pytest.approx(made.metrics["psnr"], abs=0.05)
 
 
 @pytest.mark.parametrize("name", ["mlp", "voxels", "triplane"])
