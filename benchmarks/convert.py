@@ -7,9 +7,10 @@ python benchmarks/convert.py ablation   the product's recipe with one thing chan
 python benchmarks/convert.py through    mlp and cam from photos in 2 minutes, and through a hash field in 1 minute and 1
 
 Options: --scene sample|chair|fox, --data FOLDER, --steps N, --teacher-steps N, --seeds N, --fields NAME ... (students),
---teachers NAME ..., --keep FOLDER (teachers are kept there and used again). Steps are fixed, so that quality does not
-depend on the load; seconds do. From photos a field with smaller steps (fields/field.py, BATCH) takes as many more, and
-so do the students of all parts but `pairs`. A step of a conversion has a quarter of the samples of a step on photos.
+--teachers NAME ..., --set key=value ... (students of pairs), --keep FOLDER (teachers are kept there and used again).
+Steps are fixed, so that quality does not depend on the load; seconds do. From photos a field with smaller steps
+(fields/field.py, BATCH) takes as many more, and so do the students of all parts but `pairs`. A step of a conversion has
+a quarter of the samples of a step on photos.
 """
 
 import argparse
@@ -85,9 +86,11 @@ def teacher_of(field: str, scene: Scene, downscale: int, given: argparse.Namespa
     return model
 
 
-def student_of(teacher: Model, field: str, steps: int, seed: int, recipe: Recipe) -> Model:
+def student_of(
+    teacher: Model, field: str, steps: int, seed: int, recipe: Recipe, settings: tuple[str, ...] = ()
+) -> Model:
     """What the teacher becomes."""
-    options = ConvertOptions(Path("teacher.nf"), field, seed=seed, quiet=True, eval_every=0)
+    options = ConvertOptions(Path("teacher.nf"), field, seed=seed, set=settings, quiet=True, eval_every=0)
     return convert(teacher, options, recipe, Budget(steps, None))[0]
 
 
@@ -108,6 +111,9 @@ def pairs(given: argparse.Namespace) -> None:
     scene, downscale = scene_of(given.scene, given.data)
     command = f"python benchmarks/convert.py pairs --scene {given.scene} --steps {given.steps}"
     table = f"convert_pairs_{given.scene}_{given.steps}"
+    if given.set:
+        command += " --set " + " ".join(given.set)
+        table += "_" + "_".join(given.set).replace("=", "")
     rows = kept(table, command)
     for name in given.teachers:
         done = {r["to"] for r in rows if r["from"] == name} | {name}
@@ -117,7 +123,7 @@ def pairs(given: argparse.Namespace) -> None:
         teacher = teacher_of(name, scene, downscale, given)
         before = evaluate(teacher, scene)
         for other in todo:
-            student = student_of(teacher, other, given.steps, 0, Recipe())
+            student = student_of(teacher, other, given.steps, 0, Recipe(), tuple(given.set))
             after = evaluate(student, scene)
             rows.append(
                 row(
@@ -274,6 +280,7 @@ def main() -> None:
     parser.add_argument("--to", default="mlp")
     parser.add_argument("--fields", nargs="+", default=list(FIELDS))
     parser.add_argument("--teachers", nargs="+", default=list(FIELDS))
+    parser.add_argument("--set", nargs="+", default=[], help="pairs: settings of the students")
     parser.add_argument("--keep", type=Path, default=None)
     given = parser.parse_args()
     if given.part == "pairs":
