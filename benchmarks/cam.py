@@ -1,6 +1,6 @@
 """Coordinate-Aware Modulation against the plain network on small pictures, at equal parameters and equal steps.
 
-python benchmarks/cam.py [--quick] [--data FOLDER] [--steps 1000] [--seeds 3]
+python benchmarks/cam.py [--quick] [--data FOLDER] [--steps 1000] [--seeds 3] [--pictures NAME ...]
 
 Centre crops of 128 x 128: 49,152 values for 18 thousand parameters, the paper's ratio. 64 Gaussian frequencies of
 deviation 10, three hidden layers, a sigmoid; Adam 1e-3 (grids 1e-2) on all pixels, a tenth of it from half and a
@@ -188,10 +188,10 @@ def summary(rows: list[dict[str, Any]], command: str) -> list[dict[str, Any]]:
 
 
 def run(
-    pictures: dict[str, Callable[[], np.ndarray]], steps: int, seeds: int, most: int, command: str
+    pictures: dict[str, Callable[[], np.ndarray]], steps: int, seeds: int, most: int, command: str, table: str
 ) -> list[dict[str, Any]]:
     """At most so many of the fits that are not in the table yet; the table is written after each."""
-    rows = kept("cam-runs", command)
+    rows = kept(table, command)
     done = {(r["picture"], r["variant"], r["seed"]) for r in rows}
     every = itertools.product(range(seeds), pictures, VARIANTS)
     left = [
@@ -203,7 +203,7 @@ def run(
     for name, variant, seed in left[:most]:
         rows.append(row(command, **measure(name, variant, seed, pictures[name](), steps)))
         print(name, variant, seed, rows[-1]["psnr"], rows[-1]["psnr_8_bit"], flush=True)
-        write("cam-runs", "Coordinate-Aware Modulation on pictures: every fit", rows)
+        write(table, "Coordinate-Aware Modulation on pictures: every fit", rows)
     return rows
 
 
@@ -214,21 +214,25 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(default))
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--pictures", nargs="+", choices=PICTURES, default=PICTURES)
     parser.add_argument("--most", type=int, default=1000, help="fits of this call; the next call goes on")
     parser.add_argument("--quick", action="store_true", help="two pictures, 20 steps, one seed, nothing is written")
     given = parser.parse_args()
     torch.set_num_threads(1)
     print("largest difference at the start:", identity(), flush=True)
-    pictures = {name: (lambda name=name: photo(name, given.data)) for name in PICTURES}
+    pictures = {name: (lambda name=name: photo(name, given.data)) for name in given.pictures}
     if given.quick:
         for name in ("astronaut", "text"):
             for variant in VARIANTS:
-                print(measure(name, variant, 0, pictures[name](), 20), flush=True)
+                print(measure(name, variant, 0, photo(name, given.data), 20), flush=True)
         return
     command = f"python benchmarks/cam.py --steps {given.steps} --seeds {given.seeds}"
-    rows = run(pictures, given.steps, given.seeds, given.most, command)
+    if given.pictures != PICTURES:
+        command += " --pictures " + " ".join(given.pictures)
+    longer = "" if given.steps == parser.get_default("steps") else f"-{given.steps}"
+    rows = run(pictures, given.steps, given.seeds, given.most, command, f"cam-runs{longer}")
     title = f"Coordinate-Aware Modulation on pictures of {SIZE} x {SIZE}, {given.steps} steps (means over seeds)"
-    write("cam", title, summary(rows, command))
+    write(f"cam{longer}", title, summary(rows, command))
 
 
 if __name__ == "__main__":
