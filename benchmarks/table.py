@@ -25,8 +25,9 @@ def commit() -> str:
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=FOLDER, capture_output=True, text=True, check=False).stdout.strip()
 
-    dirty = "+" if git("status", "--porcelain", "--untracked-files=no", "--", ":!*.json", ":!*.md", ":!*.png") else ""
-    return (git("rev-parse", "--short", "HEAD") or "unknown") + dirty
+    results = [f":!*.{kind}" for kind in ("json", "md", "png", "jpg")]
+    dirty = git("status", "--porcelain", "--untracked-files=no", "--", *results)
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + ("+" if dirty else "")
 
 
 def row(command: str, **figures: Any) -> dict[str, Any]:

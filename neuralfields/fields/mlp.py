@@ -96,9 +96,9 @@ class Mlp(HeadedField):
 
     Config = Config
     SIZES = (
-        {"count": 16, "layers": 2, "width": 16},
-        {"count": 16, "layers": 2, "width": 32},
-        {"count": 32, "layers": 3, "width": 48},
+        {"count": 16, "layers": 2, "width": 16, "hidden": 16},
+        {"count": 16, "layers": 2, "width": 32, "hidden": 32},
+        {"count": 32, "layers": 3, "width": 48, "hidden": 32},
         {"count": 64, "layers": 3, "width": 64},
         {"count": 64, "layers": 3, "width": 96},
         {"count": 64, "layers": 4, "width": 128},
