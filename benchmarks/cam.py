@@ -227,12 +227,13 @@ def main() -> None:
                 print(measure(name, variant, 0, photo(name, given.data), 20), flush=True)
         return
     command = f"python benchmarks/cam.py --steps {given.steps} --seeds {given.seeds}"
+    which = "" if given.steps == parser.get_default("steps") else f"-{given.steps}"
     if given.pictures != PICTURES:
         command += " --pictures " + " ".join(given.pictures)
-    longer = "" if given.steps == parser.get_default("steps") else f"-{given.steps}"
-    rows = run(pictures, given.steps, given.seeds, given.most, command, f"cam-runs{longer}")
+        which += "-" + "-".join(given.pictures)
+    rows = run(pictures, given.steps, given.seeds, given.most, command, f"cam-runs{which}")
     title = f"Coordinate-Aware Modulation on pictures of {SIZE} x {SIZE}, {given.steps} steps (means over seeds)"
-    write(f"cam{longer}", title, summary(rows, command))
+    write(f"cam{which}", title, summary(rows, command))
 
 
 if __name__ == "__main__":
