@@ -25,7 +25,7 @@ from neuralfields.trunk import Shape, Trunk
 
 FEATURES, CODE, DEGREE = 32, 16, 4
 # A teacher's colours may vary more with direction than photos show: from voxels to mlp 0.4 dB. From photos the wider
-# brings little (mlp +0.1 and +0.35 dB on two scenes; cam +0.3 and -1.1 by seed).
+# brings little (trial runs: mlp +0.1 and +0.35 dB on two scenes; cam +0.3 and -1.1 by seed).
 HIDDEN, TAUGHT_HIDDEN = 32, 64
 TILE = 4096  # points whose hidden layers stay in a CPU's cache: 1.3 times as fast in training, 1.4 without gradients
 # Of a scene. At the full rate from the first step Adam may make all of space empty, where no gradient leads back: seen
