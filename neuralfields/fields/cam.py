@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from neuralfields.domain import RADIANCE, Domain
 from neuralfields.encodings import Encoding, require_frequencies
 from neuralfields.fields.field import ParameterGroup
-from neuralfields.fields.mlp import DEGREE, Mlp, require_hidden
+from neuralfields.fields.mlp import DEGREE, Mlp
 from neuralfields.ops.grid import grid_interpolate
 from neuralfields.ops.network import network
 from neuralfields.ops.spherical_harmonics import spherical_harmonics
@@ -75,10 +75,9 @@ class Config:
 
     def __post_init__(self) -> None:
         require_frequencies(self.encoding, self.frequencies)
-        require_hidden(self.hidden)
         require_range(
-            self, count=(1, 4096), layers=(1, 16), width=(1, 2048), nodes=(2, 2048), azimuths=(2, 1024),
-            elevations=(2, 1024), learning_rate=(1e-7, 0.1),
+            self, count=(1, 4096), layers=(1, 16), width=(1, 2048), hidden=(1, 512), nodes=(2, 2048),
+            azimuths=(2, 1024), elevations=(2, 1024), learning_rate=(1e-7, 0.1),
         )  # fmt: skip
         if self.normalise and self.encoding in ("siren", "finer"):
             raise ValueError(f"normalise true: {self.encoding} sets the scale of its layers itself, give false")

@@ -35,12 +35,6 @@ SCENE_RATE = 2.0  # a scene learned from photos does as well at twice the rate, 
 SINE_RATE = 0.2  # weights of sine layers are smaller by their omega
 
 
-def require_hidden(hidden: int | None) -> None:
-    """ValueError where the width of the small networks cannot be."""
-    if hidden is not None and not 1 <= hidden <= 512:
-        raise ValueError(f"hidden {hidden}: must be between 1 and 512")
-
-
 @dataclass(frozen=True)
 class Config:
     """Hyper-parameters of the mlp field."""
@@ -72,10 +66,9 @@ class Config:
 
     def __post_init__(self) -> None:
         require_frequencies(self.encoding, self.frequencies)
-        require_hidden(self.hidden)
         require_range(
             self, count=(1, 4096), layers=(1, 16), width=(1, 2048), skip=(0, 15), inner=(1, 2048),
-            learning_rate=(1e-7, 1.0),
+            hidden=(1, 512), learning_rate=(1e-7, 1.0),
         )  # fmt: skip
         if self.blocks not in ("plain", "hourglass"):
             raise ValueError(f"blocks {self.blocks!r}: must be plain or hourglass")
