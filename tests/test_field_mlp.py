@@ -8,6 +8,8 @@ import torch
 from neuralfields import fitting
 from neuralfields.domain import RADIANCE, Domain
 from neuralfields.encodings import USUAL
+from neuralfields.fields.cam import Cam
+from neuralfields.fields.cam import Config as CamConfig
 from neuralfields.fields.mlp import Config, Mlp
 from neuralfields.model import Model, load, save
 from neuralfields.optim import Optimiser
@@ -136,3 +138,13 @@ def test_what_a_field_teaches_has_wider_small_networks():
     for bad in (0, 513):
         with pytest.raises(ValueError, match=r"hidden .*: must be between 1 and 512"):
             Config(hidden=bad)
+
+
+def test_wide_layers_of_signals_learn_slower():
+    image = Domain("image", 2, 3, (32, 32))
+    rates = {w: Mlp(Config(width=w), image).groups()[0].learning_rate for w in (64, 128, 256)}
+    assert rates[64] == rates[128] == 2 * rates[256] == Config().learning_rate
+    scenes = {w: Mlp(Config(width=w)).groups()[0].learning_rate for w in (128, 256)}
+    assert scenes[128] == scenes[256]
+    cams = {w: [g.learning_rate for g in Cam(CamConfig(width=w), image).groups()] for w in (64, 256)}
+    assert cams[64] == cams[256]
