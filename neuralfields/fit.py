@@ -24,6 +24,7 @@ from neuralfields.fit_unposed import posed_scene, unposed
 from neuralfields.loop import Budget
 from neuralfields.machine import choose_device
 from neuralfields.model import Model, save
+from neuralfields.ops import backend
 from neuralfields.options import DEFAULT_STEPS, FitOptions
 from neuralfields.poses import accepted
 from neuralfields.progress import Progress
@@ -47,8 +48,8 @@ def run(options: FitOptions) -> dict[str, Any]:
 
 
 def _run_verb(options: FitOptions) -> dict[str, Any]:
-    choose_device(options.device)
-    parse_settings(options.set, field_class(options.field).Config)
+    with backend.using(options.backend, options.marcher, choose_device(options.device).type):
+        parse_settings(options.set, field_class(options.field).Config)  # what cannot be is said before anything is read
     scene = read_input(options)
     out = options.out or Path(f"{scene.name}.nf")
     if options.dry_run:
@@ -107,10 +108,12 @@ def fit_scene(scene: Scene | Signal, options: FitOptions, progress: Progress | N
         progress.note(line)
     config = parse_settings(options.set, field_class(options.field).Config)
     if isinstance(scene, Signal):
-        return fit_signal(scene, options, config, progress)
+        with backend.using(options.backend, options.marcher, "cpu"):
+            return fit_signal(scene, options, config, progress)
     if unposed(options.scene, options.format):  # what is recorded is the capture, which can be read again
         options = replace(options, scene=scene.root, format=None)
-    return fit_photos(scene, options, config, progress, device)
+    with backend.using(options.backend, options.marcher, device.type):
+        return fit_photos(scene, options, config, progress, device)
 
 
 def text(result: dict[str, Any]) -> str:

@@ -15,6 +15,8 @@ DEFAULT_STEPS = 20000
 MAX_STEPS = 100_000_000
 MAX_SIZE = 16384  # pixels along a side of a rendered picture
 Device = Literal["auto", "cpu", "cuda"]
+Backend = Literal["native", "tcnn"]
+Marcher = Literal["native", "nerfacc"]
 Background = Literal["auto", "white", "black", "random"]
 SolidBackground = Literal["auto", "white", "black"]
 Split = Literal["test", "train", "all"]
@@ -41,6 +43,10 @@ class FitOptions:
     """Divide the photos' width and height by this; without it large photos are made smaller as needed."""
     device: Device = "auto"
     """Where to compute; auto takes a CUDA GPU if there is one."""
+    backend: Backend = "native"
+    """Whose kernels encode and run networks on a GPU; tcnn where tiny-cuda-nn is installed, to compare."""
+    marcher: Marcher = "native"
+    """Whose kernels walk along rays on a GPU; nerfacc where that is installed, to compare."""
     seed: int = 0
     """The same seed and number of threads give the same result, bit for bit."""
     threads: int | None = None

@@ -15,10 +15,10 @@ PACKAGE = REPOSITORY / "neuralfields"
 LAYERS = {
     "base": "errors version settings files options options_models options_poses progress domain",
     "nouns": "cameras scene rays",
-    "native": "ops.native ops.register ops ops.cuda_compile ops.cuda_launch machine ranks",
+    "native": "ops.backend ops.native ops.register ops ops.cuda_compile ops.cuda_launch machine ranks",
     "ops": "ops.adam ops.axes ops.composite ops.contract ops.grid ops.hash_grid ops.march ops.network "
     "ops.pixel_rays ops.rbf ops.spherical_harmonics ops.cuda_network ops.cuda_grid ops.cuda_rbf "
-    "ops.cuda_schedules",
+    "ops.cuda_schedules ops.backend_tcnn ops.marcher_nerfacc",
     "fused ops": "ops.hash_render ops.cuda_render",
     "readers": "mesh mesh_files mesh_distance images bounds capture colmap colmap_files llff transforms preview "
     "readers mask_files sightings",

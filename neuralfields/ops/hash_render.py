@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neuralfields.ops.backend import ours_alone
 from neuralfields.ops.composite import SUMS
 from neuralfields.ops.contract import KINDS
 from neuralfields.ops.march import MarchSettings
@@ -66,8 +67,8 @@ class HashRenderer:
 
     @property
     def available(self) -> bool:
-        """Whether this field has a fused pass on its device; without one it goes op by op."""
-        return self.native.available
+        """Whether this field has a fused pass on its device, and all is ours; without one it goes op by op."""
+        return ours_alone() and self.native.available
 
     @property
     def weights(self) -> list[Tensor]:

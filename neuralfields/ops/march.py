@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from neuralfields.ops import backend
 from neuralfields.ops.native import array, kernel, library, threads
 from neuralfields.ops.register import native_op
 
@@ -48,6 +49,8 @@ class Samples:
 
 def march(origins: Tensor, directions: Tensor, jitter: Tensor, occupancy: Tensor, settings: MarchSettings) -> Samples:
     """Rays [R, 3] with unit directions, jitter [R] in [0, 1) of the first step. Not differentiable."""
+    if backend.marcher() == "nerfacc":
+        return backend.other("nerfacc").march(origins.detach(), directions.detach(), jitter, occupancy, settings)
     steps = [settings.min_step, settings.max_step, settings.cone, settings.near]
     return Samples(*_march(origins.detach(), directions.detach(), jitter.detach(), occupancy, steps))
 

@@ -8,12 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neuralfields.ops import backend
 from neuralfields.ops.native import array, kernel, threads
 from neuralfields.ops.register import native_op
 
 
 def network(x: Tensor, weights: list[Tensor]) -> Tensor:
     """x [S, in], weights[l] [out, in] -> [S, out of the last]. 1 to 8 layers of at most 512. Differentiable in all."""
+    if backend.backend() == "tcnn" and backend.other("tcnn").takes_network(weights):
+        return backend.other("tcnn").network(x, weights)
     return _network(x, weights)
 
 

@@ -1,0 +1,76 @@
+"""Kernels of others in place of ours, where they are installed and asked for: to compare, on a CUDA GPU.
+
+  backend   native, or tcnn: tiny-cuda-nn's hash encoding and its fused networks (ops/backend_tcnn.py)
+  marcher   native, or nerfacc: its walk through the occupancy grid (ops/marcher_nerfacc.py)
+
+Parameters, their layout and files stay ours: what one has fitted the other renders. What theirs cannot take (other
+widths, one or two coordinates) stays with ours, op by op; the path that fuses all of a step is ours alone and is off.
+"""
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from neuralfields.errors import UsageError
+
+# Option, its value, the package, how it is installed, our module that speaks to it.
+OTHERS = {
+    "tcnn": (
+        "--backend tcnn", "tinycudann", "build tiny-cuda-nn's PyTorch bindings (needs nvcc and a C++ compiler)",
+        "neuralfields.ops.backend_tcnn",
+    ),
+    "nerfacc": (
+        "--marcher nerfacc", "nerfacc", "pip install nerfacc (needs nvcc at its first use)",
+        "neuralfields.ops.marcher_nerfacc",
+    ),
+}  # fmt: skip
+_chosen: list[tuple[str, str]] = [("native", "native")]
+
+
+@contextmanager
+def using(backend: str = "native", marcher: str = "native", device: str = "cuda") -> Iterator[None]:
+    """Lets them compute for a stretch of code; `device`: cpu or cuda, where it will run.
+
+    Raises UsageError for names that are none, on a CPU, and where a package is missing.
+    """
+    for name, of in ((backend, "tcnn"), (marcher, "nerfacc")):
+        if name == "native":
+            continue
+        if name != of:
+            raise UsageError(f"{OTHERS[of][0].split()[0]} {name}: must be native or {of}")
+        _require(*OTHERS[of][:3], device)
+    _chosen.append((backend, marcher))
+    try:
+        yield
+    finally:
+        _chosen.pop()
+
+
+def backend() -> str:
+    """Whose encodings and networks are in use: native or tcnn."""
+    return _chosen[-1][0]
+
+
+def marcher() -> str:
+    """Whose march is in use: native or nerfacc."""
+    return _chosen[-1][1]
+
+
+def ours_alone() -> bool:
+    """Whether all is native, so that a field's fused path may be taken."""
+    return _chosen[-1] == ("native", "native")
+
+
+def other(name: str) -> Any:
+    """Our module that speaks to tcnn or nerfacc."""
+    return importlib.import_module(OTHERS[name][3])
+
+
+def _require(option: str, package: str, how: str, device: str) -> None:
+    if device != "cuda":
+        raise UsageError(f"{option}: computes on a CUDA GPU alone, and this runs on the {device}; leave {option} out")
+    try:
+        importlib.import_module(package)
+    except (ImportError, OSError) as error:  # tinycudann raises OSError where it was built for another GPU
+        raise UsageError(f"{option}: {package} cannot be used here ({error}); {how}, or leave {option} out") from None

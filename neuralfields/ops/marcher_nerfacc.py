@@ -1,0 +1,55 @@
+"""nerfacc walks rays through our occupancy grid (`--marcher nerfacc`, on a CUDA GPU).
+
+Its grids are nested cubes as our cascades are, the finest first; a sample is asked of the finest cube that it lies in.
+Ours asks a coarser one where steps are longer than cells, and ends the growth of steps at `max_step`: with one cascade
+the samples are the same, with several they are about as many.
+"""
+
+import torch
+from torch import Tensor
+
+from neuralfields.ops.march import BRICKS, CELLS, MarchSettings, Samples
+
+SIDE = CELLS // BRICKS  # cells along a brick
+
+
+def march(origins: Tensor, directions: Tensor, jitter: Tensor, occupancy: Tensor, settings: MarchSettings) -> Samples:
+    """As `march` of ops/march.py: rays [R, 3] with unit directions, jitter [R]. float32."""
+    from nerfacc import traverse_grids
+
+    boxes = _boxes(occupancy)
+    intervals, samples, _ = traverse_grids(
+        origins.float(),
+        directions.float(),
+        _cells(occupancy),
+        boxes,
+        near_planes=_starts(origins, directions, jitter, boxes[-1], settings).float(),
+        step_size=settings.min_step,
+        cone_angle=settings.cone,
+    )
+    begin, end = (intervals.vals[side].to(origins.dtype) for side in (intervals.is_left, intervals.is_right))
+    t, ray = (begin + end) / 2, samples.ray_indices
+    offsets = torch.zeros(len(origins) + 1, dtype=torch.int64, device=origins.device)
+    offsets[1:] = samples.packed_info[:, 1].cumsum(0)
+    return Samples(origins[ray] + directions[ray] * t[:, None], t, end - begin, offsets)
+
+
+def _boxes(occupancy: Tensor) -> Tensor:
+    """Low and high corners of the cascades, [C, 6]."""
+    half = 0.5 * 2.0 ** torch.arange(len(occupancy), device=occupancy.device)[:, None]
+    return torch.cat([(0.5 - half).expand(-1, 3), (0.5 + half).expand(-1, 3)], 1)
+
+
+def _cells(occupancy: Tensor) -> Tensor:
+    """Which cells are occupied, [C, x, y, z] bool; from words of bricks, whose cells are bits (see ops/march.py)."""
+    bits = (occupancy[..., None] >> torch.arange(64, device=occupancy.device)) & 1
+    bricks = bits.bool().reshape(-1, BRICKS, BRICKS, BRICKS, SIDE, SIDE, SIDE)  # [C, Z, Y, X, z, y, x]
+    return bricks.permute(0, 3, 6, 2, 5, 1, 4).reshape(-1, CELLS, CELLS, CELLS)
+
+
+def _starts(origins: Tensor, directions: Tensor, jitter: Tensor, box: Tensor, settings: MarchSettings) -> Tensor:
+    """Where each ray's lattice of steps begins, [R]: where it enters the largest cube, and a part of a step."""
+    safe = torch.where(directions.abs() > 1e-12, directions, torch.full_like(directions, 1e-12))
+    sides = torch.minimum((box[:3] - origins) / safe, (box[3:] - origins) / safe)
+    enter = sides.amax(1).clamp(min=settings.near)
+    return enter + (enter * settings.cone).clamp(settings.min_step, settings.max_step) * jitter
