@@ -4,7 +4,8 @@ python benchmarks/gpu.py [--data FOLDER] [--device cuda] [--seconds 40]      cap
 
 Less than ten minutes. Every row stands beside its floor: the time that the same work takes at the copy rate and the
 matrix rate that are measured in the same run. Time of looks at held-out views is not training time; compiling is told
-apart. Rows are written as they come.
+apart. At the end the same fit by tiny-cuda-nn's and nerfacc's kernels, where they are installed (nerfacc builds its own
+in a minute when it is first asked). Rows are written as they come.
 """
 
 import argparse
@@ -18,11 +19,12 @@ import torch
 from table import row, write
 
 from neuralfields.cameras import Camera
+from neuralfields.errors import UsageError
 from neuralfields.evaluate import measure
 from neuralfields.fields import field_class
 from neuralfields.fit_photos import start
 from neuralfields.images import LoadedFrames, load_frames
-from neuralfields.ops import cuda_compile
+from neuralfields.ops import backend, cuda_compile
 from neuralfields.options import FitOptions
 from neuralfields.readers import read_scene
 from neuralfields.render import fitted
@@ -40,6 +42,15 @@ FIELDS = ("hash", "cam", "mlp")
 LOOK_EVERY = 1.2  # the next look comes after this many times the training time of the last
 LOOK_VIEWS = 4
 HASH_STEPS = 20_000  # the learning rate falls over as many
+# Whose kernels, as ops/backend.py takes them, and whether a step may be one fused pass (ours alone can).
+KERNELS = (
+    ("ours, fused", ("native", "native"), True),
+    ("ours, op by op", ("native", "native"), False),
+    ("tiny-cuda-nn's networks and encoding", ("tcnn", "native"), False),
+    ("nerfacc's march", ("native", "nerfacc"), False),
+    ("tiny-cuda-nn and nerfacc", ("tcnn", "nerfacc"), False),
+)
+KERNEL_WARM_UP, KERNEL_STEPS = 300, 200
 
 
 class Machine:
@@ -180,12 +191,31 @@ def main() -> None:
             training.step(0.5)
         figures = frames(training, views.cameras[0], machine)
         tell(f"pictures of {field}, chair", **{"dB": round(quality(training, views, LOOK_VIEWS), 2)}, **figures)
-    for package in ("nerfacc", "tinycudann"):
+    for what, chosen, fused in KERNELS:
         try:
-            __import__(package)
-            tell(package, **{"compared": "installed, not compared by this script"})
-        except ImportError as error:
-            tell(package, compared=f"not installed ({error})")
+            with backend.using(*chosen, machine.device.type):
+                tell(f"chair by {what}", **rates_of(captures, machine, fused))
+        except UsageError as error:
+            tell(f"chair by {what}", compared=str(error))
+
+
+def rates_of(captures: Path, machine: Machine, fused: bool) -> dict[str, Any]:
+    """Steps of the hash field on the chair by whoever's kernels are in use, after some that clear the fog."""
+    training, views = training_of(captures / "synthetic_chair", 1, "hash", machine)
+    if not fused:
+        training.field.fused = lambda: None
+    for step in range(KERNEL_WARM_UP):
+        training.step(step / HASH_STEPS)
+    machine.wait()
+    start, samples, rays = time.perf_counter(), 0, 0
+    for step in range(KERNEL_STEPS):
+        report = training.step((KERNEL_WARM_UP + step) / HASH_STEPS)
+        samples, rays = samples + report.samples, rays + report.rays
+    machine.wait()
+    seconds = time.perf_counter() - start
+    rates = {"ms a step": 1000 * seconds / KERNEL_STEPS, "Msamples/s": samples / seconds / 1e6}
+    psnr = round(quality(training, views, LOOK_VIEWS), 2)
+    return {**rates, "Mrays/s": rays / seconds / 1e6, "dB": psnr, **frames(training, views.cameras[0], machine)}
 
 
 def training_view(captures: Path, name: str) -> Camera:

@@ -29,7 +29,7 @@ import numpy as np
 from neuralfields.photo_pairs import sequence, similar
 
 BROKEN = ("4.1.", "4.2.")
-MISSING = "the package pycolmap is missing; run: pip install neuralfields[photos]"
+MISSING = "the package pycolmap is missing; run: pip install 'neuralfields[photos]'"
 PAIRS_AT_ONCE = 256
 PHOTOS_AT_ONCE = 4
 FEWEST_POINTS = 20  # a model of fewer is none

@@ -15,11 +15,13 @@ from neuralfields.version import VERSION
 
 BUILD_COMMAND = "pip install ."
 CORE = ("torch", "numpy", "safetensors", "msgspec", "tyro", "rich", "pillow")
+# What for, and the packages of which one is enough.
 EXTRAS = {
-    "video": ("av", "mp4 and webm"),
-    "photos": ("pycolmap", "nf poses"),
-    "view": ("aiohttp", "nf view"),
-    "cuda": ("cuda-core", "CUDA GPUs"),
+    "video": ("mp4 and webm", "av"),
+    "photos": ("nf poses", "pycolmap"),
+    "view": ("nf view", "aiohttp"),
+    "mesh": ("nf fit of a mesh", "open3d", "open3d-cpu"),
+    "cuda": ("CUDA GPUs", "cuda-core"),
 }
 DISK_WANTED = 1_000_000_000  # bytes; a fit with its checkpoints and pictures stays below
 
@@ -37,7 +39,7 @@ def run(options: DoctorOptions) -> dict[str, Any]:
         "platform": platform.platform(),
         "cores": _cores(),
         "packages": packages,
-        "extras": {extra: _extra(extra, name, use) for extra, (name, use) in EXTRAS.items()},
+        "extras": {extra: _extra(extra, *use_and_names) for extra, use_and_names in EXTRAS.items()},
         "torch": torch_state,
         "native": native,
         "cuda": _cuda(options.compile),
@@ -83,10 +85,10 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _extra(extra: str, name: str, use: str) -> dict[str, Any]:
-    version = _version(name)
-    state: dict[str, Any] = {"package": name, "version": version, "for": use}
-    return state if version else state | {"install": f"pip install 'neuralfields[{extra}]'"}
+def _extra(extra: str, use: str, *names: str) -> dict[str, Any]:
+    name = next(filter(_version, names), names[0])
+    state: dict[str, Any] = {"package": name, "version": _version(name), "for": use}
+    return state if state["version"] else state | {"install": f"pip install 'neuralfields[{extra}]'"}
 
 
 def _torch() -> dict[str, Any]:

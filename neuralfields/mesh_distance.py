@@ -77,7 +77,7 @@ def _open3d() -> Any:
     try:
         import open3d
     except ModuleNotFoundError:
-        raise UsageError("meshes need the package open3d; run: pip install neuralfields[mesh]") from None
+        raise UsageError("meshes need the package open3d; run: pip install 'neuralfields[mesh]'") from None
     except (ImportError, OSError) as error:
         reason = str(error).splitlines()[0][:80] if str(error) else "unknown reason"
         raise UsageError(f"open3d cannot be loaded ({reason}); on Debian run: apt-get install libusb-1.0-0") from None

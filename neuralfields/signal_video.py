@@ -113,5 +113,5 @@ def import_av(path: Path) -> "object":
     try:
         import av
     except ImportError:
-        raise UsageError(f"{path}: needs the package av; run: pip install neuralfields[video]") from None
+        raise UsageError(f"{path}: needs the package av; run: pip install 'neuralfields[video]'") from None
     return av

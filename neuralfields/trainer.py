@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from neuralfields import ranks
+from neuralfields.averages import AVERAGED, Averages
 from neuralfields.errors import NeuralfieldsError
 from neuralfields.fields.field import Field
 from neuralfields.optim import Optimiser
@@ -57,10 +58,12 @@ class Trainer:
 
     `bits` 8: towards the end one tensor after the other takes the values that an 8-bit file gives back, and stays; the
     others learn around it. (Gradients of rounded weights that move exact ones, arXiv:1308.3432, never settle: of 45 dB
-    a picture lost 3.1 by them, 2.0 by rounding at the end alone, and -0.2 in turn.)
+    a picture lost 3.1 by them, 2.0 by rounding at the end alone, and -0.2 in turn.) With 32 bits the networks end as
+    their averages over the last steps (averages.py).
     """
 
     bits = 32
+    averaging = True
 
     def __init__(self, field: Field, seed: int, grown: bool = False) -> None:
         """`grown`: the field goes on from what it is, instead of growing from its first stage."""
@@ -73,6 +76,7 @@ class Trainer:
             self.stage = 0
             field.grow(0)
         self.optimiser = Optimiser(field)
+        self.averages = Averages()
 
     def step(self, progress: float) -> StepReport:
         """One step; `progress` in [0, 1] says how far the fit is, for the learning rate and the growth."""
@@ -89,13 +93,15 @@ class Trainer:
         return torch.Generator(self.device).manual_seed(_mixed(seed, self.step_count))
 
     def advance(self, progress: float) -> None:
-        """Begins a step: lets the field grow to the stage of that progress; 1 completes it, and no step follows."""
+        """Begins a step: lets the field grow to the stage of that progress; 1 ends the fit, and no step follows."""
         stage = sum(progress >= share for share in self.field.stages())
         if stage > self.stage:
             self._grow(stage)
             self.optimiser.renew()
         if self.bits == 8 and ROUNDED <= progress < 1:
             self.rounded = round_in_turn(self.field, (progress - ROUNDED) / (1 - ROUNDED), self.rounded)
+        if progress >= 1:
+            self.averages.settle()
 
     def _grow(self, stage: int) -> None:
         self.field.grow(stage)
@@ -113,6 +119,8 @@ class Trainer:
             if self.rounded:
                 leave(self.field, self.rounded)
             self.optimiser.step(LEARNING_RATE_FALL**progress)
+            if self.averaging and self.bits != 8 and progress >= AVERAGED:
+                self.averages.follow(self.optimiser.groups)
             self.bad_steps = 0
         else:
             self._skip()
@@ -143,6 +151,7 @@ class Trainer:
         return {
             **{f"field.{name}": p.detach() for name, p in self.field.state_dict().items()},
             **{f"adam.{name}": m for name, m in self.optimiser.state(names).items()},
+            **{f"average.{name}": a for name, a in self.averages.tensors(names).items()},
         }
 
     def counters(self) -> dict[str, int]:
@@ -160,4 +169,6 @@ class Trainer:
         names = {p: name for name, p in self.field.named_parameters()}
         moments = {name[5:]: t for name, t in tensors.items() if name.startswith("adam.")}
         self.optimiser.load(names, moments, counters["adam_steps"])
+        averages = {name[8:]: t for name, t in tensors.items() if name.startswith("average.")}
+        self.averages.restore(names, averages)
         self.step_count, self.rounded = counters["step"], counters.get("rounded", 0)

@@ -41,9 +41,14 @@ class Background:
     random: bool
 
 
+def usual_samples(device: torch.device) -> int:
+    """Samples of a step that suit the device, where the field is no slow one."""
+    return SAMPLES * (GPU_TIMES if device.type == "cuda" else 1)
+
+
 def samples_of(field: Field, device: torch.device) -> int:
     """Samples of a step that suit field and device."""
-    return round(SAMPLES * field.BATCH * (GPU_TIMES if device.type == "cuda" else 1))
+    return round(field.BATCH * usual_samples(device))
 
 
 def next_rays(rays: int, samples: int, wanted: int) -> int:

@@ -49,7 +49,7 @@ def check_film(path: Path) -> None:
             import av  # noqa: F401
         except ImportError:
             raise UsageError(
-                f"{path}: mp4 needs the package av; run: pip install neuralfields[video], or write .webp"
+                f"{path}: mp4 needs the package av; run: pip install 'neuralfields[video]', or write .webp"
             ) from None
 
 

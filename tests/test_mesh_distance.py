@@ -57,5 +57,5 @@ def test_a_hole_and_turned_faces_change_few_sides():
 
 def test_without_open3d_the_remedy_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "open3d", None)
-    with pytest.raises(UsageError, match=r"need the package open3d; run: pip install neuralfields\[mesh\]"):
+    with pytest.raises(UsageError, match=r"need the package open3d; run: pip install 'neuralfields\[mesh\]'"):
         MeshDistance(Mesh(np.eye(3), np.array([[0, 1, 2]])), False)

@@ -228,6 +228,6 @@ def test_film_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="frame 1"):
         write_video(tmp_path / "a.gif", [RED, BLUE])
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(UsageError, match=r"pip install neuralfields\[video\]"):
+    with pytest.raises(UsageError, match=r"pip install 'neuralfields\[video\]'"):
         write_video(tmp_path / "a.mp4", film())
     assert os.listdir(tmp_path) == []

@@ -23,7 +23,7 @@ LAYERS = {
     "readers": "mesh mesh_files mesh_distance images bounds capture colmap colmap_files llff transforms preview "
     "readers mask_files sightings",
     "fields": "grids encodings fresh trunk heads fields fields.* occupancy pixels slopes optim metrics quantise "
-    "trainer",
+    "averages trainer",
     "pictures": "visible volume alignment refine exposure robust sparse_depth adjustments held_out pictures charts "
     "video paths",
     "signals": "signals signal_lattice signal_image signal_video signal_sound marching signal_shape signal_files "

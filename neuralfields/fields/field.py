@@ -104,7 +104,8 @@ class Field(nn.Module):
     def read(self, told: Told) -> bool:
         """Takes over another field at its own nodes, where it has some whose values say what is there; whether it did.
 
-        `told`: x [S, 3] in the unit cube, unit directions [S, 3] -> log_density [S], rgb [S, 3].
+        `told`: x [S, 3] in the unit cube, unit directions [K, 3] -> log_density [S], rgb [K, S, 3]: each place as it is
+        seen from each direction.
         """
         return False
 

@@ -113,13 +113,14 @@ class RbfField(Field):
         self.log_precisions = nn.Parameter(torch.zeros(config.units, inputs))
         self.weights = nn.Parameter(torch.empty(outputs, readers).uniform_(-1, 1).div_(math.sqrt(readers)))
         self.bias = nn.Parameter(torch.zeros(outputs))
+        if self.table.is_meta:  # a file's tensors are checked there; random numbers would import torch's compiler
+            return
         if config.initialisation == "released":
             nn.init.normal_(self.table)
         else:
             nn.init.uniform_(self.table, -config.spread, config.spread)
-            if not self.table.is_meta:
-                x = torch.rand(PLACES, domain.dimensions)
-                self.centres, self.log_precisions = self._units_at(self.features(x))
+            x = torch.rand(PLACES, domain.dimensions)
+            self.centres, self.log_precisions = self._units_at(self.features(x))
 
     def _units_at(self, f: Tensor) -> tuple[nn.Parameter, nn.Parameter]:
         """Centres and log-precisions from features [PLACES, F]; two centres of Gaussians are sqrt(2 gain) apart."""

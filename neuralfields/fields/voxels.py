@@ -131,10 +131,9 @@ class VoxelField(Field):
         around = _around(2 * self.config.degree**2).to(self.grid.device)
         solve = torch.linalg.pinv(spherical_harmonics(around, self.config.degree))
         for x, nodes in _nodes(self.grid):
-            nodes[:, 0] = told(x, around[:1].expand(len(x), 3))[0]
+            nodes[:, 0] = told(x, around[:1])[0]
         for x, nodes in _nodes(self.colour):
-            seen = torch.stack([told(x, direction.expand(len(x), 3))[1] for direction in around])
-            logits = torch.logit(seen, eps=DARKEST)
+            logits = torch.logit(told(x, around)[1], eps=DARKEST)
             nodes.copy_(torch.einsum("kd,dnc->nck", solve, logits).flatten(1))
         return True
 

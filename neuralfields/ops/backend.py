@@ -14,14 +14,14 @@ from typing import Any
 
 from neuralfields.errors import UsageError
 
-# Option, its value, the package, how it is installed, our module that speaks to it.
+# Option, the module that holds its native part (nerfacc builds its own there), how to get it, ours that speaks to it.
 OTHERS = {
     "tcnn": (
-        "--backend tcnn", "tinycudann", "build tiny-cuda-nn's PyTorch bindings (needs nvcc and a C++ compiler)",
+        "--backend tcnn", "tinycudann", "build tiny-cuda-nn's PyTorch bindings (they need nvcc and a C++ compiler)",
         "neuralfields.ops.backend_tcnn",
     ),
     "nerfacc": (
-        "--marcher nerfacc", "nerfacc", "pip install nerfacc (needs nvcc at its first use)",
+        "--marcher nerfacc", "nerfacc.cuda._backend", "pip install nerfacc (it needs nvcc and ninja at its first use)",
         "neuralfields.ops.marcher_nerfacc",
     ),
 }  # fmt: skip
@@ -67,10 +67,13 @@ def other(name: str) -> Any:
     return importlib.import_module(OTHERS[name][3])
 
 
-def _require(option: str, package: str, how: str, device: str) -> None:
+def _require(option: str, module: str, how: str, device: str) -> None:
     if device != "cuda":
         raise UsageError(f"{option}: computes on a CUDA GPU alone, and this runs on the {device}; leave {option} out")
     try:
-        importlib.import_module(package)
-    except (ImportError, OSError) as error:  # tinycudann raises OSError where it was built for another GPU
-        raise UsageError(f"{option}: {package} cannot be used here ({error}); {how}, or leave {option} out") from None
+        missing = None if getattr(importlib.import_module(module), "_C", module) else "its kernels are not built"
+    except (ImportError, OSError, RuntimeError) as error:  # not installed, built for another GPU, or its build failed
+        missing = str(error).splitlines()[0]
+    if missing:
+        package = module.partition(".")[0]
+        raise UsageError(f"{option}: {package} cannot be used here ({missing}); {how}, or leave {option} out")

@@ -34,6 +34,7 @@ def installed(monkeypatch: pytest.MonkeyPatch):
     """Stand-ins for both packages; what is remembered of one test is none of the next."""
     monkeypatch.setitem(sys.modules, "tinycudann", others.TINYCUDANN)
     monkeypatch.setitem(sys.modules, "nerfacc", others.NERFACC)
+    monkeypatch.setitem(sys.modules, "nerfacc.cuda._backend", SimpleNamespace(_C=object()))
     backend_tcnn._encoding.cache_clear()
     backend_tcnn._network.cache_clear()
     yield
@@ -189,8 +190,12 @@ def test_refusals(small_capture: Path, monkeypatch: pytest.MonkeyPatch):
             fit_scene(read_scene(small_capture), FitOptions(small_capture, device="cpu", **options))
     with pytest.raises(UsageError, match=r"--backend nerfacc: must be native or tcnn"), backend.using("nerfacc"):
         pass
-    for package, chosen in (("tinycudann", {"backend": "tcnn"}), ("nerfacc", {"marcher": "nerfacc"})):
-        monkeypatch.setitem(sys.modules, package, None)
-        with pytest.raises(UsageError, match=f"{package} cannot be used here .* leave --"), backend.using(**chosen):
-            pass
+    nerfacc = {"marcher": "nerfacc"}, "nerfacc.cuda._backend"
+    for chosen, module, there in (({"backend": "tcnn"}, "tinycudann", None), (*nerfacc, None),
+                                  (*nerfacc, SimpleNamespace(_C=None))):  # fmt: skip
+        monkeypatch.setitem(sys.modules, module, there)
+        package = module.partition(".")[0]
+        with pytest.raises(UsageError, match=rf"{package} cannot be used here \(.+\); .*leave --"):
+            with backend.using(**chosen):
+                pass
     assert backend.ours_alone()
