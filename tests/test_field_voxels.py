@@ -196,13 +196,16 @@ def test_nodes_read_what_is_told_to_them():
     field = VoxelField(Config(resolution=9, colour_resolution=5, doublings=0))
     steep, tint = torch.tensor([1.0, -2.0, 0.5]), torch.tensor([0.3, -0.4, 0.6])
 
+    def seen(x: torch.Tensor, directions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x @ steep, torch.sigmoid((x[..., :1] - 0.5) * tint + directions * tint)
+
     def told(x: torch.Tensor, directions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return x @ steep, torch.sigmoid((x[:, :1] - 0.5) * tint + directions * tint)
+        return seen(x, directions[:, None])
 
     assert field.read(told)
     generator = torch.Generator().manual_seed(5)
     x = torch.rand(200, 3, generator=generator)
     directions = torch.nn.functional.normalize(torch.randn(200, 3, generator=generator), dim=1)
-    for mine, theirs in zip(field.decode(field.features(x), directions), told(x, directions), strict=True):
+    for mine, theirs in zip(field.decode(field.features(x), directions), seen(x, directions), strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
     assert not VoxelField(Config(resolution=9), Domain("image", 2, 3, (8, 8))).read(told)

@@ -1,8 +1,9 @@
 """nerfacc walks rays through our occupancy grid (`--marcher nerfacc`, on a CUDA GPU).
 
-Its grids are nested cubes as our cascades are, the finest first; a sample is asked of the finest cube that it lies in.
-Ours asks a coarser one where steps are longer than cells, and ends the growth of steps at `max_step`: with one cascade
-the samples are the same, with several they are about as many.
+Its grids are nested cubes as our cascades are, the finest first. Even steps find the same samples, but for some at
+cells' borders (19 of 20 rays all of theirs, by its source compiled for the CPU). Where steps grow it asks the finest
+cube of a place, ours a coarser one where steps are longer than cells, and it does not let a step grow while it crosses
+what is empty: there samples are about as many, at other places.
 """
 
 import torch
