@@ -11,6 +11,7 @@ learning rate for all, the plain body's. Bodies:
 """
 
 import argparse
+from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
@@ -64,7 +65,7 @@ def matched(body: str, budget: int) -> Config:
 def measure(name: str, body: str, budget: int, seed: int, steps: int) -> dict[str, Any]:
     """One fit."""
     given = matched(body, budget)
-    score = fitted(lambda: Mlp(given, IMAGE), picture(name), steps, seed)
+    score = fitted(lambda: Mlp(given, IMAGE), picture(name, Path()), steps, seed)  # a bundled one
     return {
         "picture": name, "budget": budget, "body": body, "seed": seed, "psnr": round(score, 3), "width": given.width,
         "inner": given.inner if given.blocks == "hourglass" else "", "parameters": parameters(given),
