@@ -12,7 +12,8 @@ Stages (shares of the whole)
   3 pictures         colours along rays over random backgrounds, each rendered with its own samples
 
 Three things carry the speed: the teacher's occupancy; points that are shuffled; and steps of a quarter of the samples
-of a step on photos, which are enough where every sample is told what it should be. Heads that are handed over, which
+of a step on photos, which are enough where every sample is told what it should be (pictures, from which coordinate
+networks learn the last decibels, take them four times as large). Heads that are handed over, which
 the paper's speed rests on, gain nothing here (benchmarks/convert_ablation_sample_mlp.md): they stay an option. The
 paper asks the teacher at the student's samples in the third stage as well; a teacher that renders by itself takes its
 fused path, leaves a ray where it is opaque for it, and teaches the same colour.
