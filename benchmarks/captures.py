@@ -30,17 +30,21 @@ CASES = {
     "materials-60": ("synthetic_materials", ["--minutes", "1"]),
 }
 NF = str(Path(sys.executable).with_name("nf"))  # as it is installed, not the sources beside this script
+PICTURES = FOLDER / "pictures"
 TITLE = "Held-out PSNR of real captures, fitted on this machine"
 
 
 def measure(name: str, data: Path, folder: Path) -> dict:
     """One case."""
     capture, options = CASES[name]
-    return fit_and_eval(name, capture, options, data, folder)
+    measured = fit_and_eval(name, capture, options, data, folder)
+    if capture == "ngp_fox":  # for plot_fox.py
+        shutil.copy(folder / f"{name}.log.jsonl", PICTURES / f"{name}.log.jsonl")
+    return measured
 
 
-def fit_and_eval(name: str, capture: str, options: list[str], data: Path, folder: Path) -> dict:
-    """One fit in a process of its own, and its evaluation in another; `name` names the row and the picture."""
+def fit_and_eval(name: str, capture: str, options: list[str], data: Path, folder: Path, keep: bool = True) -> dict:
+    """One fit in a process of its own, its evaluation in another; `name` names the row and, if kept, the picture."""
     out = folder / f"{name}.nf"
     words = ["fit", str(data / capture), *options, "--out", str(out), "--json", "--eval-every", "5"]
     start = time.perf_counter()
@@ -50,16 +54,13 @@ def fit_and_eval(name: str, capture: str, options: list[str], data: Path, folder
     process.returncode = os.waitstatus_to_exitcode(status)
     report, wall, peak = json.loads(printed), time.perf_counter() - start, usage.ru_maxrss * 1024
     pictures = folder / f"{name}-pictures"
-    words_eval = ["eval", str(out), "--json", "--pictures", str(pictures), "--quiet"]
+    words_eval = ["eval", str(out), "--json", "--pictures", str(pictures), "--overwrite", "--quiet"]
     measured = json.loads(
         subprocess.run([NF, *words_eval], capture_output=True, text=True, check=True, cwd=folder).stdout
     )
-    keep = FOLDER / "pictures"
-    keep.mkdir(exist_ok=True)
-    for picture in sorted(pictures.glob("*.png"))[:1]:
-        _shrink(picture, keep / f"{name}.jpg")
-    if capture == "ngp_fox":  # for plot_fox.py
-        shutil.copy(folder / f"{name}.log.jsonl", keep / f"{name}.log.jsonl")
+    PICTURES.mkdir(exist_ok=True)
+    for picture in sorted(pictures.glob("*.png"))[:keep]:
+        _shrink(picture, PICTURES / f"{name}.jpg")
     return row(
         "nf " + " ".join(["fit", f"$DATA/{capture}", *options]),
         case=name,

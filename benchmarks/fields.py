@@ -1,14 +1,16 @@
 """Every radiance field on the same captures after the same time: what a user chooses an architecture by.
 
-python benchmarks/fields.py [field ...] [--data FOLDER] [--minutes 1] [--scene fox|chair]
+python benchmarks/fields.py [field ...] [--data FOLDER] [--minutes 1] [--scene fox|chair] [--seeds 0 1 2]
 
 Each row is one `nf fit --field` in a process of its own, then `nf eval` of what it wrote. Run it on a quiet machine.
+The pictures are of seed 0.
 """
 
 import argparse
 import json
 import os
 import tempfile
+from itertools import product
 from pathlib import Path
 
 from captures import fit_and_eval
@@ -30,21 +32,24 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(default))
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--scene", choices=list(SCENES), default=None)
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     given = parser.parse_args()
     table = FOLDER / "fields.json"
-    rows = {r["case"]: r for r in json.loads(table.read_text())} if table.is_file() else {}
+    rows = {(r["case"], r["seed"]): r for r in json.loads(table.read_text())} if table.is_file() else {}
+    scenes = [scene for scene in SCENES if given.scene in (None, scene)]
     with tempfile.TemporaryDirectory() as folder:
-        for scene, (capture, options) in SCENES.items():
-            for name in given.fields or fields:
-                if given.scene not in (None, scene):
-                    continue
-                field, settings = VARIANTS.get(name, (name, []))
-                words = [*options, "--field", field, "--minutes", f"{given.minutes:g}", *settings]
-                case = f"{scene}-{name}".replace(" ", "-")
-                measured = fit_and_eval(case, capture, words, given.data.resolve() / "captures", Path(folder))
-                rows[case] = measured
-                print(case, {k: measured[k] for k in ("psnr", "file_MB", "samples_per_second", "view_ms")}, flush=True)
-                write("fields", TITLE, [rows[key] for key in sorted(rows)])
+        for seed, scene, name in product(given.seeds, scenes, given.fields or fields):
+            capture, options = SCENES[scene]
+            field, settings = VARIANTS.get(name, (name, []))
+            words = [*options, "--field", field, "--minutes", f"{given.minutes:g}", *settings]
+            words += ["--seed", str(seed)] if seed else []
+            case = f"{scene}-{name}".replace(" ", "-")
+            data = given.data.resolve() / "captures"
+            measured = {"case": case, "seed": seed} | fit_and_eval(case, capture, words, data, Path(folder), not seed)
+            rows[case, seed] = measured
+            print(case, {k: measured[k] for k in ("psnr", "file_MB", "samples_per_second", "view_ms")}, flush=True)
+            write("fields", TITLE, [rows[key] for key in sorted(rows)])
+            (Path(folder) / f"{case}.nf").unlink()
 
 
 if __name__ == "__main__":
