@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from torch import Tensor
+
 from neuralfields.errors import UsageError
 
 # Option, the module that holds its native part (nerfacc builds its own there), how to get it, ours that speaks to it.
@@ -25,6 +27,7 @@ OTHERS = {
         "neuralfields.ops.marcher_nerfacc",
     ),
 }  # fmt: skip
+DEVICE = "cuda"  # where they compute
 _chosen: list[tuple[str, str]] = [("native", "native")]
 
 
@@ -47,14 +50,9 @@ def using(backend: str = "native", marcher: str = "native", device: str = "cuda"
         _chosen.pop()
 
 
-def backend() -> str:
-    """Whose encodings and networks are in use: native or tcnn."""
-    return _chosen[-1][0]
-
-
-def marcher() -> str:
-    """Whose march is in use: native or nerfacc."""
-    return _chosen[-1][1]
+def uses(name: str, tensor: Tensor) -> bool:
+    """Whether tcnn or nerfacc is in use for that tensor; what is done on the CPU meanwhile stays ours."""
+    return name in _chosen[-1] and tensor.device.type == DEVICE
 
 
 def ours_alone() -> bool:

@@ -55,7 +55,7 @@ def hash_encode(x: Tensor, table: Tensor, scales: Tensor, levels: Tensor) -> Ten
     Differentiable in x and table, not in the geometry; the gradient in x is zero where x was clamped.
     """
     if x.ndim != 2 or x.shape[1] not in (1, 2):
-        if backend.backend() == "tcnn" and backend.other("tcnn").takes_encoding(x, table):
+        if backend.uses("tcnn", x) and backend.other("tcnn").takes_encoding(x, table):
             return backend.other("tcnn").hash_encode(x, table, scales, levels)
         return _hash_encode(x, table, scales, levels)
     resolution, size, _, dense = levels[0].tolist()

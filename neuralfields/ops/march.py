@@ -49,7 +49,7 @@ class Samples:
 
 def march(origins: Tensor, directions: Tensor, jitter: Tensor, occupancy: Tensor, settings: MarchSettings) -> Samples:
     """Rays [R, 3] with unit directions, jitter [R] in [0, 1) of the first step. Not differentiable."""
-    if backend.marcher() == "nerfacc":
+    if backend.uses("nerfacc", origins):
         return backend.other("nerfacc").march(origins.detach(), directions.detach(), jitter, occupancy, settings)
     steps = [settings.min_step, settings.max_step, settings.cone, settings.near]
     return Samples(*_march(origins.detach(), directions.detach(), jitter.detach(), occupancy, steps))

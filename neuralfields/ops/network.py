@@ -15,7 +15,7 @@ from neuralfields.ops.register import native_op
 
 def network(x: Tensor, weights: list[Tensor]) -> Tensor:
     """x [S, in], weights[l] [out, in] -> [S, out of the last]. 1 to 8 layers of at most 512. Differentiable in all."""
-    if backend.backend() == "tcnn" and backend.other("tcnn").takes_network(weights):
+    if backend.uses("tcnn", x) and backend.other("tcnn").takes_network(weights):
         return backend.other("tcnn").network(x, weights)
     return _network(x, weights)
 

@@ -31,7 +31,8 @@ CLOSE = {"half": 2e-3, "float": 1e-5}
 
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch):
-    """Stand-ins for both packages; what is remembered of one test is none of the next."""
+    """Stand-ins for both packages, on the CPU; what is remembered of one test is none of the next."""
+    monkeypatch.setattr(backend, "DEVICE", "cpu")
     monkeypatch.setitem(sys.modules, "tinycudann", others.TINYCUDANN)
     monkeypatch.setitem(sys.modules, "nerfacc", others.NERFACC)
     monkeypatch.setitem(sys.modules, "nerfacc.cuda._backend", SimpleNamespace(_C=object()))
@@ -199,3 +200,14 @@ def test_refusals(small_capture: Path, monkeypatch: pytest.MonkeyPatch):
             with backend.using(**chosen):
                 pass
     assert backend.ours_alone()
+
+
+def test_what_is_done_on_the_cpu_meanwhile_stays_ours(generator, monkeypatch: pytest.MonkeyPatch):
+    """FreSh looks at a network before it is moved, for one."""
+    monkeypatch.setattr(backend, "DEVICE", "cuda")
+    weights = [torch.randn(o, i, generator=generator) for i, o in ((8, 32), (32, 3))]
+    x = torch.randn(9, 8, generator=generator)
+    want = network(x, weights)
+    with backend.using("tcnn", "nerfacc"):
+        assert torch.equal(network(x, weights), want)
+        assert not backend.uses("nerfacc", x)
