@@ -101,7 +101,8 @@ for op in (rbf, rbf_products):
 
 def test_memory_grows_with_samples_and_units_alone():
     """Peak memory of forward and backward in results [S, N]: differences written out would take 32 of them at least."""
-    run = subprocess.run([sys.executable, "-c", MEMORY], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    command = [sys.executable, "-c", MEMORY]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
     native, products = map(float, run.stdout.split())
     assert native < 4 and 1 < products < 16  # the products keep results: what sees nothing judges nothing
 
