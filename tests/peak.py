@@ -4,6 +4,8 @@ ru_maxrss does not say: a process inherits the peak of the one that started it, 
 smaller one of now. The kernel's VmHWM is the process's own and can be begun anew.
 """
 
+import ctypes
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +33,9 @@ def at_most(extra: float) -> Iterator[None]:
     """Fails where this process has more than `extra` bytes beyond what it had before, at any moment."""
     if not CLEAR.exists():
         pytest.skip("this system does not tell a process's own peak")
+    gc.collect()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)  # what the C library keeps of freed memory would be used again unseen
     CLEAR.write_text("5")  # forgets the peak so far
     before = of_this_process("VmRSS")
     yield
