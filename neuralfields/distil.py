@@ -89,7 +89,7 @@ class Recipe:
     """samples of a step, as a share of those of a step on photos"""
     picture_share: float = 0.25
     """the same of a step that compares pictures, but for every student of those that a grid's step has: four times a
-    coordinate network's, which ends 0.3 dB higher by it, and no higher by as much more time in small steps"""
+    coordinate network's, which ends up to 0.3 dB higher by it, and no higher by as much more time in small steps"""
 
 
 def copy(student: Field, teacher: Field) -> bool:
