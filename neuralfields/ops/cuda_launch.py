@@ -4,6 +4,7 @@ A kernel's arguments are tensors (a pointer), None (no pointer), int (64 bits) a
 no size can be mistaken. Memory is torch's; what a kernel uses is kept alive by its stream's order.
 """
 
+import threading
 from functools import lru_cache
 from typing import Any
 
@@ -15,6 +16,7 @@ from neuralfields.ops.cuda_compile import Built, Module, build, compiler
 
 THREADS = 256
 Argument = Tensor | int | float | None
+_thread = threading.local()  # devices: those whose context this thread has made current
 
 
 def require_gpu() -> torch.device:
@@ -56,16 +58,36 @@ def processors(device: int) -> int:
 
 @lru_cache(maxsize=256)
 def _loaded(module: Module, device: int) -> Any:
-    """Machine code on the device. cuda-core works on the context that torch made current."""
-    core = compiler()
-    core.Device(device).set_current()
+    """Machine code on the device."""
     built: Built = build(module, arch(device))
-    return core.ObjectCode.from_cubin(built.cubin, name=module.source)
+    return compiler().ObjectCode.from_cubin(built.cubin, name=module.source)
 
 
 @lru_cache(maxsize=1024)
 def _kernel(module: Module, name: str, device: int) -> Any:
     return _loaded(module, device).get_kernel(name)
+
+
+@lru_cache(maxsize=256)
+def _stream(handle: int) -> Any:
+    """torch's stream as cuda-core takes it, kept because cuda-core defines a class for each that it makes."""
+    return compiler().Stream.from_handle(handle)
+
+
+@lru_cache(maxsize=1024)
+def _configuration(grid: tuple[int, int], threads: int) -> Any:
+    return compiler().LaunchConfig(grid=grid, block=threads)
+
+
+def _make_current(device: int) -> None:
+    """The device's context for this thread's first kernel on it.
+
+    torch has one made when it calls CUDA itself: a thread of autograd whose memory came from torch's cache has not.
+    """
+    devices = _thread.__dict__.setdefault("devices", set())
+    if device not in devices:
+        compiler().Device(device).set_current()
+        devices.add(device)
 
 
 def launch(module: Module, name: str, blocks: int | tuple[int, int], threads: int, *arguments: Argument) -> None:
@@ -74,11 +96,11 @@ def launch(module: Module, name: str, blocks: int | tuple[int, int], threads: in
     if not grid[0] or not grid[1]:
         return
     device = next(a.device.index for a in arguments if isinstance(a, Tensor))
-    core = compiler()
     with torch.cuda.device(device):
+        _make_current(device)
         kernel = _kernel(module, name, device)
-        stream = core.Stream.from_handle(torch.cuda.current_stream(device).cuda_stream)
-        core.launch(stream, core.LaunchConfig(grid=grid, block=threads), kernel, *map(_plain, arguments))
+        stream = _stream(torch.cuda.current_stream(device).cuda_stream)
+        compiler().launch(stream, _configuration(grid, threads), kernel, *map(_plain, arguments))
 
 
 def _plain(argument: Argument) -> int | float:

@@ -100,7 +100,7 @@ class CudaPass:
         out = x.new_empty(x.shape[0])
         forward, _ = self._packed()
         blocks = min(blocks_for(x.shape[0], 32 * WARPS), DENSITY_BLOCKS * self._processors())
-        arguments = (x, x.shape[0], KINDS[space[0]], space[1], table, forward, out)
+        arguments = (x, x.shape[0], KINDS[space[0]], float(space[1]), table, forward, out)
         self._launch("field_density", blocks, 32 * WARPS, *arguments)
         return out
 
@@ -118,8 +118,9 @@ class CudaPass:
         counters = torch.zeros(3, dtype=torch.int64, device=origins.device)
         forward, backward = self._packed()
         view = (origins, directions, jitter, rays, occupancy)
-        march = (occupancy_blocks(occupancy), s.min_step, s.max_step, s.cone, s.near, occupancy.shape[0])
-        common = (*view, *march, KINDS[scene.space[0]], scene.space[1], table, forward)
+        steps = map(float, (s.min_step, s.max_step, s.cone, s.near))  # a kernel takes a whole number for another size
+        march = (occupancy_blocks(occupancy), *steps, occupancy.shape[0])
+        common = (*view, *march, KINDS[scene.space[0]], float(scene.space[1]), table, forward)
         blocks = min(blocks_for(rays, 32 * WARPS), PICTURE_BLOCKS * self._processors())
         if capacity:
             record = Recorded(capacity, self._samples(capacity), origins.new_empty(0), counters, forward, backward)
@@ -128,7 +129,7 @@ class CudaPass:
             memory = (*record.samples.values(), record.first)
             self._launch("render_recorded", blocks, 32 * WARPS, *common, values, valid, counters, capacity, *memory)
         else:
-            self._launch("render_picture", blocks, 32 * WARPS, *common, weight_floor, values, valid, counters)
+            self._launch("render_picture", blocks, 32 * WARPS, *common, float(weight_floor), values, valid, counters)
         return values, valid, counters[1:2]
 
     def backward(self, scene: Any, capacity: int, sums: tuple[Tensor, Tensor], d_values: Tensor) -> list[Tensor]:

@@ -5,6 +5,8 @@ import json
 import os
 import pickle
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -294,25 +296,28 @@ def test_a_wrong_occupancy_never_reaches_a_kernel(tmp_path: Path) -> None:
     refused(fewer, r"tensor occupancy is I64 \[2, 32768\], I64 \[1, 32768\] is needed")
 
 
-def test_locale_and_optimisation_do_not_change_a_file(tmp_path: Path) -> None:
-    """PYTHONOPTIMIZE strips asserts and docstrings; a comma locale changes how C prints numbers."""
-    import subprocess
-    import sys
-
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param({"LC_ALL": "de_DE.UTF-8", "PYTHONUTF8": "0", "TZ": "Asia/Kathmandu"}, id="locale"),
+        # Everything that is imported is compiled anew for it, torch too: 15 s.
+        pytest.param({"PYTHONOPTIMIZE": "2"}, id="optimised", marks=pytest.mark.slow),
+    ],
+)
+def test_locale_and_optimisation_do_not_change_a_file(tmp_path: Path, odd: dict[str, str]) -> None:
+    """A comma locale changes how C prints numbers; PYTHONOPTIMIZE strips asserts and docstrings. There is no HOME."""
     code = (
         "import sys, pytest; from pathlib import Path; from tests import fake_field; from neuralfields import model\n"
         "fake_field.install(pytest.MonkeyPatch()); model.save(fake_field.sample(), Path(sys.argv[1]))\n"
         "model.load(Path(sys.argv[1]))"
     )
-    root = str(Path(__file__).parents[2])
-    paths = [root, *(entry for entry in sys.path if entry)]
-    odd = {"PYTHONOPTIMIZE": "2", "LC_ALL": "de_DE.UTF-8", "PYTHONUTF8": "0", "TZ": "Asia/Kathmandu"}
-    for name, extra in (("plain.nf", {}), ("odd.nf", odd)):
-        environment = {"PYTHONPATH": os.pathsep.join(paths), "PATH": os.environ["PATH"], **extra}  # and no HOME
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(tmp_path / name)], env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
+    paths = [str(Path(__file__).parents[2]), *(entry for entry in sys.path if entry)]
+    environment = {"PYTHONPATH": os.pathsep.join(paths), "PATH": os.environ["PATH"], **odd}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "odd.nf")], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    model.save(sample(), tmp_path / "plain.nf")
     assert (tmp_path / "plain.nf").read_bytes() == (tmp_path / "odd.nf").read_bytes()
 
 
