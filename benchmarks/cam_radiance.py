@@ -3,8 +3,8 @@
 python benchmarks/cam_radiance.py [--quick] [--data FOLDER] [--minutes 1] [--seeds 3] [--threads 2]
 
 Every field has 541 thousand numbers of 8 bits; its file, with occupancy, cameras and header, takes 0.45 to 0.59 MB (the
-paper's 0.58). The fits have equal time, on photos of a quarter of the width, and are rounded in turn over its last tenth
-(`nf fit --bits 8`). PSNR is of the views held out, as `nf eval` says it of the file.
+paper's 0.58). The fits have equal time, on photos of a quarter of the width, and are rounded in turn over their last
+tenth (`nf fit --bits 8`). PSNR is of the views held out, as `nf eval` says it of the file.
 """
 
 import argparse
