@@ -300,7 +300,7 @@ def test_a_wrong_occupancy_never_reaches_a_kernel(tmp_path: Path) -> None:
     "odd",
     [
         pytest.param({"LC_ALL": "de_DE.UTF-8", "PYTHONUTF8": "0", "TZ": "Asia/Kathmandu"}, id="locale"),
-        # Everything that is imported is compiled anew for it, torch too: 15 s.
+        # In a new environment everything that is imported is compiled anew for it, torch too.
         pytest.param({"PYTHONOPTIMIZE": "2"}, id="optimised", marks=pytest.mark.slow),
     ],
 )
