@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nanobind
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 X86_64 = platform.machine().lower() in ("x86_64", "amd64")
@@ -61,6 +61,11 @@ class BuildNative(build_ext):
 
 
 setup(
+    # The folders beside the package are installed as its data, under names that say so (package-dir in pyproject.toml).
+    packages=[
+        *find_packages(include=["neuralfields*"]),
+        *(f"neuralfields._{name}" for name in ("scenes", "cuda", "viewer")),
+    ],
     ext_modules=[
         Extension("neuralfields._native", ["cuda/cpu/bind.cpp"], depends=[str(p) for p in Path("cuda").rglob("*.*")])
     ],

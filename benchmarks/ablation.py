@@ -13,11 +13,12 @@ from unittest.mock import patch
 
 from table import FOLDER, row, write
 
-from neuralfields import occupancy, training
-from neuralfields.fit import fit_scene
-from neuralfields.options import FitOptions
-from neuralfields.readers import read_scene
+from neuralfields.captures.readers import read_scene
+from neuralfields.options.fit import FitOptions
+from neuralfields.rendering import occupancy
 from neuralfields.scene import Scene
+from neuralfields.training import radiance as training
+from neuralfields.verbs.fit import fit_scene
 
 # name: (constants to replace, options to replace, whether the scene is contracted)
 CASES = {
@@ -62,9 +63,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     scene = read_scene(given.data / "captures" / "ngp_fox")
-    options = FitOptions(
-        scene=scene.root, downscale=4, steps=given.steps, seed=given.seed, quiet=True, eval_every=0
-    )
+    options = FitOptions(scene=scene.root, downscale=4, steps=given.steps, seed=given.seed, quiet=True, eval_every=0)
     command = f"python benchmarks/ablation.py --steps {given.steps} --seed {given.seed}"
     rows = []
     for name in CASES:

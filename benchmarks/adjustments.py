@@ -17,12 +17,12 @@ import numpy as np
 from refine import prepared
 from table import FOLDER, kept, row, write
 
-from neuralfields.fit import fit_scene
-from neuralfields.images import read_image
-from neuralfields.options import FitOptions
-from neuralfields.pictures import save_image
-from neuralfields.readers import read_scene
+from neuralfields.captures.images import read_image
+from neuralfields.captures.readers import read_scene
+from neuralfields.options.fit import FitOptions
+from neuralfields.pictures.panels import save_image
 from neuralfields.scene import Scene
+from neuralfields.verbs.fit import fit_scene
 
 # name: (capture, times smaller, walked through, options of the fit)
 CASES = {

@@ -28,11 +28,11 @@ from table import FOLDER, kept, row, write
 from neuralfields.domain import Domain
 from neuralfields.fields import cam, mlp
 from neuralfields.fields.field import Field
-from neuralfields.metrics import psnr
-from neuralfields.model import Model, load, save
-from neuralfields.quantise import leave, round_in_turn
+from neuralfields.models.model import Model, load, save
+from neuralfields.models.quantise import leave, round_in_turn
+from neuralfields.pictures.metrics import psnr
 from neuralfields.scene import Bounds
-from neuralfields.trainer import ROUNDED
+from neuralfields.training.trainer import ROUNDED
 
 SIZE, SIGMA, RATE = 128, 10.0, 1e-3
 PICTURES = ("astronaut", "text", "coffee", "kodim23")
@@ -176,8 +176,13 @@ def summary(rows: list[dict[str, Any]], command: str) -> list[dict[str, Any]]:
             scores = [r["psnr"] for r in mine]
             found.append(
                 row(
-                    command, picture=name, variant=variant, parameters=mine[0]["parameters"], seeds=len(mine),
-                    psnr=round(mean(scores), 2), spread=round(stdev(scores), 2) if len(mine) > 1 else 0.0,
+                    command,
+                    picture=name,
+                    variant=variant,
+                    parameters=mine[0]["parameters"],
+                    seeds=len(mine),
+                    psnr=round(mean(scores), 2),
+                    spread=round(stdev(scores), 2) if len(mine) > 1 else 0.0,
                     over_plain=round(mean(scores) - plain, 2),
                     cost_of_8_bits=round(mean(r["psnr"] - r["psnr_8_bit"] for r in mine), 3),
                     rounded_after=round(mean(r["psnr"] - r["psnr_rounded_after"] for r in mine), 3),

@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from table import FOLDER, kept, row, write
 
-from neuralfields.evaluate import evaluate
-from neuralfields.fit import fit_scene
-from neuralfields.header import describe
-from neuralfields.model import load, save
-from neuralfields.options import FitOptions
-from neuralfields.readers import read_scene
+from neuralfields.captures.readers import read_scene
+from neuralfields.evaluation.evaluate import evaluate
+from neuralfields.models.model import load, save
+from neuralfields.models.nf_header import describe
+from neuralfields.options.fit import FitOptions
 from neuralfields.scene import Scene
+from neuralfields.verbs.fit import fit_scene
 
 SCENES = ("synthetic_chair", "synthetic_materials")
 # Every case stores 541 thousand numbers within half a percent.

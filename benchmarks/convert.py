@@ -24,22 +24,22 @@ from typing import Any
 import torch
 from table import FOLDER, kept, row, write
 
-from neuralfields.convert import convert, start
-from neuralfields.distil import Recipe
+from neuralfields.captures.images import load_frames
+from neuralfields.captures.readers import read_scene
+from neuralfields.distillation.convert import convert, start
+from neuralfields.distillation.distil import Recipe
 from neuralfields.domain import RADIANCE
-from neuralfields.evaluate import evaluate, over
+from neuralfields.evaluation.evaluate import evaluate, over
 from neuralfields.fields import field_class
-from neuralfields.fit import fit_scene
-from neuralfields.fitting import make_field
-from neuralfields.images import load_frames
-from neuralfields.loop import Budget
-from neuralfields.model import Model, load, save
-from neuralfields.options import FitOptions
-from neuralfields.options_models import ConvertOptions
-from neuralfields.pixels import Pixels
-from neuralfields.readers import read_scene
+from neuralfields.models.model import Model, load, save
+from neuralfields.options.fit import FitOptions
+from neuralfields.options.models import ConvertOptions
 from neuralfields.scene import Scene
-from neuralfields.training import Background, Training
+from neuralfields.supervision.pixels import Pixels
+from neuralfields.training.fitting import make_field
+from neuralfields.training.loop import Budget
+from neuralfields.training.radiance import Background, Training
+from neuralfields.verbs.fit import fit_scene
 
 FIELDS = ("hash", "mlp", "cam", "rbf", "voxels", "lowrank", "triplane")
 SCENES = {"sample": (None, 4), "chair": ("synthetic_chair", 4), "fox": ("ngp_fox", 4)}

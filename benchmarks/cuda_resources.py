@@ -9,8 +9,8 @@ from typing import Any
 
 from table import row, write
 
-from neuralfields.cuda_doctor import ARCHS, usual_modules
-from neuralfields.ops.cuda_compile import compile_module, compiler_version
+from neuralfields.gpu.compile import compile_module, compiler_version
+from neuralfields.verbs.doctor_cuda import ARCHS, usual_modules
 
 ENTRY = re.compile(r"Compiling entry function '(\w+)'")
 SPILL = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")

@@ -23,12 +23,12 @@ import torch
 from cam import SIZE, photo, places
 from table import FOLDER, kept, row, write
 
-from neuralfields import fresh
 from neuralfields.domain import Domain
 from neuralfields.fields.field import Field
 from neuralfields.fields.mlp import Config, Mlp
-from neuralfields.metrics import psnr
-from neuralfields.trainer import StepReport, Trainer
+from neuralfields.layers import fresh
+from neuralfields.pictures.metrics import psnr
+from neuralfields.training.trainer import StepReport, Trainer
 
 PICTURES = (
     "astronaut", "brick", "camera", "chelsea", "coffee", "grass", "gravel", "moon", "coins", "rocket", "page", "cell",
@@ -136,12 +136,17 @@ def summary(rows: list[dict[str, Any]], command: str) -> list[dict[str, Any]]:
         seconds, grid_seconds = (sum(r[key] for r in mine) for key in ("seconds_chosen", "seconds_grid"))
         found.append(
             row(
-                command, encoding=encoding, picture=name, seeds=len(mine),
-                chosen=" ".join(f"{r['chosen']:g}" for r in mine), best=" ".join(f"{r['best']:g}" for r in mine),
+                command,
+                encoding=encoding,
+                picture=name,
+                seeds=len(mine),
+                chosen=" ".join(f"{r['chosen']:g}" for r in mine),
+                best=" ".join(f"{r['best']:g}" for r in mine),
                 psnr_chosen=round(mean(r["psnr_chosen"] for r in mine), 2),
                 psnr_best=round(mean(r["psnr_best"] for r in mine), 2),
                 psnr_default=round(mean(r["psnr_default"] for r in mine), 2),
-                gap=round(mean(gaps), 2), worst_gap=round(max(gaps), 2),
+                gap=round(mean(gaps), 2),
+                worst_gap=round(max(gaps), 2),
                 share_of_grid_time=f"{seconds / grid_seconds:.1%}",
             )
         )

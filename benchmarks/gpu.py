@@ -19,17 +19,17 @@ import torch
 from table import row, write
 
 from neuralfields.cameras import Camera
+from neuralfields.captures.images import LoadedFrames, load_frames
+from neuralfields.captures.readers import read_scene
 from neuralfields.errors import UsageError
-from neuralfields.evaluate import measure
+from neuralfields.evaluation.evaluate import measure
 from neuralfields.fields import field_class
-from neuralfields.fit_photos import start
-from neuralfields.images import LoadedFrames, load_frames
 from neuralfields.ops import backend, cuda_compile
-from neuralfields.options import FitOptions
-from neuralfields.readers import read_scene
-from neuralfields.render import fitted
-from neuralfields.training import Training
-from neuralfields.volume import render_camera
+from neuralfields.options.fit import FitOptions
+from neuralfields.rendering.volume import render_camera
+from neuralfields.training.photos import start
+from neuralfields.training.radiance import Training
+from neuralfields.verbs.render import fitted
 
 # capture, downscale, the qualities to reach in dB
 CASES = {
@@ -174,7 +174,7 @@ def main() -> None:
     tell("limits", **{"GB/s": machine.bandwidth / 1e9, "TFLOP/s": machine.operations / 1e12})
     if machine.cuda:
         start = time.perf_counter()
-        from neuralfields.cuda_doctor import self_test
+        from neuralfields.verbs.doctor_cuda import self_test
 
         difference = self_test()
         first = time.perf_counter() - start

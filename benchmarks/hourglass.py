@@ -81,8 +81,15 @@ def summary(rows: list[dict[str, Any]], command: str) -> list[dict[str, Any]]:
         scores, plain = ([r["psnr"] for r in alike if r["body"] == b] for b in (body, "plain"))
         found.append(
             row(
-                command, picture=name, budget=budget, body=body, width=mine[0]["width"], inner=mine[0]["inner"],
-                parameters=mine[0]["parameters"], seeds=len(mine), psnr=round(mean(scores), 2),
+                command,
+                picture=name,
+                budget=budget,
+                body=body,
+                width=mine[0]["width"],
+                inner=mine[0]["inner"],
+                parameters=mine[0]["parameters"],
+                seeds=len(mine),
+                psnr=round(mean(scores), 2),
                 spread=round(stdev(scores), 2) if len(scores) > 1 else "one seed",
                 over_plain=round(mean(scores) - mean(plain), 2),
             )

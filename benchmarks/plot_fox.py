@@ -11,9 +11,10 @@ import json
 import sys
 from pathlib import Path
 
-from neuralfields.charts import Chart, Series, plot_lines
+from charts import Chart, Series, plot_lines
+
 from neuralfields.errors import InputError, NeuralfieldsError
-from neuralfields.pictures import save_image
+from neuralfields.pictures.panels import save_image
 
 # Held-out PSNR in dB by seconds of wall time. Same machine class, data (ngp_fox at 270x480, 43 training photos) and
 # split (every 8th of the 50 files that exist), two quiet cores, measured by us before this project began.

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from table import FOLDER, row, write
 
-from neuralfields.readers import read_scene
+from neuralfields.captures.readers import read_scene
 
 CASES = {
     # name: folder, its photos, options of nf poses, downscale of the fit
@@ -157,9 +157,10 @@ def film(data: Path, folder: Path, minutes: float, seconds: float) -> dict[str, 
     """The row of the loop: a film of the fitted fox at 30 frames a second with motion blur, posed and fitted anew."""
     import torch
 
-    from neuralfields import paths, render
-    from neuralfields.model import load
-    from neuralfields.video import write_video
+    from neuralfields.models.model import load
+    from neuralfields.pictures import camera_paths as paths
+    from neuralfields.pictures.film import write_video
+    from neuralfields.verbs import render
 
     first = folder / "film-teacher.nf"
     if not first.exists():

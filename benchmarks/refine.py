@@ -19,17 +19,17 @@ from pathlib import Path
 import numpy as np
 from table import FOLDER, kept, row, write
 
-from neuralfields.alignment import rotations
 from neuralfields.cameras import Camera
-from neuralfields.evaluate import evaluate
-from neuralfields.fit import fit_scene
-from neuralfields.images import downscale, read_image
-from neuralfields.model import Model
-from neuralfields.options import FitOptions
-from neuralfields.pictures import save_image
-from neuralfields.readers import read_scene
-from neuralfields.refine import Similarity
+from neuralfields.captures.images import downscale, read_image
+from neuralfields.captures.readers import read_scene
+from neuralfields.evaluation.evaluate import evaluate
+from neuralfields.models.model import Model
+from neuralfields.options.fit import FitOptions
+from neuralfields.pictures.panels import save_image
 from neuralfields.scene import Frame, Scene
+from neuralfields.supervision.alignment import rotations
+from neuralfields.supervision.pose_refinement import Similarity
+from neuralfields.verbs.fit import fit_scene
 
 TURN, SHIFT = 2.0, 0.02  # degrees; share of the scene's size
 GAIN, TINT = 1.6, 1.15

@@ -22,6 +22,7 @@ def machine() -> str:
 
 def commit() -> str:
     """The commit that ran; + where the tree had changes."""
+
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=FOLDER, capture_output=True, text=True, check=False).stdout.strip()
 

@@ -21,9 +21,9 @@ import aiohttp
 import numpy as np
 from table import FOLDER, row, write
 
-from neuralfields import paths
-from neuralfields.model import Model, field_name, load
-from neuralfields.view_messages import eye_of, unpack
+from neuralfields.models.model import Model, field_name, load
+from neuralfields.pictures import camera_paths as paths
+from neuralfields.serving.messages import eye_of, unpack
 
 SIZES = ((480, 270), (960, 540))
 RESTS = 20

@@ -3,10 +3,10 @@
 The pipeline; each noun is a frozen dataclass in a file of its name
 
     photos with poses ─► Scene ─► Rays[R] ─► Samples[S] ─► Field: density, colour ─► composite ─► Render
-      readers.py       scene.py   rays.py     march          fields/*.py             volume.py      │
-                                     ▲          ▲ occupancy.py     ▲                                ▼
+      captures/readers.py       scene.py   rays.py     march          fields/*.py             rendering/volume.py      │
+                                     ▲          ▲ rendering/occupancy.py     ▲                                ▼
                                   pixels.py     └──────────────────┴── step ◄─ gradient ◄─ loss against the photo
-                                                                      optim.py              fit.py
+                                                                      training/optimiser.py              verbs/fit.py
 
 The public API
 
@@ -28,26 +28,23 @@ Conventions, everywhere in the program
   held out       files sorted by name, every 8th from the first, unless the capture names its own split
   counts         R rays, S samples, L levels, F features; `d_x` is the gradient of the loss with respect to x
 
-Importing the package is cheap: torch is loaded by the first name that needs it. `fit`, `render`, `evaluate` and `view`
-are also the modules of those verbs (`neuralfields.fit.run` is what `nf fit` calls).
+Importing the package is cheap: torch is loaded by the first name that needs it.
 """
 
 import importlib
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from neuralfields.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from neuralfields.cameras import Camera
-    from neuralfields.evaluate import Report
-    from neuralfields.model import Model, load, save
+    from neuralfields.captures.readers import read_scene
+    from neuralfields.evaluation.evaluate import Report
+    from neuralfields.models.model import Model, load, save
     from neuralfields.rays import Rays, Render
-    from neuralfields.readers import read_scene
     from neuralfields.scene import Bounds, Scene
-    from neuralfields.view import Viewer
+    from neuralfields.serving.viewer import Viewer
 
 __all__ = [
     "Bounds", "Camera", "Model", "Rays", "Render", "Scene", "__version__", "evaluate", "fit", "load", "read_scene",
@@ -55,84 +52,65 @@ __all__ = [
 ]  # fmt: skip
 
 _HOMES = {
-    "Bounds": "scene", "Camera": "cameras", "Model": "model", "Rays": "rays", "Render": "rays", "Scene": "scene",
-    "load": "model", "read_scene": "readers", "save": "model",
+    "Bounds": "scene", "Camera": "cameras", "Model": "models.model", "Rays": "rays", "Render": "rays",
+    "Scene": "scene", "load": "models.model", "read_scene": "captures.readers", "save": "models.model",
 }  # fmt: skip
 
 
-class _Fit(ModuleType):
-    """The module `neuralfields.fit`, which can be called."""
+def fit(scene: "Scene | Path | str", **options: Any) -> "Model":
+    """Fits a field to a posed capture (a folder or a `Scene`), an image, mesh, video or sound; returns the Model.
 
-    def __call__(self, scene: "Scene | Path | str", **options: Any) -> "Model":
-        """Fits a field to a posed capture (a folder or a `Scene`), an image, mesh, video or sound; returns the Model.
+    `options` are those of `nf fit` (options.FitOptions): minutes, steps, downscale, field, set, seed, threads, ...
+    With `out` the model is also saved there. Raises UsageError and InputError as the command line reports them.
+    """
+    from neuralfields.options.fit import FitOptions
+    from neuralfields.scene import Scene
+    from neuralfields.settings import make_config
+    from neuralfields.verbs import fit as verb
 
-        `options` are those of `nf fit` (options.FitOptions): minutes, steps, downscale, field, set, seed, threads, ...
-        With `out` the model is also saved there. Raises UsageError and InputError as the command line reports them.
-        """
-        from neuralfields.options import FitOptions
-        from neuralfields.scene import Scene
-        from neuralfields.settings import make_config
-
-        given = isinstance(scene, Scene)
-        chosen = {"scene": scene.root if given else Path(scene), "quiet": True} | options
-        if isinstance(chosen.get("set"), dict):
-            chosen["set"] = tuple(f"{key}={value}" for key, value in chosen["set"].items())
-        if chosen.get("out") is not None:
-            chosen["out"] = Path(chosen["out"])
-        ready = make_config(FitOptions, chosen, "fit")
-        scene = scene if given else self.read_input(ready)
-        return self.fit_scene(scene, ready) if ready.out is None else self.fit_to_file(scene, ready)
+    given = isinstance(scene, Scene)
+    chosen = {"scene": scene.root if given else Path(scene), "quiet": True} | options
+    if isinstance(chosen.get("set"), dict):
+        chosen["set"] = tuple(f"{key}={value}" for key, value in chosen["set"].items())
+    if chosen.get("out") is not None:
+        chosen["out"] = Path(chosen["out"])
+    ready = make_config(FitOptions, chosen, "fit")
+    scene = scene if given else verb.read_input(ready)
+    return verb.fit_scene(scene, ready) if ready.out is None else verb.fit_to_file(scene, ready)
 
 
-class _Render(ModuleType):
-    """The module `neuralfields.render`, which can be called."""
+def render(model: "Model", view: "Camera | Rays", background: Any = "auto") -> "Render":
+    """What a camera (rgb [H, W, 3], opacity and depth [H, W]) or rays (rgb [R, 3], ...) see of a model.
 
-    def __call__(self, model: "Model", view: "Camera | Rays", background: Any = "auto") -> "Render":
-        """What a camera (rgb [H, W, 3], opacity and depth [H, W]) or rays (rgb [R, 3], ...) see of a model.
+    Rays may hold numpy arrays. `background`: auto (the model's own), white, black, three numbers in [0, 1].
+    """
+    from neuralfields.verbs import render as verb
 
-        Rays may hold numpy arrays. `background`: auto (the model's own), white, black, three numbers in [0, 1].
-        """
-        return self.render(model, view, background)
-
-
-class _Evaluate(ModuleType):
-    """The module `neuralfields.evaluate`, which can be called."""
-
-    def __call__(self, model: "Model", scene: "Scene | Path | str | None" = None, **choices: Any) -> "Report":
-        """PSNR and SSIM of a model on views of its capture; without `scene`, the one that it was fitted to.
-
-        `choices`: split ("test", "train", "all"), downscale (without it as in the fit), background.
-        """
-        return self.evaluate(model, scene, **choices)
+    return verb.render(model, view, background)
 
 
-class _View(ModuleType):
-    """The module `neuralfields.view`, which can be called."""
+def evaluate(model: "Model", scene: "Scene | Path | str | None" = None, **choices: Any) -> "Report":
+    """PSNR and SSIM of a model on views of its capture; without `scene`, the one that it was fitted to.
 
-    def __call__(self, things: Any, scene: Any = None, **choices: Any) -> "Viewer":
-        """Serves the viewer's page for .nf files, captures, Models, Scenes or objects with `render(camera)`.
+    `choices`: split ("test", "train", "all"), downscale (without it as in the fit), background.
+    """
+    from neuralfields.evaluation import evaluate as evaluation
 
-        Returns at once: `.url`, `.wait()` until Ctrl-C, `.close()`; a notebook shows the page in the cell.
-        `choices`: host, port, open_browser, threads.
-        """
-        return self.view(things, scene, **choices)
+    return evaluation.evaluate(model, scene, **choices)
 
 
-_CALLABLE: dict[str, type[ModuleType]] = {"evaluate": _Evaluate, "fit": _Fit, "render": _Render, "view": _View}
+def view(things: Any, scene: Any = None, **choices: Any) -> "Viewer":
+    """Serves the viewer's page for .nf files, captures, Models, Scenes or objects with `render(camera)`.
 
+    Returns at once: `.url`, `.wait()` until Ctrl-C, `.close()`; a notebook shows the page in the cell.
+    `choices`: host, port, open_browser, threads.
+    """
+    from neuralfields.serving import viewer
 
-class _Package(ModuleType):
-    """Makes these verbs' modules callable as they are imported, in whatever order and by whom ever."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _CALLABLE and type(value) is ModuleType:
-            value.__class__ = _CALLABLE[name]
-        super().__setattr__(name, value)
+    return viewer.view(things, scene, **choices)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _CALLABLE:
-        return importlib.import_module(f"neuralfields.{name}")
     if name in _HOMES:
         return getattr(importlib.import_module(f"neuralfields.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'neuralfields' has no attribute {name!r}")
@@ -140,6 +118,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-sys.modules[__name__].__class__ = _Package

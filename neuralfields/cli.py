@@ -14,8 +14,10 @@ from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from neuralfields import options, options_models, options_poses
 from neuralfields.errors import InterruptedFit, NeuralfieldsError, ResourceError, UsageError
+from neuralfields.options import captures as options_poses
+from neuralfields.options import fit as options
+from neuralfields.options import models as options_models
 from neuralfields.settings import did_you_mean
 
 ERROR, INTERRUPTED, OUT_OF_RESOURCES = 1, 5, 6
@@ -31,19 +33,29 @@ class Verb:
 
 
 VERBS = {
-    "fit": Verb(options.FitOptions, "neuralfields.fit", "fit a field to a capture, image, mesh, video or sound"),
-    "eval": Verb(options.EvalOptions, "neuralfields.evaluate", "measure PSNR and SSIM on the held-out views"),
-    "convert": Verb(options_models.ConvertOptions, "neuralfields.convert", "turn a field into another kind or size"),
-    "edit": Verb(options_models.EditOptions, "neuralfields.edit", "erase a box of a scene, or keep a box alone"),
-    "render": Verb(options.RenderOptions, "neuralfields.render", "render views, an orbit or a spiral: PNG or video"),
-    "view": Verb(options.ViewOptions, "neuralfields.view", "look at fields and captures in a browser, live"),
-    "export": Verb(options_models.ExportOptions, "neuralfields.export", "write a mesh, an image, a video or a sound"),
-    "info": Verb(options.InfoOptions, "neuralfields.info", "say what is in a .nf file"),
-    "poses": Verb(options_poses.PosesOptions, "neuralfields.poses", "find camera poses for photos or a video"),
-    "check": Verb(options.CheckOptions, "neuralfields.check", "look at a capture before fitting it"),
-    "doctor": Verb(options.DoctorOptions, "neuralfields.doctor", "say what is installed and which path will run"),
-    "bench": Verb(options.BenchOptions, "neuralfields.bench", "measure the native path against plain torch"),
-    "demo": Verb(options.DemoOptions, "neuralfields.demo", "fit the bundled scene in a minute and show the result"),
+    "fit": Verb(options.FitOptions, "neuralfields.verbs.fit", "fit a field to a capture, image, mesh, video or sound"),
+    "eval": Verb(
+        options.EvalOptions, "neuralfields.evaluation.evaluate", "measure PSNR and SSIM on the held-out views"
+    ),
+    "convert": Verb(
+        options_models.ConvertOptions, "neuralfields.distillation.convert", "turn a field into another kind or size"
+    ),
+    "edit": Verb(options_models.EditOptions, "neuralfields.verbs.edit", "erase a box of a scene, or keep a box alone"),
+    "render": Verb(
+        options.RenderOptions, "neuralfields.verbs.render", "render views, an orbit or a spiral: PNG or video"
+    ),
+    "view": Verb(options.ViewOptions, "neuralfields.serving.viewer", "look at fields and captures in a browser, live"),
+    "export": Verb(
+        options_models.ExportOptions, "neuralfields.verbs.export", "write a mesh, an image, a video or a sound"
+    ),
+    "info": Verb(options.InfoOptions, "neuralfields.verbs.info", "say what is in a .nf file"),
+    "poses": Verb(options_poses.PosesOptions, "neuralfields.poses.find", "find camera poses for photos or a video"),
+    "check": Verb(options.CheckOptions, "neuralfields.captures.check", "look at a capture before fitting it"),
+    "doctor": Verb(options.DoctorOptions, "neuralfields.verbs.doctor", "say what is installed and which path will run"),
+    "bench": Verb(options.BenchOptions, "neuralfields.verbs.bench", "measure the native path against plain torch"),
+    "demo": Verb(
+        options.DemoOptions, "neuralfields.verbs.demo", "fit the bundled scene in a minute and show the result"
+    ),
 }
 
 OVERVIEW = """\

@@ -59,7 +59,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Scene:
-    """A posed capture. Pixels stay on disk until they are asked for (images.py)."""
+    """A posed capture. Pixels stay on disk until they are asked for (captures/images.py)."""
 
     name: str
     root: Path

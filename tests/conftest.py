@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.small_fit import one_thread, small_capture, small_file, small_model, small_steps  # noqa: F401  for every test
+from tests.support.small_fit import one_thread, small_capture, small_file, small_model, small_steps  # noqa: F401  for every test
 
 REPOSITORY = Path(__file__).parent.parent
 

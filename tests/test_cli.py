@@ -16,10 +16,12 @@ from typing import Any
 
 import pytest
 
-from neuralfields import cli, doctor, errors, model
-from neuralfields.options import DoctorOptions, FitOptions, RenderOptions
+from neuralfields import cli, errors
+from neuralfields.models import model
+from neuralfields.options.fit import DoctorOptions, FitOptions, RenderOptions
+from neuralfields.verbs import doctor
 from neuralfields.version import VERSION
-from tests.fake_field import install, sample
+from tests.support.fake_field import install, sample
 
 ERRORS = Path(__file__).with_name("errors.txt")
 Run = Callable[[Any], Any]

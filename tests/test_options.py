@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 import pytest
 
-from neuralfields import options, settings
+from neuralfields import settings
 from neuralfields.errors import UsageError
-from neuralfields.options import FitOptions, RenderOptions
+from neuralfields.options import fit as options
+from neuralfields.options.fit import FitOptions, RenderOptions
 from neuralfields.settings import did_you_mean, parse_settings
 
 

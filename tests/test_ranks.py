@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from neuralfields import ranks
-from neuralfields.model import load
+from neuralfields.models.model import load
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -17,12 +17,13 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 SCRIPT = """
 import sys, torch
 from torch import distributed
-from neuralfields import ranks, training
+from neuralfields import ranks
+from neuralfields.training import radiance as training
 from neuralfields.fields.hash import Config
-from neuralfields.fit_photos import start
-from neuralfields.images import load_frames
-from neuralfields.options import FitOptions
-from neuralfields.readers import read_scene
+from neuralfields.training.photos import start
+from neuralfields.captures.images import load_frames
+from neuralfields.options.fit import FitOptions
+from neuralfields.captures.readers import read_scene
 
 training.SAMPLES = 1 << 10
 with ranks.joined("cpu"):

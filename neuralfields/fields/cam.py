@@ -26,14 +26,14 @@ import torch
 from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
-from neuralfields.encodings import Encoding, require_frequencies
 from neuralfields.fields.field import ParameterGroup
 from neuralfields.fields.mlp import DEGREE, Mlp
+from neuralfields.layers.encodings import Encoding, require_frequencies
+from neuralfields.layers.trunk import Modulate, Shape
 from neuralfields.ops.grid import grid_interpolate
 from neuralfields.ops.network import network
 from neuralfields.ops.spherical_harmonics import spherical_harmonics
 from neuralfields.settings import require_range
-from neuralfields.trunk import Modulate, Shape
 
 GRID_RATE = 10.0  # of the network's learning rate
 Scale = Literal["exponential", "linear"]

@@ -117,7 +117,7 @@ class Field(nn.Module):
         """Takes the shapes of that stage, 0 to len(stages()), keeps what was learned; parameters may be new objects."""
 
     def fused(self) -> Any | None:
-        """A native renderer of this very field (see volume.py), or None."""
+        """A native renderer of this very field (see rendering/volume.py), or None."""
         return None
 
     def bytes(self) -> int:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
 from neuralfields.fields.field import Encoding, ParameterGroup
-from neuralfields.heads import HeadedField, Heads
+from neuralfields.layers.heads import HeadedField, Heads
 from neuralfields.ops.axes import ORDERS, TurnedRenderer
 from neuralfields.ops.hash_grid import HashGeometry, hash_encode
 from neuralfields.ops.hash_render import HashRenderer

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from neuralfields.domain import RADIANCE, Domain
 from neuralfields.errors import UsageError
 from neuralfields.fields.field import Field, ParameterGroup
-from neuralfields.grids import LOOK_EVERY, Looks, axis_points, growth_shares, resized, stage_points, variation
-from neuralfields.heads import weights
+from neuralfields.layers.grids import LOOK_EVERY, Looks, axis_points, growth_shares, resized, stage_points, variation
+from neuralfields.layers.heads import weights
 from neuralfields.ops.grid import grid_interpolate
 from neuralfields.ops.network import network
 from neuralfields.ops.spherical_harmonics import spherical_harmonics

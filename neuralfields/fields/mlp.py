@@ -1,9 +1,9 @@
 """Coordinate network (NeRF, Fourier features, SIREN, FINER): everything is in the weights, nothing in a grid.
 
   e = encoding(x)     h = trunk(e)
-  radiance   f = W h (32 features)     log_density, rgb = small networks of f (heads.py)
+  radiance   f = W h (32 features)     log_density, rgb = small networks of f (layers/heads.py)
   others     f = h                     values = W f
-  FreSh (fresh.py) picks the encoding's one knob, `frequencies`, from the spectrum of what is to be fitted.
+  FreSh (layers/fresh.py) picks the encoding's one knob, `frequencies`, from the spectrum of what is to be fitted.
 
 Made for two CPU cores: NeRF's 8 layers of 256 take 7 times the operations of 4 layers of 128.
 """
@@ -15,13 +15,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from neuralfields import fresh
 from neuralfields.domain import RADIANCE, Domain
-from neuralfields.encodings import USUAL, Encoding, activation, encoding, require_frequencies
 from neuralfields.fields.field import ParameterGroup
-from neuralfields.heads import HeadedField, Heads
+from neuralfields.layers import fresh
+from neuralfields.layers.encodings import USUAL, Encoding, activation, encoding, require_frequencies
+from neuralfields.layers.heads import HeadedField, Heads
+from neuralfields.layers.trunk import Shape, Trunk
 from neuralfields.settings import require_range
-from neuralfields.trunk import Shape, Trunk
 
 FEATURES, CODE, DEGREE = 32, 16, 4
 # A teacher's colours may vary more with direction than photos show: from voxels to mlp 0.4 dB. From photos the wider
@@ -121,9 +121,7 @@ class Mlp(HeadedField):
             self.heads = Heads(FEATURES, config.hidden, (1, 2), CODE, DEGREE, domain)
 
     @classmethod
-    def tuned(
-        cls, config: Config, domain: Domain, targets: list[Tensor], seed: int, taught: bool = False
-    ) -> Config:
+    def tuned(cls, config: Config, domain: Domain, targets: list[Tensor], seed: int, taught: bool = False) -> Config:
         """Chooses `frequencies` by FreSh where it is left open and there are targets to see, and `hidden`."""
         if taught and config.hidden is None:
             config = replace(config, hidden=TAUGHT_HIDDEN)

@@ -1,6 +1,6 @@
 """Three planes of features (EG3D's tri-plane, arXiv:2112.07945), read by the shared small networks.
 
-  f = P_xy(x, y) + P_xz(x, z) + P_yz(y, z)  (or their product)     log_density, rgb, values = heads(f)
+f = P_xy(x, y) + P_xz(x, z) + P_yz(y, z)  (or their product)     log_density, rgb, values = heads(f)
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from neuralfields.domain import RADIANCE, Domain
 from neuralfields.errors import UsageError
 from neuralfields.fields.field import ParameterGroup
-from neuralfields.grids import (
+from neuralfields.layers.grids import (
     LOOK_EVERY,
     Looks,
     axis_points,
@@ -23,7 +23,7 @@ from neuralfields.grids import (
     stage_points,
     variation,
 )
-from neuralfields.heads import HeadedField, Heads
+from neuralfields.layers.heads import HeadedField, Heads
 from neuralfields.settings import require_range
 
 PLACES = 1024  # of a penalty's sample, on each plane

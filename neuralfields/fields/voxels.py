@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
 from neuralfields.fields.field import Field, ParameterGroup, Told
-from neuralfields.grids import LOOK_EVERY, Looks, growth_shares, resized, stage_points, variation
+from neuralfields.layers.grids import LOOK_EVERY, Looks, growth_shares, resized, stage_points, variation
 from neuralfields.ops.grid import grid_interpolate
 from neuralfields.ops.spherical_harmonics import spherical_harmonics
 from neuralfields.settings import require_range

@@ -20,11 +20,11 @@ from neuralfields.errors import UsageError
 OTHERS = {
     "tcnn": (
         "--backend tcnn", "tinycudann", "build tiny-cuda-nn's PyTorch bindings (they need nvcc and a C++ compiler)",
-        "neuralfields.ops.backend_tcnn",
+        "neuralfields.gpu.tcnn",
     ),
     "nerfacc": (
         "--marcher nerfacc", "nerfacc.cuda._backend", "pip install nerfacc (it needs nvcc and ninja at its first use)",
-        "neuralfields.ops.marcher_nerfacc",
+        "neuralfields.gpu.nerfacc",
     ),
 }  # fmt: skip
 DEVICE = "cuda"  # where they compute

@@ -20,9 +20,7 @@ TRANSMITTANCE_STOP = 1e-4
 SUMS = 7
 
 
-def composite(
-    density: Tensor, length: Tensor, t: Tensor, rgb: Tensor, offsets: Tensor
-) -> tuple[Tensor, Tensor]:
+def composite(density: Tensor, length: Tensor, t: Tensor, rgb: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
     """density, length, t [S], rgb [S, 3], offsets [R + 1] int64.
 
     Returns the sums [R, 7] in the order above and the weights [S]. Differentiable in density and rgb through the sums;

@@ -84,7 +84,7 @@ class _Accumulated(torch.autograd.Function):
             grid.grad = torch.zeros_like(grid)
         d_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         if x.is_cuda:
-            importlib.import_module("neuralfields.ops.cuda_grid").add_grid_gradients(x, grid, d_out, grid.grad, d_x)
+            importlib.import_module("neuralfields.gpu.grid").add_grid_gradients(x, grid, d_out, grid.grad, d_x)
         else:
             kernel("grid_backward", x.dtype)(array(x), array(grid), array(d_out), array(grid.grad), d_x, threads())
         return d_x, None

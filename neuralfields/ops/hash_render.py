@@ -81,7 +81,7 @@ class HashRenderer:
         device = self.table.device
         if self._pass is None or self._pass[0] != device:
             if device.type == "cuda":
-                self._pass = device, importlib.import_module("neuralfields.ops.cuda_render").CudaPass(self)
+                self._pass = device, importlib.import_module("neuralfields.gpu.hash_render").CudaPass(self)
             else:
                 self._pass = device, CpuPass(self)
         return self._pass[1]

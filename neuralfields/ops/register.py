@@ -48,7 +48,7 @@ def _told(run: Callable[..., Any], written: list[int]) -> Callable[..., Any]:
 
 def _on_cuda(name: str, allocate: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any) -> Any:
-        schedules = importlib.import_module("neuralfields.ops.cuda_schedules")
+        schedules = importlib.import_module("neuralfields.gpu.schedules")
         return schedules.schedule(name)(allocate, *args)
 
     return run

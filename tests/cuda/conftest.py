@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cuda.emulate import Emulator, missing
+from tests.support.emulate import Emulator, missing
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +20,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Emulator:
 def nvrtc() -> str:
     """The compiler's version."""
     pytest.importorskip("cuda.core", reason="cuda-core is not installed: pip install neuralfields[cuda]")
-    from neuralfields.ops.cuda_compile import compiler_version
+    from neuralfields.gpu.compile import compiler_version
 
     return compiler_version()
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from neuralfields import cuda_doctor
 from neuralfields.errors import NeuralfieldsError, UsageError
+from neuralfields.gpu.compile import Module, build, cache_folder, compile_module, key, source_folder
+from neuralfields.gpu.grid import grid_module
+from neuralfields.gpu.rbf import KINDS, rbf_module
 from neuralfields.ops import cuda_compile, cuda_launch
-from neuralfields.ops.cuda_compile import Module, build, cache_folder, compile_module, key, source_folder
-from neuralfields.ops.cuda_grid import grid_module
-from neuralfields.ops.cuda_rbf import KINDS, rbf_module
-from tests.cuda.emulate import kernels_of
+from neuralfields.verbs import doctor_cuda as cuda_doctor
+from tests.support.emulate import kernels_of
 
 QUICK = Module("elements", (("NF_SCALAR", "float"),))
 USUAL = ("rays", "elements", "composite", "grid", "rbf", "hash_grid", "network", "hash_render")

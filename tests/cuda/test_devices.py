@@ -5,16 +5,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from neuralfields import machine, occupancy
+from neuralfields.captures.images import load_frames
+from neuralfields.captures.readers import read_scene
 from neuralfields.errors import UsageError
 from neuralfields.fields import field_class, field_names
-from neuralfields.fit import fit_scene
-from neuralfields.images import load_frames
-from neuralfields.occupancy import Occupancy
+from neuralfields.gpu import device as machine
 from neuralfields.ops import cuda_launch
-from neuralfields.options import FitOptions
-from neuralfields.pixels import Pixels
-from neuralfields.readers import read_scene
+from neuralfields.options.fit import FitOptions
+from neuralfields.rendering import occupancy
+from neuralfields.rendering.occupancy import Occupancy
+from neuralfields.supervision.pixels import Pixels
+from neuralfields.verbs.fit import fit_scene
 
 
 @pytest.mark.parametrize("name", field_names())

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from neuralfields.errors import UsageError
+from neuralfields.gpu.hash_render import CudaPass
+from neuralfields.gpu.network import Stack, using_precision
+from neuralfields.gpu.schedules import SCHEDULES
 from neuralfields.ops import cuda_network, cuda_schedules
-from neuralfields.ops.cuda_network import Stack, using_precision
-from neuralfields.ops.cuda_render import CudaPass
-from neuralfields.ops.cuda_schedules import SCHEDULES
-from tests.cuda.emulate import Emulator, kernels_of
-from tests.cuda.inputs import ALLOCATE, IN_PLACE, arguments, copied, tensors
-from tests.ops.fused import Case, case, results
+from tests.support.emulate import Emulator, kernels_of
+from tests.support.fused import Case, case, results
+from tests.support.inputs import ALLOCATE, IN_PLACE, arguments, copied, tensors
 
 RELATIVE = {"float": 3e-6, "half": 1e-2}
 WIDTHS = {"small": (20, 32, 5), "wide": (64, 64, 64, 3), "one layer": (32, 16)}

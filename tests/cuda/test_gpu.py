@@ -13,28 +13,28 @@ import pytest
 import torch
 from torch import Tensor
 
-from neuralfields import cuda_doctor
 from neuralfields.cameras import Camera
-from neuralfields.checkpoint import Checkpoint
-from neuralfields.convert import start as start_conversion
-from neuralfields.distil import Recipe
-from neuralfields.evaluate import evaluate
+from neuralfields.captures.images import load_frames
+from neuralfields.captures.readers import read_scene
+from neuralfields.distillation.convert import start as start_conversion
+from neuralfields.distillation.distil import Recipe
+from neuralfields.evaluation.evaluate import evaluate
 from neuralfields.fields import field_class, field_names
 from neuralfields.fields.field import Field
 from neuralfields.fields.hash import Config as HashConfig
-from neuralfields.fit import fit_scene, fit_to_file
-from neuralfields.fit_photos import start
-from neuralfields.images import load_frames
-from neuralfields.model import load, save
-from neuralfields.ops.cuda_network import using_precision
-from neuralfields.ops.cuda_schedules import SCHEDULES
-from neuralfields.options import FitOptions
-from neuralfields.options_models import ConvertOptions
-from neuralfields.readers import read_scene
-from neuralfields.render import render
-from neuralfields.volume import Volume, render_camera
-from tests.cuda.inputs import IN_PLACE, arguments, copied, moved, tensors
-from tests.ops.fused import Case, case, results
+from neuralfields.gpu.network import using_precision
+from neuralfields.gpu.schedules import SCHEDULES
+from neuralfields.models.model import load, save
+from neuralfields.options.fit import FitOptions
+from neuralfields.options.models import ConvertOptions
+from neuralfields.rendering.volume import Volume, render_camera
+from neuralfields.training.checkpoint import Checkpoint
+from neuralfields.training.photos import start
+from neuralfields.verbs import doctor_cuda as cuda_doctor
+from neuralfields.verbs.fit import fit_scene, fit_to_file
+from neuralfields.verbs.render import render
+from tests.support.fused import Case, case, results
+from tests.support.inputs import IN_PLACE, arguments, copied, moved, tensors
 
 pytestmark = pytest.mark.cuda
 TOLERANCE = {torch.float64: (1e-9, 1e-11), torch.float32: (2e-4, 2e-5)}

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from neuralfields.captures.readers import read_scene
 from neuralfields.errors import UsageError
-from neuralfields.fit import fit_scene
 from neuralfields.ops import backend
 from neuralfields.ops.hash_grid import HashGeometry, hash_encode
 from neuralfields.ops.march import MarchSettings, march
 from neuralfields.ops.network import network
-from neuralfields.options import FitOptions
-from neuralfields.readers import read_scene
+from neuralfields.options.fit import FitOptions
+from neuralfields.verbs.fit import fit_scene
 from tests.ops.test_march import nested, rays, sparse
 
 pytestmark = pytest.mark.cuda

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from neuralfields.captures.readers import read_scene
 from neuralfields.errors import InputError, NeuralfieldsError, UsageError
-from neuralfields.readers import read_scene
-from tests import make_captures
-from tests.make_captures import cameras_bin, colmap, images_bin, points_bin
-from tests.peak import at_most
+from tests.support import make_captures
+from tests.support.make_captures import cameras_bin, colmap, images_bin, points_bin
+from tests.support.peak import at_most
 
 
 def refused(path: Path, says: str | None = None, **options: object) -> str:

@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from neuralfields import cli, fit, training
+from neuralfields import cli
 from neuralfields.cameras import Camera
+from neuralfields.captures.readers import read_scene
 from neuralfields.errors import NeuralfieldsError
-from neuralfields.model import Model
-from neuralfields.options import FitOptions
-from neuralfields.pictures import save_image
-from neuralfields.readers import read_scene
+from neuralfields.models.model import Model
+from neuralfields.options.fit import FitOptions
+from neuralfields.pictures.panels import save_image
+from neuralfields.rendering.volume import Volume, render_camera
 from neuralfields.scene import Bounds, Frame, Scene
-from neuralfields.volume import Volume, render_camera
+from neuralfields.training import radiance as training
+from neuralfields.verbs import fit
 
 SMALL = ("levels=2", "table=10", "finest=32", "hidden=16")
 Spoil = Callable[[Scene], Scene]

@@ -18,10 +18,10 @@ import msgspec
 import pytest
 import torch
 
+from neuralfields.codecs import describe_any, load_any
 from neuralfields.errors import InputError
-from neuralfields.foreign import describe_any, load_any
-from tests.foreign_files import flexible_weights, snapshot_of, write_snapshot
-from tests.test_foreign_instant_ngp import model_of
+from tests.codecs.test_instant_ngp import model_of
+from tests.support.foreign_files import flexible_weights, snapshot_of, write_snapshot
 
 
 def refused(path: Path, match: str | None = None) -> str:

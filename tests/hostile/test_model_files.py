@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 import torch
 
-from neuralfields import fields, header, model
+from neuralfields import fields
 from neuralfields.errors import InputError
-from tests.fake_field import install, sample
-from tests.peak import at_most
+from neuralfields.models import model
+from neuralfields.models import nf_header as header
+from tests.support.fake_field import install, sample
+from tests.support.peak import at_most
 
 Edit = Callable[[dict[str, Any], dict[str, Any]], object]
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from neuralfields import header, model
-from tests.fake_field import sample
+from neuralfields.models import model
+from neuralfields.models import nf_header as header
 from tests.hostile.test_model_files import Edit, fake, forge, refused, seal  # noqa: F401  fake is a fixture
-from tests.peak import at_most
+from tests.support.fake_field import sample
+from tests.support.peak import at_most
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from neuralfields.fields.hash import Config, HashField
 from neuralfields.ops.axes import ORDERS, TurnedRenderer, bricks_of, cells_of, turn_occupancy
 from neuralfields.ops.march import occupied
 from neuralfields.rays import Rays
+from neuralfields.rendering.volume import Volume, render_sums
 from neuralfields.scene import Bounds
-from neuralfields.volume import Volume, render_sums
 
 CONFIG = Config(levels=3, features=2, table=9, base=4, finest=16, hidden=16, axes="yzx")
 ORDER = ORDERS["yzx"]

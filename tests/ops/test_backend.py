@@ -11,20 +11,20 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from neuralfields.captures.images import load_frames
+from neuralfields.captures.readers import read_scene
 from neuralfields.errors import UsageError
 from neuralfields.fields.hash import Config, HashField
-from neuralfields.fit import fit_scene, run
-from neuralfields.fit_photos import start
-from neuralfields.images import load_frames
+from neuralfields.gpu.network import using_precision
 from neuralfields.ops import backend, backend_tcnn
-from neuralfields.ops.cuda_network import using_precision
 from neuralfields.ops.hash_grid import HashGeometry, hash_encode
 from neuralfields.ops.march import MarchSettings, march, march_reference
 from neuralfields.ops.network import network, network_reference
-from neuralfields.options import FitOptions
-from neuralfields.readers import read_scene
-from tests.ops import others
+from neuralfields.options.fit import FitOptions
+from neuralfields.training.photos import start
+from neuralfields.verbs.fit import fit_scene, run
 from tests.ops.test_march import nested, rays, sparse
+from tests.support import other_kernels as others
 
 CLOSE = {"half": 2e-3, "float": 1e-5}
 

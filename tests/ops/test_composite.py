@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from neuralfields.ops.composite import composite, composite_reference
-from tests.ops.judges import assert_matches
+from tests.support.judges import assert_matches
 
 
 def inputs(rays: int, generator: torch.Generator, dtype: torch.dtype, scale: float = 4.0) -> list[torch.Tensor]:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from neuralfields.ops.contract import contract, contract_reference
-from tests.ops.judges import assert_matches
+from tests.support.judges import assert_matches
 
 
 def points(count: int, generator: torch.Generator, dtype: torch.dtype) -> torch.Tensor:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from neuralfields.ops.grid import grid_interpolate, grid_interpolate_reference
-from tests.ops.judges import assert_matches
+from tests.support.judges import assert_matches
 
 SHAPES = [[11], [1], [6, 9], [1, 5], [4, 3, 7], [2, 2, 2], [3, 4, 2, 5]]
 CHANNELS = [1, 3, 16, 31]

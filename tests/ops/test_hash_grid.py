@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from neuralfields.ops.hash_grid import HashGeometry, hash_encode, hash_encode_reference
-from tests.ops.judges import assert_matches
+from tests.support.judges import assert_matches
 
 
 def inputs(geometry: HashGeometry, generator: torch.Generator, samples: int, features: int, dtype: torch.dtype) -> list:

@@ -5,7 +5,7 @@ import torch
 
 from neuralfields.ops.contract import contract
 from neuralfields.ops.hash_render import Sums
-from tests.ops.fused import ROOM, Case, case, results
+from tests.support.fused import ROOM, Case, case, results
 
 CONFIGS = [
     {"space": "box"},

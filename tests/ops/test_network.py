@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from neuralfields.ops.network import network, network_reference
-from tests.ops.judges import assert_matches
+from tests.support.judges import assert_matches
 
 STACKS = [[5, 3], [32, 64, 16], [32, 64, 64, 3], [7, 20, 9, 33, 1]]
 

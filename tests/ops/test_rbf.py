@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from neuralfields.ops.rbf import KERNELS, rbf, rbf_products, rbf_reference
-from tests.ops.judges import assert_matches
+from tests.support.judges import assert_matches
 
 SHAPES = [(1, 1), (3, 5), (32, 64), (18, 33)]  # features, units
 
@@ -89,7 +89,7 @@ ROOT = Path(__file__).parents[2]  # from where `tests` is found
 MEMORY = """
 import torch
 from neuralfields.ops.rbf import rbf, rbf_products
-from tests.peak import of_this_process
+from tests.support.peak import of_this_process
 f, centres, b = (torch.randn(n, 32).requires_grad_() for n in (50000, 64, 64))
 rbf(f[:10], centres, b).sum().backward()
 for op in (rbf, rbf_products):

@@ -27,7 +27,7 @@ LOADS = """
 import sys
 from pathlib import Path
 from neuralfields.fields import field_class, field_names
-from neuralfields.model import Model, load, save
+from neuralfields.models.model import Model, load, save
 from neuralfields.scene import Bounds
 path = Path(sys.argv[1])
 for name in field_names():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from neuralfields.ops.spherical_harmonics import spherical_harmonics, spherical_harmonics_reference
-from tests.ops.judges import assert_matches
+from tests.support.judges import assert_matches
 
 
 def unit(count: int, generator: torch.Generator, dtype: torch.dtype = torch.float64) -> torch.Tensor:

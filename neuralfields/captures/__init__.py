@@ -1,0 +1,1 @@
+"""Which posed photos are on disk, and where is the scene? No torch."""

@@ -1,0 +1,306 @@
+"""What every reader of posed captures shares: from listed photos to frames on disk.
+
+Vocabulary
+  listed    a photo that the capture names; its file may be missing, and its size may differ from the intrinsics'
+  declared  the image size that the capture states, (width, height), or None where it states none
+"""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from neuralfields.cameras import CAMERA_AXES, Camera
+from neuralfields.captures.bounds import Hints, points_in_view
+from neuralfields.captures.images import FEWEST_IMAGES, LARGEST_BAD_SHARE, ImageHeader, image_header
+from neuralfields.errors import InputError
+from neuralfields.scene import Frame
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".JPG", ".JPEG", ".PNG", ".webp", ".tif", ".tiff", ".bmp")
+HOLD_OUT_EVERY = 8
+SAME_ASPECT = 0.01
+LARGEST_SIDE = 1_000_000
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A photo that a capture lists.
+
+    `name` as written there; `camera(width, height)` builds its camera for an image of that size in pixels;
+    `declared` is the size that the intrinsics are for; `mask` a mask's name; `where` names the entry in messages;
+    `group` is its side of the capture's own split, None where there is none.
+    """
+
+    name: str
+    camera: Callable[[int, int], Camera]
+    declared: tuple[int, int] | None
+    where: str
+    mask: str | None = None
+    group: Literal["train", "test"] | None = None
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What a reader hands over: frames sorted by name, how many were listed, which are missing, and its own split.
+
+    `train`, `test`: names of the capture's own split, None where it has none. `points` [P, 3] float32 or None.
+    """
+
+    kind: str
+    frames: tuple[Frame, ...]
+    listed: int
+    missing: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    has_alpha: bool = False
+    train: frozenset[str] | None = None
+    test: frozenset[str] | None = None
+    points: np.ndarray | None = None
+    hints: Hints = field(default_factory=Hints)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finder:
+    """Finds the file that a capture means by a name, inside `root` unless `allow_outside`."""
+
+    root: Path
+    allow_outside: bool = False
+    folders: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def find(self, name: str, where: str) -> Path | None:
+        """The file, tried as written, with image suffixes added, then in any case; None where there is none.
+
+        Raises InputError for URLs, NUL, and paths or links that leave the folder.
+        """
+        clean = name.replace("\\", "/")
+        if "\0" in clean or not clean:
+            raise InputError(f"{where}: path {name!r} is empty or holds a NUL byte; a relative file name is needed")
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://|(file|data|https?):", clean, re.IGNORECASE):
+            raise InputError(f"{where}: {name!r} is a URL; nothing is fetched, copy the file beside the capture")
+        if re.match(r"[A-Za-z]:", clean):
+            raise InputError(f"{where}: {name!r} names a drive; write the path relative to the capture's folder")
+        path = os.path.normpath(os.path.join(self.root, clean))
+        self._refuse_outside(path, os.path.abspath(self.root), name, where)
+        for candidate in (path, *(path + suffix for suffix in SUFFIXES), self._any_case(path)):
+            if candidate is not None and os.path.isfile(candidate):
+                self._refuse_outside(os.path.realpath(candidate), os.path.realpath(self.root), name, where)
+                return Path(candidate)
+        return None
+
+    def _refuse_outside(self, path: str, root: str, name: str, where: str) -> None:
+        inside = os.path.abspath(path).startswith(root.rstrip(os.sep) + os.sep)
+        if not inside and not self.allow_outside:
+            raise InputError(
+                f"{where}: {name!r} lies outside the capture's folder; use a path inside it, or --allow-outside"
+            )
+
+    def _any_case(self, path: str) -> str | None:
+        folder, base = os.path.split(path)
+        if folder not in self.folders:
+            try:
+                entries = sorted(os.listdir(folder), reverse=True)
+            except (OSError, ValueError):  # ValueError: a name that the file system cannot spell
+                entries = []
+            self.folders[folder] = {entry.lower(): entry for entry in entries}
+        known = self.folders[folder]
+        for suffix in ("", *SUFFIXES):
+            if (base + suffix).lower() in known:
+                return os.path.join(folder, known[(base + suffix).lower()])
+        return None
+
+
+def place(listed: Sequence[Listed], finder: Finder, source: str, kind: str) -> Capture:
+    """Frames of the listed photos that exist, with cameras at their files' sizes; no pixel is decoded.
+
+    `source` names the capture's file in messages. Photos that are missing or whose header cannot be read are left out
+    with a warning. Raises InputError when fewer than 3 remain or over 20 % are unreadable, when a photo's shape
+    contradicts its intrinsics, and for paths that leave the folder.
+    """
+    frames: dict[str, Frame] = {}
+    missing: list[str] = []
+    bad: list[InputError] = []
+    notes = Notes()
+    groups: dict[str, set[str]] = {"train": set(), "test": set()}
+    alpha = False
+    for entry in listed:
+        path = finder.find(entry.name, entry.where)
+        if path is None:
+            missing.append(entry.name)
+            continue
+        name = _relative(path, finder.root)
+        if name in frames:
+            notes.add("listed twice, the first entry is used", name)
+            continue
+        try:
+            header = image_header(path)
+        except InputError as error:
+            bad.append(error)
+            continue
+        camera = _sized_camera(entry, header, notes)
+        alpha = alpha or header.alpha
+        frames[name] = Frame(name, path, camera, _mask(entry, finder, notes))
+        if entry.group is not None:
+            groups[entry.group].add(name)
+    if missing and frames:
+        notes.lines.insert(
+            0, f"{len(missing)} of {len(listed)} listed photos do not exist and are left out: {_some(missing)}"
+        )
+    if bad:
+        notes.lines.append(f"{len(bad)} of {len(listed)} photos cannot be read and are left out; {bad[0]}")
+    _refuse_too_few(len(frames), missing, listed, source, bad)
+    ordered = tuple(frames[name] for name in sorted(frames))
+    return Capture(
+        kind,
+        ordered,
+        len(listed),
+        tuple(missing),
+        tuple(str(error) for error in bad),
+        alpha,
+        frozenset(groups["train"]) or None,
+        frozenset(groups["test"]) or None,
+        warnings=tuple(notes.all()),
+    )
+
+
+def _refuse_too_few(
+    found: int, missing: list[str], listed: Sequence[Listed], source: str, bad: Sequence[InputError]
+) -> None:
+    if not listed:
+        raise InputError(f"{source}: lists no photos; at least {FEWEST_IMAGES} are needed")
+    if len(bad) > LARGEST_BAD_SHARE * (found + len(bad)):
+        raise InputError(
+            f"{source}: {len(bad)} of {found + len(bad)} photos cannot be read (at most {LARGEST_BAD_SHARE:.0%} may"
+            f" be); {bad[0]}"
+        )
+    if found == 0:
+        raise InputError(
+            f"{source}: none of the {len(listed)} listed photos exists (looked for {missing[0]!r}); put the photos"
+            " where the capture names them"
+        )
+    if found < FEWEST_IMAGES:
+        raise InputError(
+            f"{source}: {found} photo{'s' * (found > 1)} of {len(listed)} listed; at least"
+            f" {FEWEST_IMAGES} with poses are needed"
+        )
+
+
+def _relative(path: Path, root: Path) -> str:
+    try:
+        return path.relative_to(root).as_posix()
+    except ValueError:
+        return path.as_posix()
+
+
+@dataclass
+class Notes:
+    """Collects warnings of one sort over many photos, so that each sort becomes one line."""
+
+    lines: list[str] = field(default_factory=list)
+    sorts: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, sort: str, name: str) -> None:
+        """Notes that `sort` applies to the photo `name`."""
+        self.sorts.setdefault(sort, []).append(name)
+
+    def all(self) -> list[str]:
+        """One line for each sort, with how many photos and the first few names."""
+        return self.lines + [f"{len(names)} photos: {sort} ({_some(names)})" for sort, names in self.sorts.items()]
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    shown = [name if name.isprintable() else repr(name) for name in names[:most]]
+    return ", ".join(shown) + (", ..." if len(names) > most else "")
+
+
+def _sized_camera(entry: Listed, header: ImageHeader, notes: Notes) -> Camera:
+    """The camera at the size of the file: intrinsics follow the file where its shape agrees with what is declared."""
+    if entry.declared is None or header.size == entry.declared:
+        return entry.camera(*header.size)
+    if header.rotated_size == entry.declared:
+        notes.add("EXIF orientation applied, as the intrinsics are for the turned photo", entry.name)
+        return entry.camera(*entry.declared)
+    width, height = entry.declared
+    for size in (header.size, header.rotated_size):
+        if abs((size[0] * height) / (size[1] * width) - 1) <= SAME_ASPECT:
+            notes.add(
+                f"files are {size[0]}x{size[1]}, the intrinsics are for {width}x{height} and were rescaled", entry.name
+            )
+            return entry.camera(width, height).resized(*size)
+    raise InputError(
+        f"{entry.where}: {entry.name!r} is {header.width}x{header.height} but the intrinsics are for {width}x{height};"
+        " the shapes must agree, use the photos that were posed or correct the size"
+    )
+
+
+def _mask(entry: Listed, finder: Finder, notes: Notes) -> Path | None:
+    if entry.mask is None:
+        return None
+    path = finder.find(entry.mask, entry.where)
+    if path is None:
+        notes.add("mask does not exist, all its pixels are used", entry.name)
+    return path
+
+
+def checked_size(width: float | None, height: float | None, where: str) -> tuple[int, int] | None:
+    """A declared image size as whole pixels, None where none is declared; InputError when it is no size."""
+    if width is None and height is None:
+        return None
+    if width is None or height is None:
+        raise InputError(f"{where}: only one of w and h is given; give both or none")
+    for value in (width, height):
+        if not (0 < value <= LARGEST_SIDE and abs(value - round(value)) < 0.5 and round(value) > 0):
+            raise InputError(f"{where}: image size {width:g}x{height:g} is not a size in pixels; w and h start at 1")
+    return round(width), round(height)
+
+
+def split(capture: Capture) -> tuple[tuple[int, ...], tuple[int, ...], list[str]]:
+    """Indices to train on, indices held out, and warnings.
+
+    The capture's own split where it names one; otherwise every 8th of the frames, sorted by name, from the first.
+    """
+    names = [frame.name for frame in capture.frames]
+    warnings = []
+    if capture.test:
+        test = {i for i, name in enumerate(names) if name in capture.test}
+        train = {i for i, name in enumerate(names) if capture.train is None or name in capture.train}
+        if train & test:
+            warnings.append(f"{len(train & test)} photos are both for training and held out; they are only held out")
+            train -= test
+        if train and test:
+            return tuple(sorted(train)), tuple(sorted(test)), warnings
+        warnings.append("the capture's own split leaves no photo on one side; every 8th is held out instead")
+    pool = [i for i, name in enumerate(names) if not capture.train or name in capture.train] or list(range(len(names)))
+    test_pool = pool[::HOLD_OUT_EVERY]
+    return tuple(i for i in pool if i not in set(test_pool)), tuple(test_pool), warnings
+
+
+def points_agree(frames: Sequence[Frame], points: np.ndarray) -> bool:
+    """Whether sparse points belong to these cameras' world: each must lie in view of at least two of them.
+
+    Points found beside a transforms.json may be from before its exporter turned and scaled the world.
+    """
+    chosen = points[:: max(1, len(points) // 2000)]
+    seen = sum(points_in_view(frame.camera, chosen).astype(int) for frame in frames)
+    return len(chosen) > 0 and float(np.mean(seen >= 2)) >= 0.95
+
+
+def with_points(capture: Capture, points: np.ndarray | None, source: str) -> Capture:
+    """The capture with sparse points found beside it, if they agree with its cameras."""
+    if points is None or len(points) == 0:
+        return capture
+    if points_agree(capture.frames, points):
+        return replace(capture, points=points)
+    turned = [replace(frame, camera=_turned(frame.camera)) for frame in capture.frames]
+    line = f"{source} is not in the world frame of these cameras and was not used"
+    if points_agree(turned, points):
+        line = f"the points of {source} lie behind the cameras: the matrices already have OpenCV axes, not OpenGL's"
+    return replace(capture, warnings=(*capture.warnings, line))
+
+
+def _turned(camera: Camera) -> Camera:
+    """The camera if its matrix had been in OpenCV axes already."""
+    return replace(camera, world_from_camera=camera.world_from_camera @ CAMERA_AXES["opengl"])

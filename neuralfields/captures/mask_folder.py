@@ -1,0 +1,84 @@
+"""Masks from a folder, matched to photos by name; what their white pixels mean is stated, never guessed.
+
+A mask belongs to the photo whose name it has but for the suffix (photo.jpg: photo.png or photo.jpg.png), in the folder
+or below it; of several such the one whose folder has the name of the photo's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from neuralfields.captures.capture import SUFFIXES
+from neuralfields.errors import InputError
+from neuralfields.options.fit import MaskMeaning
+from neuralfields.scene import Frame, Scene
+
+SUSPECT = 0.6  # share of ignored pixels from which the stated meaning is doubted
+SHOWN = 3
+
+
+def with_masks(scene: Scene, folder: Path, means: MaskMeaning) -> Scene:
+    """The scene with the masks of a folder in place of its own, and a warning that names photos without one.
+
+    Raises InputError where the folder is none, holds no mask of any photo, or two of one photo.
+    """
+    if not folder.is_dir():
+        raise InputError(f"--masks {folder}: no such folder; give the folder that holds the masks")
+    by_stem: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in SUFFIXES and path.is_file():
+            for stem in {path.stem, PurePosixPath(path.stem).stem if path.stem.endswith(SUFFIXES) else path.stem}:
+                by_stem.setdefault(stem, []).append(path)
+    stems = [PurePosixPath(frame.name).stem for frame in scene.frames]
+    found = [
+        _of_photo(frame, by_stem.get(stem, []), stems.count(stem) > 1, folder)
+        for frame, stem in zip(scene.frames, stems, strict=True)
+    ]
+    missing = [frame.name for frame, path in zip(scene.frames, found, strict=True) if path is None]
+    if len(missing) == len(found):
+        raise InputError(
+            f"--masks {folder}: no file is named like a photo ({scene.frames[0].name} needs {stems[0]}.png); rename the"
+            " masks like their photos"
+        )
+    frames = tuple(
+        replace(frame, mask_path=path, mask_ignores=path is not None and means == "ignore")
+        for frame, path in zip(scene.frames, found, strict=True)
+    )
+    warnings = scene.warnings
+    if missing:
+        names = ", ".join(missing[:SHOWN]) + (", ..." if len(missing) > SHOWN else "")
+        line = f"--masks: {len(missing)} of {len(found)} photos have none, all their pixels are used: {names}"
+        warnings = (*warnings, line)
+    return replace(scene, frames=frames, warnings=warnings)
+
+
+def _of_photo(frame: Frame, paths: list[Path], shared: bool, folder: Path) -> Path | None:
+    """The mask among those of the photo's stem; `shared`: other photos have that stem too."""
+    parent = PurePosixPath(frame.name).parent.name
+    beside = [path for path in paths if path.parent.name == parent and path.parent != folder]
+    if len(beside) == 1:
+        return beside[0]
+    if shared or len(paths) > 1:
+        if not paths:
+            return None
+        given = ", ".join(path.relative_to(folder).as_posix() for path in paths[:SHOWN])
+        raise InputError(
+            f"--masks {folder}: which of {given} is for {frame.name} is not clear; put the masks into folders named"
+            " like the photos'"
+        )
+    return paths[0] if paths else None
+
+
+def polarity_doubt(masks: Sequence[np.ndarray | None], means: MaskMeaning) -> str | None:
+    """A warning where masks `keep` [H, W] leave so few pixels that white probably means the other thing."""
+    shares = [float(mask.mean()) for mask in masks if mask is not None]
+    ignored = 1 - float(np.mean(shares)) if shares else 0.0
+    if ignored <= SUSPECT:
+        return None
+    other = "keep" if means == "ignore" else "ignore"
+    return (
+        f"--mask-means {means}: {ignored:.0%} of the pixels of photos with a mask are ignored; if white means {other},"
+        f" say --mask-means {other}"
+    )

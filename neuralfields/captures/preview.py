@@ -1,0 +1,67 @@
+"""Small versions of a capture's photos, and what can be measured on them: sharpness, contrast, alpha, masks."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from neuralfields.captures.images import WORKERS, downscale, read_image, read_mask
+from neuralfields.errors import InputError
+from neuralfields.scene import Frame, Scene
+
+SHORT_SIDE = 400
+MOST_PHOTOS = 200
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Measures of one photo about 400 pixels high.
+
+    `sharpness`: variance of the Laplacian over the variance of grey; `contrast`: standard deviation of grey, 0 to 255;
+    `transparent`: share of pixels with alpha below half, None without alpha; `kept`: share that the mask keeps, None
+    without a mask; `error`: why it cannot be decoded, else None.
+    """
+
+    name: str
+    sharpness: float = 0.0
+    contrast: float = 0.0
+    transparent: float | None = None
+    kept: float | None = None
+    error: str | None = None
+
+
+def previews(scene: Scene, most: int = MOST_PHOTOS) -> list[Preview]:
+    """Measures of at most `most` photos, evenly chosen; raises InputError for a mask that does not fit its photo."""
+    chosen: Sequence[Frame] = scene.frames[:: max(1, -(-len(scene.frames) // most))]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return list(pool.map(preview, chosen))
+
+
+def preview(frame: Frame) -> Preview:
+    """Measures of one photo."""
+    size = (frame.camera.width, frame.camera.height)
+    try:
+        pixels = read_image(frame.path, size, at_least=SHORT_SIDE)
+    except InputError as error:
+        return Preview(frame.name, error=str(error))
+    pixels = downscale(pixels, max(1, min(pixels.shape[:2]) // SHORT_SIDE))
+    colour = pixels[..., :3].astype(np.float32)
+    transparent = None
+    if pixels.shape[2] == 4:
+        alpha = pixels[..., 3:].astype(np.float32) / 255
+        colour = colour * alpha + 255 * (1 - alpha)
+        transparent = float(np.mean(pixels[..., 3] < 128))
+    kept = None if frame.mask_path is None else float(read_mask(frame.mask_path, size).mean())
+    grey = colour.mean(axis=2)
+    variance = float(grey.var())
+    return Preview(frame.name, laplacian_variance(grey) / max(variance, 1e-6), variance**0.5, transparent, kept)
+
+
+def laplacian_variance(grey: np.ndarray) -> float:
+    """Variance of the five-point Laplacian of [H, W]; small where nothing is sharp, 0 below 3x3 pixels."""
+    if min(grey.shape) < 3:
+        return 0.0
+    inner = grey[1:-1, 1:-1]
+    around = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
+    return float((around - 4 * inner).var())

@@ -1,0 +1,94 @@
+"""Looks at a folder and reads the posed capture in it.
+
+transforms.json, transforms_train.json   -> captures/transforms.py
+sparse/0, sparse_txt, cameras.bin ...     -> captures/colmap.py
+poses_bounds.npy                          -> captures/llff.py
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from neuralfields.captures.bounds import estimate_bounds
+from neuralfields.captures.capture import Capture, split
+from neuralfields.captures.colmap import model_folders, read_colmap
+from neuralfields.captures.llff import read_llff
+from neuralfields.captures.transforms import read_transforms, transforms_files
+from neuralfields.errors import InputError, UsageError
+from neuralfields.scene import Scene
+
+READERS: dict[str, Callable[[Path, bool], Capture]] = {
+    "transforms": read_transforms,
+    "colmap": read_colmap,
+    "llff": read_llff,
+}
+LOOKED_FOR = "transforms.json, transforms_train.json, a COLMAP model (sparse/0) or poses_bounds.npy"
+
+
+def formats_in(path: Path) -> list[str]:
+    """Which formats a folder holds, in the order of preference."""
+    found = []
+    if transforms_files(path):
+        found.append("transforms")
+    if model_folders(path):
+        found.append("colmap")
+    if (path / "poses_bounds.npy").is_file():
+        found.append("llff")
+    return found
+
+
+def read_capture(path: Path | str, format: str | None = None, allow_outside: bool = False) -> Capture:
+    """Reads the capture at `path`, a folder or a transforms file, as `format` or as what it looks like.
+
+    Raises InputError for what cannot be used, UsageError for a format that does not exist.
+    """
+    path = Path(path)
+    if format is not None and format not in READERS:
+        raise UsageError(f"--format {format}: unknown; {', '.join(READERS)} are read")
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder; give the folder of a posed capture")
+    if path.is_file():
+        if path.suffix.lower() != ".json" or format in ("colmap", "llff"):
+            raise InputError(f"{path}: a file; give the capture's folder, or a transforms.json")
+        return read_transforms(path, allow_outside)
+    found = formats_in(path)
+    if format is None and not found:
+        empty = not any(path.iterdir())
+        raise InputError(f"{path}: {'empty folder' if empty else 'no posed capture'}; {LOOKED_FOR} is looked for")
+    chosen = format if format is not None else found[0]
+    capture = READERS[chosen](path, allow_outside)
+    others = [name for name in found if name != chosen]
+    if chosen == "transforms" and (path / "colmap").is_dir():  # nerfstudio's layout: the model that the file is made of
+        others = [name for name in others if name != "colmap"]
+    if others and format is None:
+        line = f"read as {chosen}; {' and '.join(others)} found too, --format {others[0]} reads that"
+        capture = replace(capture, warnings=(line, *capture.warnings))
+    return capture
+
+
+def read_scene(path: Path | str, format: str | None = None, allow_outside: bool = False) -> Scene:
+    """A posed capture as a Scene: frames that exist, split, bounds. No pixel is decoded.
+
+    `format`: "transforms", "colmap" or "llff", or None to look at the folder. `allow_outside` lets photos lie outside
+    the capture's folder. Raises InputError with file, field and remedy.
+    """
+    return scene_from_capture(read_capture(path, format, allow_outside), Path(path))
+
+
+def scene_from_capture(capture: Capture, path: Path) -> Scene:
+    """Adds split and bounds to what a reader found."""
+    root = path if path.is_dir() else path.parent
+    train, test, warnings = split(capture)
+    cameras = [frame.camera for frame in capture.frames]
+    return Scene(
+        name=root.resolve().name,
+        root=root,
+        kind=capture.kind,
+        frames=capture.frames,
+        train=train,
+        test=test,
+        bounds=estimate_bounds(cameras, capture.points, capture.kind, capture.hints),
+        has_alpha=capture.has_alpha,
+        points=capture.points,
+        warnings=(*capture.warnings, *warnings),
+    )

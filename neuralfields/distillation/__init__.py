@@ -1,0 +1,1 @@
+"""How does one field become another?"""

@@ -1,0 +1,126 @@
+"""Erasing boxes of a scene in any field: a mask on its density, and no occupancy where nothing is left.
+
+A box is x0,y0,z0,x1,y1,z1 in the capture's own world: two opposite corners.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache, reduce
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuralfields.errors import UsageError
+from neuralfields.fields.field import Field
+from neuralfields.ops.march import BRICKS, CELLS
+from neuralfields.rendering.volume import Volume
+from neuralfields.scene import Bounds
+
+NOTHING = -100.0  # the log-density of what was erased
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Boxes [6] in world units: what lies in an `erase` box is gone; where there is a `keep` box, all outside is."""
+
+    erase: tuple[tuple[float, ...], ...] = ()
+    keep: tuple[tuple[float, ...], ...] = ()
+
+    def left(self, x: Tensor, bounds: Bounds) -> Tensor:
+        """Whether points of the inner cube's frame, x [S, 3], are left, [S] bool."""
+        kept = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        if self.keep:
+            kept = torch.stack([_inside(x, box, bounds) for box in self.keep]).any(0)
+        for box in self.erase:
+            kept &= ~_inside(x, box, bounds)
+        return kept
+
+    def volume(self, volume: Volume) -> Volume:
+        """The edited teacher."""
+        return Volume(Masked(volume, self), volume.bounds, self.occupancy(volume))
+
+    def occupancy(self, volume: Volume) -> Tensor:
+        """The volume's bits without the cells that are erased as a whole, or that touch nothing that is kept."""
+        bits, bounds = volume.occupancy.clone(), volume.bounds
+        if self.keep:
+            touched = [cells(bounds, (box[:3], box[3:])).to(bits.device) for box in self.keep]
+            bits &= reduce(torch.bitwise_or, touched)
+        for box in self.erase:
+            bits &= ~cells(bounds, (box[:3], box[3:]), whole=True).to(bits.device)
+        return bits
+
+
+@lru_cache(maxsize=4)
+def cells(bounds: Bounds, box: tuple[tuple[float, ...], tuple[float, ...]], whole: bool = False) -> Tensor:
+    """Occupancy bits [cascades, 32768] of the cells that touch a box (two corners, world), or lie wholly in it."""
+    words = []
+    for cascade in range(bounds.cascades):
+        edges = np.linspace(-0.5, 0.5, CELLS + 1) * bounds.side * 2.0**cascade
+        first, last = (edges[:-1], edges[1:]) if whole else (edges[1:], edges[:-1])
+        x, y, z = (
+            (first + middle >= low) & (last + middle <= high)
+            for middle, low, high in zip(bounds.centre, *box, strict=True)
+        )
+        inside = z[:, None, None] & y[None, :, None] & x[None, None, :]
+        inner = CELLS // BRICKS
+        bricks = inside.reshape(BRICKS, inner, BRICKS, inner, BRICKS, inner).transpose(0, 2, 4, 1, 3, 5)
+        bits = np.packbits(bricks.reshape(BRICKS**3, inner**3), axis=1, bitorder="little")
+        words.append(torch.from_numpy(bits.view(np.int64).reshape(-1)))
+    return torch.stack(words)
+
+
+def _inside(x: Tensor, box: tuple[float, ...], bounds: Bounds) -> Tensor:
+    centre = x.new_tensor(bounds.centre)
+    low, high = ((x.new_tensor(corner) - centre) / bounds.side + 0.5 for corner in (box[:3], box[3:]))
+    return ((x >= low) & (x <= high)).all(1)
+
+
+class Masked(Field):
+    """A volume's field whose density is nothing where an edit leaves nothing; a teacher, never saved."""
+
+    def __init__(self, volume: Volume, edit: Edit) -> None:
+        super().__init__()
+        self.inner, self.bounds, self.edit, self.space = volume.field, volume.bounds, edit, volume.space
+        self.config, self.domain = self.inner.config, self.inner.domain
+
+    def features(self, x: Tensor) -> Tensor:
+        """The field's own, and behind them 1 where something is left."""
+        left = self.edit.left(uncontract(x, *self.space), self.bounds)
+        return torch.cat([self.inner.features(x), left[:, None].to(x.dtype)], 1)
+
+    def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """The field's own, masked."""
+        log_density, rgb = self.inner.decode(f[:, :-1], directions)
+        return self._masked(log_density, f), rgb
+
+    def log_density(self, f: Tensor) -> Tensor:
+        """The field's own, masked."""
+        return self._masked(self.inner.log_density(f[:, :-1]), f)
+
+    def _masked(self, log_density: Tensor, f: Tensor) -> Tensor:
+        return torch.where(f[:, -1] > 0.5, log_density, NOTHING)
+
+
+def uncontract(x: Tensor, kind: str, extent: float) -> Tensor:
+    """The inverse of ops.contract: from the unit cube to the frame of the inner cube, [S, 3]."""
+    if kind == "box":
+        return (x - 0.5) * extent + 0.5
+    # ops.contract keeps the direction and maps the max norm m of u = 2 (x - 0.5) to (2 - 1 / m) / 2 outside the cube
+    v = 4 * (x - 0.5)
+    m = v.abs().amax(1, keepdim=True)
+    u = torch.where(m <= 1, v, v / m / (2 - m).clamp(min=1e-6))
+    return u / 2 + 0.5
+
+
+def parse_box(text: str, option: str) -> tuple[float, ...]:
+    """Six numbers with commas between them, the corners put in order. Raises UsageError."""
+    try:
+        values = [float(part) for part in text.strip("()[] ").split(",")]
+    except ValueError:
+        values = []
+    if len(values) != 6 or not all(abs(value) < 1e9 for value in values):
+        raise UsageError(f"{option} {text!r}: must be x0,y0,z0,x1,y1,z1, two corners in the capture's world units")
+    low, high = ([f(a, b) for a, b in zip(values[:3], values[3:], strict=True)] for f in (min, max))
+    if any(a == b for a, b in zip(low, high, strict=True)):
+        raise UsageError(f"{option} {text!r}: is flat; the corners must differ in x, y and z")
+    return (*low, *high)

@@ -1,0 +1,323 @@
+"""Distilling one field into another without photos: Progressive Volume Distillation (PVD, AAAI 2023) in three stages.
+
+Vocabulary
+  teacher, student   volumes that share bounds and, unless the recipe says otherwise, the teacher's occupancy
+  points             samples along random rays, from the front until the teacher is opaque, in no order (point_pool.py)
+  f, log_density, rgb  what the two halves of the field contract say at a point
+  weight             a sample's in the teacher's picture
+
+Stages (shares of the whole)
+  1 features         mean (f_s - f_t)^2 / variance of f_t, where the student took over the teacher's heads
+  2 points           density and colour at the same points; up to here nothing is rendered
+  3 pictures         colours along rays over random backgrounds, each rendered with its own samples
+
+Three things carry the speed: the teacher's occupancy; points that are shuffled; and steps of a quarter of the samples
+of a step on photos, which are enough where every sample is told what it should be (pictures, from which coordinate
+networks learn the last decibels, take them four times as large). Heads that are handed over, which
+the paper's speed rests on, gain nothing here (benchmarks/convert_ablation_sample_mlp.md): they stay an option. The
+paper asks the teacher at the student's samples in the third stage as well; a teacher that renders by itself takes its
+fused path, leaves a ray where it is opaque for it, and teaches the same colour.
+
+All losses are means; the paper's are sums of norms, with weights that depend on the batch. Log-densities count within
+`clamp` alone: emptiness of any degree is empty, and every wall is a wall. (The paper clamps both sides, and a student
+that is far below the range then gets no gradient; here the teacher alone is clamped, and a student may be beyond it.)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from neuralfields.cameras import Camera
+from neuralfields.distillation.boxes import Masked
+from neuralfields.distillation.hard_examples import ROUND, HardRays, Poses
+from neuralfields.distillation.point_pool import PointPool, Points
+from neuralfields.distillation.sampled_cameras import Viewpoints
+from neuralfields.fields.field import Field, Told
+from neuralfields.ops.composite import composite
+from neuralfields.ops.contract import contract
+from neuralfields.ops.hash_render import Sums
+from neuralfields.ops.march import Samples, march
+from neuralfields.rays import Rays
+from neuralfields.rendering.occupancy import Occupancy
+from neuralfields.rendering.visible_samples import chosen, visible
+from neuralfields.rendering.volume import PIECE, Volume, render_sums
+from neuralfields.training.radiance import look_again, next_rays, samples_of, usual_samples
+from neuralfields.training.trainer import StepReport, Trainer
+
+STAGES = {1: "features", 2: "points", 3: "pictures"}
+NETWORKS = "heads."  # parameters that read features: what a student may inherit
+TOP_POINTS, OPAQUE_ENOUGH = 0.3, 0.5
+# Points that are not heavy: as a share of those that are, and at least of all: what is half transparent is taught too.
+OTHERS, FEWEST = 0.25, 0.02
+POOL_STEPS, MOST_POINTS = 64, 1 << 18  # shuffled together: the points of so many steps, and no more than this
+RAYS = 4096  # along which the teacher is asked at once
+LIGHT = 0.01  # a sample of less weight tells mostly where nothing is
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a distillation does; every part can be switched off, so that its worth can be measured."""
+
+    features: float = 0.07
+    """share of the whole that compares features alone; skipped where they are not comparable"""
+    points: float = 0.68
+    """share after it that compares density and colour at points; both are points' where features are not compared"""
+    colour: float = 30.0
+    """weight of a point's squared error of colour beside its error of log-density; at three times it hash to mlp loses
+    0.5 dB and rbf to lowrank 0.3, and voxels to hash gains 0.5; at a third they lose 0.1, nothing and 0.2"""
+    clamp: tuple[float, float] | None = (-2.0, 8.0)
+    """range of log-densities that count, in 1/inner cube"""
+    inherit_heads: bool = False
+    """whether a student takes over the teacher's heads where shapes allow, and learns the features that they read"""
+    inherit_encoding: bool = True
+    """whether a student that encodes points as its teacher does takes over the parameters of it"""
+    inherit_occupancy: bool = True
+    read_nodes: bool = True
+    """whether a student whose nodes say what is there begins with what the teacher says there"""
+    hard_cameras: bool = True
+    """camera level of PVD-AL"""
+    hard_rays: bool = True
+    """ray level of PVD-AL"""
+    heavy_points: bool = True
+    """point level of PVD-AL: points mostly where the teacher or the student has weight. The three levels together gain
+    0.3 dB from hash to mlp, 0.6 from rbf to lowrank and 0.1 from hash to triplane"""
+    shuffle: bool = True
+    """whether points are drawn in no order, or ray by ray"""
+    step_share: float = 0.25
+    """samples of a step, as a share of those of a step on photos"""
+    picture_share: float = 0.25
+    """the same of a step that compares pictures, but for every student of those that a grid's step has: four times a
+    coordinate network's, which ends up to 0.3 dB higher by it, and no higher by as much more time in small steps"""
+
+
+def copy(student: Field, teacher: Field) -> bool:
+    """Gives a student of the teacher's own architecture and Config all its parameters; whether it was one."""
+    if type(student) is not type(teacher) or student.config != teacher.config or student.domain != teacher.domain:
+        return False
+    student.load_state_dict(teacher.state_dict())
+    return True
+
+
+def inherit(student: Field, teacher: Field) -> list[str]:
+    """Copies the teacher's heads where names and shapes are the same; all of them or none. Returns what was copied."""
+    mine, theirs = dict(student.named_parameters()), dict(teacher.named_parameters())
+    names = [name for name in mine if name.startswith(NETWORKS)]
+    same = {name for name in theirs if name.startswith(NETWORKS)} == set(names)
+    if not names or not same or any(mine[name].shape != theirs[name].shape for name in names):
+        return []
+    with torch.no_grad():
+        for name in names:
+            mine[name].copy_(theirs[name])
+    return names
+
+
+def inherit_encoding(student: Field, teacher: Field) -> bool:
+    """Copies what the features are read from, where both read it alike; whether they do."""
+    mine, theirs = student.encoding_of(), teacher.encoding_of()
+    if mine is None or theirs is None or mine.facts != theirs.facts or student.domain != teacher.domain:
+        return False
+    with torch.no_grad():
+        for parameter, source in zip(mine.parameters, theirs.parameters, strict=True):
+            parameter.copy_(source)
+    return True
+
+
+class Distillation(Trainer):
+    """A student being taught, on the teacher's device; `real`: cameras of the capture, looked through beside those
+    drawn.
+    """
+
+    averaging = False  # at its end it still learns all the time: averages lag behind by 0.03 to 0.08 dB
+
+    def __init__(
+        self,
+        student: Field,
+        teacher: Volume,
+        viewpoints: Viewpoints,
+        recipe: Recipe,
+        seed: int,
+        real: Sequence[Camera] = (),
+    ) -> None:
+        origin = teacher.field.inner if isinstance(teacher.field, Masked) else teacher.field
+        self.copied = copy(student, origin)
+        self.inherited = inherit(student, origin) if recipe.inherit_heads else []
+        self.encoded = not self.copied and recipe.inherit_encoding and inherit_encoding(student, origin)
+        self.read = not self.copied and recipe.read_nodes and student.read(_told(teacher, recipe.clamp))
+        super().__init__(student, seed, grown=self.copied or self.read)
+        self.teacher, self.recipe = teacher, recipe
+        self.occupancy = None if recipe.inherit_occupancy else Occupancy(teacher.bounds.cascades).to(self.device)
+        self.poses = Poses(viewpoints, list(real), seed, recipe.hard_cameras, self.device)
+        self.pool = HardRays(self.device)
+        size = min(MOST_POINTS, POOL_STEPS * self._wanted()) if recipe.shuffle else 1
+        self.points = PointPool(self._ask, size, recipe.shuffle)
+        self.rays = 256
+        self.points_compared = self.rays_compared = 0
+        self.round_at = 0
+
+    @property
+    def volume(self) -> Volume:
+        """The student as it is now."""
+        bits = self.teacher.occupancy if self.occupancy is None else self.occupancy.bits
+        return Volume(self.field, self.teacher.bounds, bits)
+
+    def stage_of(self, progress: float) -> int:
+        """1, 2 or 3 (see above)."""
+        comparable = self.inherited and self.recipe.features > 0
+        first = self.recipe.features if comparable else 0.0
+        return 1 if progress < first else 2 if progress < self.recipe.features + self.recipe.points else 3
+
+    def step(self, progress: float) -> StepReport:
+        """One step; the report's loss is that of the points or, in the third stage, the squared error of the rays."""
+        self.advance(progress)
+        generator = self.generator()
+        if self.occupancy is not None:
+            look_again(self.occupancy, self.volume, self.step_count, generator)
+        stage = self.stage_of(progress)
+        if stage < 3:
+            return self._compare_points(stage, progress, generator)
+        return self._compare_pictures(progress, generator)
+
+    def _compare_points(self, stage: int, progress: float, generator: torch.Generator) -> StepReport:
+        taught = self.points.draw(self._wanted(), generator)
+        self.points_compared += len(taught)
+        f = self.field.features(taught.x)
+        loss = self._feature_loss(f, taught) if stage == 1 else self._point_loss(f, taught)
+        report = StepReport(0, len(taught), float(loss.detach()), STAGES[stage], rendered=False)
+        self.descend(loss, progress)
+        return report
+
+    def _compare_pictures(self, progress: float, generator: torch.Generator) -> StepReport:
+        """Each renders with its own samples: a field that has a fused renderer uses it."""
+        rays, camera = self._rays(generator)
+        jitter = torch.rand(len(rays), generator=generator, device=self.device)
+        with torch.no_grad():
+            taught = render_sums(self.teacher, rays, jitter)
+        wanted = max(1, round(self.recipe.picture_share * usual_samples(self.device)))
+        learned = render_sums(self.volume, rays, jitter, 2 * wanted)
+        background = torch.rand(len(rays), 3, generator=generator, device=self.device)
+        difference = (_over(learned, background) - _over(taught, background)) * learned.valid[:, None]
+        error = difference.detach().square().mean(1)
+        report = StepReport(len(rays), learned.samples, float(error.mean()), STAGES[3])
+        self.descend(difference.square().mean(), progress)
+        self.rays_compared += len(rays)
+        self.poses.learn(camera, error[: len(camera)])
+        if self.recipe.hard_rays:
+            self.pool.learn(rays, error)
+        self.rays = next_rays(self.rays, report.samples, wanted)
+        return report
+
+    def counts(self) -> str:
+        """What was compared, and how much of it by each level of active learning, in words."""
+        levels = [
+            f"{self.poses.from_pool} poses that had gone badly" if self.recipe.hard_cameras else "",
+            f"{self.pool.seen_again} rays that had" if self.recipe.hard_rays else "",
+            "the heaviest points" if self.recipe.heavy_points else "",
+        ]
+        again = " and ".join(filter(None, levels)) or "nothing"
+        return f"compared {self.points_compared} points and {self.rays_compared} rays; looked again at {again}"
+
+    def _wanted(self) -> int:
+        """Points of a step."""
+        return max(1, round(self.recipe.step_share * samples_of(self.field, self.device)))
+
+    def _rays(self, generator: torch.Generator) -> tuple[Rays, Tensor]:
+        """New rays with the camera of each, and behind them those that are looked at again."""
+        self._turn_round()
+        rays, camera = self.poses.rays(self.rays, generator)
+        if self.recipe.hard_rays:
+            again = self.pool.draw(self.rays, generator)
+            rays = Rays(torch.cat([rays.origins, again.origins]), torch.cat([rays.directions, again.directions]))
+        return rays, camera
+
+    def _turn_round(self) -> None:
+        """New poses when a round has had its steps."""
+        if self.step_count - self.round_at >= ROUND:
+            self.poses.end()
+            self.round_at = self.step_count
+
+    @torch.no_grad()
+    def _ask(self, generator: torch.Generator) -> Points:
+        """The teacher along new rays, from the front until they are opaque: what has weight, and as much without."""
+        self._turn_round()
+        rays, _ = self.poses.rays(RAYS, generator)
+        origins, directions = self.teacher.normalise(rays)
+        jitter = torch.rand(len(rays), generator=generator, device=self.device)
+        samples = march(origins, directions, jitter, self.teacher.occupancy, self.teacher.settings())
+        index, density = visible(samples, self.teacher.density)
+        samples = chosen(samples, index)
+        weight = _weight(samples, density)
+        if self.recipe.heavy_points:
+            keep = _heavy(weight, samples) | _heavy(_weight(samples, self.volume.density(samples.x)), samples)
+            share = (OTHERS * keep.float().mean()).clamp(min=FEWEST)
+            keep |= torch.rand(len(weight), generator=generator, device=self.device) < share
+        else:
+            heavy = weight > LIGHT
+            share = heavy.sum() / (~heavy).sum().clamp(min=1)
+            keep = heavy | (torch.rand(len(weight), generator=generator, device=self.device) < share)
+        x, directions = contract(samples.x[keep], *self.teacher.space), directions[samples.ray[keep]]
+        parts = []
+        for piece, towards in zip(x.split(PIECE), directions.split(PIECE), strict=True):
+            f = self.teacher.field.features(piece)
+            parts.append((f, *self.teacher.field.decode(f, towards)))
+        f, log_density, rgb = (torch.cat(part) for part in zip(*parts, strict=True))
+        return Points(x, directions, f, log_density, rgb, weight[keep])
+
+    def _point_loss(self, f: Tensor, taught: Points) -> Tensor:
+        """Density and colour at the points; a mean over points."""
+        value, rgb = self.field.decode(f, taught.directions)
+        target = taught.log_density
+        difference = value - target
+        if self.recipe.clamp is not None:
+            low, high = self.recipe.clamp
+            target = target.clamp(low, high)
+            beyond = ((target == low) & (value < low)) | ((target == high) & (value > high))
+            difference = torch.where(beyond, 0, value - target)
+        loss = _mean(torch.nn.functional.smooth_l1_loss(difference, torch.zeros_like(difference), reduction="none"))
+        share = taught.weight + 1e-3
+        colour = (share * (rgb - taught.rgb).square().mean(1)).sum() / share.sum().clamp(min=1e-6)
+        return loss + self.recipe.colour * colour
+
+    def _feature_loss(self, f: Tensor, taught: Points) -> Tensor:
+        """Squared difference in units of the teacher's own variance; a mask behind the features is left out."""
+        target = taught.f[:, : f.shape[1]]
+        scale = target.var(0, unbiased=False).mean().clamp(min=1e-8) if len(target) else 1.0
+        return _mean((f - target).square()) / scale
+
+
+def _told(teacher: Volume, clamp: tuple[float, float] | None) -> Told:
+    """The teacher as a student reads it: log-densities within the clamp."""
+
+    def told(x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        f = teacher.field.features(x)  # once: what a place is does not depend on who looks
+        looks = [teacher.field.decode(f, direction.expand(len(x), 3)) for direction in directions]
+        log_density, rgb = looks[0][0], torch.stack([rgb for _, rgb in looks])
+        return (log_density if clamp is None else log_density.clamp(*clamp)), rgb
+
+    return told
+
+
+def _weight(samples: Samples, density: Tensor) -> Tensor:
+    rgb = density.new_zeros(len(density), 3)
+    return composite(density, samples.length, samples.t, rgb, samples.offsets)[1]
+
+
+def _over(sums: Sums, background: Tensor) -> Tensor:
+    return sums.rgb + (1 - sums.opacity)[:, None] * background
+
+
+def _mean(values: Tensor) -> Tensor:
+    """The mean; 0 of nothing."""
+    return values.sum() / max(values.numel(), 1)
+
+
+def _heavy(weight: Tensor, samples: Samples) -> Tensor:
+    """The heaviest 30 % of a ray's samples, on rays that are opaque enough [S] (PVD-AL's point level)."""
+    ray, count = samples.ray, samples.offsets.diff()
+    order = weight.argsort(descending=True)
+    order = order[ray[order].argsort(stable=True)]
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order), device=ray.device) - samples.offsets[ray[order]]
+    opacity = weight.new_zeros(len(count)).index_add_(0, ray, weight)
+    return (rank < torch.ceil(TOP_POINTS * count[ray])) & (opacity[ray] >= OPAQUE_ENOUGH)

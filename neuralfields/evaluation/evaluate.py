@@ -1,0 +1,299 @@
+"""`nf eval`: how near a model's pictures are to photos that it was not fitted to.
+
+Vocabulary
+  view        one photo and the model's picture of it, with PSNR in dB and SSIM
+  keep        [H, W] bool, True where a photo's pixels count
+  background  [3] in [0, 1]: photos with (straight) alpha are laid over it, and so is the model's picture
+
+PSNR and SSIM of a model are the means over its views (pictures/metrics.py).
+"""
+
+import math
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neuralfields.cameras import Camera
+from neuralfields.captures.images import load_frames
+from neuralfields.captures.readers import read_scene
+from neuralfields.codecs import load_any
+from neuralfields.errors import InputError, UsageError
+from neuralfields.evaluation.protocol import masked_like_fit, viewing
+from neuralfields.files import check_writable
+from neuralfields.models.model import Model
+from neuralfields.options.fit import EvalOptions, Split
+from neuralfields.pictures.metrics import WINDOW, psnr, ssim
+from neuralfields.pictures.panels import comparison, save_image, stack, to_uint8
+from neuralfields.rendering.volume import Volume, render_camera
+from neuralfields.scene import Scene
+from neuralfields.signals.readers import read_signal
+from neuralfields.supervision.exposure import by_other_half
+from neuralfields.verbs.render import background_of, counted, use_machine, volume_of
+
+PICTURE = "best_and_worst.png"
+
+
+@dataclass(frozen=True)
+class View:
+    """One photo compared: `psnr` in dB, `ssim` (NaN where it was not measured), `seconds` of rendering.
+
+    `given`: PSNR without what the report's convention adjusts, None where it adjusts nothing. `rgb` and `photo`: uint8
+    [H, W, 3], the model's picture and the photo over the background; None where dropped.
+    """
+
+    name: str
+    psnr: float
+    ssim: float
+    seconds: float
+    rgb: np.ndarray | None = None
+    photo: np.ndarray | None = None
+    given: float | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an evaluation found. Only the best and the worst view keep their pictures.
+
+    `convention`: what was adjusted to each photo before it was measured (protocol.py), in words; empty for nothing.
+    """
+
+    views: tuple[View, ...]
+    split: Split
+    downscale: int | None
+    background: tuple[float, float, float]
+    warnings: tuple[str, ...] = ()
+    convention: str = ""
+
+    @property
+    def psnr_given(self) -> float | None:
+        """Mean over the views without what the convention adjusts, in dB; None where it adjusts nothing."""
+        given = [view.given for view in self.views if view.given is not None]
+        return float(np.mean(given)) if given else None
+
+    @property
+    def psnr(self) -> float:
+        """Mean over the views in dB."""
+        return float(np.mean([view.psnr for view in self.views]))
+
+    @property
+    def ssim(self) -> float:
+        """Mean over the views."""
+        return float(np.mean([view.ssim for view in self.views]))
+
+    @property
+    def best(self) -> View:
+        """The view of the highest PSNR."""
+        return max(self.views, key=lambda view: view.psnr)
+
+    @property
+    def worst(self) -> View:
+        """The view of the lowest PSNR."""
+        return min(self.views, key=lambda view: view.psnr)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data: the means first, the images below."""
+        return {
+            "psnr": self.psnr,
+            "ssim": self.ssim,
+            "views": len(self.views),
+            "split": self.split,
+            "downscale": self.downscale,
+            "background": list(self.background),
+            "ms_per_view": 1000 * float(np.mean([view.seconds for view in self.views])),
+            "best": self.best.name,
+            "worst": self.worst.name,
+            "warnings": list(self.warnings),
+            **({"convention": self.convention, "psnr_given": self.psnr_given} if self.convention else {}),
+            "images": [{"name": view.name, "psnr": view.psnr, "ssim": view.ssim} for view in self.views],
+        }
+
+
+def over(image: np.ndarray, background: tuple[float, float, float]) -> np.ndarray:
+    """A uint8 photo [H, W, 3 or 4] as float32 [H, W, 3] in [0, 1], its straight alpha laid over the background."""
+    values = image.astype(np.float32) / 255
+    if image.shape[2] == 3:
+        return values
+    alpha = values[..., 3:]
+    return values[..., :3] * alpha + np.asarray(background, dtype=np.float32) * (1 - alpha)
+
+
+def measure(
+    volume: Volume,
+    image: np.ndarray,
+    camera: Camera,
+    background: tuple[float, float, float],
+    keep: np.ndarray | None = None,
+    name: str = "",
+    structure: bool = True,
+    exposed: bool = False,
+) -> View:
+    """Renders the camera's picture and compares it with its photo, uint8 [H, W, 3 or 4] of the camera's size.
+
+    `structure` False leaves SSIM out (NaN), as do pictures below 11 x 11. `exposed`: in the photo's own exposure, each
+    half with the gain of the other (exposure.py). Raises InputError for sizes that differ and for a mask that keeps
+    nothing.
+    """
+    if image.shape[:2] != (camera.height, camera.width):
+        size = f"{image.shape[1]}x{image.shape[0]}"
+        raise InputError(f"{name or 'photo'}: is {size} but its camera is for {camera.width}x{camera.height}")
+    photo = over(image, background)
+    begin = time.perf_counter()
+    render = render_camera(volume, camera, background)
+    rgb = render.rgb.cpu().numpy()
+    seconds = time.perf_counter() - begin
+    if exposed:
+        behind = (1 - render.opacity.cpu().numpy())[..., None] * np.asarray(background, dtype=np.float32)
+        rgb = by_other_half(rgb - behind, behind, photo, keep)
+    whole = structure and min(image.shape[:2]) >= WINDOW
+    values = psnr(rgb, photo, keep), ssim(rgb, photo, keep) if whole else math.nan
+    return View(name, *values, seconds, to_uint8(rgb), to_uint8(photo))
+
+
+def evaluate(
+    model: Model,
+    scene: Scene | Path | str | None = None,
+    split: Split = "test",
+    downscale: int | None = None,
+    background: Any = "auto",
+    quiet: bool = True,
+) -> Report:
+    """Measures a model on views of a capture; without `scene`, of the one that it was fitted to.
+
+    `downscale`: None takes the fit's. `background`: auto (the model's own), white, black, or three numbers.
+    Raises InputError where there are no such views, or photos cannot be read.
+    """
+    if scene is None:
+        scene = read_scene(recorded_scene(model), model.made.get("format"))
+    elif not isinstance(scene, Scene):
+        scene = read_scene(scene)
+    scene, gone = masked_like_fit(scene, model)
+    indices = {"test": scene.test, "train": scene.train, "all": range(len(scene.frames))}[split]
+    if not indices:
+        raise InputError(f"{scene.root}: has no views of the split {split!r}; evaluate another one with --split")
+    downscale = model.made.get("downscale") if downscale is None else downscale
+    loaded = load_frames(scene, indices, downscale)
+    colour, volume = background_of(model, background), volume_of(model)
+    how = viewing(model, scene, loaded, volume, colour)
+    warnings = [*loaded.warnings, *gone, *_seen_in_training(model, scene, split)]
+    every = list(zip(loaded.images, how.cameras, loaded.masks, how.given, loaded.indices, strict=True))
+    chosen = [entry for entry in every if entry[2] is None or entry[2].any()]
+    if len(chosen) < len(every):
+        warnings.append(f"{len(every) - len(chosen)} of {len(every)} views are masked altogether and left out")
+    if not chosen:
+        raise InputError(f"{scene.root}: the masks keep no pixel of any view; look at them with: nf check {scene.root}")
+    views: list[View] = []
+    for image, camera, keep, given, index in counted(chosen, len(chosen), quiet, "views"):
+        view = measure(volume, image, camera, colour, keep, scene.frames[index].name, exposed=how.exposed)
+        if how.convention:
+            view = replace(view, given=measure(volume, image, given, colour, keep, structure=False).psnr)
+        views.append(view)
+        _drop_pictures(views)
+    return Report(tuple(views), split, downscale, colour, tuple(warnings), how.convention)
+
+
+def recorded_scene(model: Model) -> Path:
+    """The capture that a model says it was fitted to. Raises InputError where that is not there (any more)."""
+    recorded = model.made.get("scene")
+    if not recorded:
+        raise InputError("the model does not say which capture it was fitted to; name it with --scene FOLDER")
+    path = Path(str(recorded))
+    if not path.exists():
+        seen_from = "" if path.is_absolute() else f" (seen from {Path.cwd()})"
+        raise InputError(f"{path}: the capture of the fit is not there{seen_from}; name it with --scene FOLDER")
+    return path
+
+
+def _seen_in_training(model: Model, scene: Scene, split: Split) -> list[str]:
+    """A warning where the views to measure are views that the model was trained on."""
+    if split != "test" or not model.camera_names:
+        return []
+    trained = set(model.camera_names) - {model.camera_names[i] for i in model.held_out}
+    seen = [scene.frames[i].name for i in scene.test if scene.frames[i].name in trained]
+    if not seen:
+        return []
+    return [f"{len(seen)} of {len(scene.test)} held-out views, {seen[0]} among them, were trained on by this model"]
+
+
+def _drop_pictures(views: list[View]) -> None:
+    """Keeps the pictures of the best and the worst view so far: memory stays that of two views."""
+    kept = (min(views, key=lambda view: view.psnr), max(views, key=lambda view: view.psnr))
+    for index, view in enumerate(views):
+        if view.rgb is not None and not any(view is other for other in kept):
+            views[index] = replace(view, rgb=None, photo=None)
+
+
+def best_and_worst(report: Report) -> np.ndarray:
+    """Photo, render and error of the worst view, and of the best one below it, as one picture uint8 [H, W, 3]."""
+    shown = [("worst", report.worst)] + ([("best", report.best)] if len(report.views) > 1 else [])
+    rows = [comparison(v.photo, v.rgb, f"{label}: {v.name}", f"{v.psnr:.2f} dB") for label, v in shown]
+    return stack(rows)
+
+
+def run(options: EvalOptions) -> dict[str, Any]:
+    """Evaluates the model as the options say; `Report.as_dict` with `model`, `scene` and, if asked for, `pictures`."""
+    model = load_any(options.model, device=use_machine(options.device, options.threads))
+    if not model.field.domain.radiance:
+        return _evaluate_signal(model, options)
+    root = options.scene or recorded_scene(model)
+    format = options.format if options.scene or options.format else model.made.get("format")
+    scene = read_scene(root, format, options.allow_outside)
+    picture = _picture_path(options)
+    report = evaluate(model, scene, options.split, options.downscale, options.background, options.quiet)
+    result = {"model": str(options.model), "scene": str(root), "pictures": None}
+    if picture is not None:
+        save_image(picture, best_and_worst(report))
+        result["pictures"] = str(picture)
+    return report.as_dict() | result
+
+
+def _evaluate_signal(model: Model, options: EvalOptions) -> dict[str, Any]:
+    """A field of an image, shape, video or sound against its source; the figures of its kind by name."""
+    root = options.scene or recorded_scene(model)
+    format = options.format if options.scene or options.format else model.made.get("format")
+    downscale = options.downscale if options.downscale is not None else model.made.get("downscale")
+    signal = read_signal(root, format, downscale)
+    if signal.domain != model.field.domain:
+        mine, theirs = model.field.domain, signal.domain
+        raise InputError(
+            f"{root}: is {theirs.kind} of {theirs.channels} channels, {theirs.lengths or 'any'} samples; the model is "
+            f"{mine.kind} of {mine.channels}, {mine.lengths or 'any'}; give the source that it was fitted to"
+        )
+    result = {"model": str(options.model), "scene": str(root), "kind": signal.domain.kind}
+    return result | signal.measure(model.field)
+
+
+def _picture_path(options: EvalOptions) -> Path | None:
+    """Where the picture will be; the folder is made and the name refused before any work."""
+    if options.pictures is None:
+        return None
+    if options.pictures.exists() and not options.pictures.is_dir():
+        raise UsageError(f"--pictures {options.pictures}: is a file; give a folder")
+    try:
+        options.pictures.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        raise InputError(f"--pictures {options.pictures}: cannot be made ({reason}); choose another folder") from None
+    check_writable(options.pictures / PICTURE, options.overwrite)
+    return options.pictures / PICTURE
+
+
+def text(result: dict[str, Any]) -> str:
+    """The same as lines for people: a row per image, the means last."""
+    if "kind" in result:
+        figures = ", ".join(f"{key} {value:.4g}" for key, value in result.items() if isinstance(value, float))
+        return f"{result['model']}: {result['kind']} against {result['scene']}: {figures}"
+    width = max(len(image["name"]) for image in result["images"])
+    lines = [f"warning: {warning}" for warning in result["warnings"]]
+    lines.append(f"{'view':<{width}}   psnr    ssim")
+    lines += [f"{i['name']:<{width}}  {i['psnr']:5.2f}  {i['ssim']:.4f}" for i in result["images"]]
+    lines.append(f"{'mean':<{width}}  {result['psnr']:5.2f}  {result['ssim']:.4f}")
+    scale = f"downscale {result['downscale']}, " if result["downscale"] else ""
+    lines.append(f"{result['views']} views ({result['split']}), {scale}{result['ms_per_view']:.0f} ms a view")
+    if result.get("convention"):
+        lines.append(f"{result['convention']}; without that {result['psnr_given']:.2f} dB")
+    if result["pictures"]:
+        lines.append(f"pictures: {result['pictures']}")
+    return "\n".join(lines)

@@ -1,0 +1,64 @@
+"""The cameras of photos that a field with refined poses was not fitted to: found on the field, which stays as it is.
+
+A photo's given camera is taken along by the similarity that maps the given training cameras to the refined ones, and
+then aligned. The photo is used for its own camera, so its figure says how well the field shows the scene, no longer how
+well its given camera fits: reports name both.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from neuralfields.cameras import Camera
+from neuralfields.captures.images import LoadedFrames
+from neuralfields.rendering.volume import Volume, finish, render_sums
+from neuralfields.supervision.alignment import Alignment
+from neuralfields.supervision.image_gradients import scales
+from neuralfields.supervision.pixels import Pixels
+from neuralfields.supervision.pose_refinement import Similarity, after
+
+# Steps at each scale, the share of a full step in the first two thirds and in the last, pixels a photo and step.
+STEPS, RATES, PIXELS = 20, (0.5, 0.2), 1024
+
+
+class HeldOut(Alignment):
+    """The motions of held-out photos' cameras, on a field that stays as it is."""
+
+    damping, prior = 0.002, 1e-4  # a field that stands still gives away what a growing one would lead astray by
+
+    def __init__(self, pixels: Pixels, background: tuple[float, float, float]) -> None:
+        super().__init__(pixels)
+        self.background = background
+
+    @torch.no_grad()
+    def align(self, volume: Volume, steps: int = STEPS) -> None:
+        """So many steps at each scale, always with the same pixels."""
+        device = volume.device
+        generator = torch.Generator(device).manual_seed(0)
+        colour = torch.tensor(self.background, device=device)
+        for scale in scales(self.pixels)[1:] or (1,):
+            self.look_at(scale)
+            for step in range(steps):
+                batch = self.pixels.batch(PIXELS * len(self.motion), generator)
+                sums = render_sums(volume, self.moved(batch.rays, batch.camera))
+                seen = finish(sums, colour, volume.bounds.side)
+                rate = RATES[int(3 * step >= 2 * steps)]
+                self.learn(batch, seen, colour, torch.ones_like(seen.opacity), rate)
+
+
+def taken_along(cameras: Sequence[Camera], given: Sequence[Camera], refined: Sequence[Camera]) -> list[Camera]:
+    """Cameras in the world of the refined ones, by what became of the given ones."""
+    similarity = Similarity.between(given, refined)
+    return [similarity.moved(camera) for camera in cameras]
+
+
+def found(
+    volume: Volume, loaded: LoadedFrames, starts: list[Camera], background: tuple[float, float, float]
+) -> list[Camera]:
+    """The photos' cameras on the field, sought from `starts`."""
+    pixels = Pixels(loaded.images, starts, loaded.masks)
+    if not len(pixels):
+        return starts
+    held_out = HeldOut(pixels.to(volume.device), background)
+    held_out.align(volume)
+    return after(starts, held_out.motion)

@@ -1,0 +1,201 @@
+"""What each op does on a CUDA GPU: its kernels of cuda/gpu, how many threads, in which order.
+
+A schedule takes `allocate`, the op's own function that makes empty outputs, and then the op's arguments. It is found by
+the op's name (`schedule`). Formulas are those of cuda/*.h, the ones that the CPU runs.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neuralfields.errors import UsageError
+from neuralfields.gpu.compile import Module
+from neuralfields.gpu.grid import grid_interpolate, grid_interpolate_backward
+from neuralfields.gpu.launch import THREADS, blocks_for, expect, inputs, scalar
+from neuralfields.gpu.network import network, network_backward
+from neuralfields.gpu.rbf import rbf, rbf_backward
+from neuralfields.ops import cuda_launch
+
+CAMERA_NUMBERS, CASCADE_WORDS = 25, 32**3  # of a camera's row; of a cascade: one a brick of 4^3 cells
+BLOCK_WORDS = 8  # of a cascade: one bit a block of 16^3 cells (see cuda/march.h)
+ADAM_BLOCKS = 16  # a multiprocessor; each thread then does several elements
+
+
+def schedule(name: str) -> Callable[..., Any]:
+    """The schedule of an op; UsageError where it has none."""
+    if name not in SCHEDULES:
+        raise UsageError(f"{name} runs on the CPU alone; use --device cpu")
+    return SCHEDULES[name]
+
+
+def scalar_module(source: str, dtype: torch.dtype) -> Module:
+    """A source that is compiled for a scalar type alone."""
+    return Module(source, (("NF_SCALAR", scalar(dtype)),))
+
+
+def hash_module(source: str, table: Tensor, scales: Tensor, levels: Tensor) -> Module:
+    """A source that is compiled for a hash grid's geometry."""
+    return Module(source, (("NF_SCALAR", scalar(table.dtype)), *grid_defines(table.shape[1], scales, levels)))
+
+
+def grid_defines(features: int, scales: Tensor, levels: Tensor) -> tuple[tuple[str, str], ...]:
+    """A hash grid's geometry as constants. The geometry is kept on the CPU, so nothing is waited for."""
+    rows = zip(scales.tolist(), levels.tolist(), strict=True)
+    text = ", ".join(f"{{{s.hex()}f, {r}u, {size}u, {at}u, {dense}u}}" for s, (r, size, at, dense) in rows)
+    return ("NF_FEATURES", str(features)), ("NF_LEVELS", text)
+
+
+def occupancy_blocks(occupancy: Tensor) -> Tensor:
+    """Which blocks of 16^3 cells hold anything, [cascades, 8] int64 words of bits."""
+    expect(occupancy=(occupancy, (-1, CASCADE_WORDS)))
+    blocks = occupancy.new_zeros(occupancy.shape[0], BLOCK_WORDS)
+    module = scalar_module("rays", torch.float32)
+    count = occupancy.numel()
+    cuda_launch.launch(module, "occupancy_blocks", blocks_for(count), THREADS, occupancy, count, blocks)
+    return blocks
+
+
+def _pixel_rays(allocate: Callable, cameras: Tensor, camera: Tensor, pixel: Tensor) -> tuple[Tensor, Tensor]:
+    out = allocate(cameras, camera, pixel)
+    cameras, camera, pixel = inputs(cameras, camera, pixel)
+    rays = pixel.shape[0]
+    expect(cameras=(cameras, (-1, CAMERA_NUMBERS)), camera=(camera, (rays,)), pixel=(pixel, (rays, 2)))
+    launch = scalar_module("rays", pixel.dtype), "pixel_rays", blocks_for(rays), THREADS
+    cuda_launch.launch(*launch, cameras, camera, pixel, rays, *out)
+    return out
+
+
+def _march(
+    allocate: Callable, origins: Tensor, directions: Tensor, jitter: Tensor, occupancy: Tensor, steps: list[float]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Two walks, as on the CPU; the host waits for the number of samples between them."""
+    origins, directions, jitter, occupancy = inputs(origins, directions, jitter, occupancy)
+    module, rays = scalar_module("rays", origins.dtype), origins.shape[0]
+    expect(origins=(origins, (rays, 3)), directions=(directions, (rays, 3)), jitter=(jitter, (rays,)))
+    common = (origins, directions, jitter, rays, occupancy, occupancy_blocks(occupancy), *steps, occupancy.shape[0])
+    offsets = occupancy.new_zeros(rays + 1)
+    cuda_launch.launch(module, "march_count", blocks_for(rays), THREADS, *common, offsets[1:])
+    offsets = offsets.cumsum(0)
+    count = int(offsets[-1])
+    x, t, length = origins.new_empty(count, 3), origins.new_empty(count), origins.new_empty(count)
+    cuda_launch.launch(module, "march_write", blocks_for(rays), THREADS, *common, offsets, x, t, length)
+    return x, t, length, offsets
+
+
+def _contract(allocate: Callable, x: Tensor, kind: int, extent: float) -> Tensor:
+    expect(x=(x, (-1, 3)))
+    out, (x,) = allocate(x, kind, extent), inputs(x)
+    launch = scalar_module("elements", x.dtype), "contract_forward", blocks_for(x.shape[0]), THREADS
+    cuda_launch.launch(*launch, x, x.shape[0], kind, extent, out)
+    return out
+
+
+def _contract_backward(allocate: Callable, x: Tensor, d_out: Tensor, kind: int, extent: float) -> Tensor:
+    expect(x=(x, (-1, 3)), d_out=(d_out, tuple(x.shape)))
+    d_x, (x, d_out) = allocate(x), inputs(x, d_out)
+    launch = scalar_module("elements", x.dtype), "contract_gradient", blocks_for(x.shape[0]), THREADS
+    cuda_launch.launch(*launch, x, d_out, x.shape[0], kind, extent, d_x)
+    return d_x
+
+
+def _harmonics(allocate: Callable, directions: Tensor, degree: int) -> Tensor:
+    _check_degree(directions, degree)
+    out, (d,) = allocate(directions, degree), inputs(directions)
+    launch = scalar_module("elements", d.dtype), "harmonics_forward", blocks_for(d.shape[0]), THREADS
+    cuda_launch.launch(*launch, d, d.shape[0], degree, out)
+    return out
+
+
+def _harmonics_backward(allocate: Callable, directions: Tensor, d_out: Tensor, degree: int) -> Tensor:
+    _check_degree(directions, degree)
+    expect(d_out=(d_out, (directions.shape[0], degree * degree)))
+    d_directions, (d, d_out) = allocate(directions, d_out, degree), inputs(directions, d_out)
+    launch = scalar_module("elements", d.dtype), "harmonics_gradient", blocks_for(d.shape[0]), THREADS
+    cuda_launch.launch(*launch, d, d_out, d.shape[0], degree, d_directions)
+    return d_directions
+
+
+def _composite(
+    allocate: Callable, density: Tensor, length: Tensor, t: Tensor, rgb: Tensor, offsets: Tensor
+) -> tuple[Tensor, Tensor]:
+    tensors, samples = inputs(density, length, t, rgb, offsets), density.shape[0]
+    expect(density=(density, (samples,)), length=(length, (samples,)), t=(t, (samples,)), rgb=(rgb, (samples, 3)))
+    out, rays = allocate(*tensors), offsets.shape[0] - 1
+    launch = scalar_module("composite", density.dtype), "composite_forward", blocks_for(rays), THREADS
+    cuda_launch.launch(*launch, *tensors, rays, *out)
+    return out
+
+
+def _composite_backward(allocate: Callable, given: list[Tensor], sums: Tensor, d_sums: Tensor) -> tuple[Tensor, Tensor]:
+    *tensors, sums, d_sums = inputs(*given, sums, d_sums)
+    out, rays = allocate(tensors, sums, d_sums), sums.shape[0]
+    launch = scalar_module("composite", sums.dtype), "composite_gradient", blocks_for(rays), THREADS
+    cuda_launch.launch(*launch, *tensors, rays, sums, d_sums, *out)
+    return out
+
+
+def _hash_encode(allocate: Callable, x: Tensor, table: Tensor, scales: Tensor, levels: Tensor) -> Tensor:
+    expect(x=(x, (-1, 3)), table=(table, (-1, -1)), levels=(levels, (len(scales), 4)))
+    out, (x, table) = allocate(x, table, scales, levels), inputs(x, table)
+    module, blocks = hash_module("hash_grid", table, scales, levels), (blocks_for(x.shape[0]), len(scales))
+    cuda_launch.launch(module, "hash_forward", blocks, THREADS, x, x.shape[0], table, out)
+    return out
+
+
+def _hash_encode_backward(
+    allocate: Callable, x: Tensor, table: Tensor, scales: Tensor, levels: Tensor, d_out: Tensor, needs: list[bool]
+) -> tuple[Tensor, Tensor]:
+    d_x, d_table = allocate(x, table, scales, levels, d_out, needs)
+    x, table, d_out = inputs(x, table, d_out)
+    expect(d_out=(d_out, (x.shape[0], len(scales) * table.shape[1])))
+    module, samples = hash_module("hash_grid", table, scales, levels), x.shape[0]
+    if needs[1]:
+        blocks = blocks_for(samples), len(scales)
+        cuda_launch.launch(module, "hash_scatter", blocks, THREADS, x, samples, d_out, d_table)
+    if needs[0]:
+        launch = module, "hash_position_gradient", blocks_for(samples), THREADS
+        cuda_launch.launch(*launch, x, samples, table, d_out, d_x)
+    return d_x, d_table
+
+
+def _check_degree(directions: Tensor, degree: int) -> None:
+    expect(directions=(directions, (-1, 3)))
+    if not 1 <= degree <= 4:
+        raise ValueError("degree must be 1 to 4")
+
+
+def _adam(
+    allocate: Callable, parameter: Tensor, gradient: Tensor, m: Tensor, v: Tensor, folded: list[float], sparse: bool
+) -> None:
+    tensors = {"parameter": parameter, "gradient": gradient, "m": m, "v": v}
+    for name, tensor in tensors.items():
+        if not tensor.is_contiguous():
+            raise ValueError(f"adam works in place: {name} has strides {list(tensor.stride())}, it must be contiguous")
+        expect(**{name: (tensor, tuple(parameter.shape))})
+    count = parameter.numel()
+    blocks = min(blocks_for(count), ADAM_BLOCKS * cuda_launch.processors(parameter.device.index or 0))
+    launch = scalar_module("elements", parameter.dtype), "adam_step", blocks, THREADS
+    cuda_launch.launch(*launch, *(a.detach() for a in tensors.values()), count, *folded, int(sparse))
+
+
+SCHEDULES: dict[str, Callable[..., Any]] = {
+    "pixel_rays": _pixel_rays,
+    "march": _march,
+    "contract": _contract,
+    "contract_backward": _contract_backward,
+    "spherical_harmonics": _harmonics,
+    "spherical_harmonics_backward": _harmonics_backward,
+    "composite": _composite,
+    "composite_backward": _composite_backward,
+    "hash_encode": _hash_encode,
+    "hash_encode_backward": _hash_encode_backward,
+    "grid_interpolate": grid_interpolate,
+    "grid_interpolate_backward": grid_interpolate_backward,
+    "rbf": rbf,
+    "rbf_backward": rbf_backward,
+    "network": network,
+    "network_backward": network_backward,
+    "adam": _adam,
+}

@@ -1,0 +1,1 @@
+"""What are fields built of?"""

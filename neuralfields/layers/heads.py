@@ -1,0 +1,81 @@
+"""The small networks that read features: shared by architectures, so that one can inherit another's (PVD).
+
+radiance   [h_0, h] = density network(f)      log_density = h_0
+           rgb = sigmoid(colour network([h_0, h, harmonics(direction)]))
+others     values = value network(f)
+"""
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from neuralfields.domain import Domain
+from neuralfields.fields.field import Field, ParameterGroup
+from neuralfields.ops.network import network
+from neuralfields.ops.spherical_harmonics import spherical_harmonics
+
+
+class Heads(nn.Module):
+    """Bias-free ReLU networks (ops/network.py) from `inputs` features to what the domain asks for.
+
+    `hidden`: width; `layers`: hidden layers of the density and of the colour network (a signal's one network has both);
+    `code`: outputs of the density network; `degree`: of the direction's harmonics.
+    """
+
+    def __init__(
+        self, inputs: int, hidden: int, layers: tuple[int, int], code: int, degree: int, domain: Domain
+    ) -> None:
+        super().__init__()
+        self.degree = degree
+        if domain.radiance:
+            self.density = weights([inputs] + [hidden] * layers[0] + [code])
+            self.colour = weights([code + degree**2] + [hidden] * layers[1] + [3])
+        else:
+            self.value = weights([inputs] + [hidden] * sum(layers) + [domain.channels])
+
+    def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """f [S, inputs], unit directions [S, 3] -> log_density [S], rgb [S, 3]."""
+        code = network(f, list(self.density))
+        harmonics = spherical_harmonics(directions, self.degree)
+        rgb = torch.sigmoid(network(torch.cat([code, harmonics], dim=1), list(self.colour)))
+        return code[:, 0], rgb
+
+    def log_density(self, f: Tensor) -> Tensor:
+        """f [S, inputs] -> log_density [S]: the density network alone."""
+        return network(f, list(self.density))[:, 0]
+
+    def values(self, f: Tensor) -> Tensor:
+        """f [S, inputs] -> [S, channels]."""
+        return network(f, list(self.value))
+
+
+class HeadedField(Field):
+    """A field whose features are read by `heads`, which a subclass makes."""
+
+    heads: Heads
+
+    def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """Density network, then colour network on its code and the direction's harmonics."""
+        return self.heads.decode(f, directions)
+
+    def log_density(self, f: Tensor) -> Tensor:
+        """The density network alone."""
+        return self.heads.log_density(f)
+
+    def values(self, f: Tensor) -> Tensor:
+        """The value network."""
+        return self.heads.values(f)
+
+    def grids_and_heads(self, grids: tuple[nn.Parameter, ...], rate: float, head_rate: float) -> list[ParameterGroup]:
+        """The usual groups: grids, of which a step sees little, and networks."""
+        heads = ParameterGroup("network", tuple(self.heads.parameters()), head_rate)
+        return [ParameterGroup("grid", grids, rate, sparse=True), heads]
+
+
+def weights(widths: list[int]) -> nn.ParameterList:
+    """Uniform weights of variance 2 / fan-in (He et al., arXiv:1502.01852)."""
+    return nn.ParameterList(
+        nn.Parameter(torch.empty(o, i).uniform_(-1, 1).mul_(math.sqrt(6 / i))) for i, o in pairwise(widths)
+    )

@@ -1,0 +1,1 @@
+"""What is a fitted model, and its `.nf` file?"""

@@ -1,0 +1,1 @@
+"""What is done with a finished picture: compared, labelled, filmed; along which path?"""

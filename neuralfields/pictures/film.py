@@ -1,0 +1,113 @@
+"""Films: pictures one after another as h264, as an animation that loops, or as numbered files.
+
+Vocabulary
+  frame    one picture, as in pictures/panels.py; all frames of a film have one size
+  pattern  a file name with a number's place in it, `view_%04d.png`
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from neuralfields.errors import InputError, UsageError
+from neuralfields.files import atomic_file
+from neuralfields.pictures.panels import as_rgb, save_image
+
+FILM_SUFFIXES = (".mp4", ".gif", ".webp")
+
+
+def _even(picture: np.ndarray) -> np.ndarray:
+    """The picture with its last row and column repeated until both sides are even, as h264 wants them."""
+    height, width = picture.shape[:2]
+    return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+
+
+def _same_size(frames: Iterable[Any]) -> Iterator[np.ndarray]:
+    """RGB uint8 frames; InputError when one differs in size from the first."""
+    first = None
+    for number, frame in enumerate(frames):
+        picture = np.asarray(as_rgb(frame))
+        first = first or picture.shape
+        if picture.shape != first:
+            raise InputError(f"frame {number} {list(picture.shape)}: all frames must be {list(first)} like the first")
+        yield picture
+
+
+def check_film(path: Path) -> None:
+    """Refuses what `write_video` could not write, before any frame is rendered. Raises UsageError."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in ("", ".png", *FILM_SUFFIXES):
+        raise UsageError(f"{path}: cannot write a film as {suffix!r}; use .mp4, .webp, .gif, .png or a folder")
+    if suffix == ".mp4":
+        try:
+            import av  # noqa: F401
+        except ImportError:
+            raise UsageError(
+                f"{path}: mp4 needs the package av; run: pip install 'neuralfields[video]', or write .webp"
+            ) from None
+
+
+def write_video(path: Path, frames: Iterable[Any], fps: float = 24.0) -> int:
+    """Writes pictures of one size as a film and gives their number.
+
+    `.mp4` is h264 (needs the package av); `.gif` and `.webp` loop; `name.png` gives `name_0000.png` and so on, a
+    pattern such as `f%03d.png` is filled in, and a path without suffix is a folder of `0000.png` and so on.
+    Raises UsageError (suffix, av missing, no frames, fps), InputError (sizes differ, folder missing).
+    """
+    path = Path(path)
+    check_film(path)
+    if not (math.isfinite(fps) and 0 < fps <= 240):
+        raise UsageError(f"fps {fps:g}: must be above 0 and at most 240")
+    pictures = _same_size(frames)
+    first = next(pictures, None)
+    if first is None:
+        raise UsageError(f"{path}: a film without frames; give at least one")
+    every, suffix = chain([first], pictures), path.suffix.lower()
+    if suffix in ("", ".png"):
+        return _write_numbered(path, every)
+    with atomic_file(path) as temporary:
+        return (_write_h264 if suffix == ".mp4" else _write_animation)(temporary, every, fps)
+
+
+def _write_numbered(path: Path, frames: Iterable[np.ndarray]) -> int:
+    number = -1
+    if not path.suffix:
+        path.mkdir(parents=True, exist_ok=True)
+        path = path / "%04d.png"
+    elif "%" not in path.name:
+        path = path.with_name(path.stem.replace("%", "%%") + "_%04d.png")
+    try:
+        path.name % 0
+    except (TypeError, ValueError):
+        raise UsageError(f"{path}: the pattern must hold one number such as %04d") from None
+    for number, frame in enumerate(frames):
+        save_image(path.with_name(path.name % number), frame)
+    return number + 1
+
+
+def _write_animation(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
+    images = [Image.fromarray(frame) for frame in frames]
+    options = {"quality": 85, "method": 4} if path.suffix.lower() == ".webp" else {"disposal": 1}
+    images[0].save(path, save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0, **options)
+    return len(images)
+
+
+def _write_h264(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
+    import av
+
+    count = 0
+    with av.open(str(path), mode="w", format="mp4", options={"movflags": "faststart"}) as film:
+        stream = film.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": "17"})
+        for count, frame in enumerate(map(_even, frames), start=1):
+            if count == 1:
+                stream.height, stream.width = frame.shape[:2]
+                stream.pix_fmt = "yuv420p"
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        film.mux(stream.encode(None))
+    return count

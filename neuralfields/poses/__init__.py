@@ -1,0 +1,1 @@
+"""Where were the photos taken?"""

@@ -1,0 +1,135 @@
+"""Starts COLMAP's process (poses/colmap_child.py) for one job, follows it, and survives whatever becomes of it.
+
+Vocabulary
+  limit    seconds after which the child and everything that it started is killed
+  failure  the child crashed, hung, was killed or refused; the reason says which, with the end of COLMAP's own log
+"""
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from neuralfields.errors import PosesNotFoundError, UsageError
+from neuralfields.files import atomic_write_bytes
+
+LOG_LINES = 3
+COMMAND = (sys.executable, "-m", "neuralfields.poses.colmap_child")
+DEATHS = {
+    signal.SIGKILL: "was killed from outside, most likely because memory ran out",
+    signal.SIGSEGV: "crashed (segmentation fault)",
+    signal.SIGABRT: "crashed (abort)",
+    signal.SIGBUS: "crashed (bus error)",
+    signal.SIGFPE: "crashed (floating-point error)",
+    signal.SIGILL: "crashed (this processor lacks an instruction that it needs)",
+    signal.SIGTERM: "was ended from outside",
+}
+
+
+class ColmapFailure(PosesNotFoundError):
+    """COLMAP ended without a result; the message says how and shows the end of its log."""
+
+
+def run_job(
+    job: dict[str, Any],
+    folder: Path,
+    limit: float,
+    progress: Callable[[int, int], None],
+    command: tuple[str, ...] = COMMAND,
+) -> dict[str, Any]:
+    """Runs a job in a process of its own; gives its result.
+
+    The job and COLMAP's log lie in `folder` as <task>.json and <task>.log. `progress(done, total)` is called now and
+    then. Raises ColmapFailure, and UsageError when the package is missing or unfit. Ctrl-C kills the process too.
+    """
+    path, log = folder / f"{job['task']}.json", folder / f"{job['task']}.log"
+    atomic_write_bytes(path, json.dumps(job, indent=1).encode())
+    environment = {**os.environ, "OMP_NUM_THREADS": str(job.get("threads", 1)), "GLOG_logtostderr": "1"}
+    with log.open("wb") as errors:
+        child = subprocess.Popen(
+            [*command, str(path)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=environment,
+            start_new_session=True,
+        )
+    try:
+        lines, timed_out = _follow(child, time.monotonic() + limit, progress)
+    finally:
+        kill_group(child)
+    for message in reversed(lines):
+        if "result" in message and not timed_out:
+            return message["result"]
+        if "refused" in message:
+            raise UsageError(message["refused"])
+    reason = f"did not end within {limit:g} s and was killed" if timed_out else _death(child.returncode)
+    raise ColmapFailure(f"COLMAP ({job['task']}) {reason}{_last_lines(log)}")
+
+
+def _follow(
+    child: subprocess.Popen, deadline: float, progress: Callable[[int, int], None]
+) -> tuple[list[dict[str, Any]], bool]:
+    """Messages until the child closes its output or the deadline passes; whether it passed."""
+    messages: list[dict[str, Any]] = []
+    rest = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(child.stdout, selectors.EVENT_READ)
+        while (left := deadline - time.monotonic()) > 0:
+            if not selector.select(timeout=min(left, 1.0)):
+                continue
+            data = os.read(child.stdout.fileno(), 1 << 16)
+            if not data:
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(timeout=max(0.0, deadline - time.monotonic()))
+                return messages, child.poll() is None
+            *whole, rest = (rest + data).split(b"\n")
+            for line in whole:
+                message = _message(line)
+                if "total" in message:
+                    progress(int(message["done"]), int(message["total"]))
+                elif message:
+                    messages.append(message)
+    return messages, True
+
+
+def _message(line: bytes) -> dict[str, Any]:
+    """A line as a message; what a library printed by itself is none."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def kill_group(child: subprocess.Popen) -> None:
+    """Kills a child and all that it started; SIGTERM would not do, COLMAP may hang in its own handler of it."""
+    if child.poll() is None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+    if child.stdout is not None:
+        child.stdout.close()
+
+
+def _death(code: int) -> str:
+    if code < 0:
+        known = next((text for number, text in DEATHS.items() if number == -code), None)
+        return known or f"was ended by signal {-code}"
+    return f"ended with code {code}" if code else "ended without a result"
+
+
+def _last_lines(log: Path) -> str:
+    with suppress(OSError):
+        text = log.read_text(encoding="utf-8", errors="replace")
+        lines = [" ".join(line.split())[:200] for line in text.splitlines() if line.strip()]
+        if lines:
+            return "; its last lines: " + " | ".join(lines[-LOG_LINES:])
+    return ""

@@ -1,0 +1,164 @@
+"""Frames of a video that are worth posing: sharp ones, evenly over the camera's way, none twice.
+
+The film is read twice: small, for measures, then again for the frames that were chosen. Memory does not grow with its
+length, and the disk takes the chosen frames alone. Works with frames that come at uneven times, since the way counts.
+
+Vocabulary
+  small      a frame in grey, 160 pixels wide
+  step       how far a small frame moved since the one before, in shares of its width: the shift by phase correlation,
+             and where there is none, how unlike they are
+  way        the sum of steps; the film is cut into windows of equal way, and of each the sharpest frame is chosen
+  twin       a frame that shows what the chosen one before it shows
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neuralfields.captures.images import FEWEST_IMAGES
+from neuralfields.captures.preview import laplacian_variance
+from neuralfields.errors import InputError
+from neuralfields.signals.video import import_av
+
+SMALL_WIDTH = 160
+MOST_DECODED = 20_000  # frames; of longer films only those that stand by themselves (key frames) are decoded
+STILL = 2e-4  # of the width: what a resting camera's noise moves; it keeps windows of a still film apart
+TWIN = 0.999  # correlation of small frames
+TWIN_STEP = 0.004
+JPEG_QUALITY = 97
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Of one decoded frame: its number among those decoded, `time` in seconds, sharpness, step, correlation."""
+
+    index: int
+    time: float
+    sharpness: float
+    step: float
+    alike: float
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Frames to pose: numbers among those decoded, times in seconds, sharpnesses; `decoded` in all; whether key frames
+    alone were decoded; `seconds` the film's length.
+    """
+
+    indices: tuple[int, ...]
+    times: tuple[float, ...]
+    decoded: int
+    keys_only: bool
+    seconds: float
+
+
+def choose_frames(path: Path, count: int, progress: Callable[[int, int], None]) -> Chosen:
+    """Chooses about `count` frames of a film. Raises InputError for what cannot be decoded or has too few frames."""
+    length, frames = _film_facts(path)
+    keys_only = frames > MOST_DECODED
+    measures = list(_measures(path, keys_only, frames, progress))
+    if len(measures) < FEWEST_IMAGES:
+        raise InputError(f"{path}: {len(measures)} frames; a film of at least a few seconds is needed")
+    picked = pick(measures, count)
+    if len(picked) < FEWEST_IMAGES:
+        raise InputError(f"{path}: the camera does not move: {len(picked)} frames differ; walk around what you film")
+    seconds = max(length, measures[-1].time)
+    times = tuple(measures[i].time for i in picked)
+    return Chosen(tuple(measures[i].index for i in picked), times, len(measures), keys_only, seconds)
+
+
+def pick(measures: Sequence[Measure], count: int) -> list[int]:
+    """Which measures to keep, in order: the sharpest of each of `count` windows of equal way, without twins."""
+    way = np.cumsum([max(measure.step, STILL) for measure in measures])
+    window = np.minimum((way - way[0]) / max(way[-1] - way[0], 1e-9) * count, count - 1e-9).astype(int)
+    kept: list[int] = []
+    for number in np.unique(window):
+        members = np.flatnonzero(window == number)
+        best = int(members[np.argmax([measures[i].sharpness for i in members])])
+        between = range(kept[-1] + 1, best + 1) if kept else ()
+        moved = sum(measures[i].step for i in between)
+        least = min((measures[i].alike for i in between), default=0.0)
+        if not kept or moved >= TWIN_STEP or least < TWIN:
+            kept.append(best)
+    return kept
+
+
+def write_frames(path: Path, chosen: Chosen, folder: Path, progress: Callable[[int, int], None]) -> list[str]:
+    """Writes the chosen frames as frame_00000.jpg ... (their number in the film) into a folder; gives the names."""
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted, names = set(chosen.indices), []
+    for index, frame in enumerate(_decoded(path, chosen.keys_only)):
+        if index in wanted:
+            names.append(f"frame_{index:05d}.jpg")
+            picture = Image.fromarray(_upright(frame.to_ndarray(format="rgb24"), frame))
+            picture.save(folder / names[-1], quality=JPEG_QUALITY, subsampling=0)
+            progress(len(names), len(wanted))
+        if len(names) == len(wanted):
+            break
+    return names
+
+
+def _film_facts(path: Path) -> tuple[float, float]:
+    """Length in seconds and number of frames as the file states them, 0 where it does not."""
+    av = import_av(path)
+    try:
+        with av.open(str(path)) as film:
+            if not film.streams.video:
+                raise InputError(f"{path}: has no video stream; give a film, or a folder of photos")
+            stream = film.streams.video[0]
+            length = float(film.duration or 0) / 1e6
+            return length, float(stream.frames or length * float(stream.average_rate or 30))
+    except av.FFmpegError as error:
+        raise InputError(f"{path}: is not a readable video ({error.strerror}); convert it to mp4") from None
+
+
+def _decoded(path: Path, keys_only: bool) -> Iterator[Any]:
+    av = import_av(path)
+    try:
+        with av.open(str(path)) as film:
+            stream = film.streams.video[0]
+            stream.thread_type = "AUTO"
+            if keys_only:
+                stream.codec_context.skip_frame = "NONKEY"
+            yield from film.decode(stream)
+    except av.FFmpegError as error:
+        raise InputError(f"{path}: the video is damaged or cut short ({error.strerror}); copy it again") from None
+
+
+def _upright(pixels: np.ndarray, frame: Any) -> np.ndarray:
+    """A frame turned as the film's rotation flag asks."""
+    return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
+
+
+def _measures(path: Path, keys_only: bool, frames: float, progress: Callable[[int, int], None]) -> Iterator[Measure]:
+    before: np.ndarray | None = None
+    for index, frame in enumerate(_decoded(path, keys_only)):
+        height = max(16, round(SMALL_WIDTH * frame.height / frame.width))
+        small = frame.reformat(2 * SMALL_WIDTH, 2 * height, format="gray").to_ndarray()
+        small = small[: 2 * height, : 2 * SMALL_WIDTH].astype(np.float32)
+        sharpness = laplacian_variance(small) / max(float(small.var()), 1e-6)
+        grey = small.reshape(height, 2, SMALL_WIDTH, 2).mean((1, 3))
+        step, alike = (0.0, 0.0) if before is None else movement(before, grey)
+        yield Measure(index, float(frame.time or index / 30), sharpness, step, alike)
+        before = grey
+        if index % 20 == 0 and not keys_only:
+            progress(index, max(index, round(frames)))
+
+
+def movement(before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
+    """The step between two grey frames [H, W], in shares of the width, and their correlation, -1 to 1."""
+    a, b = before - before.mean(), after - after.mean()
+    alike = float((a * b).sum() / max(float(np.sqrt((a * a).sum() * (b * b).sum())), 1e-9))
+    window = np.hanning(a.shape[0])[:, None] * np.hanning(a.shape[1])
+    cross = np.fft.rfft2(a * window) * np.conj(np.fft.rfft2(b * window))
+    peak = np.fft.irfft2(cross / np.maximum(np.abs(cross), 1e-9), a.shape)
+    y, x = np.unravel_index(int(peak.argmax()), a.shape)
+    dy, dx = min(y, a.shape[0] - y), min(x, a.shape[1] - x)
+    shift = float(np.hypot(dy, dx)) / a.shape[1]
+    # A weak peak is no shift: parallax, blur or a cut moved the picture, and unlikeness says how much.
+    return (shift if peak.max() > 0.05 else 0.0) + 0.1 * (1 - max(alike, 0.0)), alike

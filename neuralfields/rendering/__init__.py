@@ -1,0 +1,1 @@
+"""How does a field become a picture?"""

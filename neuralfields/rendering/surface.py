@@ -1,0 +1,130 @@
+"""Pictures of a shape by sphere tracing (Hart 1996): along a ray, go as far as the distance to the surface allows.
+
+Vocabulary
+  u        a point of the unit cube, in which the field lives; t along a ray in its units
+  level    [S]: the field's value, below 0 inside
+  crossing where the level changes its sign along a ray; the place is then found by halving
+
+A fitted distance is only nearly one, so a step is a little shorter than it says and never shorter than a floor that
+still cannot jump over what the field resolves. An occupancy says nothing about distance: its steps are all the floor.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from neuralfields.cameras import Camera
+from neuralfields.fields.field import Field
+from neuralfields.rays import Rays, Render
+from neuralfields.rendering.volume import PICTURE_CHUNK, camera_rays
+from neuralfields.scene import Bounds
+from neuralfields.signals.signal import values_at
+
+CAUTION = 0.9
+FLOOR = 1 / 512
+HALVINGS = 8
+SLOPE = 1 / 512  # half the baseline of a normal's differences
+CLAY = (0.80, 0.78, 0.74)
+AMBIENT = 0.25
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A field of signed distance (`distance`) or occupancy, and where its unit cube lies in the world."""
+
+    field: Field
+    bounds: Bounds
+    distance: bool = True
+
+    def level(self, u: Tensor) -> Tensor:
+        """u [S, 3] -> [S]."""
+        return values_at(self.field, u)[:, 0]
+
+    def normals(self, u: Tensor) -> Tensor:
+        """Unit normals [S, 3], outwards, by differences at the corners of a tetrahedron."""
+        corners = u.new_tensor([[1, -1, -1], [-1, -1, 1], [-1, 1, -1], [1, 1, 1]])
+        around = (u[:, None] + SLOPE * corners).reshape(-1, 3)
+        slope = (self.level(around).reshape(-1, 4, 1) * corners).sum(1)
+        return torch.nn.functional.normalize(slope, dim=1)
+
+    def colours(self, u: Tensor) -> Tensor:
+        """Colours [S, 3] in [0, 1]: the field's, or clay."""
+        if self.field.domain.channels < 4:
+            return u.new_tensor(CLAY).expand(len(u), 3)
+        return values_at(self.field, u)[:, 1:4].clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class SurfaceRender(Render):
+    """A render of a surface: also unit `normal` [R, 3] in the world's frame, 0 where nothing is hit."""
+
+    normal: Tensor
+
+    def reshape(self, *shape: int) -> "SurfaceRender":
+        """[R] to any shape of as many elements."""
+        plain = super().reshape(*shape)
+        return SurfaceRender(plain.rgb, plain.opacity, plain.depth, self.normal.reshape(*shape, 3))
+
+
+@torch.no_grad()
+def trace(surface: Surface, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    """First crossings along rays of the unit cube, origins and unit directions [R, 3]: t [R], hit [R] bool."""
+    near, far = _through_cube(origins, directions)
+    t, hit = near.clone(), torch.zeros_like(near, dtype=torch.bool)
+    ray = torch.nonzero(far > near).flatten()
+    before = near[ray]
+    level = surface.level(origins[ray] + before[:, None] * directions[ray])
+    first = level < 0  # a camera inside the shape sees it at once
+    hit[ray[first]] = True
+    ray, before, level = ray[~first], before[~first], level[~first]
+    while len(ray):
+        step = (CAUTION * level).clamp(min=FLOOR) if surface.distance else torch.full_like(level, FLOOR)
+        now = torch.minimum(before + step, far[ray])
+        level = surface.level(origins[ray] + now[:, None] * directions[ray])
+        crossed = level < 0
+        if bool(crossed.any()):
+            found = ray[crossed]
+            t[found] = _halved(surface, origins[found], directions[found], before[crossed], now[crossed])
+            hit[found] = True
+        on = ~crossed & (now < far[ray])
+        ray, before, level = ray[on], now[on], level[on]
+    return t, hit
+
+
+def _halved(surface: Surface, origins: Tensor, directions: Tensor, outside: Tensor, inside: Tensor) -> Tensor:
+    """Where between two t [R] the level is 0."""
+    for _ in range(HALVINGS):
+        middle = (outside + inside) / 2
+        within = surface.level(origins + middle[:, None] * directions) < 0
+        outside, inside = torch.where(within, outside, middle), torch.where(within, middle, inside)
+    return (outside + inside) / 2
+
+
+def _through_cube(origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    """t where rays enter and leave the unit cube (entry not behind the origin); entry beyond exit: they miss it."""
+    safe = torch.where(directions.abs() < 1e-9, 1e-9, directions)
+    one, other = -origins / safe, (1 - origins) / safe
+    return torch.minimum(one, other).amax(1).clamp(min=0), torch.maximum(one, other).amin(1)
+
+
+def render_rays(surface: Surface, rays: Rays, background: tuple[float, float, float]) -> SurfaceRender:
+    """What rays [R] see, lit from the eye: colour * (ambient + (1 - ambient) |cos|); depth in the world's units."""
+    bounds = surface.bounds
+    origins = (rays.origins - rays.origins.new_tensor(bounds.centre)) / bounds.side + 0.5
+    t, hit = trace(surface, origins, rays.directions)
+    u = origins[hit] + t[hit, None] * rays.directions[hit]
+    normal, rgb = torch.zeros_like(origins), torch.tensor(background).expand(len(rays), 3).clone()
+    normal[hit] = surface.normals(u)
+    facing = (normal[hit] * rays.directions[hit]).sum(1).abs()
+    rgb[hit] = surface.colours(u) * (AMBIENT + (1 - AMBIENT) * facing)[:, None]
+    return SurfaceRender(rgb, hit.float(), torch.where(hit, t, 0) * bounds.side, normal)
+
+
+def render_camera(surface: Surface, camera: Camera, background: tuple[float, float, float]) -> SurfaceRender:
+    """The camera's whole picture: rgb and normal [H, W, 3], opacity and depth [H, W]."""
+    rays = camera_rays(camera)
+    parts = [render_rays(surface, rays[i : i + PICTURE_CHUNK], background) for i in range(0, len(rays), PICTURE_CHUNK)]
+    names = ("rgb", "opacity", "depth", "normal")
+    whole = SurfaceRender(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+    return whole.reshape(camera.height, camera.width)

@@ -1,0 +1,162 @@
+"""Pictures of a field by compositing samples along rays.
+
+Two paths with the same numbers: a field's fused native renderer, or the composition of the ops. Rays come in the
+world's frame; inside, everything happens in the frame of the inner cube.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from neuralfields.cameras import Camera
+from neuralfields.fields.field import Field
+from neuralfields.ops.composite import composite
+from neuralfields.ops.contract import contract
+from neuralfields.ops.hash_render import Sums
+from neuralfields.ops.march import MarchSettings, Samples, march
+from neuralfields.ops.pixel_rays import camera_table, pixel_rays
+from neuralfields.rays import Rays, Render
+from neuralfields.rendering.visible_samples import chosen, visible
+from neuralfields.scene import Bounds
+
+STEPS_PER_CUBE = 512 / 3**0.5
+CONE = 1 / 128
+# Samples with less weight than this get no colour in a picture. In fog many such samples add up: a colour was seen to
+# differ by 4.4e-3, a step of 8 bits.
+WEIGHT_FLOOR = 1e-4
+PICTURE_CHUNK = 1 << 16
+PICTURE_CHUNK_GPU = 1 << 21  # few launches: a GPU is not full with less than a picture
+# Samples that a field evaluates at once without gradients: what a wide network keeps of them stays small.
+PIECE = 1 << 15
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A field, where it is, and where in it there is something: all that a renderer needs.
+
+    `occupancy` [cascades, 32768] int64 bits (see ops/march.py).
+    """
+
+    field: Field
+    bounds: Bounds
+    occupancy: Tensor
+
+    @property
+    def device(self) -> torch.device:
+        """Where the field is, and so where its rays are wanted."""
+        return self.occupancy.device
+
+    @property
+    def space(self) -> tuple[str, float]:
+        """(contraction, extent) as the ops take them."""
+        return self.bounds.contraction, float(2 ** (self.bounds.cascades - 1))
+
+    def settings(self, coarseness: float = 1.0) -> MarchSettings:
+        """Steps: fine in the inner cube, growing with distance where the scene reaches beyond it."""
+        smallest = coarseness / STEPS_PER_CUBE
+        cone = CONE * coarseness if self.bounds.cascades > 1 else 0.0
+        largest = smallest if cone == 0 else max(smallest, self.space[1] / 16)
+        return MarchSettings(smallest, largest, cone, self.bounds.near / self.bounds.side)
+
+    @torch.no_grad()
+    def density(self, x: Tensor) -> Tensor:
+        """Density at points of the inner cube's frame, x [S, 3] -> [S], in 1/inner cube."""
+        renderer = self.field.fused()
+        if renderer is not None:
+            return renderer.density(x, *self.space)
+        parts = [self.field.log_density(self.field.features(contract(p, *self.space))) for p in x.split(PIECE)]
+        return torch.exp(torch.cat(parts).clamp(max=15))
+
+    def normalise(self, rays: Rays) -> tuple[Tensor, Tensor]:
+        """Origins and directions in the frame of the inner cube (distances are divided by its side)."""
+        centre = rays.origins.new_tensor(self.bounds.centre)
+        return (rays.origins - centre) / self.bounds.side + 0.5, rays.directions
+
+
+def render_sums(
+    volume: Volume,
+    rays: Rays,
+    jitter: Tensor | None = None,
+    capacity: int = 0,
+    coarseness: float = 1.0,
+    fused: bool = True,
+) -> Sums:
+    """Weighted sums along rays, depth in inner cubes. `capacity` > 0: differentiable, for training."""
+    origins, directions = volume.normalise(rays)
+    settings = volume.settings(coarseness)
+    renderer = volume.field.fused() if fused else None
+    if renderer is not None:
+        floor = 0.0 if capacity else WEIGHT_FLOOR
+        triple = (origins, directions, jitter)
+        return renderer.render(triple, volume.occupancy, settings, volume.space, capacity, floor)
+    jitter = origins.new_zeros(origins.shape[0]) if jitter is None else jitter
+    samples = march(origins, directions, jitter, volume.occupancy, settings)
+    index, density = visible(samples, volume.density)
+    samples = chosen(samples, index)
+    sums = _learning_sums if capacity else _picture_sums
+    values = sums(volume, samples, directions[samples.ray], density)
+    return Sums(values, torch.ones_like(origins[:, 0], dtype=torch.uint8), samples.x.shape[0])
+
+
+def _learning_sums(volume: Volume, samples: Samples, directions: Tensor, density: Tensor) -> Tensor:
+    """Field and composite with gradients, [R, 7]; `density` is what was found of the samples without."""
+    f = volume.field.features(contract(samples.x, *volume.space))
+    log_density, rgb = volume.field.decode(f, directions)
+    return composite(TruncatedExp.apply(log_density), samples.length, samples.t, rgb, samples.offsets)[0]
+
+
+@torch.no_grad()
+def _picture_sums(volume: Volume, samples: Samples, directions: Tensor, density: Tensor) -> Tensor:
+    """Composite without gradients, [R, 7]: colours only where there is weight."""
+    rgb = samples.x.new_zeros(samples.x.shape)
+    weight = composite(density, samples.length, samples.t, rgb, samples.offsets)[1]
+    for index in (weight > WEIGHT_FLOOR).nonzero().flatten().split(PIECE):
+        f = volume.field.features(contract(samples.x[index], *volume.space))
+        rgb[index] = volume.field.decode(f, directions[index])[1]
+    return composite(density, samples.length, samples.t, rgb, samples.offsets)[0]
+
+
+class TruncatedExp(torch.autograd.Function):
+    """exp(min(x, 15)) whose gradient is exp(clamp(x, -15, 15)): see cuda/activation.h."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:  # noqa: ANN001
+        ctx.save_for_backward(x)
+        return torch.exp(x.clamp(max=15))
+
+    @staticmethod
+    def backward(ctx, d_y: Tensor) -> Tensor:  # noqa: ANN001
+        return d_y * torch.exp(ctx.saved_tensors[0].clamp(-15, 15))
+
+
+def finish(sums: Sums, background: Tensor, side: float) -> Render:
+    """Sums over a background ([3] or [R, 3]), depth as a mean in world units."""
+    rgb = sums.rgb + (1 - sums.opacity)[:, None] * background
+    depth = torch.where(sums.opacity > 1e-3, sums.depth / sums.opacity.clamp(min=1e-3), 0) * side
+    return Render(rgb, sums.opacity, depth)
+
+
+def camera_rays(camera: Camera, device: torch.device | str = "cpu") -> Rays:
+    """One ray per pixel, row by row, through the pixels' centres."""
+    rows, columns = (torch.arange(side, device=device) + 0.5 for side in (camera.height, camera.width))
+    v, u = torch.meshgrid(rows, columns, indexing="ij")
+    pixel = torch.stack([u, v], -1).reshape(-1, 2).to(torch.float32)
+    index = torch.zeros(len(pixel), dtype=torch.int64, device=device)
+    return Rays(*pixel_rays(camera_table([camera]).to(device), index, pixel))
+
+
+@torch.no_grad()
+def render_camera(volume: Volume, camera: Camera, background: tuple[float, float, float], fused: bool = True) -> Render:
+    """The camera's whole picture: rgb [H, W, 3], opacity [H, W], depth [H, W] in world units."""
+    rays = camera_rays(camera, volume.device)
+    colour = torch.tensor(background, device=volume.device)
+    chunk = PICTURE_CHUNK if volume.device.type == "cpu" else PICTURE_CHUNK_GPU
+    chunks = [
+        finish(render_sums(volume, rays[i : i + chunk], fused=fused), colour, volume.bounds.side)
+        for i in range(0, len(rays), chunk)
+    ]
+    whole = Render(
+        torch.cat([c.rgb for c in chunks]), torch.cat([c.opacity for c in chunks]), torch.cat([c.depth for c in chunks])
+    )
+    return whole.reshape(camera.height, camera.width)

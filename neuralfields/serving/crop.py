@@ -1,0 +1,43 @@
+"""A part of a field: what lies inside a box, cut open at its faces.
+
+Rays begin where they enter the box, so the faces that are seen are cut exactly. Behind the box nothing is sampled but
+within the occupancy cells that its faces run through (1/128 of a cascade's side). A cut by a plane that is at right
+angles to an axis is the same thing: half of space is a box too.
+"""
+
+from dataclasses import replace
+
+import torch
+
+from neuralfields.cameras import Camera
+from neuralfields.distillation.boxes import cells
+from neuralfields.rays import Rays, Render
+from neuralfields.rendering.volume import Volume, camera_rays, finish, render_camera, render_sums
+
+Corner = tuple[float, float, float]
+Box = tuple[Corner, Corner]
+
+
+@torch.no_grad()
+def render_box(volume: Volume, camera: Camera, background: Corner, box: Box | None) -> Render:
+    """The camera's picture of what lies inside the box (world); all of it where `box` is None."""
+    if box is None:
+        return render_camera(volume, camera, background)
+    rays, there = camera_rays(camera, volume.device), volume.device
+    colour, low, high = (torch.tensor(values, device=there) for values in (background, *box))
+    steep = torch.where(rays.directions.abs() < 1e-9, 1e-9, rays.directions)  # a ray along a face divides by zero
+    a, b = (low - rays.origins) / steep, (high - rays.origins) / steep
+    enter = torch.minimum(a, b).amax(1).clamp(min=volume.bounds.near)
+    leave = torch.maximum(a, b).amin(1)
+    hit = (leave > enter).nonzero()[:, 0]
+    rgb = colour.repeat(len(rays), 1)
+    opacity, depth = torch.zeros(len(rays), device=there), torch.zeros(len(rays), device=there)
+    if len(hit):
+        directions, enter = rays.directions[hit], enter[hit]
+        inside = Rays(rays.origins[hit] + directions * enter[:, None], directions)
+        bits = volume.occupancy & cells(volume.bounds, box).to(there)
+        cut = Volume(volume.field, replace(volume.bounds, near=0.0), bits)
+        part = finish(render_sums(cut, inside), colour, volume.bounds.side)
+        rgb[hit], opacity[hit] = part.rgb, part.opacity
+        depth[hit] = torch.where(part.opacity > 1e-3, part.depth + enter, 0)
+    return Render(rgb, opacity, depth).reshape(camera.height, camera.width)

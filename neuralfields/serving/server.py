@@ -1,0 +1,253 @@
+"""The viewer's server: a table of files, one WebSocket, and who may use them.
+
+Vocabulary
+  door   the WebSocket's address; everything lives below `/`, or below `/TOKEN/` where a token is asked for
+  host   the name that a request was made to (its Host header), which a rebinding attack cannot choose freely
+  asset  a file of the page, read when the server is made; a request never names a path of the file system
+
+On this machine alone (127.0.0.1, the default) a request must come to a name of this machine, and the WebSocket from a
+page of the very same address. Anywhere else the address holds a token of 128 random bits as well.
+"""
+
+import asyncio
+import contextlib
+import errno
+import hmac
+import ipaddress
+import logging
+import os
+import secrets
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from neuralfields.errors import InputError, UsageError
+from neuralfields.options.fit import ViewOptions
+from neuralfields.serving.messages import LARGEST_MESSAGE, read
+from neuralfields.serving.session import Session, ThreadWorker, Worker
+from neuralfields.serving.stage import Stage
+
+PORT, PORTS_TRIED = ViewOptions.port, 32
+MOST_PAGES = 16
+KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:;"
+    " connect-src 'self'; base-uri 'none'; form-action 'none';"
+    " frame-ancestors 'self' http://localhost:* http://127.0.0.1:*",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+LOCAL = ("localhost", "127.0.0.1", "::1")
+
+
+def assets() -> dict[str, tuple[str, bytes]]:
+    """The page's files by their names, each with its MIME type. Raises InputError where they are not there."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "_viewer", package.parent / "viewer"):
+        if (folder / "index.html").is_file():
+            files = [path for path in sorted(folder.iterdir()) if path.suffix in KINDS]
+            return {path.name: (KINDS[path.suffix], path.read_bytes()) for path in files}
+    raise InputError(f"{package}: the viewer's page is not there; install neuralfields again")
+
+
+def is_local(host: str) -> bool:
+    """Whether an address to listen at can be reached from this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def listen(host: str, port: int) -> tuple[socket.socket, str | None]:
+    """A listening socket at the port or the next free one after it, and a line that says so where it was taken.
+
+    Raises UsageError for an address of another machine and where no port is free.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    ports = range(port, min(port + PORTS_TRIED, 65536)) if port else [0]
+    for candidate in ports:
+        one = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind((host, candidate))
+            one.listen(128)
+        except OSError as error:
+            one.close()
+            if error.errno == errno.EADDRINUSE:
+                continue
+            reason = (error.strerror or str(error)).lower()
+            raise UsageError(f"--host {host} --port {candidate}: cannot listen there ({reason})") from None
+        one.setblocking(False)
+        taken = f"port {port} is in use; {candidate} is taken instead" if candidate != port else None
+        return one, taken
+    raise UsageError(f"--port {port}: it and the {len(ports) - 1} after it are in use; give another one, or 0 for any")
+
+
+class Server:
+    """Serves a stage from a thread of its own until `close`. `url` is the address for the browser."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        host: str = LOCAL[1],
+        port: int = PORT,
+        threads: int | None = None,
+        worker: Worker | None = None,
+    ) -> None:
+        try:
+            import aiohttp  # noqa: F401
+        except ImportError:
+            raise UsageError("the viewer needs the package aiohttp; run: pip install 'neuralfields[view]'") from None
+        self.stage, self.host, self.sessions = stage, host, dict[Session, Any]()
+        self.token = None if is_local(host) else secrets.token_urlsafe(16)
+        self.assets = assets()
+        self._socket, self.taken = listen(host, port)
+        self.port = self._socket.getsockname()[1]
+        self.worker = worker or ThreadWorker(threads)
+        self._loop = asyncio.new_event_loop()
+        self._stopping = asyncio.Event()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="viewer-server", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+
+    @property
+    def url(self) -> str:
+        """The address of the page, with the token where there is one."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        if self.host in ("0.0.0.0", "::"):
+            host = socket.gethostname()
+        return f"http://{host}:{self.port}/" + (f"{self.token}/" if self.token else "")
+
+    def lines(self) -> list[str]:
+        """What to tell the user: the address, a port that was taken, and the way there over ssh."""
+        lines = [self.taken] if self.taken else []
+        lines.append(f"viewer: {self.url}")
+        if os.environ.get("SSH_CONNECTION") and is_local(self.host):
+            server = os.environ["SSH_CONNECTION"].split()
+            name = server[2] if len(server) == 4 else socket.gethostname()
+            lines.append(f"on your own machine first: ssh -L {self.port}:localhost:{self.port} {name}")
+        return lines
+
+    def close(self) -> None:
+        """Closes every page and stops serving; does nothing the second time."""
+        if self._thread.is_alive():
+            with contextlib.suppress(RuntimeError):  # the loop ended meanwhile
+                self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join(timeout=10)
+        if isinstance(self.worker, ThreadWorker):
+            self.worker.close()
+
+    # ------------------------------------------------------------ in the server's thread
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._main())
+        finally:
+            self._ready.set()
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())
+            self._loop.close()
+
+    async def _main(self) -> None:
+        from aiohttp import web
+
+        logging.getLogger("aiohttp").setLevel(logging.CRITICAL)  # garbage on the line is nothing to print
+        app = web.Application(client_max_size=1024)
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, max_line_size=4096, max_field_size=4096)
+        await runner.setup()
+        await web.SockSite(runner, self._socket).start()
+        self._ready.set()
+        await self._stopping.wait()
+        pages = list(self.sessions.items())
+        await asyncio.gather(*(session.end() for session, _ in pages))
+        await asyncio.gather(*(line.close(code=1001, message=b"the viewer was stopped") for _, line in pages))
+        await runner.cleanup()
+
+    async def _answer(self, request: Any) -> Any:
+        from aiohttp import web
+
+        path = request.match_info["path"]
+        refusal = self._refusal(request)
+        if refusal:
+            return web.Response(status=403, text=refusal + "\n", headers=HEADERS)
+        if self.token:
+            given, slash, path = path.partition("/")
+            if not hmac.compare_digest(given.encode(), self.token.encode()):
+                text = "this viewer needs the whole address that was printed where it was started, token included\n"
+                return web.Response(status=403, text=text, headers=HEADERS)
+            if not slash:
+                raise web.HTTPFound(f"/{self.token}/")
+        if path == "socket":
+            return await self._socket_of(request)
+        kind, data = self.assets.get(path or "index.html", (None, b""))
+        if kind is None or request.method not in ("GET", "HEAD"):
+            return web.Response(status=404 if kind is None else 405, text="not here\n", headers=HEADERS)
+        return web.Response(body=data, content_type=kind, charset="utf-8", headers=HEADERS)
+
+    def _refusal(self, request: Any) -> str | None:
+        """Why a request is refused: a Host that is no name of this machine. With a token any name will do."""
+        name = _host_name(request.headers.get("Host", ""))
+        if self.token or (name is not None and name in (*LOCAL, self.host)):
+            return None
+        return "this viewer answers to localhost alone"
+
+    async def _socket_of(self, request: Any) -> Any:
+        from aiohttp import web
+
+        origin, host = request.headers.get("Origin"), request.headers.get("Host", "")
+        if origin not in (f"http://{host}", f"https://{host}"):
+            return web.Response(status=403, text="only the viewer's own page may connect\n", headers=HEADERS)
+        if len(self.sessions) >= MOST_PAGES:
+            return web.Response(status=503, text=f"{MOST_PAGES} pages are connected already\n", headers=HEADERS)
+        line = web.WebSocketResponse(max_msg_size=LARGEST_MESSAGE, heartbeat=20.0, compress=False, timeout=1.0)
+        if not line.can_prepare(request):
+            return web.Response(status=400, text="a WebSocket is needed here\n", headers=HEADERS)
+
+        async def send(data: str | bytes) -> None:
+            with contextlib.suppress(ConnectionError, RuntimeError):  # the page is gone: its reader will see it
+                await (line.send_str(data) if isinstance(data, str) else line.send_bytes(data))
+
+        session = Session(self.stage, self.worker, send)
+        self.sessions[session] = line
+        try:
+            await line.prepare(request)
+            await session.begin()
+            await self._converse(line, session)
+        finally:
+            self.sessions.pop(session, None)
+            await session.end()
+        return line
+
+    async def _converse(self, line: Any, session: Session) -> None:
+        """Until the page goes, or says something that it cannot mean: then the line is closed with the reason."""
+        from aiohttp import WSMsgType
+
+        async for message in line:
+            if message.type is not WSMsgType.TEXT:
+                break
+            try:
+                await session.take(read(message.data))
+            except InputError as error:
+                await line.close(code=1008, message=str(error).encode()[:120])
+                return
+        await line.close()
+
+
+def _host_name(host: str) -> str | None:
+    """The name in a Host header, without port and brackets; None where it is not one."""
+    try:
+        parts = urlsplit(f"//{host}")
+        if parts.path or parts.query or parts.fragment or parts.username is not None:
+            return None
+        _ = parts.port
+        return parts.hostname
+    except ValueError:
+        return None

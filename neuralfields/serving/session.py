@@ -1,0 +1,391 @@
+"""One page that is connected: pictures that become finer while it rests, files that it asks for.
+
+Vocabulary
+  level     a size at which the wanted picture is rendered; each is finer than the one before
+  band      some rows of a picture: what is rendered in one go, and after which a newer wish is looked for
+  worker    where everything is rendered: one thread, whose queue all pages share
+  flight    frames that were sent and not yet drawn by the page; more than two are never under way
+
+The first level is chosen by the speed that was measured, so that it takes 70 ms whatever the field; it is always
+finished, so that the picture follows the hand. All finer ones are dropped as soon as the page wants another picture.
+"""
+
+import asyncio
+import contextlib
+import importlib.util
+import json
+import math
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from neuralfields.cameras import Camera
+from neuralfields.errors import InputError, NeuralfieldsError
+from neuralfields.pictures import camera_paths as paths
+from neuralfields.pictures.film import write_video
+from neuralfields.rays import Render
+from neuralfields.serving.messages import (
+    Cancel,
+    Film,
+    Look,
+    Message,
+    Photo,
+    Seen,
+    Steer,
+    Still,
+    View,
+    camera_of,
+    clamped,
+    eye_of,
+    packet,
+)
+from neuralfields.serving.messages import Path as Route
+from neuralfields.serving.shading import depth_bytes, jpeg, paint, png
+from neuralfields.serving.stage import Stage, Subject
+
+FIRST_SECONDS, BAND_SECONDS = 0.07, 0.03
+ENCODING = 5e6  # pixels a second that colouring and compressing are taken to do before they are measured
+FEWEST_PIXELS = 1500
+MOST_STREAMED, MOST_STILL, MOST_FILM = 1 << 22, 1 << 23, 1920 * 1088  # pixels of a picture
+MOST_FRAMES = 3600
+MOST_IN_FLIGHT = 2
+LIVE_EVERY = 1.0  # seconds between pictures of a running fit for a page that rests
+STATUS_EVERY = 0.5
+
+
+class Worker(Protocol):
+    """Runs functions one after the other, in a thread of its own.
+
+    `first_seconds`: what a first level may take; `most_seconds`: what a finest level may take.
+    """
+
+    first_seconds: float
+
+    @property
+    def most_seconds(self) -> float:
+        """Seconds of rendering, infinite where pictures have the machine to themselves."""
+
+    async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """The function's result."""
+
+
+class ThreadWorker:
+    """A worker with a thread that has nothing else to do."""
+
+    first_seconds, most_seconds = FIRST_SECONDS, math.inf
+
+    def __init__(self, threads: int | None = None) -> None:
+        count = threads or torch.get_num_threads()
+        self.pool = ThreadPoolExecutor(1, "viewer-render", torch.set_num_threads, (count,))
+
+    async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """The function's result; functions of all pages take turns."""
+        return await asyncio.get_running_loop().run_in_executor(self.pool, function, *arguments)
+
+    def close(self) -> None:
+        """Drops what waits and lets what runs end."""
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Dropped(Exception):
+    """The picture in work is no longer wanted."""
+
+
+class Session:
+    """A page. `send` takes a text (str) or a packet (bytes) and returns once it is on its way."""
+
+    def __init__(self, stage: Stage, worker: Worker, send: Callable[[str | bytes], Awaitable[None]]) -> None:
+        self.stage, self.worker, self.send = stage, worker, send
+        self.wanted: View | None = None
+        self.sent = self.drawn = 0
+        self.encoding = ENCODING
+        self._news, self._room = asyncio.Event(), asyncio.Event()
+        self._tasks: set[asyncio.Task] = set()
+        self._job: asyncio.Task | None = None
+
+    async def begin(self) -> None:
+        """Tells the page what there is and starts to render for it."""
+        await self.send(json.dumps(self.stage.describe()))
+        if self.stage.points is not None and len(self.stage.points):
+            values = np.ascontiguousarray(self.stage.points[:, :3], dtype="<f4")
+            await self.send(packet({"type": "points", "count": len(values)}, values.tobytes()))
+        self._start(self._render_for_ever())
+        if self.stage.status is not None:
+            self._start(self._report_for_ever())
+
+    def _start(self, work: Any) -> asyncio.Task:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def end(self) -> None:
+        """Stops all work for the page; a film in work is given up."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def take(self, message: Message) -> None:
+        """Does what the page asks. Raises InputError for what cannot be meant."""
+        if isinstance(message, View):
+            self._check(message.look, *message.subjects)
+            self.wanted = message
+            self._news.set()
+        elif isinstance(message, Seen):
+            self.drawn = max(self.drawn, min(message.number, self.sent))
+            self._room.set()
+        elif isinstance(message, Photo):
+            self._start(self._guarded(self._photo(message.camera)))
+        elif isinstance(message, Route):
+            await self._route(message)
+        elif isinstance(message, Cancel):
+            if self._job is not None:
+                self._job.cancel()
+        elif isinstance(message, Steer):
+            if self.stage.steer is None:
+                raise InputError("message of the page: there is no fit to steer")
+            self.stage.steer(message.do)
+        elif isinstance(message, Still | Film):
+            await self._begin_job(message)
+
+    def _check(self, look: Look, *subjects: int) -> None:
+        camera_of(look.eye, 1, 1)
+        for index in subjects:
+            if index >= len(self.stage.subjects):
+                raise InputError(f"message of the page: there is no subject {index}")
+        if look.crop is not None and not all(math.isfinite(v) for corner in look.crop for v in corner):
+            raise InputError("message of the page: a box that is not finite")
+
+    async def note(self, text: str) -> None:
+        """A line for the user of the page."""
+        await self.send(json.dumps({"type": "note", "text": text[:400]}))
+
+    async def _guarded(self, work: Awaitable[None]) -> None:
+        """What goes wrong about the user's files is a note on the page, not the end of it."""
+        try:
+            await work
+        except NeuralfieldsError as error:
+            await self.note(str(error))
+
+    # ------------------------------------------------------------ the picture
+
+    async def _render_for_ever(self) -> None:
+        while True:
+            live = self.wanted is not None and self.stage.steer is not None
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._news.wait(), LIVE_EVERY if live else None)
+            again = not self._news.is_set()
+            self._news.clear()
+            view = self.wanted
+            if view is None:
+                continue
+            begin = time.perf_counter()
+            with contextlib.suppress(Dropped):
+                await self._guarded(self._refine(view, again, begin))
+
+    async def _refine(self, view: View, again: bool, begin: float) -> None:
+        """All levels of a view; `again`: it was seen before and only changes, so the finest level alone."""
+        subjects = [self.stage.subjects[index] for index in view.subjects]
+        subjects = [subject for subject in subjects if subject.render is not None]
+        levels = self._levels(view, subjects)
+        for level, size in enumerate(levels):
+            last = level == len(levels) - 1
+            if again and not last:
+                continue
+            for side, subject in enumerate(subjects):
+                await self._wait_for_room()
+                if self.wanted is not view and (level or side):
+                    raise Dropped
+                insist = level == 0 and not again
+                image, depth = await self._picture(subject, view.look, size, None if insist else view, last)
+                await self._send_frame(view, subject, side, size, (image, depth), (last, begin))
+
+    def _levels(self, view: View, subjects: list[Subject]) -> list[tuple[int, int]]:
+        """Sizes from what can be rendered at once to what is wanted, each at most twice as wide as the one before."""
+        if not subjects:
+            return []
+        speed = 1 / sum(1 / max(subject.speed, 1.0) for subject in subjects)
+        most = max(FEWEST_PIXELS, min(MOST_STREAMED, speed * self.worker.most_seconds))
+        width, height = clamped(view.width, view.height, most)
+        width, height = self._as_fine_as_the_photo(view.look, width, height)
+        pace = 1 / (1 / speed + len(subjects) / self.encoding)
+        scale = min(1.0, math.sqrt(max(FEWEST_PIXELS, pace * self.worker.first_seconds) / (width * height)))
+        if scale > 0.9:
+            return [(width, height)]
+        steps = math.ceil(math.log2(1 / scale))
+        scales = [scale ** (1 - step / steps) for step in range(steps + 1)]
+        return [(max(1, round(width * s)), max(1, round(height * s))) for s in scales]
+
+    def _as_fine_as_the_photo(self, look: Look, width: int, height: int) -> tuple[int, int]:
+        """The size for an error picture: where a photo has no detail, an error would only show its blur.
+
+        Even sides, so that at the photo's own camera the pixels of both lie upon each other.
+        """
+        camera = camera_of(look.eye, width, height)
+        if look.what != "error" or (nearest := self.stage.nearest(camera)) is None:
+            return width, height
+        scale = min(1.0, self.stage.album.focal(nearest) / camera.fy)
+        return max(2, 2 * round(width * scale / 2)), max(2, 2 * round(height * scale / 2))
+
+    async def _wait_for_room(self) -> None:
+        while self.sent - self.drawn >= MOST_IN_FLIGHT:
+            self._room.clear()
+            await self._room.wait()
+
+    async def _picture(
+        self, subject: Subject, look: Look, size: tuple[int, int], view: View | None, fine: bool
+    ) -> tuple[bytes, tuple[dict[str, Any], bytes]]:
+        """A JPEG and the depth that goes with it; Dropped as soon as `view` is no longer what is wanted."""
+        camera = camera_of(look.eye, *size)
+        seen = await self._render(subject, look, camera, lambda: view is not None and self.wanted is not view)
+        return await self.worker.run(self._encode, subject, look, camera, seen, fine)
+
+    def _encode(self, subject: Subject, look: Look, camera: Camera, seen: Render, fine: bool) -> Any:
+        begin = time.perf_counter()
+        made = jpeg(self._paint(subject, look, camera, seen), fine), depth_bytes(seen)
+        pixels = camera.width * camera.height
+        self.encoding += 0.3 * (pixels / max(time.perf_counter() - begin, 1e-6) - self.encoding)
+        return made
+
+    def _paint(self, subject: Subject, look: Look, camera: Camera, seen: Render) -> np.ndarray:
+        reference = None
+        if look.what == "error" and (nearest := self.stage.nearest(camera)) is not None:
+            reference = self.stage.album.photo(nearest)
+        return paint(seen, camera, look.what, self.stage.behind(subject, look.background), reference)
+
+    async def _render(self, subject: Subject, look: Look, camera: Camera, dropped: Callable[[], bool]) -> Render:
+        """The camera's picture band by band; a band of a pinhole's picture is the picture of a pinhole."""
+        colour, parts, row = self.stage.behind(subject, look.background), [], 0
+        begin = time.perf_counter()
+        while row < camera.height:
+            if dropped():
+                raise Dropped
+            rows = int(subject.band_speed * BAND_SECONDS / camera.width)
+            rows = min(max(1, rows), camera.height - row, max(1, (1 << 16) // camera.width))
+            band = replace(camera, height=rows, cy=camera.cy - row)
+            parts.append(await self.worker.run(subject.timed, band, colour, look.crop))
+            row += rows
+        subject.learn(camera.width * camera.height, time.perf_counter() - begin)
+        return Render(*(torch.cat([getattr(part, name) for part in parts]) for name in ("rgb", "opacity", "depth")))
+
+    async def _send_frame(
+        self, view: View, subject: Subject, side: int, size: tuple[int, int], made: Any, state: tuple[bool, float]
+    ) -> None:
+        image, (depth, values) = made
+        last, begin = state
+        self.sent += 1
+        header = {
+            "type": "frame",
+            "frame": self.sent,
+            "number": view.number,
+            "side": side,
+            "subject": self.stage.subjects.index(subject),
+            "width": size[0],
+            "height": size[1],
+            "what": view.look.what,
+            "eye": {"pose": view.look.eye.pose, "fov": view.look.eye.fov},
+            "depth": depth | {"bytes": len(values)},
+            "last": last,
+            "ms": 1000 * (time.perf_counter() - begin),
+            "rays_per_second": subject.speed,
+        }
+        await self.send(packet(header, values, image))
+
+    async def _report_for_ever(self) -> None:
+        while True:
+            await self.send(json.dumps({"type": "fit", **self.stage.status()}))
+            await asyncio.sleep(STATUS_EVERY)
+
+    # ------------------------------------------------------------ photos, paths and files
+
+    async def _photo(self, index: int) -> None:
+        header, data = await asyncio.to_thread(self.stage.photo_packet, index)
+        await self.send(packet(header, data))
+
+    async def _route(self, message: Route) -> None:
+        eyes = [eye_of(c) for c in paths.interpolate(_cameras(message.keys, (640, 480)), message.frames)]
+        await self.send(json.dumps({"type": "path", "number": message.number, "eyes": eyes}))
+
+    async def _begin_job(self, message: Still | Film) -> None:
+        self._check(message.look, message.subject)
+        if self._job is not None and not self._job.done():
+            await self.note("a picture or film is in work already; cancel it first")
+            return
+        work = self._still(message) if isinstance(message, Still) else self._film(message)
+        self._job = self._start(self._guarded(work))
+
+    async def _still(self, message: Still) -> None:
+        subject, size = self.stage.subjects[message.subject], clamped(message.width, message.height, MOST_STILL)
+        camera = camera_of(message.look.eye, *size)
+        seen = await self._render(subject, message.look, camera, lambda: False)
+        image = await self.worker.run(self._paint, subject, message.look, camera, seen)
+        data = await asyncio.to_thread(png, image)
+        await self._send_file(message.number, f"{_stem(subject)}.png", "image/png", data, size)
+
+    async def _film(self, message: Film) -> None:
+        subject = self.stage.subjects[message.subject]
+        size = clamped(message.width, message.height, MOST_FILM)
+        if message.file == "keys":
+            return await self._keys(message, subject, size)
+        count = min(max(1, round(message.seconds * message.fps)), MOST_FRAMES)
+        cameras = paths.interpolate(_cameras(message.keys, size), count)
+        loop, gone = asyncio.get_running_loop(), False
+
+        async def frame(index: int, camera: Camera) -> np.ndarray:
+            await self._progress(message.number, index, count)
+            seen = await self._render(subject, message.look, camera, lambda: gone)
+            return await self.worker.run(self._paint, subject, message.look, camera, seen)
+
+        def frames() -> Iterator[np.ndarray]:
+            for index, camera in enumerate(cameras):
+                if gone:
+                    raise Dropped
+                yield asyncio.run_coroutine_threadsafe(frame(index, camera), loop).result()
+
+        suffix = ".mp4" if _have_av() else ".webp"
+        with tempfile.TemporaryDirectory(prefix="neuralfields-film-", ignore_cleanup_errors=True) as folder:
+            target = Path(folder) / f"film{suffix}"
+            try:
+                await asyncio.to_thread(write_video, target, frames(), message.fps)
+            finally:
+                gone = True
+            data = await asyncio.to_thread(target.read_bytes)
+        await self._progress(message.number, count, count)
+        kind = "video/mp4" if suffix == ".mp4" else "image/webp"
+        await self._send_file(message.number, f"{_stem(subject)}{suffix}", kind, data, size)
+
+    async def _keys(self, message: Film, subject: Subject, size: tuple[int, int]) -> None:
+        with tempfile.TemporaryDirectory(prefix="neuralfields-path-") as folder:
+            target = Path(folder) / "path.json"
+            paths.write_keyframes(target, _cameras(message.keys, size), message.fps)
+            data = target.read_bytes()
+        await self._send_file(message.number, f"{_stem(subject)}.path.json", "application/json", data, size)
+
+    async def _progress(self, number: int, done: int, total: int) -> None:
+        await self.send(json.dumps({"type": "progress", "number": number, "done": done, "total": total}))
+
+    async def _send_file(self, number: int, name: str, mime: str, data: bytes, size: tuple[int, int]) -> None:
+        header = {"type": "file", "number": number, "name": name, "mime": mime, "width": size[0], "height": size[1]}
+        await self.send(packet(header, data))
+
+
+def _cameras(keys: list, size: tuple[int, int]) -> list[Camera]:
+    return [camera_of(key, *size) for key in keys]
+
+
+def _stem(subject: Subject) -> str:
+    """A file name for what the page saves: letters and digits of the subject's name."""
+    kept = "".join(c if c.isalnum() or c in "-_" else "-" for c in subject.name.removesuffix(".nf"))
+    return kept.strip("-")[:60] or "scene"
+
+
+def _have_av() -> bool:
+    return importlib.util.find_spec("av") is not None

@@ -1,0 +1,172 @@
+"""What the page gets to see: a render as colours, its depth for hiding lines behind it, and both as bytes.
+
+rgb, depth, opacity  as `nf render` shows them
+normals              of the surface of mean depth, by differences between neighbouring pixels; x, y, z of the world
+                     as red, green, blue
+error                against the nearest photo, at most at its resolution: every pixel is carried by its depth into
+                     the photo's own camera and compared there. What that camera does not see is grey; what it sees
+                     only from behind something else counts as an error, so the error is exact at the photo's own
+                     camera alone.
+"""
+
+import io
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from neuralfields.cameras import Camera, project
+from neuralfields.evaluation.evaluate import over
+from neuralfields.pictures.panels import error_picture, to_uint8
+from neuralfields.rays import Render
+from neuralfields.rendering.volume import camera_rays
+from neuralfields.verbs.render import picture
+
+ERROR_FACTOR = 5.0
+UNSEEN = (58, 60, 64)
+DEPTH_SIDE = 256  # pixels of the longer side of the depth that goes to the page
+NO_DEPTH = 65535
+FAR = 1e4  # where a pixel without anything in it is taken to be, in multiples of the picture's largest depth
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The photo that a render is compared with: uint8 [H, W, 3 or 4] and its camera at that size."""
+
+    image: np.ndarray
+    camera: Camera
+
+
+def paint(
+    seen: Render, camera: Camera, what: str, background: tuple[float, float, float], reference: Reference | None = None
+) -> np.ndarray:
+    """A camera's render as one picture, uint8 [H, W, 3]. `error` without a reference is grey."""
+    if what == "normals":
+        return _over(normals(seen, camera) / 2 + 0.5, seen, background)
+    if what == "depth":
+        # pictures.colour_depth lays colours over white; here they lie over the background that was chosen.
+        opacity = seen.opacity.cpu().numpy()[..., None]
+        on_white = picture(seen, ("depth",)).astype(np.float32) / 255
+        return to_uint8(on_white - (1 - opacity) * (1 - np.asarray(background, dtype=np.float32)))
+    if what == "error":
+        return _error(seen, camera, background, reference)
+    return picture(seen, (what,))
+
+
+def _over(values: np.ndarray, seen: Render, background: tuple[float, float, float]) -> np.ndarray:
+    opacity = np.clip(seen.opacity.cpu().numpy(), 0, 1)[..., None]
+    return to_uint8(values * opacity + np.asarray(background, dtype=np.float32) * (1 - opacity))
+
+
+def points_of(seen: Render, camera: Camera, where_empty: float = 0.0) -> np.ndarray:
+    """Where each pixel's ray meets what it sees, world [H, W, 3] float64; empty pixels at a fixed distance."""
+    rays = camera_rays(camera)
+    shape = (camera.height, camera.width, 3)
+    origins, directions = (part.numpy().astype(np.float64).reshape(shape) for part in (rays.origins, rays.directions))
+    depth = np.where(seen.opacity.cpu().numpy() > 0.5, seen.depth.cpu().numpy(), where_empty)
+    return origins + directions * depth[..., None]
+
+
+def normals(seen: Render, camera: Camera) -> np.ndarray:
+    """Unit normals [H, W, 3] towards the camera, from differences over a step of 1/256 of the picture's height.
+
+    Of the two neighbours along an axis the one that is nearer in depth counts: edges stay sharp. A mean over a window
+    of one step each way takes out what the marching's step leaves in depth.
+    """
+    points, depth = points_of(seen, camera), seen.depth.cpu().numpy()
+    step = max(1, round(camera.height / 256))
+    across, down = (_difference(points, depth, step, axis) for axis in (1, 0))
+    normal = np.cross(down, across)
+    normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-12)
+    towards = ((camera.centre - points) * normal).sum(-1, keepdims=True)
+    normal = np.where(towards < 0, -normal, normal) * (seen.opacity.cpu().numpy() > 0.5)[..., None]
+    for axis in (0, 1):
+        normal = _window_sum(normal, step, axis)
+    return (normal / np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-12)).astype(np.float32)
+
+
+def _window_sum(values: np.ndarray, reach: int, axis: int) -> np.ndarray:
+    """Sums over the window of `reach` each way along an axis, cut off at the border."""
+    count = values.shape[axis]
+    running = np.concatenate([np.zeros_like(np.take(values, [0], axis)), values.cumsum(axis)], axis)
+    index = np.arange(count)
+    after, before = np.minimum(index + reach + 1, count), np.maximum(index - reach, 0)
+    return np.take(running, after, axis) - np.take(running, before, axis)
+
+
+def _difference(points: np.ndarray, depth: np.ndarray, step: int, axis: int) -> np.ndarray:
+    """The step along an axis, forwards or backwards: whichever changes depth less."""
+    count = points.shape[axis]
+    index = np.arange(count)
+    after, before = np.minimum(index + step, count - 1), np.maximum(index - step, 0)
+    ahead, behind = np.take(points, after, axis) - points, points - np.take(points, before, axis)
+    change_ahead, change_behind = (np.abs(np.take(depth, i, axis) - depth) for i in (after, before))
+    border = np.moveaxis(np.broadcast_to(index, (*np.delete(depth.shape, axis), count)), -1, axis)
+    change_ahead = np.where(border + step < count, change_ahead, np.inf)
+    change_behind = np.where(border >= step, change_behind, np.inf)
+    return np.where((change_ahead <= change_behind)[..., None], ahead, behind)
+
+
+def _error(
+    seen: Render, camera: Camera, background: tuple[float, float, float], reference: Reference | None
+) -> np.ndarray:
+    blank = np.empty((camera.height, camera.width, 3), dtype=np.uint8)
+    blank[:] = UNSEEN
+    if reference is None:
+        return blank
+    largest = float(seen.depth.max()) or 1.0
+    uv, depth = project(reference.camera, points_of(seen, camera, FAR * largest))
+    height, width = reference.image.shape[:2]
+    margin = 0.01  # of a pixel, for rounding
+    within = (uv > -margin) & (uv < np.array([width, height]) + margin)
+    inside = (depth > 0) & within.all(-1)
+    photo = sample(over(reference.image, background), uv)
+    return np.where(inside[..., None], error_picture(seen.rgb, photo, ERROR_FACTOR), blank)
+
+
+def sample(image: np.ndarray, uv: np.ndarray) -> np.ndarray:
+    """Bilinear values of a float image [H, W, C] at pixels [..., 2] (centres at +0.5), its border repeated."""
+    height, width = image.shape[:2]
+    x = np.clip(np.nan_to_num(uv[..., 0]) - 0.5, 0, width - 1)
+    y = np.clip(np.nan_to_num(uv[..., 1]) - 0.5, 0, height - 1)
+    left, top = x.astype(np.int64), y.astype(np.int64)
+    right, bottom = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
+    fx, fy = (x - left)[..., None].astype(np.float32), (y - top)[..., None].astype(np.float32)
+    upper = image[top, left] * (1 - fx) + image[top, right] * fx
+    lower = image[bottom, left] * (1 - fx) + image[bottom, right] * fx
+    return upper * (1 - fy) + lower * fy
+
+
+# ---------------------------------------------------------------- bytes
+
+
+def depth_bytes(seen: Render) -> tuple[dict[str, Any], bytes]:
+    """Depth as 16-bit steps of its logarithm between `near` and `far`, little endian, at most 256 pixels a side."""
+    depth, opacity = seen.depth.cpu().numpy(), seen.opacity.cpu().numpy()
+    height, width = depth.shape
+    scale = min(1.0, DEPTH_SIDE / max(height, width))
+    rows, columns = (max(1, round(side * scale)) for side in (height, width))
+    middles = ((np.arange(n) + 0.5) * side / n for n, side in ((rows, height), (columns, width)))
+    pick = np.ix_(*(middle.astype(int) for middle in middles))
+    depth, solid = depth[pick], (opacity[pick] > 0.5) & (depth[pick] > 0) & np.isfinite(depth[pick])
+    near, far = (float(depth[solid].min()), float(depth[solid].max())) if solid.any() else (1.0, 1.0)
+    far = max(far, near * 1.0001)
+    steps = np.log(np.where(solid, depth, near) / near) / math.log(far / near) * (NO_DEPTH - 1)
+    values = np.where(solid, np.clip(np.round(steps), 0, NO_DEPTH - 1), NO_DEPTH).astype("<u2")
+    return {"width": columns, "height": rows, "near": near, "far": far}, values.tobytes()
+
+
+def jpeg(image: np.ndarray, fine: bool) -> bytes:
+    """A picture as JPEG: small while it is one of many, fine where it stays."""
+    target = io.BytesIO()
+    Image.fromarray(image).save(target, "JPEG", quality=93 if fine else 80, subsampling=0 if fine else 2)
+    return target.getvalue()
+
+
+def png(image: np.ndarray) -> bytes:
+    """A picture as PNG, with whatever alpha it has."""
+    target = io.BytesIO()
+    Image.fromarray(image).save(target, "PNG", compress_level=4)
+    return target.getvalue()

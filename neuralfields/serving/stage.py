@@ -1,0 +1,349 @@
+"""What the viewer shows: subjects that can be rendered, and the cameras, photos and points of their capture.
+
+Vocabulary
+  subject  a field (or whatever renders a camera) with its name and its figures
+  stage    subjects in one world frame, and what stands around them
+  album    the photos of a capture, by the stage's cameras
+  extent   (left, right, top, bottom) of a camera's view on its plane z = 1, without distortion
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from neuralfields.cameras import Camera, distort
+from neuralfields.captures.images import downscale, read_image
+from neuralfields.captures.readers import read_scene
+from neuralfields.errors import InputError, NeuralfieldsError, UsageError
+from neuralfields.evaluation.evaluate import recorded_scene
+from neuralfields.files import size_text
+from neuralfields.gpu.device import choose_device
+from neuralfields.models.model import Model, field_name, load
+from neuralfields.ops.pixel_rays import camera_table, pixel_rays
+from neuralfields.pictures import camera_paths as paths
+from neuralfields.rays import Render
+from neuralfields.rendering.volume import Volume
+from neuralfields.scene import Bounds, Scene
+from neuralfields.serving.crop import Box, render_box
+from neuralfields.serving.messages import eye_of
+from neuralfields.serving.shading import Reference, jpeg, png, sample
+from neuralfields.verbs.render import volume_of
+from neuralfields.version import VERSION
+
+Colour = tuple[float, float, float]
+PHOTO_SIDE = 1024
+ALBUM_KEEPS = 12
+MOST_POINTS = 200_000
+SLOW_START = 60_000.0  # rays a second that a subject is taken to give before it is measured
+GREY = (0.5, 0.5, 0.5)
+
+
+@dataclass
+class Subject:
+    """Something to look at. `render` makes the picture of a camera: over a colour, and of a box or all.
+
+    `facts`: what the page lists, name and value. Rays a second as lately measured: `speed` of whole pictures, by which
+    the next one's size is chosen, and `band_speed` of their parts, of which an empty one is many times as fast.
+    """
+
+    name: str
+    kind: str
+    render: Callable[[Camera, Colour, Box | None], Render] | None
+    background: Colour = (1.0, 1.0, 1.0)
+    facts: dict[str, str] = field(default_factory=dict)
+    speed: float = SLOW_START
+    band_speed: float = SLOW_START
+
+    def learn(self, pixels: int, seconds: float) -> None:
+        """Takes in how long a whole picture took."""
+        self.speed += 0.4 * (pixels / max(seconds, 1e-6) - self.speed)
+
+    def timed(self, camera: Camera, background: Colour, box: Box | None) -> Render:
+        """`render` of a band, and its speed learned. Raises UsageError for a capture, of which there is no picture."""
+        if self.render is None:
+            raise UsageError(f"{self.name}: a capture without a field has no picture; fit one with: nf fit")
+        begin = time.perf_counter()
+        seen = self.render(camera, background, box)
+        measured = camera.width * camera.height / max(time.perf_counter() - begin, 1e-6)
+        self.band_speed += 0.4 * (measured - self.band_speed)
+        return seen
+
+
+class Album:
+    """The photos of a capture, decoded when they are asked for; the last few are kept."""
+
+    def __init__(self, scene: Scene, names: Sequence[str]) -> None:
+        frames = {frame.name: frame for frame in scene.frames}
+        self.frames = [frames.get(name) for name in names]
+        self._kept: OrderedDict[int, Reference] = OrderedDict()
+
+    def has(self, index: int) -> bool:
+        """Whether there is a photo of that camera."""
+        return 0 <= index < len(self.frames) and self.frames[index] is not None
+
+    def focal(self, index: int) -> float:
+        """The focal length in pixels of `photo(index)`, without decoding it."""
+        camera = self.frames[index].camera
+        return camera.fy * min(1.0, PHOTO_SIDE / max(camera.width, camera.height))
+
+    def photo(self, index: int) -> Reference:
+        """The photo at most 1024 pixels a side, with its camera at that size. Raises InputError."""
+        if index in self._kept:
+            self._kept.move_to_end(index)
+            return self._kept[index]
+        if not self.has(index):
+            raise InputError(f"camera {index}: has no photo here")
+        frame = self.frames[index]
+        size = (frame.camera.width, frame.camera.height)
+        image = read_image(frame.path, size, at_least=min(PHOTO_SIDE, *size))
+        scale = min(1.0, PHOTO_SIDE / max(image.shape[:2]))
+        image = downscale(image, (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))))
+        kept = self._kept[index] = Reference(image, frame.camera.resized(image.shape[1], image.shape[0]))
+        while len(self._kept) > ALBUM_KEEPS:
+            self._kept.popitem(last=False)
+        return kept
+
+
+@dataclass
+class Stage:
+    """Subjects, and the cameras, names, points [P, 3] and photos around them. `steer` moves a running fit."""
+
+    subjects: list[Subject]
+    bounds: Bounds
+    cameras: list[Camera] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    held_out: frozenset[int] = frozenset()
+    points: np.ndarray | None = None
+    album: Album | None = None
+    notes: list[str] = field(default_factory=list)
+    steer: Callable[[str], None] | None = None
+    status: Callable[[], dict[str, Any]] | None = None
+
+    def nearest(self, camera: Camera) -> int | None:
+        """The camera with a photo that sees most nearly what this one sees."""
+        if self.album is None:
+            return None
+        best, least = None, np.inf
+        for index, other in enumerate(self.cameras):
+            if self.album.has(index):
+                away = float(np.linalg.norm(other.centre - camera.centre)) / self.bounds.side
+                away += 1 - float(other.forward @ camera.forward)
+                best, least = (index, away) if away < least else (best, least)
+        return best
+
+    def behind(self, subject: Subject, choice: str) -> Colour:
+        """The colour behind a subject."""
+        return {"white": (1.0,) * 3, "black": (0.0,) * 3, "grey": GREY}.get(choice, subject.background)
+
+    def describe(self) -> dict[str, Any]:
+        """All that the page needs to begin, as plain data."""
+        eye, up, pivot = self._start()
+        rendered = [subject.render is not None for subject in self.subjects]
+        modes = ["rgb", "depth", "opacity", "normals"] if any(rendered) else []
+        return {
+            "type": "stage",
+            "version": VERSION,
+            "subjects": [
+                {"name": s.name, "kind": s.kind, "facts": s.facts, "rendered": s.render is not None}
+                for s in self.subjects
+            ],
+            "modes": modes + (["error"] if modes and self.album else []),
+            "cameras": [self._camera(index) for index in range(len(self.cameras))],
+            "bounds": {"centre": list(self.bounds.centre), "side": self.bounds.side, "cascades": self.bounds.cascades},
+            "points": 0 if self.points is None else len(self.points),
+            "eye": eye,
+            "up": [float(value) for value in up],
+            "pivot": [float(value) for value in pivot],
+            "live": self.steer is not None,
+            "notes": self.notes,
+        }
+
+    def _camera(self, index: int) -> dict[str, Any]:
+        camera = self.cameras[index]
+        return {
+            "name": self.names[index],
+            "pose": eye_of(camera)["pose"],
+            "extent": list(extent(camera)),
+            "held_out": index in self.held_out,
+            "photo": self.album is not None and self.album.has(index),
+        }
+
+    def _start(self) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+        """The first eye, the world's up, and the point that the eye turns about."""
+        centre = np.asarray(self.bounds.centre, dtype=np.float64)
+        if not self.cameras:
+            up = np.array([0.0, 0.0, 1.0])
+            place = centre + self.bounds.side * np.array([1.1, -1.1, 0.7])
+            return {"pose": paths.look_at(place, centre, up)[:3].ravel().tolist(), "fov": 45.0}, up, centre
+        eye = eye_of(self.cameras[0])
+        _, _, top, bottom = extent(self.cameras[0])
+        eye["fov"] = float(np.degrees(2 * np.arctan(max(-top, bottom))))
+        return eye, paths.common_up(self.cameras), paths.focus_point(self.cameras, self.bounds)
+
+    def photo_packet(self, index: int) -> tuple[dict[str, Any], bytes]:
+        """A camera's photo without distortion, over its extent, as a header and the bytes of an image file."""
+        if self.album is None:
+            raise InputError("the photos of the capture are not there")
+        photo = self.album.photo(index)
+        image = straightened(photo)
+        kind = "image/png" if image.shape[2] == 4 else "image/jpeg"
+        data = png(image) if image.shape[2] == 4 else jpeg(image, fine=True)
+        return {"type": "photo", "camera": index, "mime": kind}, data
+
+
+def extent(camera: Camera) -> tuple[float, float, float, float]:
+    """(left, right, top, bottom): the smallest and largest x / z and y / z that the camera sees, at most 2."""
+    u, v = np.linspace(0, camera.width, 9), np.linspace(0, camera.height, 9)
+    edges = [(u, 0 * u), (u, 0 * u + camera.height), (0 * v, v), (0 * v + camera.width, v)]
+    pixel = torch.from_numpy(np.concatenate([np.stack(edge, 1) for edge in edges]))
+    table = camera_table([Camera(np.eye(4), *_lens(camera))], torch.float64)
+    _, d = pixel_rays(table, torch.zeros(len(pixel), dtype=torch.int64), pixel)
+    plane = (d[:, :2] / d[:, 2:].clamp(min=1e-3)).numpy()
+    low, high = np.clip(plane.min(0), -2, 2), np.clip(plane.max(0), -2, 2)
+    return float(low[0]), float(high[0]), float(low[1]), float(high[1])
+
+
+def _lens(camera: Camera) -> tuple[Any, ...]:
+    """All of a camera but its pose, in the order of `Camera`."""
+    intrinsics = (camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy)
+    return (*intrinsics, camera.model, camera.distortion)
+
+
+def straightened(photo: Reference) -> np.ndarray:
+    """The photo as a pinhole would see its extent, uint8; transparent where the lens saw nothing."""
+    camera, image = photo.camera, photo.image
+    if camera.model == "perspective" and not any(camera.distortion):
+        return image
+    height, width = image.shape[:2]
+    left, right, top, bottom = extent(camera)
+    a, b = np.meshgrid(
+        left + (np.arange(width) + 0.5) / width * (right - left),
+        top + (np.arange(height) + 0.5) / height * (bottom - top),
+    )
+    x, y = distort(camera, a, b)
+    uv = np.stack([x * camera.fx + camera.cx, y * camera.fy + camera.cy], -1)
+    inside = (uv >= 0).all(-1) & (uv[..., 0] <= width) & (uv[..., 1] <= height)
+    alpha = image[..., 3:] if image.shape[2] == 4 else np.full((height, width, 1), 255, np.uint8)
+    whole = np.concatenate([image[..., :3], alpha], 2).astype(np.float32)
+    values = sample(whole, uv) * inside[..., None]
+    return np.round(values).astype(np.uint8)
+
+
+# ---------------------------------------------------------------- from what is given
+
+
+def volume_subject(name: str, volume: Callable[[], Volume], **known: Any) -> Subject:
+    """A subject whose volume is asked for at every picture, so that it may change (a running fit)."""
+    return Subject(name, "field", lambda camera, colour, box: render_box(volume(), camera, colour, box), **known)
+
+
+def facts_of(model: Model, size: int) -> dict[str, str]:
+    """The figures of a model as the page lists them."""
+    facts = {"field": field_name(model.field), "size": size_text(size)}
+    psnr, made = model.metrics.get("psnr"), model.made
+    if isinstance(psnr, int | float):
+        facts["held-out PSNR"] = f"{psnr:.2f} dB"
+    if isinstance(made.get("steps"), int):
+        facts["steps"] = f"{made['steps']:,}"
+    if isinstance(made.get("seconds"), int | float):
+        facts["fitted in"] = f"{made['seconds']:.0f} s"
+    return facts
+
+
+def stage_of(things: Sequence[Any], scene: Any = None) -> Stage:
+    """The stage of models, .nf files, captures (folders or `Scene`s), or objects with `render(camera) -> Render`.
+
+    `scene`: the capture whose photos and points are shown; without it the one a model says it was fitted to, if that
+    is still there. Raises InputError and UsageError as the readers do.
+    """
+    if not things:
+        raise UsageError("view: nothing was given; name a .nf file or a capture")
+    subjects, models, scenes = [], [], []
+    for thing in things:
+        subject, model, found = _subject(thing)
+        subjects.append(subject)
+        models += [model] if model else []
+        scenes += [found] if found else []
+    notes: list[str] = []
+    shown = _capture(scene) if scene is not None else scenes[0] if scenes else _recorded(models, notes)
+    stage = around(subjects, models, shown)
+    stage.notes = notes
+    return stage
+
+
+def _subject(thing: Any) -> tuple[Subject, Model | None, Scene | None]:
+    if isinstance(thing, Subject):
+        return thing, None, None
+    if isinstance(thing, Model):
+        return _model_subject(field_name(thing.field), thing, thing.field.bytes()), thing, None
+    if isinstance(thing, str | Path) and Path(thing).suffix.lower() == ".nf":
+        model = load(Path(thing), choose_device("auto"))
+        return _model_subject(Path(thing).name, model, Path(thing).stat().st_size), model, None
+    if isinstance(thing, Scene | str | Path):
+        scene = _capture(thing)
+        facts = {"kind": scene.kind, "photos": str(len(scene.frames)), "held out": str(len(scene.test))}
+        return Subject(scene.name, "capture", None, facts=facts), None, scene
+    if callable(getattr(thing, "render", None)):
+        return _foreign(thing), None, None
+    raise UsageError(f"view: cannot show a {type(thing).__name__}; give a .nf file, a capture, a Model or a Scene")
+
+
+def _model_subject(name: str, model: Model, size: int) -> Subject:
+    if not model.field.domain.radiance:
+        raise UsageError(f"{name}: holds no scene but a field of kind {model.field.domain.kind!r}; use nf export")
+    volume = volume_of(model)
+    return volume_subject(name, lambda: volume, background=model.background, facts=facts_of(model, size))
+
+
+def _foreign(thing: Any) -> Subject:
+    """Whatever renders a camera by itself; it is asked for one colour behind it and cannot be cut open."""
+
+    def render(camera: Camera, colour: Colour, box: Box | None) -> Render:
+        seen = thing.render(camera)
+        behind = (1 - seen.opacity)[..., None] * (torch.tensor(colour) - torch.tensor(background))
+        return Render(seen.rgb + behind, seen.opacity, seen.depth)
+
+    background = tuple(getattr(thing, "background", (1.0, 1.0, 1.0)))
+    return Subject(type(thing).__name__.lower(), "picture", render, background)
+
+
+def _capture(scene: Any) -> Scene:
+    return scene if isinstance(scene, Scene) else read_scene(Path(scene))
+
+
+def _recorded(models: list[Model], notes: list[str]) -> Scene | None:
+    """The capture of the first model that still has one; why not, in `notes`."""
+    for model in models:
+        try:
+            return read_scene(recorded_scene(model), model.made.get("format"))
+        except NeuralfieldsError as error:
+            notes.append(f"no photos: {error}")
+    return None
+
+
+def around(subjects: list[Subject], models: list[Model], scene: Scene | None) -> Stage:
+    """Subjects with the cameras of the first model that has any, else of the capture, and the photos of those."""
+    model = next((model for model in models if model.cameras), None)
+    bounds = models[0].bounds if models else scene.bounds if scene else Bounds((0.0, 0.0, 0.0), 2.0)
+    cameras: list[Camera] = []
+    names: list[str] = []
+    held_out: frozenset[int] = frozenset()
+    if model is not None:
+        cameras, held_out = list(model.cameras), frozenset(model.held_out)
+        names = list(model.camera_names) or [f"{index:04d}" for index in range(len(cameras))]
+    elif scene is not None:
+        cameras, held_out = [frame.camera for frame in scene.frames], frozenset(scene.test)
+        names = [frame.name for frame in scene.frames]
+    album = Album(scene, names) if scene is not None else None
+    if album is not None and not any(album.frames):
+        album = None
+    points = scene.points if scene is not None else None
+    if points is not None:
+        points = points[:: max(1, -(-len(points) // MOST_POINTS))]
+    return Stage(subjects, bounds, cameras, names, held_out, points, album)

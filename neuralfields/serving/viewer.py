@@ -1,0 +1,95 @@
+"""`nf view`: a page in the browser that shows fields and captures, live.
+
+view(x)      from Python and in a notebook
+run(options) the verb
+"""
+
+import sys
+import threading
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from neuralfields.options.fit import ViewOptions
+from neuralfields.serving.server import Server
+from neuralfields.serving.stage import stage_of
+
+
+class Viewer:
+    """A page that is being served. `url` opens it; `wait` blocks until Ctrl-C; a notebook shows it in a cell."""
+
+    def __init__(self, server: Server) -> None:
+        self.server, self._closed = server, threading.Event()
+
+    @property
+    def url(self) -> str:
+        """The address of the page."""
+        return self.server.url
+
+    def wait(self) -> None:
+        """Blocks until Ctrl-C or `close`, and closes."""
+        try:
+            while not self._closed.wait(0.5):  # a wait without end hears no Ctrl-C on every platform
+                pass
+        except KeyboardInterrupt:
+            pass
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Stops serving."""
+        self.server.close()
+        self._closed.set()
+
+    def __enter__(self) -> "Viewer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _repr_html_(self) -> str:
+        return f'<iframe src="{self.url}" style="width:100%;height:640px;border:0" allow="fullscreen"></iframe>'
+
+    def __repr__(self) -> str:
+        return f"Viewer({self.url})"
+
+
+def view(
+    things: Any,
+    scene: Any = None,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    open_browser: bool = False,
+    threads: int | None = None,
+) -> Viewer:
+    """Serves the page for a .nf file, a capture, a Model, a Scene, an object with `render(camera)`, or a list of them.
+
+    Returns at once; `.wait()` blocks until Ctrl-C. `scene`: the capture for photos and points. `port`: the next free
+    one from 7077 on, 0 for any. Any `host` but this machine alone needs the token in `.url`.
+    Raises InputError and UsageError.
+    """
+    from neuralfields.serving.server import PORT
+
+    several = things if isinstance(things, Sequence) and not isinstance(things, str) else [things]
+    server = Server(stage_of(several, scene), host, PORT if port is None else port, threads)
+    if open_browser:
+        webbrowser.open(server.url)
+    return Viewer(server)
+
+
+def run(options: ViewOptions) -> dict[str, Any]:
+    """Serves until Ctrl-C; keys: url, models. Raises InputError and UsageError before anything is served."""
+    for_all = [Path(thing) for thing in options.models]
+    viewer = view(for_all, options.scene, options.host, options.port, options.open, options.threads)
+    notes = [f"note: {note}" for note in viewer.server.stage.notes]
+    sys.stderr.write("\n".join([*notes, *viewer.server.lines(), "Ctrl-C stops"]) + "\n")
+    sys.stderr.flush()
+    url = viewer.url
+    viewer.wait()
+    return {"url": url, "models": [str(path) for path in for_all]}
+
+
+def text(result: dict[str, Any]) -> str:
+    """What the verb prints when it ends."""
+    return f"stopped: {result['url']}"

@@ -1,0 +1,175 @@
+"""A fit that is watched: the scene as it is learned, its curves, and a hand on it from the page.
+
+The fit's own thread renders, between two steps, so that nothing is read while it is written; the server has a thread of
+its own. Pictures get a stated share of the time and no more: a fit with a page open is slower by that share, and ends
+in the same bits as one without. While it is paused, pictures get all of it.
+"""
+
+import asyncio
+import math
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from neuralfields.errors import NeuralfieldsError
+from neuralfields.files import size_text
+from neuralfields.models.model import field_name
+from neuralfields.scene import Scene
+from neuralfields.serving.server import Server
+from neuralfields.serving.session import STATUS_EVERY
+from neuralfields.serving.stage import around, volume_subject
+from neuralfields.training.loop import Loop
+
+SHARE = 0.25  # of the time, for pictures
+MOST_SAVED = 0.3  # seconds that a page may have in hand after a while without a wish
+CURVE = 400  # points of a curve at most
+LIVE_FIRST_SECONDS, LIVE_MOST_SECONDS = 0.03, 0.5  # of rendering, which is a share of the time that passes
+CLOSING = 1.5 * STATUS_EVERY  # seconds for the last word to reach the pages
+
+
+class FitWorker:
+    """A worker whose functions run in the fit's thread, when `drain` is called there."""
+
+    first_seconds = LIVE_FIRST_SECONDS
+
+    def __init__(self) -> None:
+        self._waiting: queue.SimpleQueue[tuple[Future, Callable[..., Any], tuple]] = queue.SimpleQueue()
+        self._closed = self.paused = False
+
+    @property
+    def most_seconds(self) -> float:
+        """While the fit runs a picture stays small enough to be of about one moment of it."""
+        return math.inf if self.paused else LIVE_MOST_SECONDS
+
+    async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """The function's result, once the fit has come to it."""
+        done: Future = Future()
+        if self._closed:
+            raise asyncio.CancelledError
+        self._waiting.put((done, function, arguments))
+        return await asyncio.wrap_future(done)
+
+    def drain(self, seconds: float, patience: float = 0.0) -> None:
+        """Runs what waits until that many seconds are spent.
+
+        `patience`: how long to wait for a first function where there is none.
+        """
+        spent = 0.0
+        while spent < seconds:
+            try:
+                done, function, arguments = self._waiting.get(block=patience > 0, timeout=patience or None)
+            except queue.Empty:
+                break
+            begin, patience = time.perf_counter(), 0.0
+            if done.set_running_or_notify_cancel():
+                try:
+                    done.set_result(function(*arguments))
+                except Exception as error:  # it belongs to whoever asked
+                    done.set_exception(error)
+            spent += time.perf_counter() - begin
+
+    def close(self) -> None:
+        """Gives up what waits."""
+        self._closed = True
+        while not self._waiting.empty():
+            self._waiting.get()[0].cancel()
+
+
+class Watch:
+    """What `Loop.watch` is set to. `save`: writes the model as it is now and gives the path."""
+
+    def __init__(self, loop: Loop, scene: Scene, save: Callable[[], str]) -> None:
+        self.loop, self.save, self.worker = loop, save, FitWorker()
+        self.loss: list[tuple[float, float]] = []
+        self.psnr: list[tuple[float, float]] = []
+        self.message, self._every = "", 1
+        self._asked: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._saved, self._last, self._lock = 0.0, time.perf_counter(), threading.Lock()
+        self._seen: float | None = None
+        training = loop.training
+        facts = {"field": field_name(training.field), "size": size_text(training.field.bytes())}
+        subject = volume_subject(
+            scene.name, lambda: training.volume, background=training.background.colour, facts=facts
+        )
+        self.stage = around([subject], [], scene)
+        self.stage.steer, self.stage.status = self._asked.put, self.status
+
+    def __call__(self, loop: Loop) -> None:
+        """After a step: curves, wishes, pictures for their share of the time; blocks while paused."""
+        now = time.perf_counter()
+        self._saved = min(self._saved + (now - self._last) * SHARE / (1 - SHARE), MOST_SAVED)
+        self._note(loop)
+        self._obey(loop)
+        self.worker.drain(self._saved)
+        self._saved -= time.perf_counter() - now
+        while self.worker.paused and not (loop.stop or loop.finish):
+            self.worker.drain(0.25, patience=0.05)
+            self._obey(loop)
+        self._last = time.perf_counter()
+
+    def _note(self, loop: Loop) -> None:
+        """Another point of the curves: every n-th step, n doubled whenever a curve is full."""
+        step = loop.training.step_count
+        with self._lock:
+            if step % self._every == 0:
+                self.loss.append((step, loop.report.loss))
+            if loop.held_out is not None and loop.held_out != self._seen:
+                self._seen = loop.held_out
+                self.psnr.append((step, loop.held_out))
+            if len(self.loss) > CURVE:
+                self.loss, self._every = self.loss[::2], self._every * 2
+            self.psnr = self.psnr[:: 2 if len(self.psnr) > CURVE else 1]
+
+    def _obey(self, loop: Loop) -> None:
+        while not self._asked.empty():
+            wish = self._asked.get()
+            if wish in ("pause", "resume"):
+                self.worker.paused = wish == "pause"
+            elif wish == "stop":
+                loop.finish, self.message = True, "ending: the model is being written"
+            else:
+                try:
+                    self.message = f"saved {self.save()} at step {loop.training.step_count}"
+                except NeuralfieldsError as error:
+                    self.message = f"not saved: {error}"
+
+    def status(self) -> dict[str, Any]:
+        """What the page shows of the fit; called in the server's thread."""
+        loop, report = self.loop, self.loop.report
+        with self._lock:
+            loss, psnr = list(self.loss), list(self.psnr)
+        return {
+            "step": loop.training.step_count,
+            "seconds": loop.seconds,
+            "progress": loop.budget.progress(loop.training.step_count, loop.seconds),
+            "rays": report.rays if report else 0,
+            "samples_per_second": loop.samples / max(loop.seconds, 1e-9),
+            "loss": loss,
+            "psnr": psnr,
+            "paused": self.worker.paused,
+            "message": self.message,
+        }
+
+
+class Watching:
+    """A fit with a page beside it: `with Watching(watch): loop.run(...)`. Prints the address on standard error."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+
+    def __enter__(self) -> "Watching":
+        self.server = Server(self.watch.stage, worker=self.watch.worker)
+        sys.stderr.write("\n".join(self.server.lines()) + "\n")
+        self.watch.loop.watch = self.watch
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.watch.loop.watch = None
+        self.watch.message = self.watch.message or "the fit has ended"
+        time.sleep(CLOSING)
+        self.watch.worker.close()
+        self.server.close()

@@ -1,0 +1,1 @@
+"""Which signal is no scene: image, shape, video, sound?"""

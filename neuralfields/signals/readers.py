@@ -1,0 +1,58 @@
+"""Looks at a file and reads the signal in it; a folder of frames is a video only when --format says so.
+
+.png .jpg .jpeg .webp .tif .tiff .bmp       image        .obj .ply                 shape (or occupancy)
+.mp4 .mov .mkv .webm .avi .m4v              video        .wav .flac .ogg .mp3 ...  sound
+"""
+
+from pathlib import Path
+
+from neuralfields.errors import InputError, UsageError
+from neuralfields.mesh.files import READERS
+from neuralfields.signals.image import read_image_signal
+from neuralfields.signals.shape import read_shape_signal
+from neuralfields.signals.signal import Signal
+from neuralfields.signals.sound import read_sound_signal
+from neuralfields.signals.video import FRAME_SUFFIXES, read_video_signal
+
+SUFFIXES = {
+    "image": FRAME_SUFFIXES,
+    "shape": tuple(READERS),
+    "video": (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"),
+    "sound": (".wav", ".flac", ".ogg", ".oga", ".mp3", ".m4a", ".aac", ".opus"),
+}
+FORMATS = (*SUFFIXES, "occupancy")
+
+
+def signal_format(path: Path | str, format: str | None = None) -> str | None:
+    """The kind of signal that a file holds by its suffix, or that `format` asks for; None for a capture."""
+    if format is not None:
+        return format if format in FORMATS else None
+    path = Path(path)
+    if path.is_dir():
+        return None
+    return next((kind for kind, suffixes in SUFFIXES.items() if path.suffix.lower() in suffixes), None)
+
+
+def read_signal(path: Path | str, format: str | None = None, downscale: int | None = None) -> Signal:
+    """The signal in a file; `downscale` divides the width and height of an image or a video.
+
+    Raises InputError for what cannot be read, UsageError for a format that does not fit or a package that is missing.
+    """
+    path, kind = Path(path), signal_format(path, format)
+    if kind is None:
+        raise UsageError(f"{path}: is no signal; --format may be {', '.join(FORMATS)}")
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder; give an image, a mesh, a video or a sound")
+    if path.is_dir() and kind != "video":
+        raise UsageError(f"--format {kind}: {path} is a folder; a file is needed (frames in a folder: --format video)")
+    if path.is_file() and path.stat().st_size == 0:
+        raise InputError(f"{path}: is empty; copy it again")
+    if kind == "image":
+        return read_image_signal(path, downscale)
+    if kind == "video":
+        return read_video_signal(path, downscale)
+    if downscale is not None:
+        raise UsageError(f"--downscale: divides the size of images and videos; a {kind} has none, leave it out")
+    if kind == "sound":
+        return read_sound_signal(path)
+    return read_shape_signal(path, "occupancy" if kind == "occupancy" else "distance")

@@ -1,0 +1,107 @@
+"""A sound as a signal of time: amplitudes in [-1, 1], and back to a WAV file.
+
+A quiet recording is learned at full scale: `gain` is its largest amplitude, by which it was divided.
+"""
+
+import io
+import wave
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuralfields.domain import Domain
+from neuralfields.errors import InputError
+from neuralfields.fields.field import Field
+from neuralfields.pictures.metrics import psnr_from_mse
+from neuralfields.signals.lattice import Lattice, centres
+from neuralfields.signals.signal import values_at
+from neuralfields.signals.video import import_av
+
+MOST_SAMPLES = 1 << 28  # of all channels: 100 minutes of mono, 1 GB in memory
+MOST_CHANNELS = 8
+
+
+class SoundFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Samples of a channel, samples a second, and the largest amplitude."""
+
+    samples: Annotated[int, msgspec.Meta(ge=1, le=MOST_SAMPLES)]
+    rate: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+    gain: Annotated[float, msgspec.Meta(gt=0)]
+
+
+class SoundSignal(Lattice):
+    """`values` [T, C] float32, the largest amplitude 1."""
+
+    def targets(self) -> list[Tensor]:
+        """The sound itself."""
+        return [self.values]
+
+    def measure(self, field: Field) -> dict[str, float]:
+        """Signal-to-noise ratio in dB: mean square of the sound over mean square of the error, all channels pooled."""
+        error = values_at(field, centres(self.domain.lengths, torch.arange(len(self)))).clamp(-1, 1) - self.values
+        return {"snr": psnr_from_mse(float(error.double().square().mean() / self.values.double().square().mean()))}
+
+
+def read_sound_signal(path: Path) -> SoundSignal:
+    """A sound file (WAV of any sample format, and what else av decodes) as a signal.
+
+    Raises InputError for what cannot be decoded, is silent, holds NaN or is too long; UsageError without av.
+    """
+    values, rate = _decode(path)
+    if not np.isfinite(values).all():
+        raise InputError(f"{path}: {int((~np.isfinite(values)).sum())} samples are not finite; export the sound again")
+    gain = float(np.abs(values).max(initial=0.0))
+    if gain == 0:
+        raise InputError(f"{path}: is silent or empty; give a sound")
+    samples, channels = values.shape
+    domain = Domain("sound", 1, channels, (samples,))
+    facts = SoundFacts(samples, rate, gain)
+    return SoundSignal(path.stem, path, domain, facts, torch.from_numpy(values / np.float32(gain)))
+
+
+def _decode(path: Path) -> tuple[np.ndarray, int]:
+    """Amplitudes [T, C] float32, and their rate."""
+    av = import_av(path)
+    parts, held = [], 0
+    try:
+        with av.open(str(path)) as file:
+            if not file.streams.audio:
+                raise InputError(f"{path}: has no sound; give a sound file")
+            stream = file.streams.audio[0]
+            rate, channels = stream.rate, stream.codec_context.layout.nb_channels
+            if channels > MOST_CHANNELS:
+                raise InputError(f"{path}: has {channels} channels; at most {MOST_CHANNELS} are read")
+            resampler = av.AudioResampler(format="fltp")
+            for frame in file.decode(stream):
+                for piece in resampler.resample(frame):
+                    parts.append(piece.to_ndarray())
+                    held += parts[-1].size
+                if held > MOST_SAMPLES:
+                    raise InputError(f"{path}: has more than {MOST_SAMPLES} samples; give a shorter sound")
+    except av.FFmpegError as error:
+        raise InputError(f"{path}: is not a readable sound ({error.strerror}); convert it to wav") from None
+    if not parts:
+        return np.zeros((0, 1), np.float32), 1
+    return np.ascontiguousarray(np.concatenate(parts, axis=1).T, dtype=np.float32), rate
+
+
+def amplitudes(field: Field, facts: SoundFacts, rate: int | None = None) -> np.ndarray:
+    """A field's sound [T, C] in [-1, 1] at its own rate or another (samples a second); its length stays."""
+    count = facts.samples if rate is None else max(1, round(facts.samples * rate / facts.rate))
+    seen = values_at(field, centres((count,), torch.arange(count))).nan_to_num().clamp(-1, 1)
+    return (seen * facts.gain).clamp(-1, 1).numpy()
+
+
+def wav(values: np.ndarray, rate: int) -> bytes:
+    """Amplitudes [T, C] in [-1, 1] as the bytes of a 16-bit WAV file."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(values.shape[1])
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(np.round(values * 32767).astype("<i2").tobytes())
+    return buffer.getvalue()

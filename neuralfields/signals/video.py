@@ -1,0 +1,117 @@
+"""A video as a signal of u, v and time: the frames of a clip (through the package av), or of a folder of images."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuralfields.captures import images
+from neuralfields.domain import Domain
+from neuralfields.errors import InputError, UsageError
+from neuralfields.fields.field import Field
+from neuralfields.files import size_text
+from neuralfields.pictures.metrics import psnr
+from neuralfields.signals.image import Side, picture, three_channels
+from neuralfields.signals.lattice import Lattice
+
+LARGEST = 2_000_000_000  # bytes of pixels in memory
+FOLDER_FPS = 25.0
+FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+MOST_TARGETS = 8
+
+
+class VideoFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Size in pixels, number of frames, frames a second."""
+
+    width: Side
+    height: Side
+    frames: Side
+    fps: Annotated[float, msgspec.Meta(gt=0, le=1000)]
+
+
+class VideoSignal(Lattice):
+    """`values` [T, H, W, 3] uint8."""
+
+    def targets(self) -> list[Tensor]:
+        """Some frames, evenly over the clip, float in [0, 1]."""
+        every = max(1, -(-len(self.values) // MOST_TARGETS))
+        return [frame.float() / 255 for frame in self.values[::every]]
+
+    def measure(self, field: Field) -> dict[str, float]:
+        """PSNR in dB, the mean over frames."""
+        frames = zip(pictures(field, self.facts), self.values.numpy(), strict=True)
+        scores = [psnr(seen, three_channels(truth)) for seen, truth in frames]
+        return {"psnr": sum(scores) / len(scores), "worst_frame_psnr": min(scores)}
+
+
+def pictures(
+    field: Field, facts: VideoFacts, size: tuple[int, int] | None = None, frames: int | None = None
+) -> Iterator[np.ndarray]:
+    """A field's frames uint8 [H, W, 3] at (width, height), as many as asked for, evenly over the clip's length."""
+    source, count = (facts.width, facts.height), frames or facts.frames
+    for index in range(count):
+        yield three_channels(picture(field, source, size or source, (index + 0.5) / count))
+
+
+def read_video_signal(path: Path, downscale: int | None = None) -> VideoSignal:
+    """A clip, or a folder of frames sorted by name, as a signal; each frame `downscale` times smaller if asked for.
+
+    Raises InputError for what cannot be decoded, has no frames or frames of two sizes, or does not fit into memory.
+    """
+    frames, fps = _folder(path) if path.is_dir() else _clip(path)
+    kept: list[np.ndarray] = []
+    for frame in frames:
+        small = images.downscale(frame, downscale or 1)
+        if kept and small.shape != kept[0].shape:
+            sizes = f"{small.shape[1]}x{small.shape[0]} and {kept[0].shape[1]}x{kept[0].shape[0]}"
+            raise InputError(f"{path}: frames of {sizes}; all frames of a video must have one size")
+        kept.append(small)
+        if len(kept) * small.nbytes > LARGEST:
+            raise InputError(f"{path}: more than {size_text(LARGEST)} of pixels; give --downscale, or a shorter clip")
+    if not kept:
+        raise InputError(f"{path}: holds no frames; give a clip or a folder of images")
+    height, width, channels = kept[0].shape
+    facts = VideoFacts(width, height, len(kept), fps)
+    domain = Domain("video", 3, channels, (width, height, len(kept)))
+    return VideoSignal(path.stem, path, domain, facts, torch.from_numpy(np.stack(kept)))
+
+
+def _folder(path: Path) -> tuple[Iterator[np.ndarray], float]:
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in FRAME_SUFFIXES)
+    return (np.ascontiguousarray(images.read_image(file)[..., :3]) for file in files), FOLDER_FPS
+
+
+def _clip(path: Path) -> tuple[Iterator[np.ndarray], float]:
+    av = import_av(path)
+    try:
+        with av.open(str(path)) as film:
+            if not film.streams.video:
+                raise InputError(f"{path}: has no video stream; give a clip")
+            fps = float(film.streams.video[0].average_rate or FOLDER_FPS)
+    except av.FFmpegError as error:
+        raise InputError(f"{path}: is not a readable video ({error.strerror}); convert it to mp4") from None
+    return _decoded(path), fps
+
+
+def _decoded(path: Path) -> Iterator[np.ndarray]:
+    av = import_av(path)
+    try:
+        with av.open(str(path)) as film:
+            for frame in film.decode(video=0):
+                turned = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+                yield np.ascontiguousarray(turned)
+    except av.FFmpegError as error:
+        raise InputError(f"{path}: the video is damaged or cut short ({error.strerror}); copy it again") from None
+
+
+def import_av(path: Path) -> "object":
+    """The package av. Raises UsageError where it is missing."""
+    try:
+        import av
+    except ImportError:
+        raise UsageError(f"{path}: needs the package av; run: pip install 'neuralfields[video]'") from None
+    return av

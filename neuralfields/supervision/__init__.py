@@ -1,0 +1,1 @@
+"""What do photos teach besides colour: poses, exposure, transients, depth?"""

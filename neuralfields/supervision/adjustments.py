@@ -1,0 +1,84 @@
+"""What a fit to photos may learn or weigh besides its field: poses, exposure, what to leave out, sparse points.
+
+Each is off unless asked for; with all of them off a step is what it is without this module.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neuralfields.ops.hash_render import Sums
+from neuralfields.rays import Rays, Render
+from neuralfields.supervision.exposure import Exposure
+from neuralfields.supervision.pixels import Batch
+from neuralfields.supervision.pose_refinement import PoseRefinement
+from neuralfields.supervision.robust import Robust
+from neuralfields.supervision.sparse_depth import SparseDepth
+
+
+@dataclass(frozen=True)
+class Adjustments:
+    """The adjustments of a fit; None is off."""
+
+    poses: PoseRefinement | None = None
+    exposure: Exposure | None = None
+    robust: Robust | None = None
+    depth: SparseDepth | None = None
+
+    def moved(self, rays: Rays, camera: Tensor) -> Rays:
+        """The rays of the photos `camera` [R] with the poses as they are now."""
+        return rays if self.poses is None else self.poses.moved(rays, camera)
+
+    def exposed(self, sums: Sums, camera: Tensor) -> Sums:
+        """The sums along those rays in their photos' exposure."""
+        return sums if self.exposure is None else self.exposure.applied(sums, camera)
+
+    def weight(self, valid: Tensor, batch: Batch) -> Tensor:
+        """How much each ray of a batch counts, [R]; `valid` [R] bool."""
+        return valid if self.robust is None else valid * self.robust.weight(batch)
+
+    def follow(
+        self, at: tuple[int, float], batch: Batch, sums: Sums, pictures: tuple[Render, Tensor], weight: Tensor
+    ) -> None:
+        """After a step: `at` = (steps so far, progress); `pictures` = (what was compared, the background)."""
+        step, progress = at
+        render, background = pictures
+        seen = Render(*(part.detach() for part in (render.rgb, render.opacity, render.depth)))
+        valid = sums.valid.bool()
+        if self.robust is not None:
+            self.robust.follow(step, batch, seen.rgb - batch.over(background), valid)
+        if self.exposure is not None:
+            self.exposure.follow(step, batch, Sums(sums.values.detach(), sums.valid, sums.samples), background, weight)
+        if self.poses is not None:
+            self.poses.follow(step, progress, batch, seen, (background, weight.to(seen.depth.dtype)))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What the next step depends on, for a checkpoint."""
+        return {name: t for part in self._learning() for name, t in part.tensors().items()}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """The reverse of `tensors`."""
+        for part in self._learning():
+            part.restore(tensors)
+
+    def _learning(self) -> list[Any]:
+        return [part for part in (self.poses, self.exposure, self.robust) if part is not None]
+
+
+NONE = Adjustments()
+
+
+def appended(rays: Rays, jitter: Tensor, more: Rays | None) -> tuple[Rays, Tensor]:
+    """Further rays behind those of a batch, in the middle of their first step."""
+    if more is None:
+        return rays, jitter
+    both = Rays(torch.cat([rays.origins, more.origins]), torch.cat([rays.directions, more.directions]))
+    return both, torch.cat([jitter, jitter.new_full((len(more),), 0.5)])
+
+
+def divided(sums: Sums, count: int) -> tuple[Sums, Sums]:
+    """The sums of the first `count` rays, and of those behind them; all samples are counted with the first."""
+    first = Sums(sums.values[:count], sums.valid[:count], sums.samples)
+    return first, Sums(sums.values[count:], sums.valid[count:], 0)

@@ -1,0 +1,121 @@
+"""Moves cameras so that the pictures of a field meet the photos: direct image alignment, many photos at once.
+
+Vocabulary
+  motion  [N, 6] of each photo's camera: axis times angle (radians), then a shift (world units), both along the world's
+          axes; a ray's direction becomes exp(axis angle) d, its origin o + shift
+  slope   [R, 3, 2] how the photo changes from pixel to pixel (supervision/image_gradients.py)
+  J       [R, 3, 6] how a pixel of the picture changes with its camera's motion
+
+A camera that moves by (w, v) sees at a pixel what was t (w x d) + v further on, t being the depth along the ray d. With
+g the slope in terms of the direction, J = [d x g, g / t], and least squares of  picture + J motion - photo  gives a
+step, photo by photo: Lucas and Kanade's, with the photo's own slope in the place of the picture's (Baker and Matthews,
+2004). So no gradient has to pass through the field and its fast renderer, colour and depth of an ordinary step are
+enough; and the slopes of coarse photos lead from far away, which gradients of a field's fine levels do not.
+"""
+
+import torch
+from torch import Tensor
+
+from neuralfields import ranks
+from neuralfields.ops.pixel_rays import pixel_rays
+from neuralfields.rays import Rays, Render
+from neuralfields.supervision.image_gradients import Slopes
+from neuralfields.supervision.pixels import Batch, Pixels
+
+MEMORY = 0.97  # of the curvature, from batch to batch: longer, and it tells of depths that were fog
+# Rays of a photo that curvature needs before anything moves, and fewer than which in a batch shorten its step.
+FEWEST_RAYS, STEP_RAYS = 100, 3
+ROBUST = 0.1  # colour difference from which a pixel pulls no harder
+NEAREST = 0.1  # of the mean depth: what seems to be nearer is fog, and would pull hard
+LEAST_OPACITY = 0.5  # a ray that meets less has no depth to speak of
+
+
+class Alignment:
+    """The motions of the photos of a store, `motion` [N, 6], with the curvature that is known of them so far.
+
+    `damping` and `prior` are parts of each number's own curvature: what a photo can hardly tell changes slowly, what it
+    cannot tell stays as it was.
+    """
+
+    damping, prior = 0.02, 1e-3
+
+    def __init__(self, pixels: Pixels) -> None:
+        self.pixels, count = pixels, len(pixels.widths)
+        self.motion = pixels.cameras.new_zeros(count, 6)
+        self.curvature = pixels.cameras.new_zeros(count, 6, 6)
+        self.known = self.seen = 0.0  # weight in the curvature's running mean, rays of a photo that it has seen
+        self.slopes: Slopes | None = None
+
+    def rotations(self) -> Tensor:
+        """exp of the motions' turns, [N, 3, 3]."""
+        return rotations(self.motion[:, :3])
+
+    def moved(self, rays: Rays, camera: Tensor) -> Rays:
+        """The rays of the photos `camera` [R] after the motions."""
+        directions = torch.einsum("rij,rj->ri", self.rotations()[camera], rays.directions)
+        return Rays(rays.origins + self.motion[camera, 3:], directions)
+
+    def look_at(self, scale: int) -> None:
+        """Takes slopes of that scale from now on; what was known of the curvature is of another one."""
+        if self.slopes is None or self.slopes.scale != scale:
+            if self.slopes is not None:
+                self.curvature, self.known, self.seen = torch.zeros_like(self.curvature), 0.0, 0.0
+            self.slopes = Slopes(self.pixels, scale)
+
+    @torch.no_grad()
+    def learn(self, batch: Batch, seen: Render, background: Tensor, weight: Tensor, rate: float) -> None:
+        """A share `rate` of the step that least squares asks for, less where the batch has few rays of a photo.
+
+        `seen`: what the moved rays of the batch met; `background` [3] or [R, 3] lies behind both; `weight` [R].
+        """
+        difference = seen.rgb - batch.over(background)
+        weight = weight * (seen.opacity > LEAST_OPACITY) * seen.opacity
+        nearest = NEAREST * (seen.depth * weight).sum() / weight.sum().clamp(min=1e-6)
+        j = self._change(batch, seen.depth.clamp(min=float(nearest) + 1e-9), background)
+        weight = weight / (difference.abs().amax(1) / ROBUST).clamp(min=1)
+        weighted = j * weight[:, None, None]
+        pull = self._by_photo(torch.einsum("rci,rc->ri", weighted, difference), batch.camera)
+        curvature = self._by_photo(torch.einsum("rci,rcj->rij", weighted, j).flatten(1), batch.camera)
+        rays = ranks.total(len(batch.camera)) / len(self.motion)
+        self.curvature = MEMORY * self.curvature + (1 - MEMORY) * curvature.reshape(-1, 6, 6)
+        self.known = MEMORY * self.known + (1 - MEMORY)
+        self.seen += rays
+        if self.seen >= FEWEST_RAYS:
+            self.motion = self.motion - rate * min(1.0, rays / STEP_RAYS) * self._step(pull)
+
+    def _change(self, batch: Batch, depth: Tensor, background: Tensor) -> Tensor:
+        """J [R, 3, 6]."""
+        slope = self.slopes.at(batch.camera, batch.uv, background)
+        g = slope @ self._pixels_of_direction(batch) @ self.rotations()[batch.camera].transpose(1, 2)
+        d = self.moved(batch.rays, batch.camera).directions[:, None].expand_as(g)
+        return torch.cat([torch.linalg.cross(d, g), g / depth[:, None, None]], 2)
+
+    def _pixels_of_direction(self, batch: Batch) -> Tensor:
+        """How far the pixel moves with the ray's direction before the motion, [R, 2, 3]: the lens's own inverse."""
+        steps = batch.uv.new_tensor([[1.0, 0.0], [0.0, 1.0]])
+        next_to = [pixel_rays(self.pixels.cameras, batch.camera, batch.uv + step)[1] for step in steps]
+        a, b = (direction - batch.rays.directions for direction in next_to)
+        aa, ab, bb = ((one * two).sum(1, keepdim=True) for one, two in ((a, a), (a, b), (b, b)))
+        return torch.stack([bb * a - ab * b, aa * b - ab * a], 1) / (aa * bb - ab * ab)[..., None]
+
+    def _by_photo(self, values: Tensor, camera: Tensor) -> Tensor:
+        """Means over the batch of each photo's values, [R, K] -> [N, K]."""
+        total = values.new_zeros(len(self.motion), values.shape[1]).index_add_(0, camera, values)
+        return ranks.mean(total / max(len(camera), 1))
+
+    def _step(self, pull: Tensor) -> Tensor:
+        """Damped least squares, each of the six numbers in the unit of its own curvature, [N, 6]."""
+        curvature = self.curvature / self.known
+        diagonal = curvature.diagonal(dim1=1, dim2=2)
+        pull = pull + self.prior * diagonal * self.motion
+        unit = diagonal.clamp(min=1e-20).sqrt()
+        normal = curvature / unit[:, :, None] / unit[:, None, :]
+        normal = normal + (self.damping + self.prior) * torch.eye(6, dtype=unit.dtype, device=unit.device)
+        return torch.linalg.solve(normal, (pull / unit)[..., None])[..., 0] / unit
+
+
+def rotations(turn: Tensor) -> Tensor:
+    """exp of axis times angle [N, 3]: rotation matrices [N, 3, 3]."""
+    x, y, z = turn.unbind(1)
+    zero = torch.zeros_like(x)
+    return torch.linalg.matrix_exp(torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], 1).reshape(-1, 3, 3))

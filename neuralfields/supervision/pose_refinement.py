@@ -1,0 +1,127 @@
+"""Poses that are refined during a fit.
+
+After a while every step moves the training cameras (alignment.py), from coarse to fine, less and less. Motions that all
+cameras could make together (shift, turn, growth of the world) are taken out, so that the scene stays where it is.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuralfields.cameras import Camera
+from neuralfields.rays import Render
+from neuralfields.supervision.alignment import Alignment, rotations
+from neuralfields.supervision.image_gradients import scales
+from neuralfields.supervision.pixels import Batch, Pixels
+
+WARM_UP = 100  # steps in which the field becomes something to align with
+# The finest scale from this share of a fit on; coarse ones pass faster.
+FINEST_AT, COARSE_FASTER = 0.5, 1.3
+RATE, LAST_RATE, FALL_FROM = 0.1, 0.01, 0.3  # share of a full step, and from which share of the fit on it falls
+
+
+class PoseRefinement(Alignment):
+    """The motions of the training photos' cameras."""
+
+    def __init__(self, pixels: Pixels, cameras: Sequence[Camera]) -> None:
+        super().__init__(pixels)
+        self.cameras, self.scales = tuple(cameras), scales(pixels)
+        self.together, self.size = (part.to(self.motion) for part in _common_motions(cameras))
+
+    def follow(self, step: int, progress: float, batch: Batch, seen: Render, look: tuple[Tensor, Tensor]) -> None:
+        """What a training step has seen moves the cameras; `look`: the background and each ray's weight [R]."""
+        if step < WARM_UP:
+            return
+        self.look_at(self._scale(progress))
+        fallen = max(0.0, progress - FALL_FROM) / (1 - FALL_FROM)
+        self.learn(batch, seen, *look, RATE * (LAST_RATE / RATE) ** fallen)
+        self._keep_frame()
+
+    def _scale(self, progress: float) -> int:
+        share = min(1.0, progress / FINEST_AT) ** (1 / COARSE_FASTER)
+        return self.scales[min(int(share * (len(self.scales) - 1) + 1e-6), len(self.scales) - 1)]
+
+    def _keep_frame(self) -> None:
+        unit = self.motion.new_ones(6)
+        unit[:3] = self.size
+        flat = (self.motion * unit).flatten()
+        self.motion = (flat - self.together @ (self.together.T @ flat)).reshape(-1, 6) / unit
+
+    def refined(self) -> list[Camera]:
+        """The training cameras as they are now."""
+        return after(self.cameras, self.motion)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What the next step depends on."""
+        scale = 0 if self.slopes is None else self.slopes.scale
+        known = torch.tensor([self.known, self.seen, scale], dtype=torch.float64)
+        return {"poses.motion": self.motion, "poses.curvature": self.curvature, "poses.known": known}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """The reverse of `tensors`."""
+        device = self.motion.device
+        self.motion, self.curvature = (tensors[f"poses.{name}"].to(device) for name in ("motion", "curvature"))
+        self.known, self.seen, scale = tensors["poses.known"].tolist()
+        self.slopes = None
+        if scale:
+            self.look_at(int(scale))
+
+
+def after(cameras: Sequence[Camera], motion: Tensor) -> list[Camera]:
+    """Cameras after motions [N, 6]."""
+    turns = rotations(motion[:, :3].double().cpu()).numpy()
+    shifts = motion[:, 3:].double().cpu().numpy()
+    moved = []
+    for camera, turn, shift in zip(cameras, turns, shifts, strict=True):
+        pose = camera.world_from_camera.copy()
+        pose[:3, :3] = turn @ pose[:3, :3]
+        pose[:3, 3] += shift
+        moved.append(replace(camera, world_from_camera=pose))
+    return moved
+
+
+def _common_motions(cameras: Sequence[Camera]) -> tuple[Tensor, Tensor]:
+    """What a similarity of the world does to all cameras: an orthonormal basis [6 N, 7], turns times size; size []."""
+    centres = torch.from_numpy(np.stack([camera.centre for camera in cameras]))
+    centres = centres - centres.mean(0)
+    size = centres.norm(dim=1).mean().clamp(min=1e-9)
+    zero = torch.zeros_like(centres)
+    motions = [torch.cat([zero, centres], 1)]
+    for axis in torch.eye(3, dtype=torch.float64):
+        along = axis.expand_as(centres)
+        motions += [torch.cat([zero, along], 1), torch.cat([along * size, torch.linalg.cross(along, centres)], 1)]
+    basis, strength, _ = torch.linalg.svd(torch.stack(motions, 2).reshape(-1, len(motions)), full_matrices=False)
+    return basis[:, strength > 1e-6 * strength[0]], size  # cameras in one place or line have fewer such motions
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Takes points of one world to another: scale * rotation x + shift."""
+
+    scale: float
+    rotation: np.ndarray
+    shift: np.ndarray
+
+    @staticmethod
+    def between(one: Sequence[Camera], other: Sequence[Camera]) -> "Similarity":
+        """The one that takes cameras best to others of the same order: axes and centres together, in least squares."""
+        a, b = (np.stack([camera.centre for camera in cameras]) for cameras in (one, other))
+        mean_a, mean_b = a.mean(0), b.mean(0)
+        a, b = a - mean_a, b - mean_b
+        size = max(float(np.mean((a**2).sum(1))), 1e-18)
+        axes = sum(q.world_from_camera[:3, :3] @ p.world_from_camera[:3, :3].T for p, q in zip(one, other, strict=True))
+        u, _, vt = np.linalg.svd(b.T @ a + size * axes)
+        rotation = u @ np.diag([1, 1, np.sign(np.linalg.det(u @ vt))]) @ vt
+        spread = float((a**2).sum())
+        scale = float((b * (a @ rotation.T)).sum()) / spread if spread > 1e-12 else 1.0
+        return Similarity(scale, rotation, mean_b - scale * rotation @ mean_a)
+
+    def moved(self, camera: Camera) -> Camera:
+        """The camera in the other world."""
+        pose = camera.world_from_camera.copy()
+        pose[:3, :3] = self.rotation @ pose[:3, :3]
+        pose[:3, 3] = self.scale * self.rotation @ pose[:3, 3] + self.shift
+        return replace(camera, world_from_camera=pose)

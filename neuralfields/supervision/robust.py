@@ -1,0 +1,75 @@
+"""What is seen in one photo and denied by the others, a passer-by or a shadow, is left out of the loss.
+
+Vocabulary
+  cell   a square of a photo's pixels; its error is what the last steps saw there, with the eight cells around it
+  typical  the error that three of four cells do not reach
+
+A cell whose error is many times what is typical is not learned from. The idea, trimming by the rank of an error that is
+pooled over neighbours since whatever moves is larger than a pixel, is RobustNeRF's (arXiv:2302.00833); there the pool
+is a patch of one batch, here a map of each photo, so that pixels stay drawn one by one and a step costs as before. What
+is left out goes on being looked at, so that it may come back.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from neuralfields import ranks
+from neuralfields.supervision.pixels import Batch, Pixels
+
+CELLS = 48  # along the longer side of the largest photo
+WARM_UP, EVERY = 200, 25  # steps before anything is left out, and between judgements
+MEMORY = 0.995  # of errors, from step to step
+TYPICAL, TIMES = 0.75, 1.6
+MOST = 0.3  # share of all cells that may be left out: beyond it the field is wrong, not the photos
+
+
+class Robust:
+    """The errors of the cells of all photos, [N, 2, rows, columns]: their sums and counts; and which are left out."""
+
+    def __init__(self, pixels: Pixels) -> None:
+        self.side = max(1, -(-int(torch.maximum(pixels.widths, pixels.heights).max()) // CELLS))
+        rows, columns = (-(-int(sides.max()) // self.side) for sides in (pixels.heights, pixels.widths))
+        device = pixels.widths.device
+        self.errors = torch.zeros(len(pixels.widths), 2, rows, columns, device=device)
+        self.out = torch.zeros(len(pixels.widths), rows, columns, dtype=torch.bool, device=device)
+
+    def weight(self, batch: Batch) -> Tensor:
+        """0 where a pixel's cell is left out, else 1, [R]."""
+        column, row = (batch.uv / self.side).long().unbind(1)
+        return (~self.out[batch.camera, row, column]).to(batch.rgb.dtype)
+
+    @torch.no_grad()
+    def follow(self, step: int, batch: Batch, difference: Tensor, valid: Tensor) -> None:
+        """What a training step has seen: `difference` [R, 3] of colours, where `valid` [R]."""
+        column, row = (batch.uv / self.side).long().unbind(1)
+        photos, _, rows, columns = self.errors.shape
+        cell = (batch.camera * rows + row) * columns + column
+        seen = torch.stack([difference.abs().mean(1), torch.ones_like(difference[:, 0])], 1) * valid[:, None]
+        new = seen.new_zeros(photos * rows * columns, 2).index_add_(0, cell, seen)
+        new = ranks.mean(new).reshape(photos, rows, columns, 2).permute(0, 3, 1, 2)
+        self.errors = MEMORY * self.errors + new
+        if step >= WARM_UP and step % EVERY == 0:
+            self._judge()
+
+    def _judge(self) -> None:
+        around = avg_pool2d(self.errors, 3, stride=1, padding=1)
+        error = around[:, 0] / around[:, 1].clamp(min=1e-6)
+        known = error[around[:, 1] > 0].sort().values
+        if len(known):
+            typical, least = (float(known[int(share * (len(known) - 1))]) for share in (TYPICAL, 1 - MOST))
+            self.out = error > max(TIMES * typical, least)
+
+    @property
+    def share(self) -> float:
+        """Share of cells that are left out."""
+        return float(self.out.float().mean())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What the next step depends on."""
+        return {"robust.errors": self.errors, "robust.out": self.out}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """The reverse of `tensors`."""
+        device = self.out.device
+        self.errors, self.out = tensors["robust.errors"].to(device), tensors["robust.out"].to(device)

@@ -1,0 +1,107 @@
+"""The checkpoint of a fit: a safetensors file beside the output, `<output stem>.checkpoint`, whole or not at all.
+
+It holds everything the next step depends on (radiance.py) and a description of the fit it belongs to; a checkpoint
+is only taken up by the same fit.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from neuralfields import ranks
+from neuralfields.errors import InputError, UsageError
+from neuralfields.files import atomic_write_bytes
+from neuralfields.training.trainer import Trainer
+
+VERSION = 1
+
+
+class State(msgspec.Struct, forbid_unknown_fields=True):
+    """The checkpoint's JSON: plain numbers, and what fit it belongs to."""
+
+    version: int
+    counters: dict[str, int]
+    seconds: float
+    fit: dict[str, Any]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a fit's checkpoint is, and the description (`fit`) that a resumed fit must share."""
+
+    path: Path
+    fit: dict[str, Any]
+
+    @staticmethod
+    def beside(output: Path, fit: dict[str, Any]) -> "Checkpoint":
+        """The checkpoint of an output file."""
+        return Checkpoint(output.with_suffix(".checkpoint"), fit)
+
+    def save(self, training: Trainer, seconds: float) -> None:
+        """Writes the state after the last step; a parameter that is not finite is never written.
+
+        Of several processes (ranks.py) the first one writes.
+        """
+        if ranks.rank():
+            return
+        from safetensors.torch import save
+
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in training.tensors().items()}
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise InputError(
+                    f"{name} is not finite at step {training.step_count}; the last checkpoint is kept,"
+                    " go on from it with --resume and a lower --set learning_rate=..."
+                )
+        state = State(VERSION, training.counters(), seconds, self.fit, "")
+        state.sha256 = _hash(tensors, state)
+        atomic_write_bytes(self.path, save(tensors, {"neuralfields": msgspec.json.encode(state).decode()}))
+
+    def load(self, training: Trainer) -> float:
+        """Puts the state back into a new trainer; returns the seconds trained. InputError if it cannot be used."""
+        from safetensors import SafetensorError, safe_open
+
+        if not self.path.is_file():
+            raise InputError(f"{self.path}: no checkpoint to resume; run without --resume")
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                state = msgspec.json.decode((file.metadata() or {}).get("neuralfields", ""), type=State)
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+        except (SafetensorError, msgspec.MsgspecError, OSError):
+            raise InputError(f"{self.path}: not a readable checkpoint; remove it and run without --resume") from None
+        if state.version > VERSION:
+            raise InputError(f"{self.path}: checkpoint format {state.version}, this version reads up to {VERSION}")
+        if state.sha256 != _hash(tensors, state):
+            raise InputError(f"{self.path}: checkpoint is damaged; remove it and run without --resume")
+        self._require_same_fit(state.fit)
+        training.restore(tensors, state.counters)
+        return state.seconds
+
+    def _require_same_fit(self, other: dict[str, Any]) -> None:
+        mine = json.loads(json.dumps(self.fit))
+        for key in sorted(mine.keys() | other.keys()):
+            if mine.get(key) != other.get(key):
+                raise UsageError(
+                    f"{self.path}: was made with {key} {other.get(key)!r}, now it is {mine.get(key)!r};"
+                    " resume with the same, or start anew with --overwrite"
+                )
+
+    def remove(self) -> None:
+        """After the fit is saved."""
+        self.path.unlink(missing_ok=True)
+
+
+def _hash(tensors: dict[str, torch.Tensor], state: State) -> str:
+    """Of everything: the tensors and the numbers beside them."""
+    plain = [state.version, state.counters, state.seconds, state.fit]
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

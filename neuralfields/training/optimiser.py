@@ -1,0 +1,51 @@
+"""The optimiser: Adam with one learning-rate schedule, told by the field which gradients are sparse."""
+
+import torch
+from torch import Tensor
+
+from neuralfields.fields.field import Field
+from neuralfields.ops.adam import adam
+
+BETAS = (0.9, 0.99)
+EPSILON = 1e-15
+
+
+class Optimiser:
+    """Adam over a field's parameter groups; `decay` scales every learning rate of a step."""
+
+    def __init__(self, field: Field) -> None:
+        self.field = field
+        self.steps = 0
+        self.moments: dict[Tensor, tuple[Tensor, Tensor]] = {}
+        self.renew()
+
+    def renew(self) -> None:
+        """Looks at the field's parameters again; moments of those that stayed are kept, new ones begin at 0."""
+        self.groups = self.field.groups()
+        self.moments = {
+            p: self.moments.get(p) or (torch.zeros_like(p), torch.zeros_like(p))
+            for group in self.groups
+            for p in group.parameters
+        }
+
+    @torch.no_grad()
+    def step(self, decay: float) -> None:
+        """One step from the gradients in `.grad`, which are cleared."""
+        self.steps += 1
+        for group in self.groups:
+            rise = min(1.0, self.steps / group.warmup) if group.warmup else 1.0
+            settings = (group.learning_rate * decay * rise, *BETAS, EPSILON)
+            for p in group.parameters:
+                if p.grad is not None:
+                    adam(p, p.grad, self.moments[p], self.steps, settings, group.sparse)
+
+    def state(self, names: dict[Tensor, str]) -> dict[str, Tensor]:
+        """The moments by parameter name, for a checkpoint."""
+        return {f"{kind}.{names[p]}": m for p, pair in self.moments.items() for kind, m in zip("mv", pair, strict=True)}
+
+    def load(self, names: dict[Tensor, str], tensors: dict[str, Tensor], steps: int) -> None:
+        """The reverse of `state`."""
+        self.steps = steps
+        for p, pair in self.moments.items():
+            for kind, m in zip("mv", pair, strict=True):
+                m.copy_(tensors[f"{kind}.{names[p]}"])

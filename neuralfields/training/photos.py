@@ -1,0 +1,237 @@
+"""A radiance field fitted to the photos of a scene: scene -> pixels -> steps (training/radiance.py) -> model."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import torch
+
+from neuralfields.cameras import Camera
+from neuralfields.captures.images import LoadedFrames, load_frames
+from neuralfields.captures.mask_folder import polarity_doubt, with_masks
+from neuralfields.captures.sightings import with_sightings
+from neuralfields.domain import RADIANCE
+from neuralfields.errors import InputError
+from neuralfields.evaluation.held_out import HeldOut, found, taken_along
+from neuralfields.fields import field_class
+from neuralfields.models.model import Model
+from neuralfields.options.fit import FitOptions
+from neuralfields.pictures.metrics import psnr_from_mse
+from neuralfields.progress import Progress
+from neuralfields.rendering.volume import finish, render_sums
+from neuralfields.scene import Scene
+from neuralfields.supervision.adjustments import Adjustments
+from neuralfields.supervision.exposure import Exposure
+from neuralfields.supervision.pixels import Pixels
+from neuralfields.supervision.pose_refinement import PoseRefinement
+from neuralfields.supervision.robust import Robust
+from neuralfields.supervision.sparse_depth import SparseDepth
+from neuralfields.training.fitting import description, make_field, rate, record, run_loop, watched
+from neuralfields.training.loop import Budget, Loop
+from neuralfields.training.radiance import Background, Training
+
+BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
+# Pixels of all held-out views together that a look during training takes: an estimate, the end measures them all.
+LOOK_PIXELS = 1 << 16
+SLOWER = 8  # times fewer for fields without a fused path
+LOOK_STEPS = 3  # at each scale, of aligning held-out views in a look: they go on from the look before
+TARGETS = 10  # photos that a field may choose its settings by
+
+
+def fit_photos(scene: Scene, options: FitOptions, config: Any, progress: Progress, device: torch.device) -> Model:
+    """Fits a field of that Config to the scene's training photos and measures it on the others.
+
+    Raises InputError for pixels that cannot be used, InterruptedFit after SIGINT or SIGTERM (checkpoint written).
+    """
+    known, scene = scene.warnings, prepared(scene, options)
+    loaded = load_frames(scene, scene.train, options.downscale)
+    held_out = load_frames(scene, scene.test, _factor(scene, loaded)) if scene.test else None
+    doubt = polarity_doubt(loaded.masks, options.mask_means) if options.mask_means else None
+    for line in (*scene.warnings[len(known) :], *loaded.warnings, *([doubt] if doubt else [])):
+        progress.note(line)
+    training = start(scene, options, config, loaded, device)
+    pixels = _look_pixels(held_out)
+    look = None if pixels is None else Look(training, pixels.to(device))
+    loop = Loop(training, Budget.of(options), options, progress, look)
+    what = description(options, config, "photos", _photos_hash(scene, loaded)) | _asked_for(options)
+    with watched(scene, options, loop, lambda: _model(scene, options, training, loop, loaded, held_out)):
+        run_loop(loop, options, what)
+    return _model(scene, options, training, loop, loaded, held_out)
+
+
+def start(scene: Scene, options: FitOptions, config: Any, loaded: LoadedFrames, device: torch.device) -> Training:
+    """A fit before its first step: new field, pixels, an occupancy that hides what no photo sees."""
+    field = make_field(field_class(options.field), config, RADIANCE, options.seed, _targets(loaded))
+    pixels = Pixels(loaded.images, loaded.cameras, loaded.masks)
+    if not len(pixels):
+        raise InputError(f"{scene.root}: the masks leave no pixel to train on; check their polarity (black is ignored)")
+    background, pixels = choose_background(scene, options), pixels.to(device)
+    adjustments = _adjustments(scene, options, loaded, pixels)
+    training = Training(field.to(device), scene.bounds, pixels, background, options.seed, adjustments)
+    training.occupancy.hide_unseen(loaded.cameras, scene.bounds.centre, scene.bounds.side)
+    training.occupancy.to(device)
+    return training
+
+
+def prepared(scene: Scene, options: FitOptions) -> Scene:
+    """The scene with the masks and the sightings of sparse points that are asked for."""
+    if options.masks is not None and options.mask_means is not None:
+        scene = with_masks(scene, options.masks, options.mask_means)
+    return with_sightings(scene) if options.sparse_depth else scene
+
+
+def _adjustments(scene: Scene, options: FitOptions, loaded: LoadedFrames, pixels: Pixels) -> Adjustments:
+    depth = None
+    if options.sparse_depth:
+        sightings = [scene.frames[index].sightings for index in loaded.indices]
+        depth = SparseDepth(sightings, scene.points, loaded.cameras).to(pixels.values.device)
+        if not len(depth):
+            raise InputError(f"{scene.root}: no training photo sees a sparse point; fit without --sparse-depth")
+    return Adjustments(
+        poses=PoseRefinement(pixels, loaded.cameras) if options.refine_poses else None,
+        exposure=Exposure(len(loaded.images), pixels.values.device) if options.exposure else None,
+        robust=Robust(pixels) if options.robust else None,
+        depth=depth,
+    )
+
+
+def _targets(loaded: LoadedFrames) -> list[torch.Tensor]:
+    """Some photos, evenly over the capture, as a field's `tuned` takes them: over grey where they have alpha."""
+    chosen = loaded.images[:: max(1, len(loaded.images) // TARGETS)][:TARGETS]
+    pictures = [torch.from_numpy(image).to(torch.float32) / 255 for image in chosen]
+    return [p[..., :3] if p.shape[2] == 3 else p[..., :3] * p[..., 3:] + 0.5 * (1 - p[..., 3:]) for p in pictures]
+
+
+def choose_background(scene: Scene, options: FitOptions) -> Background:
+    """Random colours behind the scene in training, unless one is asked for: a ray must become opaque to be right.
+
+    Pictures are then measured over white where photos have alpha, and over black where they have not.
+    """
+    colour = BACKGROUNDS.get(options.background, (1.0, 1.0, 1.0) if scene.has_alpha else (0.0, 0.0, 0.0))
+    return Background(colour, options.background in ("auto", "random"))
+
+
+def _factor(scene: Scene, loaded: LoadedFrames) -> int:
+    """The factor by which the training photos were made smaller, so that the others are made smaller alike."""
+    return max(1, round(scene.frames[loaded.indices[0]].camera.width / loaded.cameras[0].width))
+
+
+def _photos_hash(scene: Scene, loaded: LoadedFrames) -> str:
+    pixels = hashlib.sha256()
+    pixels.update(repr(scene.bounds).encode())
+    for image, camera, mask in zip(loaded.images, loaded.cameras, loaded.masks, strict=True):
+        pixels.update(repr((image.shape, camera)).encode() + camera.world_from_camera.tobytes())
+        pixels.update(np.ascontiguousarray(image))
+        pixels.update(b"" if mask is None else np.packbits(mask).tobytes())
+    return pixels.hexdigest()
+
+
+def _asked_for(options: FitOptions) -> dict[str, Any]:
+    """The adjustments by name, those that are off left out."""
+    names = ("refine_poses", "exposure", "robust", "sparse_depth")
+    return {name: True for name in names if getattr(options, name)}
+
+
+def _look_pixels(held_out: LoadedFrames | None) -> Pixels | None:
+    if held_out is None or not held_out.images:
+        return None
+    pixels = Pixels(held_out.images, held_out.cameras, held_out.masks)
+    return pixels if len(pixels) else None
+
+
+class Look:
+    """A quick look at the held-out views: some fixed pixels of each, aligned a little where poses are refined."""
+
+    def __init__(self, training: Training, pixels: Pixels) -> None:
+        self.training, self.pixels = training, pixels
+        refines = training.adjustments.poses is not None
+        self.held_out = HeldOut(pixels, training.background.colour) if refines else None
+
+    @torch.no_grad()
+    def __call__(self) -> float:
+        """Mean over the held-out views of the PSNR of their pixels."""
+        fused = self.training.field.fused() is not None
+        batch = self.pixels.every(LOOK_PIXELS if fused else LOOK_PIXELS // SLOWER)
+        colour = torch.tensor(self.training.background.colour, device=self.training.device)
+        rays = batch.rays
+        if self.held_out is not None:
+            self.held_out.align(self.training.volume, LOOK_STEPS)
+            rays = self.held_out.moved(rays, batch.camera)
+        render = finish(render_sums(self.training.volume, rays), colour, 1.0)
+        rounded = (render.rgb.clamp(0, 1) * 255).round() / 255
+        error = (rounded - batch.over(colour)).square().mean(1)
+        count = torch.bincount(batch.camera)
+        views = (torch.bincount(batch.camera, weights=error)[count > 0] / count[count > 0]).tolist()
+        return sum(psnr_from_mse(view) for view in views) / len(views)
+
+
+def _model(
+    scene: Scene,
+    options: FitOptions,
+    training: Training,
+    loop: Loop,
+    loaded: LoadedFrames,
+    held_out: LoadedFrames | None,
+) -> Model:
+    metrics: dict[str, Any] = rate(loop)
+    cameras = loaded.cameras if training.adjustments.poses is None else training.adjustments.poses.refined()
+    others = held_out.cameras if held_out else []
+    if loop.look:
+        others, scores = measured(training, loaded, held_out)
+        metrics |= scores
+    indices = loaded.indices + (held_out.indices if held_out else [])
+    names = tuple(scene.frames[i].name for i in indices)
+    made = record(options, training, loop) | {"scene_kind": scene.kind, "downscale": _factor(scene, loaded)}
+    return Model(
+        field=training.field,
+        bounds=scene.bounds,
+        occupancy=training.occupancy.bits,
+        cameras=(*cameras, *others),
+        held_out=tuple(range(len(cameras), len(cameras) + len(others))),
+        camera_names=names,
+        background=training.background.colour,
+        made=made | _asked_for(options) | _found(training, options, names),
+        metrics=metrics,
+        lineage=[],
+    )
+
+
+def _found(training: Training, options: FitOptions, names: tuple[str, ...]) -> dict[str, Any]:
+    """What the adjustments ended with, for the model's record."""
+    adjust, found = training.adjustments, {}
+    if options.masks is not None:
+        found |= {"masks": str(options.masks.resolve()), "mask_means": options.mask_means}
+    if adjust.exposure is not None:
+        gains = torch.exp(adjust.exposure.gain).tolist()
+        found["exposure_gains"] = {name: [round(g, 4) for g in gain] for name, gain in zip(names, gains, strict=False)}
+    if adjust.robust is not None:
+        found["left_out"] = round(adjust.robust.share, 4)
+    return found
+
+
+def measured(training: Training, loaded: LoadedFrames, held_out: LoadedFrames) -> tuple[list[Camera], dict[str, float]]:
+    """The held-out cameras, and the mean over their views of each view's PSNR: the figure that `nf eval` gives too.
+
+    Where poses are refined or exposure is learned, `psnr_given` is the same without aligning and exposing the views.
+    """
+    from neuralfields.evaluation.evaluate import measure
+
+    adjust, colour, volume = training.adjustments, training.background.colour, training.volume
+    cameras = held_out.cameras
+    if adjust.poses is not None:
+        cameras = taken_along(cameras, loaded.cameras, adjust.poses.refined())
+
+    def mean(of: list[Camera], exposed: bool) -> float | None:
+        scores = [
+            measure(volume, image, camera, colour, mask, structure=False, exposed=exposed).psnr
+            for image, camera, mask in zip(held_out.images, of, held_out.masks, strict=True)
+            if mask is None or mask.any()
+        ]
+        return sum(scores) / len(scores) if scores else None
+
+    given = None
+    if adjust.poses is not None or adjust.exposure is not None:
+        given = mean(cameras, False)
+        cameras = cameras if adjust.poses is None else found(volume, held_out, cameras, colour)
+    scores = {"psnr": mean(cameras, adjust.exposure is not None), "psnr_given": given}
+    return cameras, {name: score for name, score in scores.items() if score is not None}

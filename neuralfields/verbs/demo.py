@@ -1,0 +1,105 @@
+"""`nf demo`: fits the bundled sample scene, measures it on views it never saw, and shows the result.
+
+sample.nf        the fitted field
+comparison.png   worst and best held-out view: photo, render, error
+turntable.mp4    an orbit; .webp where the package av is missing
+"""
+
+import importlib.util
+import time
+from pathlib import Path
+from typing import Any
+
+from neuralfields.errors import InputError, UsageError
+from neuralfields.files import check_writable
+from neuralfields.options.fit import DemoOptions, FitOptions, RenderOptions
+
+TURNTABLE_FRAMES, TURNTABLE_FPS = 72, 24.0
+
+
+def sample_scene() -> Path:
+    """The bundled sample scene: of the installed package or the repository. Raises InputError without it."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "_scenes" / "sample", package.parent / "scenes" / "sample"):
+        if (folder / "transforms_train.json").is_file():
+            return folder
+    raise InputError(f"{package}: the bundled scene is not there; install neuralfields again, or give a capture")
+
+
+def run(options: DemoOptions) -> dict[str, Any]:
+    """Fits, evaluates and renders; keys: model, psnr, ssim, steps, seconds, files, notes, next (commands to try).
+
+    Raises UsageError where an output exists without `overwrite`, InputError where the folder cannot be made.
+    """
+    from neuralfields.evaluation.evaluate import best_and_worst, evaluate
+    from neuralfields.models.model import load
+    from neuralfields.pictures.panels import save_image
+    from neuralfields.verbs import fit
+    from neuralfields.verbs.render import run as render
+
+    begin = time.perf_counter()
+    scene = sample_scene()
+    outputs, notes = _outputs(options)
+    target, comparison, turntable = outputs
+    fitted = fit.run(
+        FitOptions(
+            scene=scene, out=target, minutes=options.minutes, threads=options.threads, overwrite=options.overwrite,
+            eval_every=10.0, quiet=options.quiet,
+        )
+    )  # fmt: skip
+    report = evaluate(load(target), scene, quiet=options.quiet)
+    save_image(comparison, best_and_worst(report))
+    film = render(
+        RenderOptions(
+            model=target, out=turntable, path="orbit", frames=TURNTABLE_FRAMES, fps=TURNTABLE_FPS,
+            overwrite=options.overwrite, quiet=options.quiet,
+        )
+    )  # fmt: skip
+    return {
+        "model": str(target),
+        "psnr": report.psnr,
+        "ssim": report.ssim,
+        "views": len(report.views),
+        "steps": fitted["steps"],
+        "fit_seconds": fitted["seconds"],
+        "ms_per_frame": film["ms_per_frame"],
+        "seconds": time.perf_counter() - begin,
+        "files": [str(path) for path in outputs],
+        "notes": notes,
+        "next": [
+            f"nf render {target} {target.with_name('depth.png')} --path orbit --frames 1 --what rgb,depth",
+            f"nf info {target}",
+            "nf fit FOLDER --minutes 2     (a folder of your own photos with their poses; nf check FOLDER looks first)",
+        ],
+    }
+
+
+def _outputs(options: DemoOptions) -> tuple[list[Path], list[str]]:
+    """The three files, each known to be writable, and what should be said about them; makes the folder."""
+    out, notes, film = options.out, [], "turntable.mp4"
+    if importlib.util.find_spec("av") is None:
+        film = "turntable.webp"
+        notes.append("the package av is missing, so the turntable is a .webp; pip install 'neuralfields[video]' has it")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out}: is a file; give a folder with --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be made ({(error.strerror or '').lower()}); choose another --out") from None
+    paths = [out / name for name in ("sample.nf", "comparison.png", film)]
+    for path in paths:
+        check_writable(path, options.overwrite)
+    return paths, notes
+
+
+def text(result: dict[str, Any]) -> str:
+    """What the verb prints: what was reached, where it is, what to do next."""
+    lines = [
+        f"fitted the sample scene in {result['fit_seconds']:.0f} s ({result['steps']} steps): {result['psnr']:.2f} dB"
+        f" PSNR, {result['ssim']:.3f} SSIM on {result['views']} views that it never saw",
+        *(f"  wrote {path}" for path in result["files"]),
+        *(f"  note: {note}" for note in result["notes"]),
+        "next",
+        *(f"  {command}" for command in result["next"]),
+    ]
+    return "\n".join(lines)

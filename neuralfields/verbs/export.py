@@ -1,0 +1,118 @@
+"""`nf export`: what a field holds, as a file that other programs read.
+
+  image, video, sound    a file of its kind (signals/writers.py)
+  shape                  a mesh: the surface where the distance is zero
+  radiance               a mesh: the surface where the density crosses a threshold, coloured by the field
+
+A mesh is in the world's frame of what was fitted. Its colours are the field's, of a scene as seen from straight above
+the surface.
+"""
+
+import math
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neuralfields.errors import InputError, UsageError
+from neuralfields.files import check_writable
+from neuralfields.gpu.device import choose_device
+from neuralfields.mesh.files import WRITERS, write_mesh
+from neuralfields.mesh.marching_cubes import march
+from neuralfields.mesh.mesh import Mesh
+from neuralfields.models.model import Model, load
+from neuralfields.ops.contract import contract
+from neuralfields.ops.march import occupied
+from neuralfields.options.models import ExportOptions
+from neuralfields.rendering.volume import Volume
+from neuralfields.signals.shape import ShapeFacts, shape_mesh
+from neuralfields.signals.signal import facts_of
+from neuralfields.signals.writers import Wanted, signal_text, write_signal
+from neuralfields.verbs.render import volume_of
+
+THRESHOLD = 50.0  # density in 1/side of the inner cube: half of the light is gone after a 72nd of the side
+
+
+def run(options: ExportOptions) -> dict[str, Any]:
+    """The verb; keys: path, kind, vertices, faces, watertight or size and rate, seconds.
+
+    Raises UsageError for a suffix that does not suit what the model holds, InputError where there is no surface.
+    """
+    choose_device(options.device)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    model = load(options.model)
+    kind = model.field.domain.kind
+    if kind in ("image", "video", "sound"):
+        wanted = Wanted(options.width, options.height, None, options.frames, options.fps, options.rate)
+        return write_signal(model, options.out, wanted, options.overwrite)
+    if options.out.suffix.lower() not in WRITERS:
+        raise UsageError(
+            f"{options.out}: a field of {kind} is exported as a mesh ({' or '.join(WRITERS)}); pictures: nf render"
+        )
+    check_writable(options.out, options.overwrite)
+    begin = time.perf_counter()
+    mesh = surface_mesh(model, options.resolution, options.threshold)
+    write_mesh(options.out, mesh)
+    return {
+        "path": str(options.out),
+        "kind": kind,
+        "vertices": len(mesh.vertices),
+        "faces": len(mesh.faces),
+        "coloured": mesh.colours is not None,
+        "seconds": time.perf_counter() - begin,
+    }
+
+
+def text(result: dict[str, Any]) -> str:
+    """The same in one line for people."""
+    if "faces" not in result:
+        return signal_text(result)
+    colours = ", coloured" if result["coloured"] else ""
+    counts = f"{result['faces']:,} triangles, {result['vertices']:,} vertices{colours}"
+    return f"{result['path']}: {counts}, {result['seconds']:.1f} s"
+
+
+def surface_mesh(model: Model, resolution: int = 256, threshold: float | None = None) -> Mesh:
+    """The surface of a shape or of a radiance field in the world's frame; `resolution` cells along the cube's side.
+
+    `threshold`: density in 1/side of the inner cube, of radiance only. Raises InputError where there is no surface.
+    """
+    if model.field.domain.kind == "shape":
+        mesh = shape_mesh(model.field, facts_of(model.signal, ShapeFacts), resolution)
+    elif model.field.domain.radiance:
+        mesh = _density_mesh(volume_of(model), resolution, THRESHOLD if threshold is None else threshold)
+    else:
+        raise UsageError(f"a field of {model.field.domain.kind} has no surface; export it as what it is")
+    centre, side = torch.tensor(model.bounds.centre, dtype=torch.float64).numpy(), model.bounds.side
+    return Mesh((mesh.vertices - 0.5) * side + centre, mesh.faces, mesh.colours)
+
+
+@torch.no_grad()
+def _density_mesh(volume: Volume, resolution: int, threshold: float) -> Mesh:
+    """The inner cube's surface of a density, in its unit cube, with colours."""
+    device, opening = volume.occupancy.device, math.log(threshold)
+
+    def level(x: Tensor) -> Tensor:
+        x = x.to(device)
+        value = torch.ones(len(x), device=device)  # where the occupancy says that nothing is, nothing is
+        inside = occupied(x, torch.zeros(len(x), dtype=torch.int64, device=device), volume.occupancy)
+        value[inside] = opening - volume.density(x[inside]).clamp(min=1e-9).log()
+        return value.cpu()
+
+    try:
+        mesh = march(level, resolution)
+    except InputError:
+        raise InputError(f"no density above {threshold:g} in the inner cube; choose a lower --threshold") from None
+    x = torch.from_numpy(mesh.vertices).float()
+    inwards = -torch.from_numpy(mesh.normals()).float()
+    seen = x + inwards * (0.5 / resolution)  # the light that is seen comes from just below the threshold
+    parts = [_colours(volume, a, b) for a, b in zip(seen.split(1 << 17), inwards.split(1 << 17), strict=True)]
+    return Mesh(mesh.vertices, mesh.faces, (torch.cat(parts).clamp(0, 1) * 255).round().to(torch.uint8).numpy())
+
+
+def _colours(volume: Volume, x: Tensor, directions: Tensor) -> Tensor:
+    device = volume.occupancy.device
+    f = volume.field.features(contract(x.to(device), *volume.space))
+    return volume.field.decode(f, directions.to(device))[1].cpu()

@@ -1,0 +1,330 @@
+"""`nf poses` from photos to a capture that is read back, with COLMAP itself; what goes wrong on the way."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from neuralfields.captures.check import check_scene
+from neuralfields.captures.readers import read_capture, read_scene
+from neuralfields.cli import main
+from neuralfields.errors import InputError, PosesNotFoundError, UsageError
+from neuralfields.options.captures import PoseSettings, PosesOptions
+from neuralfields.options.fit import FitOptions
+from neuralfields.poses import find as poses
+from neuralfields.poses import search as pose_search
+from neuralfields.poses.colmap_process import ColmapFailure
+from neuralfields.poses.stages import StageDisplay
+from neuralfields.verbs import fit, fit_unposed
+from tests.support.cube_photos import Shoot, position_errors, texture
+from tests.support.cube_photos import photo as cast
+from tests.support.make_captures import photo, transforms
+
+REPOSITORY = Path(__file__).parents[2]
+SHOOT = Shoot(count=8, arc=60.0, size=(224, 168), ground=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def has_pycolmap():
+    try:
+        poses._require_pycolmap()
+    except UsageError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def shot(tmp_path_factory) -> Path:
+    """Photos of a cube whose sides differ, on a rich ground."""
+    return SHOOT.write(tmp_path_factory.mktemp("shot") / "cube photos")
+
+
+@pytest.fixture(scope="session")
+def posed(shot, tmp_path_factory) -> tuple[Path, dict]:
+    """Their capture and the report."""
+    out = tmp_path_factory.mktemp("posed") / "capture"
+    return out, poses.run(PosesOptions(photos=shot, out=out, quiet=True))
+
+
+def test_the_poses_are_right_and_trusted(posed):
+    out, report = posed
+    assert report["level"] == "trusted" and report["registered"] == 8 and not report["missing"]
+    scene = read_scene(out)
+    centres = np.stack([frame.camera.centre for frame in scene.frames])
+    assert position_errors(centres, SHOOT.centres).max() < 0.05
+    camera = scene.frames[0].camera
+    assert camera.fx / camera.width == pytest.approx(1 / (2 * 0.9), rel=0.05)
+    up = np.stack([-frame.camera.world_from_camera[:3, 1] for frame in scene.frames])
+    assert up[:, 2].min() > 0.8
+    assert np.median(np.linalg.norm(centres, axis=1)) == pytest.approx(4, rel=0.1)
+    assert "pycolmap" not in sys.modules
+
+
+def test_other_readers_find_the_same_capture(posed):
+    out, report = posed
+    ours, theirs = read_capture(out), read_capture(out, "colmap")
+    assert ours.kind == "transforms/nerfstudio" and len(theirs.points) > 100
+    for a, b in zip(ours.frames, theirs.frames, strict=True):
+        assert a.name == b.name
+        np.testing.assert_allclose(a.camera.world_from_camera, b.camera.world_from_camera, atol=1e-6)
+        assert (a.camera.width, a.camera.fx, a.camera.cx) == pytest.approx((b.camera.width, b.camera.fx, b.camera.cx))
+        with Image.open(a.path) as picture:
+            assert picture.size == (a.camera.width, a.camera.height)
+    np.testing.assert_allclose(ours.points, theirs.points, atol=1e-5)
+    assert (out / "sparse.ply").read_bytes().startswith(b"ply")
+    names = {name: Path(path).name for name, path in report["names"].items()}
+    assert names == {f"cube_{i:02d}.png": f"cube_{i:02d}.png" for i in range(8)}
+
+
+def test_check_has_nothing_against_it(posed):
+    problems = check_scene(posed[0]).problems
+    assert [p.message for p in problems if p.level != "note"] == ["8 photos are few"]
+
+
+def test_a_second_run_keeps_every_stage_and_the_capture(posed, shot):
+    out, report = posed
+    before = (out / "transforms.json").read_bytes()
+    with pytest.raises(UsageError, match="--overwrite"):
+        poses.run(PosesOptions(photos=shot, out=out, quiet=True))
+    again = poses.run(PosesOptions(photos=shot, out=out, quiet=True, resume=True))
+    assert again["kept"] == ["photos", "copies", "features", "matches", "model", "undistort"]
+    assert again["level"] == report["level"] and (out / "transforms.json").read_bytes() == before
+
+
+def test_a_crash_is_told_and_the_next_rung_is_tried(shot, tmp_path, monkeypatch, capsys):
+    real, jobs = pose_search.run_job, []
+
+    def run_job(job, *rest):
+        jobs.append(job["task"])
+        if job["task"] == "mapping" and len(jobs) == 3:
+            raise ColmapFailure("COLMAP (mapping) crashed (abort)")
+        return real(job, *rest)
+
+    monkeypatch.setattr(pose_search, "run_job", run_job)
+    report = poses.run(PosesOptions(photos=shot, out=tmp_path / "out", largest=150))
+    assert jobs == ["features", "matches", "mapping"] * 2
+    assert report["rung"] == pose_search.LADDER[1].name and report["registered"] == 8
+    assert "crashed (abort)" in capsys.readouterr().err
+
+
+def test_a_package_that_always_crashes_leaves_the_reason(shot, tmp_path, monkeypatch):
+    def run_job(job, *rest):
+        raise ColmapFailure("COLMAP (features) crashed (segmentation fault)")
+
+    monkeypatch.setattr(pose_search, "run_job", run_job)
+    with pytest.raises(PosesNotFoundError, match="segmentation fault"):
+        poses.run(PosesOptions(photos=shot, out=tmp_path / "out", quiet=True))
+
+
+def write_blank(folder: Path) -> None:
+    for index in range(4):
+        Image.new("RGB", (160, 120), (200 + index, 200, 200)).save(folder / f"{index}.png")
+
+
+def write_noise(folder: Path) -> None:
+    for index in range(4):
+        photo(folder / f"{index}.png", size=(160, 120), seed=index)
+
+
+@pytest.mark.parametrize(("write", "words"), [(write_blank, "next to nothing"), (write_noise, "overlap")])
+def test_photos_that_show_nothing_in_common_have_no_poses(tmp_path, write, words):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    write(folder)
+    assert main(["poses", str(folder), "-o", str(tmp_path / "out"), "--quiet", "--debug"]) == 4
+    with pytest.raises(PosesNotFoundError, match=words):
+        poses.run(PosesOptions(photos=folder, out=tmp_path / "out", quiet=True))
+    assert not (tmp_path / "out" / "transforms.json").exists()
+
+
+def test_of_two_places_the_larger_is_kept_and_the_other_told(shot, tmp_path):
+    folder = tmp_path / "photos"
+    shutil.copytree(shot, folder)
+    (folder / "cube_07.png").unlink()
+    elsewhere, faces = Shoot(count=48, size=SHOOT.size), [texture(20 + face) for face in range(6)]
+    for index in range(4):
+        Image.fromarray(cast(elsewhere, index, faces, texture(77, 512))).save(folder / f"far_{index}.png")
+    report = poses.run(PosesOptions(photos=folder, out=tmp_path / "out", quiet=True))
+    assert report["registered"] == 7 and set(report["missing"]) == {f"far_{i}.png" for i in range(4)}
+    assert report["level"] == "doubts"
+    printed = poses.text(report)
+    assert "far_0.png" in printed and "7 of 11 photos" in printed
+
+
+def start(*words: str, cwd: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "neuralfields", *words], cwd=cwd, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job begins without it
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_run_goes_on_after_its_last_stage(shot, tmp_path, number):
+    running = start("poses", str(shot), "-o", "out", cwd=tmp_path)
+    record, end = tmp_path / "out" / "work" / "features.done.json", time.monotonic() + 60
+    while not record.exists():
+        assert running.poll() is None and time.monotonic() < end
+        time.sleep(0.01)
+    running.send_signal(number)
+    _, told = running.communicate(timeout=30)
+    assert running.returncode == (5 if number == signal.SIGINT else -signal.SIGKILL)
+    assert "--resume" in told or number == signal.SIGKILL
+    before = record.read_bytes()
+    report = poses.run(PosesOptions(photos=shot, out=tmp_path / "out", quiet=True, resume=True))
+    assert {"photos", "features"} <= set(report["kept"]) and record.read_bytes() == before
+    assert report["registered"] == 8
+
+
+def test_folders_that_would_be_harmed_are_refused(shot, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("keep me")
+    (tmp_path / "file").write_text("a file")
+    shutil.copytree(shot, tmp_path / "scene" / "images")
+    for source, out in [(shot, shot), (shot, tmp_path / "mine"), (shot, tmp_path / "file")]:
+        with pytest.raises(UsageError, match="--out"):
+            poses.run(PosesOptions(photos=source, out=out, quiet=True, overwrite=True))
+    with pytest.raises(UsageError, match="holds the photos"):
+        poses.run(PosesOptions(photos=tmp_path / "scene", out=tmp_path / "scene", quiet=True))
+    assert len(list((tmp_path / "scene" / "images").iterdir())) == 8
+    assert (tmp_path / "mine" / "letter.txt").read_text() == "keep me"
+    with pytest.raises(InputError, match="no such"):
+        poses.run(PosesOptions(photos=tmp_path / "none", quiet=True))
+    with pytest.raises(InputError, match="is no video"):
+        poses.run(PosesOptions(photos=tmp_path / "file", out=tmp_path / "out", quiet=True))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="at least 3"):
+        poses.run(PosesOptions(photos=tmp_path / "empty", out=tmp_path / "out", quiet=True))
+    assert not (tmp_path / "out").exists()
+
+
+def doubtful(capture: Path) -> None:
+    report = {"path": str(capture), "level": "doubtful", "reasons": ["sides look alike"], "missing": {}, "line": "?"}
+    (capture / "poses.json").write_text(json.dumps(report))
+
+
+def test_doubtful_poses_are_never_fitted_in_silence(tmp_path):
+    transforms(tmp_path / "capture")
+    doubtful(tmp_path / "capture")
+    with pytest.raises(PosesNotFoundError, match=r"sides look alike.*--accept-doubtful-poses"):
+        fit.read_input(FitOptions(scene=tmp_path / "capture"))
+    assert fit.read_input(FitOptions(scene=tmp_path / "capture", accept_doubtful_poses=True)).frames
+
+
+def test_fit_of_photos_finds_poses_first_and_keeps_their_name(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "garden"
+    for index in range(4):
+        photo(folder / f"{index}.jpg", seed=index)
+    asked = []
+
+    def find(source, out, settings, display):
+        asked.append((source, out))
+        transforms(out)
+        doubtful(out)
+
+    monkeypatch.setattr(fit_unposed, "find_poses", find)
+    options = FitOptions(scene=folder, out=tmp_path / "o.nf", quiet=True)
+    with pytest.raises(PosesNotFoundError):
+        fit.read_input(options)
+    assert asked == [(folder, tmp_path / "o-capture")]
+    assert "without poses" in capsys.readouterr().err
+    scene = fit.read_input(FitOptions(scene=folder, out=tmp_path / "o.nf", quiet=True, accept_doubtful_poses=True))
+    assert scene.name == "garden" and scene.root == tmp_path / "o-capture"
+    with pytest.raises(UsageError, match="nf poses"):
+        fit.read_input(FitOptions(scene=folder, dry_run=True))
+
+
+def test_what_has_no_poses_is_told_by_looking_and_a_film_by_its_format(tmp_path):
+    photo(tmp_path / "photos" / "0.jpg")
+    transforms(tmp_path / "capture")
+    assert fit_unposed.unposed(tmp_path / "photos", None)
+    assert not fit_unposed.unposed(tmp_path / "photos", "video")
+    assert not fit_unposed.unposed(tmp_path / "capture", None)
+    assert not fit_unposed.unposed(tmp_path / "clip.mp4", None)
+    assert fit_unposed.unposed(tmp_path / "clip.mp4", "photos")
+
+
+def test_the_verb_ends_with_4_and_says_why_when_poses_are_doubtful(shot, tmp_path, monkeypatch, capsys):
+    def find(source, out, settings, display):
+        assert isinstance(settings, PoseSettings) and isinstance(display, StageDisplay)
+        out.mkdir()
+        doubtful(out)
+        return json.loads((out / "poses.json").read_text())
+
+    monkeypatch.setattr(poses, "find_poses", find)
+    assert main(["poses", str(shot), "-o", str(tmp_path / "out")]) == 4
+    assert "sides look alike" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "out")
+    assert main(["poses", str(shot), "-o", str(tmp_path / "out"), "--json"]) == 4
+    assert json.loads(capsys.readouterr().out)["level"] == "doubtful"
+
+
+def test_the_way_of_matching_follows_the_number_of_photos():
+    assert pose_search.matching_way("auto", 60, film=False) == "exhaustive"
+    assert pose_search.matching_way("auto", 400, film=False) == "retrieval"
+    assert pose_search.matching_way("auto", 100, film=True) == "sequential"
+    assert pose_search.matching_way("retrieval", 10, film=True) == "retrieval"
+
+
+def test_a_few_photos_of_the_fox(shared_data, tmp_path):
+    (tmp_path / "fox").mkdir()
+    given = read_scene(shared_data / "captures" / "ngp_fox")
+    for frame in given.frames[:8]:
+        with Image.open(frame.path) as picture:
+            picture.reduce(4).save(tmp_path / "fox" / frame.path.name, quality=95)
+    report = poses.run(PosesOptions(photos=tmp_path / "fox", out=tmp_path / "out", quiet=True))
+    assert report["level"] == "trusted" and report["registered"] == 8
+    ours = np.stack([frame.camera.centre for frame in read_scene(tmp_path / "out").frames])
+    true = np.stack([frame.camera.centre for frame in given.frames[:8]])
+    assert position_errors(ours, true).max() < 0.05 * np.ptp(true, axis=0).max()
+
+
+@pytest.mark.slow
+def test_a_cube_with_one_texture_on_all_sides_is_doubtful(tmp_path):
+    """20 of 20 photos, a third of a pixel, and every camera at a wrong place: COLMAP is content, the verdict is not."""
+    for ground in (False, True):
+        shoot = Shoot(same=True, ground=ground)
+        out = tmp_path / f"out-{ground}"
+        report = poses.run(PosesOptions(photos=shoot.write(tmp_path / f"in-{ground}"), out=out, quiet=True))
+        centres = np.stack([frame.camera.centre for frame in read_scene(out).frames])
+        assert report["registered"] == 20 and report["reprojection"] < 0.6
+        assert position_errors(centres, shoot.centres).mean() > 3
+        assert report["level"] == "doubtful" and poses.exit_code(report) == 4
+
+
+@pytest.mark.slow
+def test_sequence_and_retrieval_find_what_all_pairs_find(tmp_path, shot):
+    for way in ("sequential", "retrieval"):
+        report = poses.run(PosesOptions(photos=shot, out=tmp_path / way, quiet=True, matching=way))
+        assert report["registered"] == 8 and report["level"] == "trusted"
+
+
+@pytest.mark.slow
+def test_all_at_once_finds_what_photo_by_photo_finds(tmp_path, shot):
+    report = poses.run(PosesOptions(photos=shot, out=tmp_path / "out", quiet=True, mapper="global"))
+    centres = np.stack([frame.camera.centre for frame in read_scene(tmp_path / "out").frames])
+    assert report["registered"] == 8
+    assert position_errors(centres, SHOOT.centres).max() < 0.05
+
+
+@pytest.mark.slow
+def test_a_film_becomes_a_capture(tmp_path):
+    from neuralfields.pictures.film import write_video
+
+    way = Shoot(count=90, arc=60.0, size=(256, 192), ground=True)
+    faces, floor = [texture(face) for face in range(6)], texture(99, 512)
+    write_video(tmp_path / "clip.mp4", (cast(way, index, faces, floor) for index in range(90)), 30)
+    out = tmp_path / "out"
+    report = poses.run(PosesOptions(photos=tmp_path / "clip.mp4", out=out, quiet=True, frames=10))
+    frames = read_scene(out).frames
+    assert report["level"] == "trusted" and 8 <= report["registered"] == len(frames) <= 10
+    numbers = [int(Path(frame.name).stem.rpartition("_")[2]) for frame in frames]
+    centres = np.stack([frame.camera.centre for frame in frames])
+    assert position_errors(centres, way.centres[numbers]).max() < 0.05

@@ -1,0 +1,109 @@
+"""What is shown: models, captures, whatever renders a camera; their cameras, photos and points."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from neuralfields.cameras import Camera, project
+from neuralfields.captures.readers import read_scene
+from neuralfields.errors import InputError, UsageError
+from neuralfields.models.model import Model
+from neuralfields.serving.shading import Reference
+from neuralfields.serving.stage import extent, stage_of, straightened
+from neuralfields.verbs.render import render
+from tests.support.make_captures import colmap
+from tests.support.view_ball import Ball, ball_stage, eye
+
+
+def test_a_file_with_its_capture(small_file: Path, small_model: Model) -> None:
+    stage = stage_of([small_file])
+    shown = stage.describe()
+    assert [s["name"] for s in shown["subjects"]] == ["small.nf"] and shown["modes"][-1] == "error"
+    assert shown["subjects"][0]["facts"]["field"] == "hash" and "dB" in shown["subjects"][0]["facts"]["held-out PSNR"]
+    assert len(shown["cameras"]) == len(small_model.cameras) and all(c["photo"] for c in shown["cameras"])
+    assert sum(c["held_out"] for c in shown["cameras"]) == len(small_model.held_out) and not stage.notes
+    camera = small_model.cameras[1]
+    seen = stage.subjects[0].timed(camera, small_model.background, None)
+    assert torch.equal(seen.rgb, render(small_model, camera).rgb) and stage.subjects[0].speed > 0
+    header, data = stage.photo_packet(1)
+    assert header["camera"] == 1 and Image.open(io.BytesIO(data)).size == (64, 64)
+
+
+def test_a_model_whose_capture_is_gone(small_model: Model, tmp_path: Path) -> None:
+    model = replace(small_model, made=small_model.made | {"scene": str(tmp_path / "gone")})
+    stage = stage_of([model])
+    assert stage.album is None and "error" not in stage.describe()["modes"]
+    assert len(stage.notes) == 1 and "is not there" in stage.notes[0]
+    assert stage.nearest(model.cameras[0]) is None
+    with pytest.raises(InputError, match="photos"):
+        stage.photo_packet(0)
+
+
+def test_a_capture_alone(tmp_path: Path) -> None:
+    colmap(tmp_path)
+    stage = stage_of([tmp_path])
+    shown = stage.describe()
+    assert shown["modes"] == [] and shown["points"] == len(read_scene(tmp_path).points) > 0
+    assert shown["subjects"][0]["kind"] == "capture" and len(shown["cameras"]) == 4
+    with pytest.raises(UsageError, match="nf fit"):
+        stage.subjects[0].timed(eye(), (1, 1, 1), None)
+
+
+def test_whatever_renders_a_camera() -> None:
+    stage = stage_of([Ball()])
+    seen = stage.subjects[0].timed(eye(), (0.0, 0.0, 0.0), None)
+    assert stage.describe()["eye"]["fov"] == 45 and float(seen.rgb[0, 0].max()) == 0
+    assert float(seen.opacity.max()) == 1
+
+
+@pytest.mark.parametrize("thing", [3, None, object()])
+def test_what_cannot_be_shown(thing: object) -> None:
+    with pytest.raises(UsageError, match="cannot show a"):
+        stage_of([thing])
+
+
+def test_nothing_and_no_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nothing was given"):
+        stage_of([])
+    with pytest.raises(InputError, match="no such file"):
+        stage_of([tmp_path / "a.nf"])
+
+
+@pytest.mark.parametrize("kind", ["perspective", "fisheye"])
+def test_extent_and_straightened_photo(kind: str) -> None:
+    """A photo of stripes through a lens, straightened, shows each world direction where a pinhole would."""
+    lens = (-0.15, 0.02, 0.001, -0.002, 0, 0, 0, 0) if kind == "perspective" else (0.02, 0.0, 0.0, 0.0, 0, 0, 0, 0)
+    camera = Camera(np.eye(4), 120, 90, 80.0, 82.0, 58.0, 47.0, kind, lens)
+    left, right, top, bottom = extent(camera)
+    corner, _ = project(camera, np.array([[left, 0, 1], [right, 0, 1], [0, top, 1], [0, bottom, 1.0]]))
+    assert left < 0 < right and top < 0 < bottom and corner[0, 0] < 3 and corner[1, 0] > 117
+    u, v = np.meshgrid(np.arange(120) + 0.5, np.arange(90) + 0.5)
+    photo = np.stack([u * 2, v * 2, 0 * u], -1).astype(np.uint8)
+    flat = straightened(Reference(photo, camera))
+    assert flat.shape == (90, 120, 4) and (flat[..., 3] == 255).mean() > 0.7
+    for row, column in ((45, 60), (20, 90), (70, 30)):
+        a = left + (column + 0.5) / 120 * (right - left)
+        b = top + (row + 0.5) / 90 * (bottom - top)
+        (x, y), _ = project(camera, np.array([a, b, 1.0]))
+        assert flat[row, column, :2] == pytest.approx([2 * x, 2 * y], abs=3)
+    plain = replace(camera, model="perspective", distortion=(0.0,) * 8)
+    assert straightened(Reference(photo, plain)) is photo
+    assert extent(plain) == pytest.approx((-58 / 80, 62 / 80, -47 / 82, 43 / 82))
+
+
+def test_the_nearest_camera_with_a_photo(small_file: Path) -> None:
+    stage = stage_of([small_file])
+    for index in (0, 7, 20):
+        assert stage.nearest(stage.cameras[index]) == index
+
+
+def test_a_stage_is_plain_data_with_any_name() -> None:
+    stage = ball_stage()
+    stage.names[0] = "</script><img src=x onerror=alert(1)>.png"
+    assert json.loads(json.dumps(stage.describe()))["cameras"][0]["name"] == stage.names[0]

@@ -1,0 +1,90 @@
+"""The sample scene in small, and a field that is fitted to it in seconds: once a session, for every test that asks."""
+
+import atexit
+import shutil
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import torch
+
+from neuralfields.captures.images import downscale, read_image
+from neuralfields.captures.readers import read_scene
+from neuralfields.models.model import Model, save
+from neuralfields.options.fit import FitOptions
+from neuralfields.pictures.panels import save_image
+from neuralfields.training import radiance as training
+from neuralfields.verbs import fit
+
+SAMPLE = Path(__file__).resolve().parents[2] / "scenes" / "sample"
+SHRINK = 4  # 256 to 64 pixels
+SMALL = ("levels=6", "table=12", "finest=128", "hidden=32")
+STEPS = 300
+
+
+def make_small_capture(folder: Path) -> Path:
+    """Copies the sample scene with photos a quarter as wide; half of the training views are left out."""
+    for split, every in (("train", 2), ("test", 2)):
+        (folder / split).mkdir(parents=True)
+        for path in sorted((SAMPLE / split).glob("*.png"))[::every]:
+            save_image(folder / split / path.name, downscale(read_image(path), SHRINK))
+        shutil.copy(SAMPLE / f"transforms_{split}.json", folder)
+    return folder
+
+
+@cache
+def _small_model(folder: Path) -> Model:
+    options = FitOptions(scene=folder, steps=STEPS, eval_every=0, quiet=True, threads=1, set=SMALL)
+    before = torch.get_num_threads()
+    with mock.patch.object(training, "SAMPLES", 1 << 12):
+        model = fit.fit_scene(read_scene(folder), options)
+    torch.set_num_threads(before)
+    return model
+
+
+@cache
+def small_capture_folder() -> Path:
+    """The small capture, made once a process."""
+    folder = Path(tempfile.mkdtemp(prefix="neuralfields-small-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return make_small_capture(folder / "small")
+
+
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of 2^12 samples: for tests of arithmetic, not of speed."""
+    monkeypatch.setattr(training, "SAMPLES", 1 << 12)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread in the test, as many as before after it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def small_capture() -> Path:
+    """A folder with 30 training and 6 held-out views of 64 x 64, RGBA. Not to be changed."""
+    return small_capture_folder()
+
+
+@pytest.fixture
+def small_model(small_capture: Path) -> Iterator[Model]:
+    """A hash field fitted to the small capture, and the thread count put back after the test."""
+    before = torch.get_num_threads()
+    yield _small_model(small_capture)
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def small_file(small_model: Model, tmp_path: Path) -> Path:
+    """The same model in a file of the test's own."""
+    path = tmp_path / "small.nf"
+    save(small_model, path)
+    return path

@@ -1,0 +1,303 @@
+"""Training learns, repeats itself bit for bit, takes the same way on both paths, and survives numbers gone wrong."""
+
+from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+
+from neuralfields.captures.images import LoadedFrames, load_frames
+from neuralfields.captures.readers import read_scene
+from neuralfields.errors import NeuralfieldsError
+from neuralfields.fields.hash import Config, HashField
+from neuralfields.pictures.metrics import psnr_from_mse
+from neuralfields.rendering.volume import finish, render_sums
+from neuralfields.scene import Scene
+from neuralfields.supervision.pixels import Batch, Pixels
+from neuralfields.training import radiance as training
+from neuralfields.training import trainer
+from neuralfields.training.radiance import Background, Training
+from tests.support.small_fit import small_capture_folder
+
+SAMPLES = 1 << 12
+WHITE = (1.0, 1.0, 1.0)
+SMALL = Config(levels=4, table=12, finest=64, hidden=32)
+
+
+@cache
+def small_scene() -> tuple[Scene, LoadedFrames, LoadedFrames]:
+    """The small capture, its training photos and its held-out photos."""
+    scene = read_scene(small_capture_folder())
+    return scene, load_frames(scene, scene.train), load_frames(scene, scene.test)
+
+
+def small_training(seed: int = 0, kind: type[HashField] = HashField, config: Config = SMALL) -> Training:
+    """A training of a few thousand parameters on the small capture."""
+    scene, loaded, _ = small_scene()
+    torch.manual_seed(seed)
+    pixels = Pixels(loaded.images, loaded.cameras, loaded.masks)
+    return Training(kind(config), scene.bounds, pixels, Background(WHITE, random=True), seed)
+
+
+@pytest.fixture(autouse=True)
+def one_thread_and_small_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setattr(training, "SAMPLES", SAMPLES)
+    yield
+    torch.set_num_threads(before)
+
+
+def steps(what: Training, count: int, of: int = 300) -> list[training.StepReport]:
+    return [what.step(what.step_count / of) for _ in range(count)]
+
+
+def same_bits(one: Training, two: Training) -> None:
+    """Asserts that two trainings would go on alike."""
+    assert one.counters() == two.counters()
+    other = two.tensors()
+    for name, tensor in one.tensors().items():
+        assert torch.equal(tensor, other[name]), name
+
+
+@torch.no_grad()
+def held_out_psnr(what: Training) -> float:
+    """Over all pixels of the held-out views of the small capture, on white."""
+    _, _, loaded = small_scene()
+    batch = Pixels(loaded.images, loaded.cameras).every(10**6)
+    picture = finish(render_sums(what.volume, batch.rays), torch.tensor(WHITE), 1.0)
+    return psnr_from_mse(float((picture.rgb - batch.over(torch.tensor(WHITE))).square().mean()))
+
+
+def test_it_learns_what_it_was_not_shown() -> None:
+    what = small_training()
+    before = held_out_psnr(what)
+    reports = steps(what, 300)
+    loss = [sum(report.loss for report in part) for part in (reports[:20], reports[-20:])]
+    assert loss[1] < loss[0] / 4
+    psnr = [sum(report.psnr for report in part) / 20 for part in (reports[:20], reports[-20:])]
+    assert psnr[1] > psnr[0] + 6
+    after = held_out_psnr(what)
+    # An empty picture has 14 dB or so here; 300 such steps reach 23 dB.
+    assert before < 16
+    assert after > 21.5
+
+
+def test_same_seed_same_bits() -> None:
+    one, two = small_training(), small_training()
+    assert steps(one, 40) == steps(two, 40)
+    same_bits(one, two)
+
+
+def test_same_seed_and_two_threads_same_bits() -> None:
+    torch.set_num_threads(2)
+    one, two = small_training(), small_training()
+    assert steps(one, 25) == steps(two, 25)
+    same_bits(one, two)
+
+
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A budget that the first steps do not fill: the fused path leaves out the rays that go beyond twice of it."""
+    monkeypatch.setattr(training, "SAMPLES", 1 << 15)
+
+
+def test_one_thread_and_two_agree_but_for_rounding(room: None) -> None:
+    one = steps(small_training(), 10)
+    torch.set_num_threads(2)
+    two = steps(small_training(), 10)
+    assert [report.samples for report in one] == [report.samples for report in two]
+    for first, second in zip(one, two, strict=True):
+        assert first.loss == pytest.approx(second.loss, rel=1e-3)
+
+
+def test_other_seeds_other_batches_and_other_weights() -> None:
+    one, two = small_training(0), small_training(1)
+    first, second = steps(one, 3), steps(two, 3)
+    assert all(a.loss != b.loss for a, b in zip(first, second, strict=True))
+    assert not torch.equal(one.field.table, two.field.table)
+
+
+def test_randomness_follows_the_step_not_the_history() -> None:
+    one, two = small_training(), small_training()
+    steps(one, 2)
+    torch.rand(1000)  # the global generator is nobody's business
+    two.step(0.0)
+    torch.manual_seed(99)
+    two.step(1 / 300)
+    same_bits(one, two)
+
+
+@pytest.mark.parametrize("seed", [2**31, 2**32, 2**63 - 1])
+def test_every_allowed_seed_works(seed: int) -> None:
+    assert steps(small_training(seed), 1)[0].samples > 0
+
+
+class ComposableField(HashField):
+    """The same field without its native renderer."""
+
+    def fused(self) -> Any:
+        """None: the ops are composed."""
+        return None
+
+
+@pytest.fixture
+def looks_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both paths look at all of space in the beginning: by itself the one without a fused renderer looks at a part."""
+    monkeypatch.setattr(training, "OCCUPANCY_SHARE", 1.0)
+
+
+def test_composable_path_follows_the_fused_one(room: None, looks_everywhere: None) -> None:
+    fused, composed = small_training(), small_training(kind=ComposableField)
+    start = {name: p.detach().clone() for name, p in fused.field.named_parameters()}
+    assert all(torch.equal(p, start[name]) for name, p in composed.field.named_parameters())
+    for one, two in zip(steps(fused, 8), steps(composed, 8), strict=True):
+        assert (one.rays, one.samples) == (two.rays, two.samples)
+        assert one.loss == pytest.approx(two.loss, rel=1e-4)
+    other = dict(composed.field.named_parameters())
+    for name, p in fused.field.named_parameters():
+        way = (p - start[name]).norm()
+        assert way > 0
+        assert (p - other[name]).norm() < 1e-3 * way, name
+    rays = fused.pixels.every(2000).rays
+    with torch.no_grad():
+        pictures = [render_sums(what.volume, rays).rgb for what in (fused, composed)]
+    assert (pictures[0] - pictures[1]).abs().max() < 1e-3
+
+
+def test_first_gradients_of_both_paths_are_the_same(room: None, looks_everywhere: None) -> None:
+    gradients = []
+    for kind in (HashField, ComposableField):
+        what, kept = small_training(kind=kind), {}
+        what.optimiser.step = lambda decay, kept=kept, what=what: kept.update(  # type: ignore[method-assign]
+            {name: p.grad.clone() for name, p in what.field.named_parameters()}
+        )
+        what.step(0.0)
+        gradients.append(kept)
+    for name, gradient in gradients[0].items():
+        other = gradients[1][name]
+        assert gradient.norm() > 0
+        assert (gradient - other).norm() < 1e-3 * other.norm(), name
+
+
+def spoil(what: Training, times: int) -> None:
+    """Makes the next batches of a training hold a pixel that is not a number."""
+    draw, left = what.pixels.batch, [times]
+
+    def batch(rays: int, generator: torch.Generator) -> Batch:
+        good = draw(rays, generator)
+        if left[0] > 0:
+            left[0] -= 1
+            good.rgb[3, 1] = float("nan")
+            good.alpha[3] = 1.0
+        return good
+
+    what.pixels.batch = batch  # type: ignore[method-assign]
+
+
+def parameters(what: Training) -> list[torch.Tensor]:
+    return [tensor.clone() for name, tensor in what.tensors().items() if not name.startswith("occupancy")]
+
+
+def unchanged(before: list[torch.Tensor], what: Training) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(before, parameters(what), strict=True))
+
+
+def test_a_step_with_a_broken_pixel_changes_nothing_and_is_counted() -> None:
+    what = small_training()
+    steps(what, 3)
+    before = parameters(what)
+    spoil(what, 2)
+    for count in (1, 2):
+        what.step(0.0)
+        assert what.bad_steps == count and what.step_count == 3 + count
+        assert unchanged(before, what)
+    what.step(0.0)
+    assert what.bad_steps == 0 and not unchanged(before, what)
+
+
+def test_too_many_broken_steps_in_a_row_end_the_fit() -> None:
+    what = small_training()
+    spoil(what, 100)
+    steps(what, trainer.BAD_STEPS_IN_A_ROW - 1)
+    with pytest.raises(NeuralfieldsError, match=r"the loss is not finite for 20 steps, now at step 19; lower --set"):
+        what.step(0.0)
+
+
+@pytest.mark.parametrize("name", ["table", "heads.density.0", "heads.colour.1"])
+def test_a_parameter_that_is_not_finite_is_named(name: str) -> None:
+    what = small_training()
+    steps(what, 2)
+    with torch.no_grad():
+        what.field.get_parameter(name)[:] = float("nan")
+    with pytest.raises(NeuralfieldsError, match=f"parameter {name} is not finite for 20 steps"):
+        steps(what, 25)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_gradient_that_is_not_finite_reaches_no_parameter(value: float) -> None:
+    what = small_training()
+    steps(what, 2)
+    before = parameters(what)
+    weight = what.field.get_parameter("heads.colour.0")
+    hook = weight.register_hook(lambda gradient: torch.full_like(gradient, value))
+    what.step(0.0)
+    hook.remove()
+    assert all(bool(torch.isfinite(p).all()) for p in what.field.parameters())
+    assert unchanged(before, what) and what.bad_steps == 1
+    what.step(0.0)
+    assert not unchanged(before, what) and what.bad_steps == 0
+    assert all(bool(torch.isfinite(p).all()) for p in what.field.parameters())
+
+
+def test_the_number_of_rays_follows_the_samples() -> None:
+    what = small_training()
+    assert what.rays == 512
+    reports = steps(what, 260)
+    assert all(training.FEWEST_RAYS <= report.rays <= training.MOST_RAYS for report in reports)
+    for now, after in pairwise(reports):
+        assert 0.49 < after.rays / now.rays < 2.01
+    for part in (reports[20:190], reports[215:]):
+        mean = sum(report.samples for report in part) / len(part)
+        assert 0.6 * SAMPLES < mean < 1.5 * SAMPLES
+    assert max(report.samples for report in reports[20:190] + reports[215:]) < 3 * SAMPLES
+
+
+@pytest.mark.parametrize(("samples", "rays"), [(1 << 8, training.FEWEST_RAYS), (1 << 22, None)])
+def test_the_number_of_rays_stays_in_its_range(monkeypatch: pytest.MonkeyPatch, samples: int, rays: int | None) -> None:
+    monkeypatch.setattr(training, "MOST_RAYS", 2048)
+    monkeypatch.setattr(training, "SAMPLES", samples)
+    what = small_training()
+    steps(what, 6)
+    assert what.rays == (rays or 2048)
+
+
+def seen_backgrounds(what: Training) -> list[torch.Tensor]:
+    """The background of three steps."""
+    seen: list[torch.Tensor] = []
+    over = Batch.over
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Batch, "over", lambda self, colour: (seen.append(colour), over(self, colour))[1])
+        steps(what, 3)
+    return seen
+
+
+def test_random_backgrounds_differ_by_ray_and_step() -> None:
+    seen = seen_backgrounds(small_training())
+    assert seen[0].shape == (512, 3) and float(seen[0].std(0).min()) > 0.2
+    assert 0 <= float(seen[0].min()) and float(seen[0].max()) <= 1
+    assert not torch.equal(seen[0][:64], seen[1][:64])
+
+
+def test_a_fixed_background_is_fixed() -> None:
+    what = small_training()
+    what.background = Background((0.2, 0.4, 0.6), random=False)
+    for colour in seen_backgrounds(what):
+        assert colour.expand(9, 3).unique(dim=0).tolist() == [pytest.approx([0.2, 0.4, 0.6])]
+
+
+def test_report_psnr_is_the_losss() -> None:
+    assert training.StepReport(1, 1, 0.01).psnr == pytest.approx(20.0)
+    assert training.StepReport(1, 1, 0.0).psnr == pytest.approx(100.0)

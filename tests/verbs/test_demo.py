@@ -1,0 +1,74 @@
+"""The demo from its scene to its files."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from neuralfields import cli
+from neuralfields.captures.images import read_image
+from neuralfields.errors import InputError
+from neuralfields.models.model import load
+from neuralfields.training import radiance as training
+from neuralfields.verbs import demo, fit
+
+
+@pytest.fixture
+def quick(small_capture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo on the small capture, with small steps and four frames."""
+    monkeypatch.setattr(demo, "sample_scene", lambda: small_capture)
+    monkeypatch.setattr(demo, "TURNTABLE_FRAMES", 4)
+    monkeypatch.setattr(training, "SAMPLES", 1 << 11)
+
+
+def test_the_bundled_scene(sample_scene: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert demo.sample_scene().samefile(sample_scene)
+    package = tmp_path / "site" / "neuralfields"
+    monkeypatch.setattr(demo, "__file__", str(package / "verbs" / "demo.py"))
+    with pytest.raises(InputError, match="bundled scene is not there"):
+        demo.sample_scene()
+    (package / "_scenes" / "sample").mkdir(parents=True)
+    (package / "_scenes" / "sample" / "transforms_train.json").write_text("{}")
+    assert demo.sample_scene() == package / "_scenes" / "sample"
+
+
+@pytest.mark.usefixtures("quick")
+def test_fits_measures_and_renders(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "new" / "demo"
+    words = ["demo", "--out", str(out), "--minutes", "0.008", "--quiet"]
+    assert cli.main([*words, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [Path(f).name for f in result["files"]][:2] == ["sample.nf", "comparison.png"] and len(result["next"]) == 3
+    assert all(Path(path).stat().st_size > 500 for path in result["files"])
+    assert load(out / "sample.nf").metrics["psnr"] == pytest.approx(result["psnr"]) and result["psnr"] > 10
+    assert read_image(out / "comparison.png").ndim == 3
+
+    def no_fit(options: object) -> None:
+        raise AssertionError("a fit began although the output exists")
+
+    monkeypatch.setattr(fit, "run", no_fit)
+    for path in map(Path, result["files"]):  # any one of them is enough
+        assert cli.main(words) == 2
+        assert f"{path.name}: exists; add --overwrite" in capsys.readouterr().err
+        path.unlink()
+
+
+@pytest.mark.usefixtures("quick")
+def test_without_av_the_turntable_is_webp(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo.importlib.util, "find_spec", lambda name: None)
+    assert cli.main(["demo", "--out", str(tmp_path), "--minutes", "0.005", "--quiet"]) == 0
+    shown = capsys.readouterr().out
+    assert (tmp_path / "turntable.webp").is_file() and not (tmp_path / "turntable.mp4").exists()
+    assert "the package av is missing" in shown and f"nf info {tmp_path / 'sample.nf'}" in shown
+
+
+def test_a_file_in_place_of_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "demo").write_text("mine")
+    assert cli.main(["demo", "--out", str(tmp_path / "demo")]) == 2
+    assert "is a file; give a folder" in capsys.readouterr().err
+    assert cli.main(["demo", "--out", str(tmp_path / "demo" / "x")]) == 3
+    assert "cannot be made" in capsys.readouterr().err

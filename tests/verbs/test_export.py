@@ -1,0 +1,87 @@
+"""`nf export`: meshes of scenes in the world's frame, and what is refused. Signals: test_signals.py."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from neuralfields import cli
+from neuralfields.domain import Domain
+from neuralfields.errors import UsageError
+from neuralfields.fields.field import Field
+from neuralfields.fields.hash import Config, HashField
+from neuralfields.mesh.files import read_mesh
+from neuralfields.mesh.mesh import faults
+from neuralfields.models.model import Model, load
+from neuralfields.scene import Bounds
+from neuralfields.verbs.export import surface_mesh
+
+
+class Fog(Field):
+    """A ball whose density falls outwards from 1000 by e each 0.02; its colour says from where it is looked at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+
+    def features(self, x):
+        return x
+
+    def decode(self, f, directions):
+        return np.log(1000) - (f - 0.5).norm(dim=1) / 0.02, 0.5 - 0.5 * directions
+
+
+def test_the_surface_of_a_density_is_where_it_crosses_the_threshold():
+    bounds = Bounds((10.0, 20.0, 30.0), 2.0)
+    mesh = surface_mesh(Model(Fog(), bounds), 64, threshold=100.0)
+    offset = mesh.vertices - (10, 20, 30)
+    radius = np.linalg.norm(offset, axis=1)
+    assert faults(mesh).watertight and mesh.volume() > 0
+    np.testing.assert_allclose(radius, 2 * 0.02 * np.log(10), atol=2e-3)
+    seen = 0.5 + 0.5 * offset / radius[:, None]  # from straight above
+    assert np.abs(mesh.colours / 255 - seen).max() < 0.1
+    lower = surface_mesh(Model(Fog(), bounds), 64)
+    assert lower.volume() > mesh.volume()
+
+
+def test_what_the_occupancy_says_is_empty_has_no_surface():
+    bits = torch.full((1, 32768), -1, dtype=torch.int64)
+    bits.view(32, 32, 32)[16:] = 0  # z from the middle on
+    mesh = surface_mesh(Model(Fog(), Bounds((0.5, 0.5, 0.5), 1.0), occupancy=bits), 64, 100.0)
+    assert mesh.vertices[:, 2].max() < 0.52 and mesh.vertices[:, 2].min() < 0.46 and faults(mesh).watertight
+
+
+def test_a_fitted_scene_becomes_a_mesh(small_file, tmp_path, capsys):
+    out = tmp_path / "a.ply"
+    assert cli.main(["export", str(small_file), str(out), "--resolution", "48", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    mesh, model = read_mesh(out), load(small_file)
+    assert report["faces"] == len(mesh.faces) > 500 and report["coloured"] and mesh.colours.std() > 5
+    inside = np.abs(mesh.vertices - np.array(model.bounds.centre)) <= model.bounds.side / 2 + 1e-6
+    assert inside.all()
+
+
+def test_what_cannot_be_exported_is_refused(small_file, tmp_path, capsys):
+    def refused(code: int, *words: str) -> str:
+        assert cli.main(["export", str(small_file), *words]) == code
+        return capsys.readouterr().err
+
+    assert "exported as a mesh (.obj or .ply); pictures: nf render" in refused(2, str(tmp_path / "a.png"))
+    words = (str(tmp_path / "a.ply"), "--resolution", "16", "--threshold", "1e8")
+    assert "no density above 1e+08 in the inner cube; choose a lower --threshold" in refused(3, *words)
+    (tmp_path / "b.ply").write_bytes(b"kept")
+    assert "exists; add --overwrite" in refused(2, str(tmp_path / "b.ply"))
+    assert (tmp_path / "b.ply").read_bytes() == b"kept"
+    assert "--resolution 1: must be between 2 and 2048" in refused(2, str(tmp_path / "c.ply"), "--resolution", "1")
+
+
+def test_normals_are_of_shapes_alone(small_file, tmp_path, capsys):
+    assert cli.main(["render", str(small_file), str(tmp_path / "a.png"), "--what", "normal"]) == 2
+    assert "a field of radiance has no normals" in capsys.readouterr().err
+
+
+def test_a_model_without_a_surface_is_said():
+    field = HashField(Config(levels=2, table=6, base=4, hidden=16), Domain("image", 2, 3, (8, 8)))
+    with pytest.raises(UsageError, match="a field of image has no surface"):
+        surface_mesh(Model(field, Bounds((0.5, 0.5, 0.5), 1.0)))
