@@ -28,7 +28,8 @@ from table import FOLDER, kept, row, write
 from neuralfields.domain import Domain
 from neuralfields.fields import cam, mlp
 from neuralfields.fields.field import Field
-from neuralfields.models.model import Model, load, save
+from neuralfields.models.model import Model
+from neuralfields.models.nf_file import load, save
 from neuralfields.models.quantise import leave, round_in_turn
 from neuralfields.pictures.metrics import psnr
 from neuralfields.scene import Bounds

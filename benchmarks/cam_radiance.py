@@ -19,7 +19,7 @@ from table import FOLDER, kept, row, write
 
 from neuralfields.captures.readers import read_scene
 from neuralfields.evaluation.evaluate import evaluate
-from neuralfields.models.model import load, save
+from neuralfields.models.nf_file import load, save
 from neuralfields.models.nf_header import describe
 from neuralfields.options.fit import FitOptions
 from neuralfields.scene import Scene

@@ -30,15 +30,15 @@ from neuralfields.distillation.convert import convert, start
 from neuralfields.distillation.distil import Recipe
 from neuralfields.domain import RADIANCE
 from neuralfields.evaluation.evaluate import evaluate, over
-from neuralfields.fields import field_class
-from neuralfields.models.model import Model, load, save
+from neuralfields.fields import field_class, make_field
+from neuralfields.models.model import Model
+from neuralfields.models.nf_file import load, save
 from neuralfields.options.fit import FitOptions
 from neuralfields.options.models import ConvertOptions
 from neuralfields.scene import Scene
 from neuralfields.supervision.pixels import Pixels
-from neuralfields.training.fitting import make_field
 from neuralfields.training.loop import Budget
-from neuralfields.training.radiance import Background, Training
+from neuralfields.training.radiance import Background
 from neuralfields.verbs.fit import fit_scene
 
 FIELDS = ("hash", "mlp", "cam", "rbf", "voxels", "lowrank", "triplane")
@@ -166,7 +166,7 @@ def curve_of(trainer: Any, model: Model, scene: Scene, steps: int, looks: int) -
     return points
 
 
-def from_photos(field: str, scene: Scene, downscale: int) -> Training:
+def from_photos(field: str, scene: Scene, downscale: int) -> RadianceTrainer:
     """The training of `nf fit` before its first step."""
     loaded = load_frames(scene, scene.train, downscale)
     pictures = [torch.from_numpy(over(image, (0.5, 0.5, 0.5))) for image in loaded.images[:10]]
@@ -174,7 +174,7 @@ def from_photos(field: str, scene: Scene, downscale: int) -> Training:
     made = make_field(kind, kind.Config(), RADIANCE, 0, pictures)
     colour = (1.0, 1.0, 1.0) if scene.has_alpha else (0.0, 0.0, 0.0)
     pixels = Pixels(loaded.images, loaded.cameras, loaded.masks)
-    training = Training(made, scene.bounds, pixels, Background(colour, True), 0)
+    training = RadianceTrainer(made, scene.bounds, pixels, Background(colour, True), 0)
     training.occupancy.hide_unseen(loaded.cameras, scene.bounds.centre, scene.bounds.side)
     return training
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from table import row, write
 
-from neuralfields.cameras import Camera
+from neuralfields.cameras import Camera, fitted
 from neuralfields.captures.images import LoadedFrames, load_frames
 from neuralfields.captures.readers import read_scene
 from neuralfields.errors import UsageError
@@ -26,10 +26,7 @@ from neuralfields.evaluation.evaluate import measure
 from neuralfields.fields import field_class
 from neuralfields.ops import backend, cuda_compile
 from neuralfields.options.fit import FitOptions
-from neuralfields.rendering.volume import render_camera
 from neuralfields.training.photos import start
-from neuralfields.training.radiance import Training
-from neuralfields.verbs.render import fitted
 
 # capture, downscale, the qualities to reach in dB
 CASES = {
@@ -98,7 +95,7 @@ def floors(field: torch.nn.Module, machine: Machine) -> tuple[float, float]:
     return forward, forward + max(3 * gathered / machine.bandwidth, 4 * weights / machine.operations)
 
 
-def training_of(capture: Path, downscale: int, field: str, machine: Machine) -> tuple[Training, LoadedFrames]:
+def training_of(capture: Path, downscale: int, field: str, machine: Machine) -> tuple[RadianceTrainer, LoadedFrames]:
     """A fit at its beginning and the held-out views."""
     scene = read_scene(capture)
     options = FitOptions(capture, field=field, downscale=downscale)
@@ -107,7 +104,7 @@ def training_of(capture: Path, downscale: int, field: str, machine: Machine) -> 
     return start(scene, options, config, loaded, machine.device), load_frames(scene, scene.test, downscale)
 
 
-def quality(training: Training, views: LoadedFrames, count: int | None = None) -> float:
+def quality(training: RadianceTrainer, views: LoadedFrames, count: int | None = None) -> float:
     """Mean held-out PSNR, of some views evenly chosen or of all."""
     every = max(1, len(views.images) // count) if count else 1
     background = training.background.colour
@@ -116,7 +113,7 @@ def quality(training: Training, views: LoadedFrames, count: int | None = None) -
     return sum(scores) / len(scores)
 
 
-def time_to(name: str, data: Path, machine: Machine, limit: float) -> tuple[dict[str, Any], Training]:
+def time_to(name: str, data: Path, machine: Machine, limit: float) -> tuple[dict[str, Any], RadianceTrainer]:
     """One fit of the hash field: seconds until each quality, and the rates of its last second."""
     capture, downscale, targets = CASES[name]
     training, views = training_of(data / capture, downscale, "hash", machine)
@@ -144,12 +141,12 @@ def time_to(name: str, data: Path, machine: Machine, limit: float) -> tuple[dict
     return {**figures, "dB at the end": round(quality(training, views), 2), **rates, "floor s": floor}, training
 
 
-def frames(training: Training, view: Camera, machine: Machine) -> dict[str, Any]:
+def frames(training: RadianceTrainer, view: Camera, machine: Machine) -> dict[str, Any]:
     """Milliseconds of a picture at each size, and its floor."""
     found: dict[str, Any] = {}
     for name, size in SIZES.items():
         camera = fitted(view, size)
-        seconds = machine.seconds(lambda c=camera: render_camera(training.volume, c, (0.0, 0.0, 0.0)), 5)
+        seconds = machine.seconds(lambda c=camera: training.volume.render(c, (0.0, 0.0, 0.0)), 5)
         found |= {f"ms at {name}": seconds * 1000, f"frames/s at {name}": 1 / seconds}
     return found
 

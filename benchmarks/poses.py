@@ -157,7 +157,7 @@ def film(data: Path, folder: Path, minutes: float, seconds: float) -> dict[str, 
     """The row of the loop: a film of the fitted fox at 30 frames a second with motion blur, posed and fitted anew."""
     import torch
 
-    from neuralfields.models.model import load
+    from neuralfields.models.nf_file import load
     from neuralfields.pictures import camera_paths as paths
     from neuralfields.pictures.film import write_video
     from neuralfields.verbs import render

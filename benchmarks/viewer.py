@@ -21,7 +21,9 @@ import aiohttp
 import numpy as np
 from table import FOLDER, row, write
 
-from neuralfields.models.model import Model, field_name, load
+from neuralfields.fields import field_name
+from neuralfields.models.model import Model
+from neuralfields.models.nf_file import load
 from neuralfields.pictures import camera_paths as paths
 from neuralfields.serving.messages import eye_of, unpack
 

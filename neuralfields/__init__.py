@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from neuralfields.cameras import Camera
     from neuralfields.captures.readers import read_scene
     from neuralfields.evaluation.evaluate import Report
-    from neuralfields.models.model import Model, load, save
+    from neuralfields.models.model import Model
+    from neuralfields.models.nf_file import load, save
     from neuralfields.rays import Rays, Render
     from neuralfields.scene import Bounds, Scene
     from neuralfields.serving.viewer import Viewer
@@ -53,7 +54,7 @@ __all__ = [
 
 _HOMES = {
     "Bounds": "scene", "Camera": "cameras", "Model": "models.model", "Rays": "rays", "Render": "rays",
-    "Scene": "scene", "load": "models.model", "read_scene": "captures.readers", "save": "models.model",
+    "Scene": "scene", "load": "models.nf_file", "read_scene": "captures.readers", "save": "models.nf_file",
 }  # fmt: skip
 
 
@@ -65,8 +66,10 @@ def fit(scene: "Scene | Path | str", **options: Any) -> "Model":
     """
     from neuralfields.options.fit import FitOptions
     from neuralfields.scene import Scene
+    from neuralfields.serving.watch import watch_fit
     from neuralfields.settings import make_config
-    from neuralfields.verbs import fit as verb
+    from neuralfields.training.fit import fit_to_file, run_plan
+    from neuralfields.training.plan import plan_fit
 
     given = isinstance(scene, Scene)
     chosen = {"scene": scene.root if given else Path(scene), "quiet": True} | options
@@ -75,8 +78,8 @@ def fit(scene: "Scene | Path | str", **options: Any) -> "Model":
     if chosen.get("out") is not None:
         chosen["out"] = Path(chosen["out"])
     ready = make_config(FitOptions, chosen, "fit")
-    scene = scene if given else verb.read_input(ready)
-    return verb.fit_scene(scene, ready) if ready.out is None else verb.fit_to_file(scene, ready)
+    plan, watch = plan_fit(ready, scene if given else None), watch_fit if ready.view else None
+    return run_plan(plan, watch=watch) if ready.out is None else fit_to_file(plan, watch=watch)
 
 
 def render(model: "Model", view: "Camera | Rays", background: Any = "auto") -> "Render":
@@ -84,9 +87,9 @@ def render(model: "Model", view: "Camera | Rays", background: Any = "auto") -> "
 
     Rays may hold numpy arrays. `background`: auto (the model's own), white, black, three numbers in [0, 1].
     """
-    from neuralfields.verbs import render as verb
+    from neuralfields.evaluation import render as rendering
 
-    return verb.render(model, view, background)
+    return rendering.render(model, view, background)
 
 
 def evaluate(model: "Model", scene: "Scene | Path | str | None" = None, **choices: Any) -> "Report":

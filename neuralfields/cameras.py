@@ -166,3 +166,21 @@ def field_of_view(camera: Camera) -> tuple[float, float]:
         float(np.degrees(2 * np.arctan(0.5 * camera.width / camera.fx))),
         float(np.degrees(2 * np.arctan(0.5 * camera.height / camera.fy))),
     )
+
+
+def fitted(camera: Camera, size: tuple[int, int]) -> Camera:
+    """The camera for a picture of (width, height): its whole view fits in, in the middle, with square pixels."""
+    width, height = size
+    if (width, height) == (camera.width, camera.height):
+        return camera
+    resized = camera.resized(width, height)
+    if abs(width * camera.height - height * camera.width) <= max(camera.width, camera.height):
+        return resized  # the same aspect but for the rounding to whole pixels
+    scale = min(width / camera.width, height / camera.height)
+    return replace(
+        resized,
+        fx=camera.fx * scale,
+        fy=camera.fy * scale,
+        cx=(camera.cx - camera.width / 2) * scale + width / 2,
+        cy=(camera.cy - camera.height / 2) * scale + height / 2,
+    )

@@ -34,23 +34,21 @@ class Verb:
 
 VERBS = {
     "fit": Verb(options.FitOptions, "neuralfields.verbs.fit", "fit a field to a capture, image, mesh, video or sound"),
-    "eval": Verb(
-        options.EvalOptions, "neuralfields.evaluation.evaluate", "measure PSNR and SSIM on the held-out views"
-    ),
+    "eval": Verb(options.EvalOptions, "neuralfields.verbs.evaluate", "measure PSNR and SSIM on the held-out views"),
     "convert": Verb(
-        options_models.ConvertOptions, "neuralfields.distillation.convert", "turn a field into another kind or size"
+        options_models.ConvertOptions, "neuralfields.verbs.convert", "turn a field into another kind or size"
     ),
     "edit": Verb(options_models.EditOptions, "neuralfields.verbs.edit", "erase a box of a scene, or keep a box alone"),
     "render": Verb(
         options.RenderOptions, "neuralfields.verbs.render", "render views, an orbit or a spiral: PNG or video"
     ),
-    "view": Verb(options.ViewOptions, "neuralfields.serving.viewer", "look at fields and captures in a browser, live"),
+    "view": Verb(options.ViewOptions, "neuralfields.verbs.view", "look at fields and captures in a browser, live"),
     "export": Verb(
         options_models.ExportOptions, "neuralfields.verbs.export", "write a mesh, an image, a video or a sound"
     ),
     "info": Verb(options.InfoOptions, "neuralfields.verbs.info", "say what is in a .nf file"),
-    "poses": Verb(options_poses.PosesOptions, "neuralfields.poses.find", "find camera poses for photos or a video"),
-    "check": Verb(options.CheckOptions, "neuralfields.captures.check", "look at a capture before fitting it"),
+    "poses": Verb(options_poses.PosesOptions, "neuralfields.verbs.poses", "find camera poses for photos or a video"),
+    "check": Verb(options.CheckOptions, "neuralfields.verbs.check", "look at a capture before fitting it"),
     "doctor": Verb(options.DoctorOptions, "neuralfields.verbs.doctor", "say what is installed and which path will run"),
     "bench": Verb(options.BenchOptions, "neuralfields.verbs.bench", "measure the native path against plain torch"),
     "demo": Verb(

@@ -10,12 +10,13 @@ import json
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
+from rich import progress as rich_progress
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -28,6 +29,7 @@ LOG_EVERY = 1.0  # seconds of training
 LINE_EVERY = 10.0  # seconds of the clock, where there is no terminal
 DRAW_EVERY = 0.25
 RATE_WINDOW = 3.0  # seconds over which rays and samples a second are averaged
+T = TypeVar("T")
 SPARKS = "▁▂▃▄▅▆▇█"
 
 
@@ -283,3 +285,64 @@ def _drop_torn_line(path: Path) -> None:
     with open(path, "r+b") as file:
         data = file.read()
         file.truncate(data.rfind(b"\n") + 1)
+
+
+class StageDisplay:
+    """Shows which stage runs and how far it is: a bar on a terminal, plain lines elsewhere; on standard error."""
+
+    def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
+        self.quiet = quiet
+        self.console = _Display(file=stream or sys.stderr, highlight=False, soft_wrap=True)
+        self._bar: rich_progress.Progress | None = None
+        self._name, self._begin, self._line_at = "", 0.0, 0.0
+
+    def begin(self, name: str) -> None:
+        """A stage begins."""
+        self._name, self._begin, self._line_at = name, time.monotonic(), time.monotonic()
+        if not self.quiet and self.console.is_terminal and not self.console.is_dumb_terminal:
+            columns = (
+                rich_progress.TextColumn("{task.description:<10}"),
+                rich_progress.BarColumn(),
+                rich_progress.MofNCompleteColumn(),
+                rich_progress.TimeElapsedColumn(),
+                rich_progress.TimeRemainingColumn(),
+            )
+            self._bar = rich_progress.Progress(*columns, console=self.console, transient=True)
+            self._bar.add_task(name, total=None)
+            self._bar.start()
+
+    def update(self, done: int, total: int) -> None:
+        """So much of the stage is done."""
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=done, total=total)
+        elif time.monotonic() - self._line_at >= LINE_EVERY:
+            self._line_at = time.monotonic()
+            taken = self._line_at - self._begin
+            left = f"  left {time_text(taken / done * (total - done))}" if 0 < done < total else ""
+            self.note(f"{self._name:<10} {done}/{total}  {time_text(taken)}{left}")
+
+    def end(self, line: str | None) -> None:
+        """The stage is over; `line` says what came of it, None after an error."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+        if line is not None:
+            self.note(f"{self._name:<10} {line}")
+
+    def note(self, text: str) -> None:
+        """A remark of one line."""
+        if not self.quiet:
+            with suppress(OSError):  # a closed terminal does not stop the work
+                self.console.print(text, markup=False)
+
+
+def counted(items: Iterable[T], total: int, quiet: bool, noun: str = "frames") -> Iterator[T]:
+    """Passes items on and shows how many are done and the time left, as a stage of that name."""
+    display = StageDisplay(quiet)
+    display.begin(noun)
+    try:
+        for done, item in enumerate(items, start=1):
+            yield item
+            display.update(done, total)
+    finally:
+        display.end(None)

@@ -35,13 +35,73 @@ class Render:
 
     `rgb` [R, 3]: colour already laid over the background; `opacity` [R] in [0, 1]; `depth` [R]: expected distance
     along the ray in world units where opaque (the mean over what is opaque; 0 where nothing is). A picture has
-    [H, W] in place of [R].
+    [H, W] in place of [R]. `normal` [R, 3]: unit, in the world's frame, 0 where nothing is hit; None where the renderer
+    knows no surface.
     """
 
     rgb: Tensor
     opacity: Tensor
     depth: Tensor
+    normal: Tensor | None = None
 
     def reshape(self, *shape: int) -> "Render":
         """[R] to any shape of as many elements, e.g. a picture's (H, W)."""
-        return Render(self.rgb.reshape(*shape, 3), self.opacity.reshape(*shape), self.depth.reshape(*shape))
+        normal = None if self.normal is None else self.normal.reshape(*shape, 3)
+        return Render(self.rgb.reshape(*shape, 3), self.opacity.reshape(*shape), self.depth.reshape(*shape), normal)
+
+    def detach(self) -> "Render":
+        """The same without gradients."""
+        return Render(*(None if part is None else part.detach() for part in self._parts()))
+
+    @staticmethod
+    def concatenate(parts: "list[Render]") -> "Render":
+        """Renders of [R_i] rays as one of [sum R_i]."""
+        columns = zip(*(part._parts() for part in parts), strict=True)
+        return Render(*(None if column[0] is None else torch.cat(column) for column in columns))
+
+    def _parts(self) -> tuple[Tensor | None, ...]:
+        return self.rgb, self.opacity, self.depth, self.normal
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples one after the other: x [S, 3], t [S] middle, length [S]; ray r owns offsets[r] : offsets[r + 1]."""
+
+    x: Tensor
+    t: Tensor
+    length: Tensor
+    offsets: Tensor
+
+    @property
+    def ray(self) -> Tensor:
+        """Index of each sample's ray, [S]."""
+        return torch.repeat_interleave(self.offsets.diff())
+
+
+@dataclass(frozen=True)
+class RaySums:
+    """RaySums along rays: `values` [R, 7] (see ops/composite.py), `valid` [R] uint8, `samples` evaluated."""
+
+    values: Tensor
+    valid: Tensor
+    samples: int
+
+    @property
+    def rgb(self) -> Tensor:
+        """Sum of w rgb, [R, 3]: no background yet."""
+        return self.values[:, :3]
+
+    @property
+    def opacity(self) -> Tensor:
+        """Sum of w, [R]."""
+        return self.values[:, 3]
+
+    @property
+    def depth(self) -> Tensor:
+        """Sum of w t, [R]."""
+        return self.values[:, 4]
+
+    @property
+    def distortion(self) -> Tensor:
+        """How far a ray's weight is from being in one place, [R]."""
+        return self.values[:, 5]

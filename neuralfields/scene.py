@@ -14,7 +14,8 @@ import numpy as np
 
 from neuralfields.cameras import Camera
 
-Contraction = Literal["box", "cube"]
+CASCADE_WORDS = 32**3  # of an occupancy cascade: 128^3 cells in bricks of 4^3, one bit a cell (ops/occupancy_bits.py)
+ContractionKind = Literal["box", "cube"]
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,14 @@ class Bounds:
 
     `centre` [3] and `side` (world units) give the inner cube: u = (x - centre) / side + 0.5 lies in [0, 1]^3 there.
     The scene extends to `2 ** (cascades - 1)` times the side. `contraction`: "box" scales that whole extent linearly
-    to the unit cube; "cube" folds everything outside the inner cube into it (see contraction.py).
+    to the unit cube; "cube" folds everything outside the inner cube into it (see ops/contract.py).
     `near`: distance from a camera, in world units, before which nothing is sampled.
     """
 
     centre: tuple[float, float, float]
     side: float
     cascades: int = 1
-    contraction: Contraction = "box"
+    contraction: ContractionKind = "box"
     near: float = 0.0
 
 

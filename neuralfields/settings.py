@@ -3,6 +3,7 @@
 No torch here, so that `nf --help` answers at once.
 """
 
+import dataclasses
 import difflib
 import math
 import types
@@ -57,13 +58,15 @@ def describe_settings(config: type) -> str:
     return ", ".join(f"{item.name}={'' if item.default is MISSING else item.default}" for item in fields(config))
 
 
-def parse_settings(settings: Iterable[str], config: type[T], option: str = "--set") -> T:
-    """Makes a `config` dataclass from texts key=value over its defaults.
+def parse_settings(settings: Iterable[str], config: type[T] | T, option: str = "--set") -> T:
+    """Makes a `config` dataclass from texts key=value over its defaults, or over the values of an object of it.
 
     Values: ints, floats, words, true/false, none where allowed, tuples as 1,2,3. UsageError names the key, what was
     given, what is allowed, and the nearest key when it is unknown.
     """
     values: dict[str, Any] = {}
+    base = {} if isinstance(config, type) else dataclasses.asdict(config)
+    config = config if isinstance(config, type) else type(config)
     hints = typing.get_type_hints(config)
     for setting in settings:
         key, equals, text = setting.partition("=")
@@ -79,7 +82,7 @@ def parse_settings(settings: Iterable[str], config: type[T], option: str = "--se
             values[key] = parse_value(text.strip(), hints[key])
         except ValueError as error:
             raise UsageError(f"{option} {key}={text}: {error}") from None
-    return make_config(config, values, option)
+    return make_config(config, base | values, option)
 
 
 def make_config(config: type[T], values: Mapping[str, Any], shown: str) -> T:

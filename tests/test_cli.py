@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from neuralfields import cli, errors
-from neuralfields.models import model
+from neuralfields.models import nf_file
 from neuralfields.options.fit import DoctorOptions, FitOptions, RenderOptions
 from neuralfields.verbs import doctor
 from neuralfields.version import VERSION
@@ -184,7 +184,7 @@ def test_an_odd_environment_changes_nothing() -> None:
 def provoked(tmp_path: Path) -> list[list[str]]:
     """Command lines that must fail, and how: tests/errors.txt."""
     good = tmp_path / "good.nf"
-    model.save(sample(), good)
+    nf_file.save(sample(), good)
     raw = good.read_bytes()
     (tmp_path / "cut.nf").write_bytes(raw[: len(raw) // 2])
     (tmp_path / "empty.nf").write_bytes(b"")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from neuralfields import ranks
-from neuralfields.models.model import load
+from neuralfields.models.nf_file import load
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -1,4 +1,4 @@
-"""`nf check`: looks at a capture before a minute is spent on it.
+"""Checks a capture before a minute is spent on it.
 
 It reads poses, headers and small previews, and says what it found, what is doubtful, and what to do about it. A
 problem's level: "error" where a fit cannot succeed, "warning" where it may suffer, "note" where one should know.
@@ -18,7 +18,7 @@ from neuralfields.captures.readers import read_capture, scene_from_capture
 from neuralfields.scene import Bounds, Scene
 
 if TYPE_CHECKING:
-    from neuralfields.options.fit import CheckOptions
+    pass
 
 FEW_PHOTOS = 15
 NAMES_SHOWN = 5
@@ -80,11 +80,6 @@ class Report:
         import msgspec
 
         return msgspec.to_builtins(self)
-
-
-def run(options: "CheckOptions") -> dict[str, Any]:
-    """The command: `nf check SCENE`."""
-    return check_scene(options.scene, options.format, options.allow_outside).as_dict()
 
 
 def check_scene(path: Path | str, format: str | None = None, allow_outside: bool = False) -> Report:
@@ -332,36 +327,3 @@ def blurred(seen: Sequence[Preview]) -> list[str]:
     limit = middle - max(3 * 1.4826 * float(np.median(np.abs(values - middle))), np.log(2.5))
     order = np.argsort(values)
     return [usable[i].name for i in order if values[i] < limit]
-
-
-def text(result: dict[str, Any]) -> str:
-    """A report, as `Report.as_dict` gives it, in lines for a person."""
-    photos = f"{result['existing']} photos"
-    if result["listed"] != result["existing"]:
-        photos += f" of {result['listed']} listed"
-    lines = [
-        f"{result['path']}: {result['kind']}",
-        f"{photos}, {result['train']} to train on, {result['test']} held out",
-    ]
-    for lens in result["lenses"][:3]:
-        shown = " ".join(f"{value:.4g}" for value in lens["distortion"]) if any(lens["distortion"]) else "none"
-        wide, high = lens["field_of_view"]
-        lines.append(
-            f"lens: {lens['photos']} photos of {lens['size'][0]}x{lens['size'][1]}, {lens['model']},"
-            f" field of view {wide:.1f} x {high:.1f} degrees, distortion {shown}"
-        )
-    if len(result["lenses"]) > 3:
-        lines.append(f"      and {len(result['lenses']) - 3} more lenses")
-    lines += result["description"]
-    if result["alpha"] is not None:
-        lines.append(f"alpha: {result['alpha']:.0%} of the pixels are transparent")
-    if result["kept"] is not None:
-        low, mean, high = result["kept"]
-        lines.append(
-            f"masks: {result['masks']}, black is ignored, {mean:.0%} of the pixels are kept ({low:.0%} to {high:.0%})"
-        )
-    for problem in result["problems"]:
-        lines.append(f"{problem['level']}: {problem['message']}")
-        lines.append(f"    {problem['remedy']}")
-    lines.append(result["verdict"])
-    return "\n".join(lines)

@@ -18,7 +18,7 @@ from neuralfields.codecs import instant_ngp, nerf_pytorch, nerfstudio
 from neuralfields.codecs.placement import Place, with_scene
 from neuralfields.codecs.torch_weights import is_checkpoint, read_checkpoint
 from neuralfields.errors import InputError
-from neuralfields.models import model
+from neuralfields.models import nf_file
 from neuralfields.models.model import Model
 from neuralfields.models.nf_header import PREFIX, open_model
 
@@ -46,7 +46,7 @@ def load_any(
     """
     path = Path(path)
     if not is_foreign(path):
-        return with_scene(model.load(path, device), scene)
+        return with_scene(nf_file.load(path, device), scene)
     read = _open(path).read(place or Place())
     read.field.to(device)
     return with_scene(replace(read, occupancy=read.occupancy.to(device)), scene)

@@ -28,9 +28,8 @@ from neuralfields.codecs.placement import Place, find_occupied
 from neuralfields.errors import InputError
 from neuralfields.fields.hash import Config, HashField
 from neuralfields.models.model import Model
-from neuralfields.ops.axes import bricks_of, turn_occupancy
 from neuralfields.ops.hash_grid import HashGeometry
-from neuralfields.ops.march import CELLS
+from neuralfields.ops.occupancy_bits import CELLS, bricks_of, turn_occupancy
 from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Bounds
 

@@ -17,8 +17,7 @@ from neuralfields.cameras import Camera, focal_from_angle
 from neuralfields.captures.readers import read_scene
 from neuralfields.errors import UsageError
 from neuralfields.models.model import Model
-from neuralfields.ops.axes import bricks_of, cells_of
-from neuralfields.ops.march import BRICKS
+from neuralfields.ops.occupancy_bits import BRICKS, bricks_of, cells_of
 from neuralfields.pictures.camera_paths import look_at
 from neuralfields.rendering.occupancy import UNSEEN, Occupancy
 from neuralfields.rendering.volume import Volume

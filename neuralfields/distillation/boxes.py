@@ -12,7 +12,8 @@ from torch import Tensor
 
 from neuralfields.errors import UsageError
 from neuralfields.fields.field import Field
-from neuralfields.ops.march import BRICKS, CELLS
+from neuralfields.ops.contract import Contraction
+from neuralfields.ops.occupancy_bits import CELLS, bricks_of
 from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Bounds
 
@@ -62,11 +63,8 @@ def cells(bounds: Bounds, box: tuple[tuple[float, ...], tuple[float, ...]], whol
             for middle, low, high in zip(bounds.centre, *box, strict=True)
         )
         inside = z[:, None, None] & y[None, :, None] & x[None, None, :]
-        inner = CELLS // BRICKS
-        bricks = inside.reshape(BRICKS, inner, BRICKS, inner, BRICKS, inner).transpose(0, 2, 4, 1, 3, 5)
-        bits = np.packbits(bricks.reshape(BRICKS**3, inner**3), axis=1, bitorder="little")
-        words.append(torch.from_numpy(bits.view(np.int64).reshape(-1)))
-    return torch.stack(words)
+        words.append(torch.from_numpy(inside))
+    return bricks_of(torch.stack(words))
 
 
 def _inside(x: Tensor, box: tuple[float, ...], bounds: Bounds) -> Tensor:
@@ -80,12 +78,12 @@ class Masked(Field):
 
     def __init__(self, volume: Volume, edit: Edit) -> None:
         super().__init__()
-        self.inner, self.bounds, self.edit, self.space = volume.field, volume.bounds, edit, volume.space
+        self.inner, self.bounds, self.edit, self.contraction = volume.field, volume.bounds, edit, volume.contraction
         self.config, self.domain = self.inner.config, self.inner.domain
 
     def features(self, x: Tensor) -> Tensor:
         """The field's own, and behind them 1 where something is left."""
-        left = self.edit.left(uncontract(x, *self.space), self.bounds)
+        left = self.edit.left(uncontract(x, self.contraction), self.bounds)
         return torch.cat([self.inner.features(x), left[:, None].to(x.dtype)], 1)
 
     def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,10 +99,10 @@ class Masked(Field):
         return torch.where(f[:, -1] > 0.5, log_density, NOTHING)
 
 
-def uncontract(x: Tensor, kind: str, extent: float) -> Tensor:
+def uncontract(x: Tensor, contraction: Contraction) -> Tensor:
     """The inverse of ops.contract: from the unit cube to the frame of the inner cube, [S, 3]."""
-    if kind == "box":
-        return (x - 0.5) * extent + 0.5
+    if contraction.kind == "box":
+        return (x - 0.5) * contraction.extent + 0.5
     # ops.contract keeps the direction and maps the max norm m of u = 2 (x - 0.5) to (2 - 1 / m) / 2 outside the cube
     v = 4 * (x - 0.5)
     m = v.abs().amax(1, keepdim=True)

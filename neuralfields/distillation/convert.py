@@ -20,33 +20,29 @@ import numpy as np
 import torch
 
 from neuralfields.cameras import Camera
-from neuralfields.captures.readers import read_scene
-from neuralfields.codecs import load_any
 from neuralfields.distillation.boxes import Edit
 from neuralfields.distillation.distil import Distillation, Recipe
 from neuralfields.distillation.sampled_cameras import Viewpoints
-from neuralfields.errors import InputError, UsageError
-from neuralfields.fields import field_class
+from neuralfields.errors import UsageError
+from neuralfields.fields import field_class, field_name, make_field
 from neuralfields.fields.field import Field
-from neuralfields.files import OutputLock, check_writable, parse_size, size_text
-from neuralfields.models.model import Model, field_name, save
+from neuralfields.files import parse_size, size_text
+from neuralfields.models.model import Model, volume_of
+from neuralfields.models.nf_file import save
 from neuralfields.models.quantise import round_parameters
 from neuralfields.options.models import ConvertOptions
 from neuralfields.pictures.metrics import psnr
 from neuralfields.pictures.panels import comparison, save_image
 from neuralfields.progress import Progress
-from neuralfields.rendering.volume import Volume, render_camera
+from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Scene
 from neuralfields.settings import parse_settings
-from neuralfields.training.fitting import make_field
 from neuralfields.training.loop import Budget, Loop
-from neuralfields.verbs.render import use_machine, volume_of
 from neuralfields.version import VERSION
 
 VIEWS, VIEW_PIXELS = 8, 64 * 64  # compared while it runs; at the end they are compared at PICTURE_SIDE
 PICTURE_SIDE = 400
 DEFAULT_STEPS = 3000
-FLOOR = 20.0  # dB against the teacher below which nothing is written without --force
 
 
 @dataclass(frozen=True)
@@ -55,52 +51,6 @@ class Precision:
 
     half: bool = False
     bits: int = 32
-
-
-def run(options: ConvertOptions) -> dict[str, Any]:
-    """The verb: see `write`."""
-    return write(options)
-
-
-def write(options: ConvertOptions, edit: Edit | None = None) -> dict[str, Any]:
-    """Loads, distils, compares, saves; a report as plain data (see `text`)."""
-    if options.out is None:
-        options = replace(options, out=Path(f"{options.model.stem}-{options.to or 'again'}.nf"))
-    device = use_machine(options.device, options.threads)
-    recipe = parse_settings(options.recipe, Recipe, "--recipe")
-    check_writable(options.out, options.overwrite)
-    picture = options.out.with_suffix(".png")
-    check_writable(picture, options.overwrite)
-    scene = None if options.scene is None else read_scene(options.scene, options.format, options.allow_outside)
-    teacher = load_any(options.model, device=device)
-    budget = Budget.of(options, DEFAULT_STEPS)
-    progress = Progress(budget.steps, budget.seconds, options.out.with_suffix(".log.jsonl"), options.quiet)
-    with OutputLock(options.out), progress:
-        student, precision = convert(teacher, options, recipe, budget, progress, scene, edit)
-        result = compare(teacher, student, picture, edit)
-        if not result["psnr_against_teacher"] >= FLOOR and not options.force:
-            raise InputError(
-                f"{options.out}: not written, its pictures are only {result['psnr_against_teacher']:.1f} dB from the"
-                f" teacher's; give it more --minutes, a larger --set ..., or write it all the same with --force"
-            )
-        student.metrics["psnr_against_teacher"] = result["psnr_against_teacher"]
-        if scene is not None:
-            result |= _against_photos(teacher, student, scene)
-        save(student, options.out, half=precision.half, bits=precision.bits)
-    before, after = options.model.stat().st_size, options.out.stat().st_size
-    if options.max_bytes is not None and after > parse_size(options.max_bytes):
-        progress.note(f"{options.out} has {size_text(after)}, more than --max-bytes {options.max_bytes}")
-    return {
-        "path": str(options.out),
-        "from": field_name(teacher.field),
-        "to": field_name(student.field),
-        "seconds": student.made["seconds"],
-        "steps": student.made["steps"],
-        "bytes_before": before,
-        "bytes_after": after,
-        **result,
-        "picture": str(picture),
-    }
 
 
 def convert(
@@ -120,7 +70,7 @@ def convert(
     """
     progress = progress or Progress(options.steps, None, quiet=True)
     begun = time.perf_counter()
-    distillation, precision, look = start(teacher, options, recipe or Recipe(), scene, edit)
+    distillation, precision, validate = new_distillation(teacher, options, recipe or Recipe(), scene, edit)
     student = distillation.field
     progress.note(f"{field_name(teacher.field)} -> {field_name(student)}, {size_text(student.bytes())} of parameters")
     if "psnr" in teacher.metrics:
@@ -132,7 +82,7 @@ def convert(
         progress.note("the student takes over the teacher's encoding")
     if distillation.read:
         progress.note("the student's nodes begin with what the teacher says there")
-    loop = Loop(distillation, budget or Budget.of(options, DEFAULT_STEPS), options, progress, look)
+    loop = Loop(distillation, budget or Budget.of(options, DEFAULT_STEPS), options, progress, validate)
     loop.seconds = time.perf_counter() - begun
     if edit is not None or not distillation.copied:
         loop.run(None)
@@ -142,21 +92,21 @@ def convert(
     return _model(teacher, distillation, loop, options), precision
 
 
-def start(
+def new_distillation(
     teacher: Model, options: ConvertOptions, recipe: Recipe, scene: Scene | None = None, edit: Edit | None = None
-) -> tuple[Distillation, Precision, "Look"]:
-    """The distillation before its first step, how the student is to be stored, and a look at how far it is."""
+) -> tuple[Distillation, Precision, TeacherValidation]:
+    """The distillation before its first step, how the student is to be stored, and its validation."""
     if not teacher.field.domain.radiance:
         raise UsageError(f"{options.model}: is a field of kind {teacher.field.domain.kind}; only scenes are converted")
-    volume, real = _taught(teacher, edit), _cameras(scene)
+    volume, real = _edited_volume(teacher, edit), _cameras(scene)
     viewpoints = Viewpoints(list(teacher.cameras or real), teacher.bounds)
     views = _views(teacher, viewpoints, VIEW_PIXELS)
-    pictures = [render_camera(volume, view, teacher.background).rgb for view in views]
+    pictures = [volume.render(view, teacher.background).rgb for view in views]
     student, precision = _student(teacher, options, [picture.cpu() for picture in pictures])
     student = student.to(volume.device)
     distillation = Distillation(student, volume, viewpoints, recipe, options.seed, real)
     distillation.bits = precision.bits
-    return distillation, precision, Look(distillation, views, pictures, teacher.background)
+    return distillation, precision, TeacherValidation(distillation, views, pictures, teacher.background)
 
 
 def _cameras(scene: Scene | None) -> list[Camera]:
@@ -208,40 +158,9 @@ def _sized(
     )
 
 
-class Look:
-    """PSNR of the student's pictures against the teacher's, mean over the views, in dB."""
-
-    def __init__(
-        self, distillation: Distillation, views: Sequence[Camera], pictures: list[torch.Tensor], background: tuple
-    ) -> None:
-        self.distillation, self.views, self.pictures, self.background = distillation, views, pictures, background
-
-    def __call__(self) -> float:
-        return _psnr(self.distillation.volume, self.views, self.pictures, self.background)[0]
-
-
-def _psnr(
-    volume: Volume, views: Sequence[Camera], pictures: list[torch.Tensor], background: tuple
-) -> tuple[float, list[float]]:
-    """Mean over views, capped at 99 dB for pictures that are the same, and each view's."""
-    each = [
-        min(psnr(render_camera(volume, view, background).rgb, picture), 99.0)
-        for view, picture in zip(views, pictures, strict=True)
-    ]
-    return sum(each) / len(each), each
-
-
 def _model(teacher: Model, distillation: Distillation, loop: Loop, options: ConvertOptions) -> Model:
-    made = teacher.made | {
-        "command": " ".join(sys.argv),
-        "version": VERSION,
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "field": field_name(distillation.field),
-        "steps": distillation.step_count,
-        "seconds": round(loop.seconds, 3),
-        "seed": options.seed,
-        "threads": torch.get_num_threads(),
-    }
+    field = field_name(distillation.field)
+    made = teacher.made | provenance(field, distillation.step_count, loop.seconds, options.seed)
     origin = {
         "field": field_name(teacher.field),
         "config": asdict(teacher.field.config),
@@ -253,53 +172,25 @@ def _model(teacher: Model, distillation: Distillation, loop: Loop, options: Conv
         field=distillation.field,
         occupancy=distillation.volume.occupancy,
         made=made,
-        metrics={"samples_per_second": round(loop.samples / max(loop.seconds, 1e-9))},
+        metrics=throughput(loop.samples, loop.seconds),
         lineage=[origin, *teacher.lineage],
     )
 
 
-def _taught(teacher: Model, edit: Edit | None) -> Volume:
+def _edited_volume(teacher: Model, edit: Edit | None) -> Volume:
     return volume_of(teacher) if edit is None else edit.volume(volume_of(teacher))
 
 
 def compare(teacher: Model, student: Model, picture: Path | None = None, edit: Edit | None = None) -> dict[str, Any]:
     """PSNR of the student's pictures against the teacher's, mean and worst view; `picture` gets the worst of them."""
     views = _views(teacher, Viewpoints(list(teacher.cameras), teacher.bounds), PICTURE_SIDE**2)
-    mine, theirs = volume_of(student), _taught(teacher, edit)
-    wanted = [render_camera(theirs, view, teacher.background).rgb for view in views]
-    mean, each = _psnr(mine, views, wanted, teacher.background)
+    mine, theirs = volume_of(student), _edited_volume(teacher, edit)
+    wanted = [theirs.render(view, teacher.background).rgb for view in views]
+    mean, each = mean_psnr(mine, views, wanted, teacher.background)
     worst = int(np.argmin(each))
     if picture is not None:
-        rgb = render_camera(mine, views[worst], teacher.background).rgb.cpu()
+        rgb = mine.render(views[worst], teacher.background).rgb.cpu()
         title = f"teacher: {field_name(teacher.field)}, the worst of {len(views)} views"
         note = f"{field_name(student.field)}, {min(each):.2f} dB"
         save_image(picture, comparison(wanted[worst].cpu(), rgb, title, note))
     return {"psnr_against_teacher": mean, "worst_view_against_teacher": min(each), "views": len(views)}
-
-
-def _against_photos(teacher: Model, student: Model, scene: Scene) -> dict[str, float]:
-    from neuralfields.evaluation.evaluate import evaluate
-
-    return {
-        "teacher_psnr": evaluate(teacher, scene).psnr,
-        "student_psnr": evaluate(student, scene).psnr,
-    }
-
-
-def text(result: dict[str, Any]) -> str:
-    """What the verb prints."""
-    ratio = result["bytes_before"] / max(result["bytes_after"], 1)
-    smaller = f" ({ratio:.3g} times smaller)" if ratio > 1 else ""
-    lines = [
-        f"wrote {result['path']}: {result['from']} -> {result['to']} in {result['seconds']:.1f} s,"
-        f" {size_text(result['bytes_before'])} -> {size_text(result['bytes_after'])}{smaller}",
-        f"against the teacher {result['psnr_against_teacher']:.2f} dB, worst of {result['views']} views"
-        f" {result['worst_view_against_teacher']:.2f} dB; side by side: {result['picture']}",
-    ]
-    if "student_psnr" in result:
-        lost = result["student_psnr"] - result["teacher_psnr"]
-        lines.append(
-            f"against the photos {result['student_psnr']:.2f} dB,"
-            f" the teacher {result['teacher_psnr']:.2f} dB ({lost:+.2f})"
-        )
-    return "\n".join(lines)

@@ -36,14 +36,13 @@ from neuralfields.distillation.point_pool import PointPool, Points
 from neuralfields.distillation.sampled_cameras import Viewpoints
 from neuralfields.fields.field import Field, Told
 from neuralfields.ops.composite import composite
-from neuralfields.ops.contract import contract
-from neuralfields.ops.hash_render import Sums
-from neuralfields.ops.march import Samples, march
-from neuralfields.rays import Rays
+from neuralfields.ops.march import march
+from neuralfields.pictures.background import premultiplied_over
+from neuralfields.rays import Rays, Samples
 from neuralfields.rendering.occupancy import Occupancy
 from neuralfields.rendering.visible_samples import chosen, visible
-from neuralfields.rendering.volume import PIECE, Volume, render_sums
-from neuralfields.training.radiance import look_again, next_rays, samples_of, usual_samples
+from neuralfields.rendering.volume import PIECE, Volume
+from neuralfields.training.radiance import next_rays, samples_of, update_occupancy, usual_samples
 from neuralfields.training.trainer import StepReport, Trainer
 
 STAGES = {1: "features", 2: "points", 3: "pictures"}
@@ -173,7 +172,7 @@ class Distillation(Trainer):
         self.advance(progress)
         generator = self.generator()
         if self.occupancy is not None:
-            look_again(self.occupancy, self.volume, self.step_count, generator)
+            update_occupancy(self.occupancy, self.volume, self.step_count, generator)
         stage = self.stage_of(progress)
         if stage < 3:
             return self._compare_points(stage, progress, generator)
@@ -193,11 +192,12 @@ class Distillation(Trainer):
         rays, camera = self._rays(generator)
         jitter = torch.rand(len(rays), generator=generator, device=self.device)
         with torch.no_grad():
-            taught = render_sums(self.teacher, rays, jitter)
+            taught = self.teacher.sums(rays, jitter)
         wanted = max(1, round(self.recipe.picture_share * usual_samples(self.device)))
-        learned = render_sums(self.volume, rays, jitter, 2 * wanted)
+        learned = self.volume.sums(rays, jitter, 2 * wanted)
         background = torch.rand(len(rays), 3, generator=generator, device=self.device)
-        difference = (_over(learned, background) - _over(taught, background)) * learned.valid[:, None]
+        pictures = [premultiplied_over(sums.rgb, sums.opacity, background) for sums in (learned, taught)]
+        difference = (pictures[0] - pictures[1]) * learned.valid[:, None]
         error = difference.detach().square().mean(1)
         report = StepReport(len(rays), learned.samples, float(error.mean()), STAGES[3])
         self.descend(difference.square().mean(), progress)
@@ -256,7 +256,7 @@ class Distillation(Trainer):
             heavy = weight > LIGHT
             share = heavy.sum() / (~heavy).sum().clamp(min=1)
             keep = heavy | (torch.rand(len(weight), generator=generator, device=self.device) < share)
-        x, directions = contract(samples.x[keep], *self.teacher.space), directions[samples.ray[keep]]
+        x, directions = self.teacher.contraction(samples.x[keep]), directions[samples.ray[keep]]
         parts = []
         for piece, towards in zip(x.split(PIECE), directions.split(PIECE), strict=True):
             f = self.teacher.field.features(piece)
@@ -301,10 +301,6 @@ def _told(teacher: Volume, clamp: tuple[float, float] | None) -> Told:
 def _weight(samples: Samples, density: Tensor) -> Tensor:
     rgb = density.new_zeros(len(density), 3)
     return composite(density, samples.length, samples.t, rgb, samples.offsets)[1]
-
-
-def _over(sums: Sums, background: Tensor) -> Tensor:
-    return sums.rgb + (1 - sums.opacity)[:, None] * background
 
 
 def _mean(values: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""`nf eval`: how near a model's pictures are to photos that it was not fitted to.
+"""Evaluates a model: how near a model's pictures are to photos that it was not fitted to.
 
 Vocabulary
   view        one photo and the model's picture of it, with PSNR in dB and SSIM
@@ -19,21 +19,17 @@ import numpy as np
 from neuralfields.cameras import Camera
 from neuralfields.captures.images import load_frames
 from neuralfields.captures.readers import read_scene
-from neuralfields.codecs import load_any
-from neuralfields.errors import InputError, UsageError
+from neuralfields.errors import InputError
 from neuralfields.evaluation.protocol import masked_like_fit, viewing
-from neuralfields.files import check_writable
-from neuralfields.models.model import Model
-from neuralfields.options.fit import EvalOptions, Split
+from neuralfields.models.model import Model, background_of, volume_of
+from neuralfields.options.fit import Split
+from neuralfields.pictures.background import over
 from neuralfields.pictures.metrics import WINDOW, psnr, ssim
-from neuralfields.pictures.panels import comparison, save_image, stack, to_uint8
-from neuralfields.rendering.volume import Volume, render_camera
+from neuralfields.pictures.panels import comparison, stack, to_uint8
+from neuralfields.progress import counted
+from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Scene
-from neuralfields.signals.readers import read_signal
 from neuralfields.supervision.exposure import by_other_half
-from neuralfields.verbs.render import background_of, counted, use_machine, volume_of
-
-PICTURE = "best_and_worst.png"
 
 
 @dataclass(frozen=True)
@@ -111,13 +107,12 @@ class Report:
         }
 
 
-def over(image: np.ndarray, background: tuple[float, float, float]) -> np.ndarray:
+def photo_over(image: np.ndarray, background: tuple[float, float, float]) -> np.ndarray:
     """A uint8 photo [H, W, 3 or 4] as float32 [H, W, 3] in [0, 1], its straight alpha laid over the background."""
     values = image.astype(np.float32) / 255
     if image.shape[2] == 3:
         return values
-    alpha = values[..., 3:]
-    return values[..., :3] * alpha + np.asarray(background, dtype=np.float32) * (1 - alpha)
+    return over(values[..., :3], values[..., 3], np.asarray(background, dtype=np.float32))
 
 
 def measure(
@@ -139,9 +134,9 @@ def measure(
     if image.shape[:2] != (camera.height, camera.width):
         size = f"{image.shape[1]}x{image.shape[0]}"
         raise InputError(f"{name or 'photo'}: is {size} but its camera is for {camera.width}x{camera.height}")
-    photo = over(image, background)
+    photo = photo_over(image, background)
     begin = time.perf_counter()
-    render = render_camera(volume, camera, background)
+    render = volume.render(camera, background)
     rgb = render.rgb.cpu().numpy()
     seconds = time.perf_counter() - begin
     if exposed:
@@ -230,70 +225,3 @@ def best_and_worst(report: Report) -> np.ndarray:
     shown = [("worst", report.worst)] + ([("best", report.best)] if len(report.views) > 1 else [])
     rows = [comparison(v.photo, v.rgb, f"{label}: {v.name}", f"{v.psnr:.2f} dB") for label, v in shown]
     return stack(rows)
-
-
-def run(options: EvalOptions) -> dict[str, Any]:
-    """Evaluates the model as the options say; `Report.as_dict` with `model`, `scene` and, if asked for, `pictures`."""
-    model = load_any(options.model, device=use_machine(options.device, options.threads))
-    if not model.field.domain.radiance:
-        return _evaluate_signal(model, options)
-    root = options.scene or recorded_scene(model)
-    format = options.format if options.scene or options.format else model.made.get("format")
-    scene = read_scene(root, format, options.allow_outside)
-    picture = _picture_path(options)
-    report = evaluate(model, scene, options.split, options.downscale, options.background, options.quiet)
-    result = {"model": str(options.model), "scene": str(root), "pictures": None}
-    if picture is not None:
-        save_image(picture, best_and_worst(report))
-        result["pictures"] = str(picture)
-    return report.as_dict() | result
-
-
-def _evaluate_signal(model: Model, options: EvalOptions) -> dict[str, Any]:
-    """A field of an image, shape, video or sound against its source; the figures of its kind by name."""
-    root = options.scene or recorded_scene(model)
-    format = options.format if options.scene or options.format else model.made.get("format")
-    downscale = options.downscale if options.downscale is not None else model.made.get("downscale")
-    signal = read_signal(root, format, downscale)
-    if signal.domain != model.field.domain:
-        mine, theirs = model.field.domain, signal.domain
-        raise InputError(
-            f"{root}: is {theirs.kind} of {theirs.channels} channels, {theirs.lengths or 'any'} samples; the model is "
-            f"{mine.kind} of {mine.channels}, {mine.lengths or 'any'}; give the source that it was fitted to"
-        )
-    result = {"model": str(options.model), "scene": str(root), "kind": signal.domain.kind}
-    return result | signal.measure(model.field)
-
-
-def _picture_path(options: EvalOptions) -> Path | None:
-    """Where the picture will be; the folder is made and the name refused before any work."""
-    if options.pictures is None:
-        return None
-    if options.pictures.exists() and not options.pictures.is_dir():
-        raise UsageError(f"--pictures {options.pictures}: is a file; give a folder")
-    try:
-        options.pictures.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = (error.strerror or "").lower()
-        raise InputError(f"--pictures {options.pictures}: cannot be made ({reason}); choose another folder") from None
-    check_writable(options.pictures / PICTURE, options.overwrite)
-    return options.pictures / PICTURE
-
-
-def text(result: dict[str, Any]) -> str:
-    """The same as lines for people: a row per image, the means last."""
-    if "kind" in result:
-        figures = ", ".join(f"{key} {value:.4g}" for key, value in result.items() if isinstance(value, float))
-        return f"{result['model']}: {result['kind']} against {result['scene']}: {figures}"
-    width = max(len(image["name"]) for image in result["images"])
-    lines = [f"warning: {warning}" for warning in result["warnings"]]
-    lines.append(f"{'view':<{width}}   psnr    ssim")
-    lines += [f"{i['name']:<{width}}  {i['psnr']:5.2f}  {i['ssim']:.4f}" for i in result["images"]]
-    lines.append(f"{'mean':<{width}}  {result['psnr']:5.2f}  {result['ssim']:.4f}")
-    scale = f"downscale {result['downscale']}, " if result["downscale"] else ""
-    lines.append(f"{result['views']} views ({result['split']}), {scale}{result['ms_per_view']:.0f} ms a view")
-    if result.get("convention"):
-        lines.append(f"{result['convention']}; without that {result['psnr_given']:.2f} dB")
-    if result["pictures"]:
-        lines.append(f"pictures: {result['pictures']}")
-    return "\n".join(lines)

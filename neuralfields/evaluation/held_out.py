@@ -11,7 +11,7 @@ import torch
 
 from neuralfields.cameras import Camera
 from neuralfields.captures.images import LoadedFrames
-from neuralfields.rendering.volume import Volume, finish, render_sums
+from neuralfields.rendering.volume import Volume, finish
 from neuralfields.supervision.alignment import Alignment
 from neuralfields.supervision.image_gradients import scales
 from neuralfields.supervision.pixels import Pixels
@@ -40,7 +40,7 @@ class HeldOut(Alignment):
             self.look_at(scale)
             for step in range(steps):
                 batch = self.pixels.batch(PIXELS * len(self.motion), generator)
-                sums = render_sums(volume, self.moved(batch.rays, batch.camera))
+                sums = volume.sums(self.moved(batch.rays, batch.camera))
                 seen = finish(sums, colour, volume.bounds.side)
                 rate = RATES[int(3 * step >= 2 * steps)]
                 self.learn(batch, seen, colour, torch.ones_like(seen.opacity), rate)

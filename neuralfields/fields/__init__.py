@@ -3,11 +3,14 @@
 import difflib
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from neuralfields.errors import UsageError
 
 if TYPE_CHECKING:
+    import torch
+
+    from neuralfields.domain import Domain
     from neuralfields.fields.field import Field
 
 CONTRACT = "field"
@@ -28,3 +31,31 @@ def field_class(name: str) -> "type[Field]":
         raise UsageError(f"unknown field '{name}'; known: {', '.join(names)}{hint}")
     module = importlib.import_module(f"neuralfields.fields.{name}")
     return module.FIELD
+
+
+def make_field(
+    kind: "type[Field]",
+    config: Any,
+    domain: "Domain",
+    seed: int,
+    targets: "list[torch.Tensor]",
+    taught: bool = False,
+) -> "Field":
+    """Makes a new field of that kind, the same for the same seed; what its Config leaves to the data is chosen
+    from `targets`.
+
+    `taught`: see `Field.tuned`.
+    """
+    if domain.kind not in kind.DOMAINS:
+        raise UsageError(f"--field {field_name(kind)}: serves {', '.join(kind.DOMAINS)}, not {domain.kind}")
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return kind(kind.tuned(config, domain, targets, seed, taught), domain)
+
+
+def field_name(field: "Field | type[Field]") -> str:
+    """A field's name, or its class's, is the name of the file it lives in."""
+    kind = field if isinstance(field, type) else type(field)
+    return kind.__module__.rpartition(".")[2]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
+from neuralfields.layers.heads import Heads
 
 Role = Literal["grid", "network", "pose"]
 Told = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -123,3 +124,37 @@ class Field(nn.Module):
     def bytes(self) -> int:
         """Size of the parameters in memory."""
         return sum(p.numel() * p.element_size() for p in self.parameters())
+
+
+class HeadedField(Field):
+    """A field whose features are read by `heads`, which a subclass makes."""
+
+    heads: Heads
+
+    def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """Density network, then colour network on its code and the direction's harmonics."""
+        return self.heads.decode(f, directions)
+
+    def log_density(self, f: Tensor) -> Tensor:
+        """The density network alone."""
+        return self.heads.log_density(f)
+
+    def values(self, f: Tensor) -> Tensor:
+        """The value network."""
+        return self.heads.values(f)
+
+    def grids_and_heads(self, grids: tuple[nn.Parameter, ...], rate: float, head_rate: float) -> list[ParameterGroup]:
+        """The usual groups: grids, of which a step sees little, and networks."""
+        heads = ParameterGroup("network", tuple(self.heads.parameters()), head_rate)
+        return [ParameterGroup("grid", grids, rate, sparse=True), heads]
+
+
+CHUNK = 1 << 17  # points that a field is asked at a time
+
+
+@torch.no_grad()
+def values_at(field: Field, x: Tensor) -> Tensor:
+    """A field's values [S, C] at points x [S, D] of the CPU, a part at a time."""
+    device = next(field.parameters()).device
+    parts = [field.values(field.features(part.to(device))).cpu() for part in x.split(CHUNK)]
+    return torch.cat(parts) if parts else x.new_empty(0, field.domain.channels)

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
-from neuralfields.fields.field import Encoding, ParameterGroup
-from neuralfields.layers.heads import HeadedField, Heads
-from neuralfields.ops.axes import ORDERS, TurnedRenderer
+from neuralfields.fields.field import Encoding, HeadedField, ParameterGroup
+from neuralfields.layers.heads import Heads
 from neuralfields.ops.hash_grid import HashGeometry, hash_encode
-from neuralfields.ops.hash_render import HashRenderer
+from neuralfields.ops.hash_render import HashRenderer, TurnedRenderer
+from neuralfields.ops.occupancy_bits import ORDERS
 from neuralfields.settings import require_range
 
 FINEST = {"radiance": 2048, "shape": 512, "image": 2048, "video": 512, "sound": 1 << 16}  # where there are no samples

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
-from neuralfields.fields.field import ParameterGroup
+from neuralfields.fields.field import HeadedField, ParameterGroup
 from neuralfields.layers.grids import LOOK_EVERY, Looks, axis_points, plane_features, plane_pairs, variation
-from neuralfields.layers.heads import HeadedField, Heads
+from neuralfields.layers.heads import Heads
 from neuralfields.settings import require_range
 
 PLACES = 1024  # of a penalty's sample, on each plane

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
-from neuralfields.fields.field import ParameterGroup
+from neuralfields.fields.field import HeadedField, ParameterGroup
 from neuralfields.layers import fresh
 from neuralfields.layers.encodings import USUAL, Encoding, activation, encoding, require_frequencies
-from neuralfields.layers.heads import HeadedField, Heads
+from neuralfields.layers.heads import Heads
 from neuralfields.layers.trunk import Shape, Trunk
 from neuralfields.settings import require_range
 

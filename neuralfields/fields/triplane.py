@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
 from neuralfields.errors import UsageError
-from neuralfields.fields.field import ParameterGroup
+from neuralfields.fields.field import HeadedField, ParameterGroup
 from neuralfields.layers.grids import (
     LOOK_EVERY,
     Looks,
@@ -23,7 +23,7 @@ from neuralfields.layers.grids import (
     stage_points,
     variation,
 )
-from neuralfields.layers.heads import HeadedField, Heads
+from neuralfields.layers.heads import Heads
 from neuralfields.settings import require_range
 
 PLACES = 1024  # of a penalty's sample, on each plane

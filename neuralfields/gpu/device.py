@@ -42,3 +42,10 @@ def keep_memory() -> None:
         return
     mallopt(mmap_threshold, 1 << 25)
     mallopt(trim_threshold, 1 << 30)
+
+
+def use_machine(device: str = "auto", threads: int | None = None) -> torch.device:
+    """Sets the number of threads and gives the device; UsageError where that cannot be had."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return choose_device(device)

@@ -26,7 +26,8 @@ from neuralfields.gpu.network import (
 from neuralfields.gpu.schedules import grid_defines, occupancy_blocks
 from neuralfields.ops import cuda_launch
 from neuralfields.ops.composite import SUMS
-from neuralfields.ops.contract import KINDS
+from neuralfields.ops.contract import KINDS, Contraction
+from neuralfields.ops.march import Marching
 
 # Blocks of the persistent kernels: what its registers let a multiprocessor hold at once.
 PICTURE_BLOCKS, DENSITY_BLOCKS = 4, 8
@@ -93,20 +94,20 @@ class CudaPass:
         self._launch("field_pack", blocks_for(words), THREADS, weights, forward, backward)
         return forward, backward
 
-    def density(self, x: Tensor, space: tuple[str, float]) -> Tensor:
+    def density(self, x: Tensor, contraction: Contraction) -> Tensor:
         """Density at points x [S, 3] -> [S]."""
         x, table = inputs(x, self.renderer.table)
         expect(x=(x, (-1, 3)))
         out = x.new_empty(x.shape[0])
         forward, _ = self._packed()
         blocks = min(blocks_for(x.shape[0], 32 * WARPS), DENSITY_BLOCKS * self._processors())
-        arguments = (x, x.shape[0], KINDS[space[0]], float(space[1]), table, forward, out)
+        arguments = (x, x.shape[0], KINDS[contraction.kind], float(contraction.extent), table, forward, out)
         self._launch("field_density", blocks, 32 * WARPS, *arguments)
         return out
 
-    def forward(self, scene: Any, capacity: int, weight_floor: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Sums [R, 7], valid [R], samples [1]; `capacity` > 0 fills the record. `scene` is a Marching."""
-        origins, directions, jitter = scene.rays
+    def forward(self, scene: Marching, capacity: int, weight_floor: float) -> tuple[Tensor, Tensor, Tensor]:
+        """RaySums [R, 7], valid [R], samples [1]; `capacity` > 0 fills the record. `scene` is a Marching."""
+        origins, directions, jitter = scene.rays.origins, scene.rays.directions, scene.jitter
         origins, directions, occupancy, table = inputs(origins, directions, scene.occupancy, self.renderer.table)
         rays, s = origins.shape[0], scene.settings
         expect(origins=(origins, (rays, 3)), directions=(directions, (rays, 3)))
@@ -120,7 +121,7 @@ class CudaPass:
         view = (origins, directions, jitter, rays, occupancy)
         steps = map(float, (s.min_step, s.max_step, s.cone, s.near))  # a kernel takes a whole number for another size
         march = (occupancy_blocks(occupancy), *steps, occupancy.shape[0])
-        common = (*view, *march, KINDS[scene.space[0]], float(scene.space[1]), table, forward)
+        common = (*view, *march, KINDS[scene.contraction.kind], float(scene.contraction.extent), table, forward)
         blocks = min(blocks_for(rays, 32 * WARPS), PICTURE_BLOCKS * self._processors())
         if capacity:
             record = Recorded(capacity, self._samples(capacity), origins.new_empty(0), counters, forward, backward)
@@ -132,10 +133,10 @@ class CudaPass:
             self._launch("render_picture", blocks, 32 * WARPS, *common, float(weight_floor), values, valid, counters)
         return values, valid, counters[1:2]
 
-    def backward(self, scene: Any, capacity: int, sums: tuple[Tensor, Tensor], d_values: Tensor) -> list[Tensor]:
+    def backward(self, scene: Marching, capacity: int, sums: tuple[Tensor, Tensor], d_values: Tensor) -> list[Tensor]:
         """The weights' gradients from (values, valid) and the last pass's record; the table's is added in place."""
         of, record = self.renderer, self._recorded
-        values, valid, d_values, directions = inputs(*sums, d_values, scene.rays[1])
+        values, valid, d_values, directions = inputs(*sums, d_values, scene.rays.directions)
         rays, samples = values.shape[0], record.samples
         encoded, x, log_density, rgb, t, length, ray, following = samples.values()
         walk = (log_density, rgb, t, length, following, record.first)

@@ -9,7 +9,9 @@ what is empty: there samples are about as many, at other places.
 import torch
 from torch import Tensor
 
-from neuralfields.ops.march import BRICKS, CELLS, MarchSettings, Samples
+from neuralfields.ops.march import MarchSettings
+from neuralfields.ops.occupancy_bits import BRICKS, CELLS, cells_of
+from neuralfields.rays import Samples
 
 SIDE = CELLS // BRICKS  # cells along a brick
 
@@ -43,9 +45,7 @@ def _boxes(occupancy: Tensor) -> Tensor:
 
 def _cells(occupancy: Tensor) -> Tensor:
     """Which cells are occupied, [C, x, y, z] bool; from words of bricks, whose cells are bits (see ops/march.py)."""
-    bits = (occupancy[..., None] >> torch.arange(64, device=occupancy.device)) & 1
-    bricks = bits.bool().reshape(-1, BRICKS, BRICKS, BRICKS, SIDE, SIDE, SIDE)  # [C, Z, Y, X, z, y, x]
-    return bricks.permute(0, 3, 6, 2, 5, 1, 4).reshape(-1, CELLS, CELLS, CELLS)
+    return cells_of(occupancy).permute(0, 3, 2, 1).contiguous()
 
 
 def _starts(origins: Tensor, directions: Tensor, jitter: Tensor, box: Tensor, settings: MarchSettings) -> Tensor:

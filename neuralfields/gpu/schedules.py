@@ -17,8 +17,9 @@ from neuralfields.gpu.launch import THREADS, blocks_for, expect, inputs, scalar
 from neuralfields.gpu.network import network, network_backward
 from neuralfields.gpu.rbf import rbf, rbf_backward
 from neuralfields.ops import cuda_launch
+from neuralfields.scene import CASCADE_WORDS
 
-CAMERA_NUMBERS, CASCADE_WORDS = 25, 32**3  # of a camera's row; of a cascade: one a brick of 4^3 cells
+CAMERA_NUMBERS = 25  # of a camera's row
 BLOCK_WORDS = 8  # of a cascade: one bit a block of 16^3 cells (see cuda/march.h)
 ADAM_BLOCKS = 16  # a multiprocessor; each thread then does several elements
 

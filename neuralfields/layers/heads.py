@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from neuralfields.domain import Domain
-from neuralfields.fields.field import Field, ParameterGroup
 from neuralfields.ops.network import network
 from neuralfields.ops.spherical_harmonics import spherical_harmonics
 
@@ -49,29 +48,6 @@ class Heads(nn.Module):
     def values(self, f: Tensor) -> Tensor:
         """f [S, inputs] -> [S, channels]."""
         return network(f, list(self.value))
-
-
-class HeadedField(Field):
-    """A field whose features are read by `heads`, which a subclass makes."""
-
-    heads: Heads
-
-    def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """Density network, then colour network on its code and the direction's harmonics."""
-        return self.heads.decode(f, directions)
-
-    def log_density(self, f: Tensor) -> Tensor:
-        """The density network alone."""
-        return self.heads.log_density(f)
-
-    def values(self, f: Tensor) -> Tensor:
-        """The value network."""
-        return self.heads.values(f)
-
-    def grids_and_heads(self, grids: tuple[nn.Parameter, ...], rate: float, head_rate: float) -> list[ParameterGroup]:
-        """The usual groups: grids, of which a step sees little, and networks."""
-        heads = ParameterGroup("network", tuple(self.heads.parameters()), head_rate)
-        return [ParameterGroup("grid", grids, rate, sparse=True), heads]
 
 
 def weights(widths: list[int]) -> nn.ParameterList:

@@ -26,13 +26,13 @@ from typing import Annotated, Any, BinaryIO, Literal
 import msgspec
 
 from neuralfields.errors import InputError
+from neuralfields.scene import CASCADE_WORDS
 from neuralfields.settings import did_you_mean
 
 FORMAT_VERSION = 2
 NEEDS = "0.2.0"  # the first version of neuralfields that reads FORMAT_VERSION
 HEADER_LIMIT = 8_000_000  # bytes; names of 100,000 cameras fit
 MAX_CASCADES = 16
-BRICKS = 32768  # words of an occupancy cascade: 128^3 cells in bricks of 4^3, one bit a cell
 PREFIX = b'{"__metadata__":{"neuralfields":"{\\"digest\\":\\"'
 ZERO_DIGEST = b"0" * 64
 PACKED = 8  # values a byte of a stream may hold: a Huffman code spends at least one bit a value
@@ -274,7 +274,7 @@ def _check_names(path: Path, header: Header, entries: dict[str, TensorEntry]) ->
         "cameras.intrinsics": ("F64", [count, 14]),
         "cameras.model": ("U8", [count]),
         "cameras.held_out": ("U8", [count]),
-        "occupancy": ("I64", [cascades, BRICKS]),
+        "occupancy": ("I64", [cascades, CASCADE_WORDS]),
     }
     for name in CAMERA_TENSORS:
         if name not in entries:

@@ -1,5 +1,6 @@
 """From the frame of the inner cube to the unit cube that fields live in (see cuda/contraction.h for the equations)."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -7,8 +8,21 @@ from torch import Tensor
 
 from neuralfields.ops.native import array, kernel
 from neuralfields.ops.register import native_op
+from neuralfields.scene import ContractionKind
 
 KINDS = {"box": 0, "cube": 1}
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """Which contraction a scene has: `kind` and `extent` as `contract` takes them."""
+
+    kind: ContractionKind
+    extent: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Points of the inner cube's frame [S, 3] to the unit cube [S, 3]."""
+        return contract(x, self.kind, self.extent)
 
 
 def contract(x: Tensor, kind: str, extent: float) -> Tensor:

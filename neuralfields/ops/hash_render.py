@@ -12,7 +12,7 @@ the table's size each step would cost more than the scatter itself. The optimise
 """
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,38 +20,11 @@ from torch import Tensor
 
 from neuralfields.ops.backend import ours_alone
 from neuralfields.ops.composite import SUMS
-from neuralfields.ops.contract import KINDS
-from neuralfields.ops.march import MarchSettings
+from neuralfields.ops.contract import KINDS, Contraction
+from neuralfields.ops.march import Marching
 from neuralfields.ops.native import array, kernel, threads
-
-
-@dataclass(frozen=True)
-class Sums:
-    """Sums along rays: `values` [R, 7] (see ops/composite.py), `valid` [R] uint8, `samples` evaluated."""
-
-    values: Tensor
-    valid: Tensor
-    samples: int
-
-    @property
-    def rgb(self) -> Tensor:
-        """Sum of w rgb, [R, 3]: no background yet."""
-        return self.values[:, :3]
-
-    @property
-    def opacity(self) -> Tensor:
-        """Sum of w, [R]."""
-        return self.values[:, 3]
-
-    @property
-    def depth(self) -> Tensor:
-        """Sum of w t, [R]."""
-        return self.values[:, 4]
-
-    @property
-    def distortion(self) -> Tensor:
-        """How far a ray's weight is from being in one place, [R]."""
-        return self.values[:, 5]
+from neuralfields.ops.occupancy_bits import Order, turn_occupancy
+from neuralfields.rays import Rays, RaySums
 
 
 class HashRenderer:
@@ -86,41 +59,26 @@ class HashRenderer:
                 self._pass = device, CpuPass(self)
         return self._pass[1]
 
-    def density(self, x: Tensor, contraction: str, extent: float) -> Tensor:
+    def density(self, x: Tensor, contraction: Contraction) -> Tensor:
         """Density at points of the inner cube's frame, x [S, 3] -> [S]. Not differentiable."""
-        return self.native.density(x, (contraction, extent))
+        return self.native.density(x, contraction)
 
     def render(
         self,
-        rays: tuple[Tensor, Tensor, Tensor | None],
-        occupancy: Tensor,
-        settings: MarchSettings,
-        space: tuple[str, float],
+        scene: Marching,
         capacity: int = 0,
         weight_floor: float = 0.0,
-    ) -> Sums:
-        """rays = (origins [R, 3], directions [R, 3], jitter [R] or None) in the frame of the inner cube.
+    ) -> RaySums:
+        """Sums along the rays of `scene`.
 
-        `space` = (contraction, extent). `capacity`: samples that a differentiable pass may record; rays past it come
-        back with `valid` 0. Without it nothing is recorded and no gradient flows. Samples whose weight is under
-        `weight_floor` get no colour.
+        `capacity`: samples that a differentiable pass may record; rays past it come back with `valid` 0. Without it
+        nothing is recorded and no gradient flows. Samples whose weight is under `weight_floor` get no colour.
         """
-        scene = Marching(rays, occupancy, settings, space)
         if capacity and torch.is_grad_enabled():
             values, valid, samples = _Render.apply(self, scene, capacity, self.table, *self.weights)
-            return Sums(values, valid, int(samples.sum()))
+            return RaySums(values, valid, int(samples.sum()))
         values, valid, samples = self.native.forward(scene, 0, weight_floor)
-        return Sums(values, valid, int(samples.sum()))
-
-
-@dataclass(frozen=True)
-class Marching:
-    """What a pass goes through, in the frame of the inner cube; see `HashRenderer.render`."""
-
-    rays: tuple[Tensor, Tensor, Tensor | None]
-    occupancy: Tensor
-    settings: MarchSettings
-    space: tuple[str, float]
+        return RaySums(values, valid, int(samples.sum()))
 
 
 class CpuPass:
@@ -132,7 +90,7 @@ class CpuPass:
         self.renderer = renderer
         self._record: dict[str, Any] = {}
 
-    def _field(self, contraction: str, extent: float) -> object:
+    def _field(self, contraction: Contraction) -> object:
         """The parameters as the core takes them."""
         of = self.renderer
         return kernel("HashField", of.table.dtype)(
@@ -142,25 +100,25 @@ class CpuPass:
             [array(w) for w in of.density_weights],
             [array(w) for w in of.colour_weights],
             of.degree,
-            KINDS[contraction],
-            extent,
+            KINDS[contraction.kind],
+            contraction.extent,
         )
 
-    def density(self, x: Tensor, space: tuple[str, float]) -> Tensor:
+    def density(self, x: Tensor, contraction: Contraction) -> Tensor:
         """Density at points x [S, 3] -> [S]."""
         out = x.new_empty(x.shape[0])
-        kernel("density", x.dtype)(self._field(*space), array(x), out, threads())
+        kernel("density", x.dtype)(self._field(contraction), array(x), out, threads())
         return out
 
     def forward(self, scene: Marching, capacity: int, weight_floor: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Sums [R, 7], valid [R], samples [threads]; `capacity` > 0 fills the record."""
-        origins, directions, jitter = scene.rays
+        """RaySums [R, 7], valid [R], samples [threads]; `capacity` > 0 fills the record."""
+        origins, directions, jitter = scene.rays.origins, scene.rays.directions, scene.jitter
         count = origins.shape[0]
         values = origins.new_empty(count, SUMS)
         valid = torch.empty(count, dtype=torch.uint8)
         samples = torch.empty(threads(), dtype=torch.int64)
         kernel("render_forward", origins.dtype)(
-            self._field(*scene.space),
+            self._field(scene.contraction),
             array(origins),
             array(directions),
             None if jitter is None else array(jitter),
@@ -180,8 +138,8 @@ class CpuPass:
         d_density = [torch.empty_like(w) for w in of.density_weights]
         d_colour = [torch.empty_like(w) for w in of.colour_weights]
         kernel("render_backward", of.table.dtype)(
-            self._field(*scene.space),
-            array(scene.rays[1]),
+            self._field(scene.contraction),
+            array(scene.rays.directions),
             values,
             array(d_values),
             valid,
@@ -240,3 +198,38 @@ class _Render(torch.autograd.Function):
             renderer.table.grad = torch.zeros_like(renderer.table)
         d_weights = renderer.native.backward(ctx.scene, ctx.capacity, ctx.saved_tensors, d_values)
         return (None,) * 4 + (*d_weights,)
+
+
+class TurnedRenderer:
+    """Hands points, rays and occupancy to a fused renderer in its own frame."""
+
+    def __init__(self, renderer: Any, order: Order) -> None:
+        self.renderer, self.order = renderer, order
+        self._turned: tuple[Tensor, int, Tensor] | None = None
+
+    @property
+    def table(self) -> Tensor:
+        """The field's own."""
+        return self.renderer.table
+
+    @property
+    def available(self) -> bool:
+        """Whether the renderer can be used where its field is."""
+        return self.renderer.available
+
+    def density(self, x: Tensor, contraction: Contraction) -> Tensor:
+        """Density at points of the inner cube's frame, x [S, 3] -> [S]; both contractions treat all axes alike."""
+        return self.renderer.density(x[:, self.order], contraction)
+
+    def render(self, scene: Marching, capacity: int = 0, weight_floor: float = 0.0) -> RaySums:
+        """As the renderer's own."""
+        rays = Rays(scene.rays.origins[:, self.order], scene.rays.directions[:, self.order])
+        turned = replace(scene, rays=rays, occupancy=self._occupancy(scene.occupancy))
+        return self.renderer.render(turned, capacity, weight_floor)
+
+    def _occupancy(self, occupancy: Tensor) -> Tensor:
+        """The turned occupancy, kept until another one comes or this one is written to."""
+        kept = self._turned
+        if kept is None or kept[0] is not occupancy or kept[1] != occupancy._version:
+            self._turned = kept = occupancy, occupancy._version, turn_occupancy(occupancy, self.order)
+        return kept[2]

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from neuralfields.ops import backend
+from neuralfields.ops.contract import Contraction
 from neuralfields.ops.native import array, kernel, library, threads
+from neuralfields.ops.occupancy_bits import CELLS, occupied
 from neuralfields.ops.register import native_op
-
-CELLS, BRICKS = 128, 32
+from neuralfields.rays import Rays, Samples
 
 
 @dataclass(frozen=True)
@@ -30,21 +31,6 @@ class MarchSettings:
     def native(self, occupancy: Tensor) -> object:
         """As the core takes it."""
         return library().MarchSettings(occupancy, self.min_step, self.max_step, self.cone, self.near)
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Samples one after the other: x [S, 3], t [S] middle, length [S]; ray r owns offsets[r] : offsets[r + 1]."""
-
-    x: Tensor
-    t: Tensor
-    length: Tensor
-    offsets: Tensor
-
-    @property
-    def ray(self) -> Tensor:
-        """Index of each sample's ray, [S]."""
-        return torch.repeat_interleave(self.offsets.diff())
 
 
 def march(origins: Tensor, directions: Tensor, jitter: Tensor, occupancy: Tensor, settings: MarchSettings) -> Samples:
@@ -80,16 +66,6 @@ def _march(
     return x, t, length, offsets
 
 
-def occupied(x: Tensor, cascade: Tensor, occupancy: Tensor) -> Tensor:
-    """Whether the cell that holds each point (frame of the inner cube) in its cascade is occupied, [S] bool."""
-    side = torch.exp2(cascade.to(x.dtype))[:, None]
-    cell = (((x - 0.5) / side + 0.5) * CELLS).long().clamp(0, CELLS - 1)
-    brick, inside = cell >> 2, cell & 3
-    word = (brick[:, 2] * BRICKS + brick[:, 1]) * BRICKS + brick[:, 0]
-    bit = (inside[:, 2] * 4 + inside[:, 1]) * 4 + inside[:, 0]
-    return ((occupancy[cascade, word] >> bit) & 1).bool()
-
-
 def march_reference(
     origins: Tensor, directions: Tensor, jitter: Tensor, occupancy: Tensor, settings: MarchSettings
 ) -> Samples:
@@ -123,3 +99,17 @@ def march_reference(
     offsets = torch.zeros(jitter.shape[0] + 1, dtype=torch.int64)
     offsets[1:] = torch.bincount(ray, minlength=jitter.shape[0]).cumsum(0)
     return Samples(x[order], t[order], length[order], offsets)
+
+
+@dataclass(frozen=True)
+class Marching:
+    """Input of a fused pass, in the frame of the inner cube: what is marched through, and how.
+
+    `jitter` [R] in [0, 1) of the first step, None for 0; `occupancy` [cascades, 32768] int64.
+    """
+
+    rays: Rays
+    jitter: Tensor | None
+    occupancy: Tensor
+    settings: MarchSettings
+    contraction: Contraction

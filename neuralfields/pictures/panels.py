@@ -19,6 +19,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from neuralfields.errors import InputError, UsageError
 from neuralfields.files import atomic_file
+from neuralfields.options.fit import Quantity
+from neuralfields.rays import Render
 
 PAPER, INK, GREY, RULE = (250, 250, 248), (31, 35, 40), (112, 118, 128), (226, 228, 230)
 DEPTH_STOPS = (  # lightness, chroma, hue
@@ -210,3 +212,20 @@ def stack(pictures: list[Any]) -> np.ndarray:
         sheet.paste(image, (0, y))
         y += image.height
     return np.asarray(sheet)
+
+
+def render_picture(seen: Render, what: tuple[Quantity, ...] = ("rgb",)) -> np.ndarray:
+    """A render as one uint8 picture [H, W * len(what), 3]: colour, depth in colours, opacity in grey."""
+    parts = []
+    for quantity in what:
+        if quantity == "rgb":
+            parts.append(to_uint8(seen.rgb))
+        elif quantity == "depth":
+            parts.append(colour_depth(seen.depth, seen.opacity))
+        elif quantity == "normal":
+            if seen.normal is None:
+                raise UsageError("normal: this kind of model has no normals; rgb, depth and opacity are there")
+            parts.append(to_uint8(0.5 + 0.5 * seen.normal))
+        else:
+            parts.append(np.repeat(to_uint8(seen.opacity)[..., None], 3, axis=2))
+    return np.concatenate(parts, axis=1)

@@ -1,4 +1,4 @@
-"""`nf poses`: photos or a video in, a posed capture out.
+"""Finds camera poses: photos or a video in, a posed capture out.
 
   photos | frames -> features -> matches -> model -> verdict -> world -> photos without distortion, transforms.json
 
@@ -19,59 +19,23 @@ import numpy as np
 
 from neuralfields.cameras import CAMERA_AXES
 from neuralfields.captures.images import FEWEST_IMAGES
-from neuralfields.errors import InputError, InterruptedFit, PosesNotFoundError, UsageError
+from neuralfields.errors import InputError, PosesNotFoundError, UsageError
 from neuralfields.files import OutputLock, atomic_write_bytes, check_writable, plain
-from neuralfields.options.captures import PoseSettings, PosesOptions
+from neuralfields.options.captures import PoseSettings
 from neuralfields.poses.colmap_process import run_job
 from neuralfields.poses.graph import PoseGraph, read_graph
 from neuralfields.poses.photos import Photo, fingerprint, photo_files, photo_folder, read_photos
 from neuralfields.poses.search import LADDER, Rung, climb, threads_of
-from neuralfields.poses.stages import StageDisplay, Stages
+from neuralfields.poses.stages import Stages
 from neuralfields.poses.undistort import write_flat
 from neuralfields.poses.verdict import Verdict, judge, why_missing
 from neuralfields.poses.video_frames import Chosen, choose_frames, write_frames
 from neuralfields.poses.world import World, find_world
+from neuralfields.progress import StageDisplay
 from neuralfields.signals.readers import SUFFIXES as SIGNAL_SUFFIXES
 from neuralfields.version import VERSION
 
 MARK = "made-by-nf-poses"
-DOUBTFUL_EXIT = PosesNotFoundError.exit_code
-
-
-def run(options: PosesOptions) -> dict[str, Any]:
-    """The verb: gives the report that poses.json holds."""
-    out = options.out or default_capture(options.photos)
-    display = StageDisplay(options.quiet)
-    if (out / "transforms.json").exists() and not (options.overwrite or options.resume):
-        raise UsageError(f"{out}: holds a capture; add --overwrite to replace it, or choose another folder with --out")
-    if options.overwrite and _is_ours(out):
-        shutil.rmtree(out / "work", ignore_errors=True)
-    try:
-        return find_poses(options.photos, out, options, display)
-    except KeyboardInterrupt:
-        raise InterruptedFit(
-            f"interrupted; finished stages are kept, go on with: nf poses {options.photos} --out {out} --resume"
-        ) from None
-
-
-def text(report: dict[str, Any]) -> str:
-    """What the verb prints."""
-    lines = [f"wrote {report['path']}: {report['line']}"]
-    lines += [f"  {reason}" for reason in report["reasons"]]
-    missing = report["missing"]
-    lines += [f"  without a pose: {name}: {reason}" for name, reason in list(missing.items())[:10]]
-    if len(missing) > 10:
-        lines.append(f"  and {len(missing) - 10} more, see poses.json")
-    if report["level"] == "doubtful":
-        lines.append(f"look at it with: nf view {report['path']}     fit it all the same: --accept-doubtful-poses")
-    else:
-        lines.append(f"fit it with: nf fit {report['path']}     look at it with: nf check {report['path']}")
-    return "\n".join(lines)
-
-
-def exit_code(report: dict[str, Any]) -> int:
-    """4 when the poses are doubtful, although they are written."""
-    return DOUBTFUL_EXIT if report["level"] == "doubtful" else 0
 
 
 def default_capture(source: Path) -> Path:

@@ -9,61 +9,13 @@ A run that was cut short goes on after its last record; a changed setting invali
 
 import hashlib
 import json
-import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from typing import Any
 
 from neuralfields.files import atomic_write_bytes, plain
-from neuralfields.progress import time_text
-
-LINE_EVERY = 10.0  # seconds of the clock, where there is no terminal
-
-
-class StageDisplay:
-    """Which stage runs and how far it is: a bar on a terminal, plain lines elsewhere; on standard error."""
-
-    def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
-        self.quiet = quiet
-        self.console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
-        self._bar: Progress | None = None
-        self._name, self._begin, self._line_at = "", 0.0, 0.0
-
-    def begin(self, name: str) -> None:
-        """A stage begins."""
-        self._name, self._begin, self._line_at = name, time.monotonic(), time.monotonic()
-        if not self.quiet and self.console.is_terminal and not self.console.is_dumb_terminal:
-            columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-            self._bar = Progress(*columns, console=self.console, transient=True)
-            self._bar.add_task(name, total=None)
-            self._bar.start()
-
-    def update(self, done: int, total: int) -> None:
-        """So much of the stage is done."""
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=done, total=total)
-        elif time.monotonic() - self._line_at >= LINE_EVERY:
-            self._line_at = time.monotonic()
-            self.note(f"{self._name:<10} {done}/{total}  {time_text(self._line_at - self._begin)}")
-
-    def end(self, line: str | None) -> None:
-        """The stage is over; `line` says what came of it, None after an error."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-        if line is not None:
-            self.note(f"{self._name:<10} {line}")
-
-    def note(self, text: str) -> None:
-        """A remark of one line."""
-        if not self.quiet:
-            with suppress(OSError):  # a closed terminal does not stop the work
-                self.console.print(text, markup=False)
+from neuralfields.progress import StageDisplay, time_text
 
 
 class Stages:

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from neuralfields.cameras import Camera
-from neuralfields.ops.march import BRICKS, CELLS
+from neuralfields.ops.occupancy_bits import BRICK_CELLS, BRICKS, CELLS, pack_bricks
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
 
-BRICK_CELLS = 64
 UNSEEN = -1.0
 # A step of sqrt(3) / 1024 through this density absorbs 1 %: Instant-NGP's threshold.
 DENSITY_THRESHOLD = 0.01 * 1024 / 3**0.5
@@ -86,7 +85,7 @@ class Occupancy:
         self.density[cascade, brick] = new
         self._sums[cascade, brick] = new.sum(1)
         if self.threshold() == self._packed_at:
-            self.bits[cascade, brick] = _packed(new, self._packed_at)
+            self.bits[cascade, brick] = pack_bricks(new > self._packed_at)
         else:
             self.pack()
 
@@ -110,7 +109,7 @@ class Occupancy:
         """All bits from all densities."""
         self._sums = self.density.clamp(min=0).sum(2)
         self._packed_at = self.threshold()
-        self.bits = _packed(self.density, self._packed_at)
+        self.bits = pack_bricks(self.density > self._packed_at)
 
     def _order_visible(self) -> None:
         """A fixed shuffle of the visible bricks [V, 2]: any stretch of it is spread over the whole space."""
@@ -118,20 +117,6 @@ class Occupancy:
         order = torch.randperm(len(visible), generator=torch.Generator().manual_seed(1))
         self._visible = visible[order.to(visible.device)]
         self._sums = self.density.clamp(min=0).sum(2)
-
-
-def _packed(density: Tensor, threshold: float) -> Tensor:
-    """Densities [..., 64] to words of bits [...]."""
-    if density.device.type != "cpu":
-        return _packed_by_torch(density, threshold)
-    bits = np.packbits((density > threshold).numpy(), axis=-1, bitorder="little")
-    return torch.from_numpy(bits.view(np.int64).reshape(density.shape[:-1]))
-
-
-def _packed_by_torch(density: Tensor, threshold: float) -> Tensor:
-    """The same where numpy cannot look: slower on a CPU."""
-    place = torch.arange(BRICK_CELLS, device=density.device)
-    return ((density > threshold).long() << place).sum(-1)
 
 
 def _brick_corners() -> Tensor:

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from neuralfields.cameras import Camera
-from neuralfields.fields.field import Field
+from neuralfields.fields.field import Field, values_at
 from neuralfields.rays import Rays, Render
+from neuralfields.rendering.renderable import Colour
 from neuralfields.rendering.volume import PICTURE_CHUNK, camera_rays
 from neuralfields.scene import Bounds
-from neuralfields.signals.signal import values_at
 
 CAUTION = 0.9
 FLOOR = 1 / 512
@@ -54,17 +54,31 @@ class Surface:
             return u.new_tensor(CLAY).expand(len(u), 3)
         return values_at(self.field, u)[:, 1:4].clamp(0, 1)
 
+    @property
+    def device(self) -> torch.device:
+        """Spheres are traced on the CPU, wherever the field is."""
+        return torch.device("cpu")
 
-@dataclass(frozen=True)
-class SurfaceRender(Render):
-    """A render of a surface: also unit `normal` [R, 3] in the world's frame, 0 where nothing is hit."""
+    @torch.no_grad()
+    def render_rays(self, rays: Rays, background: Colour) -> Render:
+        """Renders rays [R] with normals, lit from the eye: colour * (ambient + (1 - ambient) |cos|)."""
+        starts = range(0, max(1, len(rays)), PICTURE_CHUNK)
+        return Render.concatenate([self._shaded(rays[i : i + PICTURE_CHUNK], background) for i in starts])
 
-    normal: Tensor
+    def render(self, camera: Camera, background: Colour) -> Render:
+        """Renders a camera's picture: rgb and normal [H, W, 3], opacity and depth [H, W]."""
+        return self.render_rays(camera_rays(camera), background).reshape(camera.height, camera.width)
 
-    def reshape(self, *shape: int) -> "SurfaceRender":
-        """[R] to any shape of as many elements."""
-        plain = super().reshape(*shape)
-        return SurfaceRender(plain.rgb, plain.opacity, plain.depth, self.normal.reshape(*shape, 3))
+    def _shaded(self, rays: Rays, background: Colour) -> Render:
+        bounds = self.bounds
+        origins = (rays.origins - rays.origins.new_tensor(bounds.centre)) / bounds.side + 0.5
+        t, hit = trace(self, origins, rays.directions)
+        u = origins[hit] + t[hit, None] * rays.directions[hit]
+        normal, rgb = torch.zeros_like(origins), torch.tensor(background).expand(len(rays), 3).clone()
+        normal[hit] = self.normals(u)
+        facing = (normal[hit] * rays.directions[hit]).sum(1).abs()
+        rgb[hit] = self.colours(u) * (AMBIENT + (1 - AMBIENT) * facing)[:, None]
+        return Render(rgb, hit.float(), torch.where(hit, t, 0) * bounds.side, normal)
 
 
 @torch.no_grad()
@@ -106,25 +120,3 @@ def _through_cube(origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
     safe = torch.where(directions.abs() < 1e-9, 1e-9, directions)
     one, other = -origins / safe, (1 - origins) / safe
     return torch.minimum(one, other).amax(1).clamp(min=0), torch.maximum(one, other).amin(1)
-
-
-def render_rays(surface: Surface, rays: Rays, background: tuple[float, float, float]) -> SurfaceRender:
-    """What rays [R] see, lit from the eye: colour * (ambient + (1 - ambient) |cos|); depth in the world's units."""
-    bounds = surface.bounds
-    origins = (rays.origins - rays.origins.new_tensor(bounds.centre)) / bounds.side + 0.5
-    t, hit = trace(surface, origins, rays.directions)
-    u = origins[hit] + t[hit, None] * rays.directions[hit]
-    normal, rgb = torch.zeros_like(origins), torch.tensor(background).expand(len(rays), 3).clone()
-    normal[hit] = surface.normals(u)
-    facing = (normal[hit] * rays.directions[hit]).sum(1).abs()
-    rgb[hit] = surface.colours(u) * (AMBIENT + (1 - AMBIENT) * facing)[:, None]
-    return SurfaceRender(rgb, hit.float(), torch.where(hit, t, 0) * bounds.side, normal)
-
-
-def render_camera(surface: Surface, camera: Camera, background: tuple[float, float, float]) -> SurfaceRender:
-    """The camera's whole picture: rgb and normal [H, W, 3], opacity and depth [H, W]."""
-    rays = camera_rays(camera)
-    parts = [render_rays(surface, rays[i : i + PICTURE_CHUNK], background) for i in range(0, len(rays), PICTURE_CHUNK)]
-    names = ("rgb", "opacity", "depth", "normal")
-    whole = SurfaceRender(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
-    return whole.reshape(camera.height, camera.width)

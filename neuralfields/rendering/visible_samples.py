@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from neuralfields.ops.composite import TRANSMITTANCE_STOP
-from neuralfields.ops.march import Samples
+from neuralfields.rays import Samples
 
 # Optical depth from which a ray counts as opaque here: a little beyond composite's own stop, which has the last word.
 OPAQUE = -torch.tensor(TRANSMITTANCE_STOP).log().item() + 0.01

@@ -12,11 +12,12 @@ from torch import Tensor
 from neuralfields.cameras import Camera
 from neuralfields.fields.field import Field
 from neuralfields.ops.composite import composite
-from neuralfields.ops.contract import contract
-from neuralfields.ops.hash_render import Sums
-from neuralfields.ops.march import MarchSettings, Samples, march
+from neuralfields.ops.contract import Contraction
+from neuralfields.ops.march import Marching, MarchSettings, march
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
-from neuralfields.rays import Rays, Render
+from neuralfields.pictures.background import premultiplied_over
+from neuralfields.rays import Rays, RaySums, Render, Samples
+from neuralfields.rendering.renderable import Colour
 from neuralfields.rendering.visible_samples import chosen, visible
 from neuralfields.scene import Bounds
 
@@ -48,15 +49,15 @@ class Volume:
         return self.occupancy.device
 
     @property
-    def space(self) -> tuple[str, float]:
-        """(contraction, extent) as the ops take them."""
-        return self.bounds.contraction, float(2 ** (self.bounds.cascades - 1))
+    def contraction(self) -> Contraction:
+        """From the frame of the inner cube to the field's unit cube."""
+        return Contraction(self.bounds.contraction, float(2 ** (self.bounds.cascades - 1)))
 
     def settings(self, coarseness: float = 1.0) -> MarchSettings:
         """Steps: fine in the inner cube, growing with distance where the scene reaches beyond it."""
         smallest = coarseness / STEPS_PER_CUBE
         cone = CONE * coarseness if self.bounds.cascades > 1 else 0.0
-        largest = smallest if cone == 0 else max(smallest, self.space[1] / 16)
+        largest = smallest if cone == 0 else max(smallest, self.contraction.extent / 16)
         return MarchSettings(smallest, largest, cone, self.bounds.near / self.bounds.side)
 
     @torch.no_grad()
@@ -64,8 +65,8 @@ class Volume:
         """Density at points of the inner cube's frame, x [S, 3] -> [S], in 1/inner cube."""
         renderer = self.field.fused()
         if renderer is not None:
-            return renderer.density(x, *self.space)
-        parts = [self.field.log_density(self.field.features(contract(p, *self.space))) for p in x.split(PIECE)]
+            return renderer.density(x, self.contraction)
+        parts = [self.field.log_density(self.field.features(self.contraction(p))) for p in x.split(PIECE)]
         return torch.exp(torch.cat(parts).clamp(max=15))
 
     def normalise(self, rays: Rays) -> tuple[Tensor, Tensor]:
@@ -73,35 +74,54 @@ class Volume:
         centre = rays.origins.new_tensor(self.bounds.centre)
         return (rays.origins - centre) / self.bounds.side + 0.5, rays.directions
 
+    def sums(
+        self,
+        rays: Rays,
+        jitter: Tensor | None = None,
+        capacity: int = 0,
+        coarseness: float = 1.0,
+        fused: bool = True,
+    ) -> RaySums:
+        """Accumulates along rays [R] of the world's frame; depth in inner cubes. See `RaySums`.
 
-def render_sums(
-    volume: Volume,
-    rays: Rays,
-    jitter: Tensor | None = None,
-    capacity: int = 0,
-    coarseness: float = 1.0,
-    fused: bool = True,
-) -> Sums:
-    """Weighted sums along rays, depth in inner cubes. `capacity` > 0: differentiable, for training."""
-    origins, directions = volume.normalise(rays)
-    settings = volume.settings(coarseness)
-    renderer = volume.field.fused() if fused else None
-    if renderer is not None:
-        floor = 0.0 if capacity else WEIGHT_FLOOR
-        triple = (origins, directions, jitter)
-        return renderer.render(triple, volume.occupancy, settings, volume.space, capacity, floor)
-    jitter = origins.new_zeros(origins.shape[0]) if jitter is None else jitter
-    samples = march(origins, directions, jitter, volume.occupancy, settings)
-    index, density = visible(samples, volume.density)
-    samples = chosen(samples, index)
-    sums = _learning_sums if capacity else _picture_sums
-    values = sums(volume, samples, directions[samples.ray], density)
-    return Sums(values, torch.ones_like(origins[:, 0], dtype=torch.uint8), samples.x.shape[0])
+        `jitter` [R] in [0, 1) of the first step. `capacity` > 0: differentiable, for training, with room for so many
+        samples; rays past it come back with `valid` 0. `coarseness`: steps so many times as long. `fused` False goes
+        op by op.
+        """
+        origins, directions = self.normalise(rays)
+        settings = self.settings(coarseness)
+        renderer = self.field.fused() if fused else None
+        if renderer is not None:
+            floor = 0.0 if capacity else WEIGHT_FLOOR
+            scene = Marching(Rays(origins, directions), jitter, self.occupancy, settings, self.contraction)
+            return renderer.render(scene, capacity, floor)
+        jitter = origins.new_zeros(origins.shape[0]) if jitter is None else jitter
+        samples = march(origins, directions, jitter, self.occupancy, settings)
+        index, density = visible(samples, self.density)
+        samples = chosen(samples, index)
+        sums = _learning_sums if capacity else _picture_sums
+        values = sums(self, samples, directions[samples.ray], density)
+        return RaySums(values, torch.ones_like(origins[:, 0], dtype=torch.uint8), samples.x.shape[0])
+
+    @torch.no_grad()
+    def render_rays(self, rays: Rays, background: Colour, fused: bool = True) -> Render:
+        """Renders rays [R] of the world's frame, some at a time: rgb [R, 3], opacity and depth [R]."""
+        colour = torch.tensor(background, device=self.device)
+        chunk = PICTURE_CHUNK if self.device.type == "cpu" else PICTURE_CHUNK_GPU
+        starts = range(0, max(1, len(rays)), chunk)
+        return Render.concatenate(
+            [finish(self.sums(rays[i : i + chunk], fused=fused), colour, self.bounds.side) for i in starts]
+        )
+
+    def render(self, camera: Camera, background: Colour, fused: bool = True) -> Render:
+        """Renders a camera's picture: rgb [H, W, 3], opacity and depth [H, W], depth in world units."""
+        rays = camera_rays(camera, self.device)
+        return self.render_rays(rays, background, fused).reshape(camera.height, camera.width)
 
 
 def _learning_sums(volume: Volume, samples: Samples, directions: Tensor, density: Tensor) -> Tensor:
     """Field and composite with gradients, [R, 7]; `density` is what was found of the samples without."""
-    f = volume.field.features(contract(samples.x, *volume.space))
+    f = volume.field.features(volume.contraction(samples.x))
     log_density, rgb = volume.field.decode(f, directions)
     return composite(TruncatedExp.apply(log_density), samples.length, samples.t, rgb, samples.offsets)[0]
 
@@ -112,7 +132,7 @@ def _picture_sums(volume: Volume, samples: Samples, directions: Tensor, density:
     rgb = samples.x.new_zeros(samples.x.shape)
     weight = composite(density, samples.length, samples.t, rgb, samples.offsets)[1]
     for index in (weight > WEIGHT_FLOOR).nonzero().flatten().split(PIECE):
-        f = volume.field.features(contract(samples.x[index], *volume.space))
+        f = volume.field.features(volume.contraction(samples.x[index]))
         rgb[index] = volume.field.decode(f, directions[index])[1]
     return composite(density, samples.length, samples.t, rgb, samples.offsets)[0]
 
@@ -130,9 +150,9 @@ class TruncatedExp(torch.autograd.Function):
         return d_y * torch.exp(ctx.saved_tensors[0].clamp(-15, 15))
 
 
-def finish(sums: Sums, background: Tensor, side: float) -> Render:
-    """Sums over a background ([3] or [R, 3]), depth as a mean in world units."""
-    rgb = sums.rgb + (1 - sums.opacity)[:, None] * background
+def finish(sums: RaySums, background: Tensor, side: float) -> Render:
+    """RaySums over a background ([3] or [R, 3]), depth as a mean in world units."""
+    rgb = premultiplied_over(sums.rgb, sums.opacity, background)
     depth = torch.where(sums.opacity > 1e-3, sums.depth / sums.opacity.clamp(min=1e-3), 0) * side
     return Render(rgb, sums.opacity, depth)
 
@@ -144,19 +164,3 @@ def camera_rays(camera: Camera, device: torch.device | str = "cpu") -> Rays:
     pixel = torch.stack([u, v], -1).reshape(-1, 2).to(torch.float32)
     index = torch.zeros(len(pixel), dtype=torch.int64, device=device)
     return Rays(*pixel_rays(camera_table([camera]).to(device), index, pixel))
-
-
-@torch.no_grad()
-def render_camera(volume: Volume, camera: Camera, background: tuple[float, float, float], fused: bool = True) -> Render:
-    """The camera's whole picture: rgb [H, W, 3], opacity [H, W], depth [H, W] in world units."""
-    rays = camera_rays(camera, volume.device)
-    colour = torch.tensor(background, device=volume.device)
-    chunk = PICTURE_CHUNK if volume.device.type == "cpu" else PICTURE_CHUNK_GPU
-    chunks = [
-        finish(render_sums(volume, rays[i : i + chunk], fused=fused), colour, volume.bounds.side)
-        for i in range(0, len(rays), chunk)
-    ]
-    whole = Render(
-        torch.cat([c.rgb for c in chunks]), torch.cat([c.opacity for c in chunks]), torch.cat([c.depth for c in chunks])
-    )
-    return whole.reshape(camera.height, camera.width)

@@ -12,7 +12,7 @@ import torch
 from neuralfields.cameras import Camera
 from neuralfields.distillation.boxes import cells
 from neuralfields.rays import Rays, Render
-from neuralfields.rendering.volume import Volume, camera_rays, finish, render_camera, render_sums
+from neuralfields.rendering.volume import Volume, camera_rays, finish
 
 Corner = tuple[float, float, float]
 Box = tuple[Corner, Corner]
@@ -22,7 +22,7 @@ Box = tuple[Corner, Corner]
 def render_box(volume: Volume, camera: Camera, background: Corner, box: Box | None) -> Render:
     """The camera's picture of what lies inside the box (world); all of it where `box` is None."""
     if box is None:
-        return render_camera(volume, camera, background)
+        return volume.render(camera, background)
     rays, there = camera_rays(camera, volume.device), volume.device
     colour, low, high = (torch.tensor(values, device=there) for values in (background, *box))
     steep = torch.where(rays.directions.abs() < 1e-9, 1e-9, rays.directions)  # a ray along a face divides by zero
@@ -37,7 +37,7 @@ def render_box(volume: Volume, camera: Camera, background: Corner, box: Box | No
         inside = Rays(rays.origins[hit] + directions * enter[:, None], directions)
         bits = volume.occupancy & cells(volume.bounds, box).to(there)
         cut = Volume(volume.field, replace(volume.bounds, near=0.0), bits)
-        part = finish(render_sums(cut, inside), colour, volume.bounds.side)
+        part = finish(cut.sums(inside), colour, volume.bounds.side)
         rgb[hit], opacity[hit] = part.rgb, part.opacity
         depth[hit] = torch.where(part.opacity > 1e-3, part.depth + enter, 0)
     return Render(rgb, opacity, depth).reshape(camera.height, camera.width)

@@ -19,10 +19,9 @@ from PIL import Image
 
 from neuralfields.cameras import Camera, project
 from neuralfields.evaluation.evaluate import over
-from neuralfields.pictures.panels import error_picture, to_uint8
+from neuralfields.pictures.panels import error_picture, render_picture, to_uint8
 from neuralfields.rays import Render
 from neuralfields.rendering.volume import camera_rays
-from neuralfields.verbs.render import picture
 
 ERROR_FACTOR = 5.0
 UNSEEN = (58, 60, 64)
@@ -48,16 +47,16 @@ def paint(
     if what == "depth":
         # pictures.colour_depth lays colours over white; here they lie over the background that was chosen.
         opacity = seen.opacity.cpu().numpy()[..., None]
-        on_white = picture(seen, ("depth",)).astype(np.float32) / 255
+        on_white = render_picture(seen, ("depth",)).astype(np.float32) / 255
         return to_uint8(on_white - (1 - opacity) * (1 - np.asarray(background, dtype=np.float32)))
     if what == "error":
         return _error(seen, camera, background, reference)
-    return picture(seen, (what,))
+    return render_picture(seen, (what,))
 
 
 def _over(values: np.ndarray, seen: Render, background: tuple[float, float, float]) -> np.ndarray:
-    opacity = np.clip(seen.opacity.cpu().numpy(), 0, 1)[..., None]
-    return to_uint8(values * opacity + np.asarray(background, dtype=np.float32) * (1 - opacity))
+    opacity = np.clip(seen.opacity.cpu().numpy(), 0, 1)
+    return to_uint8(over(values, opacity, np.asarray(background, dtype=np.float32)))
 
 
 def points_of(seen: Render, camera: Camera, where_empty: float = 0.0) -> np.ndarray:
@@ -88,7 +87,7 @@ def normals(seen: Render, camera: Camera) -> np.ndarray:
 
 
 def _window_sum(values: np.ndarray, reach: int, axis: int) -> np.ndarray:
-    """Sums over the window of `reach` each way along an axis, cut off at the border."""
+    """RaySums over the window of `reach` each way along an axis, cut off at the border."""
     count = values.shape[axis]
     running = np.concatenate([np.zeros_like(np.take(values, [0], axis)), values.cumsum(axis)], axis)
     index = np.arange(count)

@@ -22,21 +22,22 @@ from neuralfields.captures.images import downscale, read_image
 from neuralfields.captures.readers import read_scene
 from neuralfields.errors import InputError, NeuralfieldsError, UsageError
 from neuralfields.evaluation.evaluate import recorded_scene
+from neuralfields.fields import field_name
 from neuralfields.files import size_text
 from neuralfields.gpu.device import choose_device
-from neuralfields.models.model import Model, field_name, load
+from neuralfields.models.model import Model, volume_of
+from neuralfields.models.nf_file import load
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
 from neuralfields.pictures import camera_paths as paths
 from neuralfields.rays import Render
+from neuralfields.rendering.renderable import Colour
 from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Bounds, Scene
 from neuralfields.serving.crop import Box, render_box
 from neuralfields.serving.messages import eye_of
 from neuralfields.serving.shading import Reference, jpeg, png, sample
-from neuralfields.verbs.render import volume_of
 from neuralfields.version import VERSION
 
-Colour = tuple[float, float, float]
 PHOTO_SIDE = 1024
 ALBUM_KEEPS = 12
 MOST_POINTS = 200_000

@@ -1,17 +1,10 @@
-"""`nf view`: a page in the browser that shows fields and captures, live.
+"""Serves the page in the browser that shows fields and captures, live: from Python and in a notebook."""
 
-view(x)      from Python and in a notebook
-run(options) the verb
-"""
-
-import sys
 import threading
 import webbrowser
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from neuralfields.options.fit import ViewOptions
 from neuralfields.serving.server import Server
 from neuralfields.serving.stage import stage_of
 
@@ -76,20 +69,3 @@ def view(
     if open_browser:
         webbrowser.open(server.url)
     return Viewer(server)
-
-
-def run(options: ViewOptions) -> dict[str, Any]:
-    """Serves until Ctrl-C; keys: url, models. Raises InputError and UsageError before anything is served."""
-    for_all = [Path(thing) for thing in options.models]
-    viewer = view(for_all, options.scene, options.host, options.port, options.open, options.threads)
-    notes = [f"note: {note}" for note in viewer.server.stage.notes]
-    sys.stderr.write("\n".join([*notes, *viewer.server.lines(), "Ctrl-C stops"]) + "\n")
-    sys.stderr.flush()
-    url = viewer.url
-    viewer.wait()
-    return {"url": url, "models": [str(path) for path in for_all]}
-
-
-def text(result: dict[str, Any]) -> str:
-    """What the verb prints when it ends."""
-    return f"stopped: {result['url']}"

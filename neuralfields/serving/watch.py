@@ -16,8 +16,8 @@ from concurrent.futures import Future
 from typing import Any
 
 from neuralfields.errors import NeuralfieldsError
+from neuralfields.fields import field_name
 from neuralfields.files import size_text
-from neuralfields.models.model import field_name
 from neuralfields.scene import Scene
 from neuralfields.serving.server import Server
 from neuralfields.serving.session import STATUS_EVERY
@@ -153,6 +153,18 @@ class Watch:
             "paused": self.worker.paused,
             "message": self.message,
         }
+
+
+def watch_fit(scene: Scene, options: FitOptions, loop: Loop, model: Callable[[], Model]) -> "Watching":
+    """A page beside a fit (a `training.plan.WatchFit`); what is saved from it lies beside the output, with its step."""
+    out = options.out or Path(f"{scene.name}.nf")
+
+    def save_now() -> str:
+        path = out.with_name(f"{out.stem}-{loop.training.step_count}.nf")
+        save(model(), path, half=options.half)
+        return str(path)
+
+    return Watching(Watch(loop, scene, save_now))
 
 
 class Watching:

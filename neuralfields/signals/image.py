@@ -15,10 +15,10 @@ from torch import Tensor
 
 from neuralfields.captures import images
 from neuralfields.domain import Domain
-from neuralfields.fields.field import Field
+from neuralfields.fields.field import CHUNK, Field, values_at
+from neuralfields.pictures.background import over
 from neuralfields.pictures.metrics import WINDOW, psnr, ssim
 from neuralfields.signals.lattice import Lattice, centres
-from neuralfields.signals.signal import CHUNK, values_at
 
 Side = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
 WHITE = 255  # what pictures with alpha are laid over where they are compared
@@ -78,8 +78,9 @@ def slim(pixels: np.ndarray) -> np.ndarray:
 def three_channels(pixels: np.ndarray) -> np.ndarray:
     """uint8 [H, W, 1, 3 or 4] as [H, W, 3], alpha laid over white."""
     if pixels.shape[2] == 4:
-        alpha = pixels[..., 3:].astype(np.float32) / 255
-        return np.round(pixels[..., :3] * alpha + WHITE * (1 - alpha)).astype(np.uint8)
+        return np.round(over(pixels[..., :3], pixels[..., 3].astype(np.float32) / 255, np.array(WHITE))).astype(
+            np.uint8
+        )
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 
 

@@ -25,7 +25,7 @@ from torch.nn.functional import softplus
 from neuralfields.cameras import Camera, focal_from_angle
 from neuralfields.domain import Domain
 from neuralfields.errors import InputError
-from neuralfields.fields.field import Field
+from neuralfields.fields.field import Field, values_at
 from neuralfields.mesh.distance import VOTES, MeshDistance
 from neuralfields.mesh.files import read_mesh
 from neuralfields.mesh.marching_cubes import march
@@ -33,7 +33,7 @@ from neuralfields.mesh.mesh import Mesh, SurfaceSampler, checked, faults
 from neuralfields.pictures import camera_paths as paths
 from neuralfields.pictures.metrics import psnr_from_mse
 from neuralfields.scene import Bounds
-from neuralfields.signals.signal import Signal, values_at
+from neuralfields.signals.signal import Signal
 
 Values = Literal["distance", "occupancy"]
 FILL = 0.8  # of the unit cube's side that the mesh's longest side takes

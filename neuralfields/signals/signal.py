@@ -26,7 +26,6 @@ from neuralfields.errors import InputError
 from neuralfields.fields.field import Field
 from neuralfields.scene import Bounds
 
-CHUNK = 1 << 17  # points that a field is asked at a time
 UNIT = Bounds((0.5, 0.5, 0.5), 1.0)
 Facts = TypeVar("Facts", bound=msgspec.Struct)
 
@@ -71,14 +70,6 @@ class Signal:
     def views(self) -> tuple[Camera, ...]:
         """Cameras to look at it from, if it is a thing in space."""
         return ()
-
-
-@torch.no_grad()
-def values_at(field: Field, x: Tensor) -> Tensor:
-    """A field's values [S, C] at points x [S, D] of the CPU, a part at a time."""
-    device = next(field.parameters()).device
-    parts = [field.values(field.features(part.to(device))).cpu() for part in x.split(CHUNK)]
-    return torch.cat(parts) if parts else x.new_empty(0, field.domain.channels)
 
 
 def facts_of(signal: dict, kind: type[Facts], where: str = "model") -> Facts:

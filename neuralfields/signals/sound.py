@@ -15,10 +15,9 @@ from torch import Tensor
 
 from neuralfields.domain import Domain
 from neuralfields.errors import InputError
-from neuralfields.fields.field import Field
+from neuralfields.fields.field import Field, values_at
 from neuralfields.pictures.metrics import psnr_from_mse
 from neuralfields.signals.lattice import Lattice, centres
-from neuralfields.signals.signal import values_at
 from neuralfields.signals.video import import_av
 
 MOST_SAMPLES = 1 << 28  # of all channels: 100 minutes of mono, 1 GB in memory

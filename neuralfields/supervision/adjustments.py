@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuralfields.ops.hash_render import Sums
-from neuralfields.rays import Rays, Render
+from neuralfields.rays import Rays, RaySums, Render
 from neuralfields.supervision.exposure import Exposure
 from neuralfields.supervision.pixels import Batch
 from neuralfields.supervision.pose_refinement import PoseRefinement
@@ -31,7 +30,7 @@ class Adjustments:
         """The rays of the photos `camera` [R] with the poses as they are now."""
         return rays if self.poses is None else self.poses.moved(rays, camera)
 
-    def exposed(self, sums: Sums, camera: Tensor) -> Sums:
+    def exposed(self, sums: RaySums, camera: Tensor) -> RaySums:
         """The sums along those rays in their photos' exposure."""
         return sums if self.exposure is None else self.exposure.applied(sums, camera)
 
@@ -40,7 +39,7 @@ class Adjustments:
         return valid if self.robust is None else valid * self.robust.weight(batch)
 
     def follow(
-        self, at: tuple[int, float], batch: Batch, sums: Sums, pictures: tuple[Render, Tensor], weight: Tensor
+        self, at: tuple[int, float], batch: Batch, sums: RaySums, pictures: tuple[Render, Tensor], weight: Tensor
     ) -> None:
         """After a step: `at` = (steps so far, progress); `pictures` = (what was compared, the background)."""
         step, progress = at
@@ -50,7 +49,9 @@ class Adjustments:
         if self.robust is not None:
             self.robust.follow(step, batch, seen.rgb - batch.over(background), valid)
         if self.exposure is not None:
-            self.exposure.follow(step, batch, Sums(sums.values.detach(), sums.valid, sums.samples), background, weight)
+            self.exposure.follow(
+                step, batch, RaySums(sums.values.detach(), sums.valid, sums.samples), background, weight
+            )
         if self.poses is not None:
             self.poses.follow(step, progress, batch, seen, (background, weight.to(seen.depth.dtype)))
 
@@ -78,7 +79,7 @@ def appended(rays: Rays, jitter: Tensor, more: Rays | None) -> tuple[Rays, Tenso
     return both, torch.cat([jitter, jitter.new_full((len(more),), 0.5)])
 
 
-def divided(sums: Sums, count: int) -> tuple[Sums, Sums]:
+def divided(sums: RaySums, count: int) -> tuple[RaySums, RaySums]:
     """The sums of the first `count` rays, and of those behind them; all samples are counted with the first."""
-    first = Sums(sums.values[:count], sums.valid[:count], sums.samples)
-    return first, Sums(sums.values[count:], sums.valid[count:], 0)
+    first = RaySums(sums.values[:count], sums.valid[:count], sums.samples)
+    return first, RaySums(sums.values[count:], sums.valid[count:], 0)

@@ -18,11 +18,10 @@ import torch
 from torch import Tensor
 
 from neuralfields import ranks
-from neuralfields.ops.hash_render import Sums
+from neuralfields.options.training import DEFAULT, TrainingSettings
+from neuralfields.rays import RaySums
 from neuralfields.supervision.pixels import Batch
 
-# Steps until the field's brightness says something, and until it is taken at its word.
-FIRST, WARM_UP = 50, 100
 MEMORY_RAYS = 3000  # of a photo
 SATURATED = 250 / 255  # brighter pixels of a photo have lost their exposure
 LARGEST = 1.6  # of a gain's size: a factor of 5
@@ -32,27 +31,28 @@ PRIOR = 1e-5  # of a gain of 0, beside the mean of own^2
 class Exposure:
     """The gains of the training photos: `gain` [N, 3], and the sums behind them."""
 
-    def __init__(self, photos: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, photos: int, device: torch.device | str = "cpu", settings: TrainingSettings = DEFAULT) -> None:
+        self.settings = settings
         self.gain = torch.zeros(photos, 3, device=device)
         self.sums = torch.zeros(2, photos, 3, device=device)  # of own photo, of own^2
 
-    def applied(self, sums: Sums, camera: Tensor) -> Sums:
-        """Sums along rays of the photos `camera` [R] as those photos would have them."""
+    def applied(self, sums: RaySums, camera: Tensor) -> RaySums:
+        """RaySums along rays of the photos `camera` [R] as those photos would have them."""
         rgb = (sums.rgb * torch.exp(self.gain)[camera]).clamp(max=1)
-        return Sums(torch.cat([rgb, sums.values[:, 3:]], 1), sums.valid, sums.samples)
+        return RaySums(torch.cat([rgb, sums.values[:, 3:]], 1), sums.valid, sums.samples)
 
     @torch.no_grad()
-    def follow(self, step: int, batch: Batch, sums: Sums, background: Tensor, weight: Tensor) -> None:
+    def follow(self, step: int, batch: Batch, sums: RaySums, background: Tensor, weight: Tensor) -> None:
         """What a training step has seen sets the gains; `sums` are the field's own, `weight` [R]."""
         photo = batch.over(background) - (1 - sums.opacity)[:, None] * background
         kept = weight[:, None] * (batch.rgb < SATURATED)
         pair = torch.stack([sums.rgb * photo, sums.rgb.square()]) * kept
-        if step < FIRST:
+        if step < self.settings.exposure_start:
             return
         new = torch.zeros_like(self.sums).index_add_(1, batch.camera, pair) / len(weight)
         memory = math.exp(-ranks.total(len(weight)) / len(self.gain) / MEMORY_RAYS)
         self.sums = memory * self.sums + (1 - memory) * ranks.mean(new)
-        if step >= WARM_UP:
+        if step >= self.settings.exposure_warmup:
             both, own = self.sums.clamp(min=0) + PRIOR / len(self.gain)
             gain = torch.log(both / own).clamp(-LARGEST, LARGEST)
             self.gain = gain - gain.mean(0)

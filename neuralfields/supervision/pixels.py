@@ -13,6 +13,7 @@ from torch import Tensor
 
 from neuralfields.cameras import Camera
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
+from neuralfields.pictures.background import over
 from neuralfields.rays import Rays
 
 
@@ -33,7 +34,7 @@ class Batch:
         """The pixels laid over a background [R, 3] or [3]."""
         if self.alpha is None:
             return self.rgb
-        return self.rgb * self.alpha[:, None] + background * (1 - self.alpha[:, None])
+        return over(self.rgb, self.alpha, background)
 
 
 class Pixels:

@@ -12,32 +12,34 @@ import torch
 from torch import Tensor
 
 from neuralfields.cameras import Camera
+from neuralfields.options.training import DEFAULT, TrainingSettings
 from neuralfields.rays import Render
 from neuralfields.supervision.alignment import Alignment, rotations
 from neuralfields.supervision.image_gradients import scales
 from neuralfields.supervision.pixels import Batch, Pixels
 
-WARM_UP = 100  # steps in which the field becomes something to align with
 # The finest scale from this share of a fit on; coarse ones pass faster.
 FINEST_AT, COARSE_FASTER = 0.5, 1.3
-RATE, LAST_RATE, FALL_FROM = 0.1, 0.01, 0.3  # share of a full step, and from which share of the fit on it falls
+FALL_FROM = 0.3  # share of the fit from which on the rate falls
 
 
 class PoseRefinement(Alignment):
     """The motions of the training photos' cameras."""
 
-    def __init__(self, pixels: Pixels, cameras: Sequence[Camera]) -> None:
+    def __init__(self, pixels: Pixels, cameras: Sequence[Camera], settings: TrainingSettings = DEFAULT) -> None:
         super().__init__(pixels)
+        self.settings = settings
         self.cameras, self.scales = tuple(cameras), scales(pixels)
         self.together, self.size = (part.to(self.motion) for part in _common_motions(cameras))
 
     def follow(self, step: int, progress: float, batch: Batch, seen: Render, look: tuple[Tensor, Tensor]) -> None:
         """What a training step has seen moves the cameras; `look`: the background and each ray's weight [R]."""
-        if step < WARM_UP:
+        if step < self.settings.pose_warmup:
             return
         self.look_at(self._scale(progress))
         fallen = max(0.0, progress - FALL_FROM) / (1 - FALL_FROM)
-        self.learn(batch, seen, *look, RATE * (LAST_RATE / RATE) ** fallen)
+        rate, last = self.settings.pose_rate, self.settings.pose_last_rate
+        self.learn(batch, seen, *look, rate * (last / rate) ** fallen)
         self._keep_frame()
 
     def _scale(self, progress: float) -> int:

@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from neuralfields import ranks
+from neuralfields.options.training import DEFAULT, TrainingSettings
 from neuralfields.supervision.pixels import Batch, Pixels
 
 CELLS = 48  # along the longer side of the largest photo
-WARM_UP, EVERY = 200, 25  # steps before anything is left out, and between judgements
-MEMORY = 0.995  # of errors, from step to step
+EVERY = 25  # steps between judgements
 TYPICAL, TIMES = 0.75, 1.6
 MOST = 0.3  # share of all cells that may be left out: beyond it the field is wrong, not the photos
 
@@ -27,7 +27,8 @@ MOST = 0.3  # share of all cells that may be left out: beyond it the field is wr
 class Robust:
     """The errors of the cells of all photos, [N, 2, rows, columns]: their sums and counts; and which are left out."""
 
-    def __init__(self, pixels: Pixels) -> None:
+    def __init__(self, pixels: Pixels, settings: TrainingSettings = DEFAULT) -> None:
+        self.settings = settings
         self.side = max(1, -(-int(torch.maximum(pixels.widths, pixels.heights).max()) // CELLS))
         rows, columns = (-(-int(sides.max()) // self.side) for sides in (pixels.heights, pixels.widths))
         device = pixels.widths.device
@@ -48,8 +49,8 @@ class Robust:
         seen = torch.stack([difference.abs().mean(1), torch.ones_like(difference[:, 0])], 1) * valid[:, None]
         new = seen.new_zeros(photos * rows * columns, 2).index_add_(0, cell, seen)
         new = ranks.mean(new).reshape(photos, rows, columns, 2).permute(0, 3, 1, 2)
-        self.errors = MEMORY * self.errors + new
-        if step >= WARM_UP and step % EVERY == 0:
+        self.errors = self.settings.robust_memory * self.errors + new
+        if step >= self.settings.robust_warmup and step % EVERY == 0:
             self._judge()
 
     def _judge(self) -> None:

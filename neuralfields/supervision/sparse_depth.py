@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 
 from neuralfields.cameras import Camera, project
-from neuralfields.ops.hash_render import Sums
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
-from neuralfields.rays import Rays
+from neuralfields.options.training import DEFAULT
+from neuralfields.rays import Rays, RaySums
 from neuralfields.scene import Sightings
 
 RAYS = 256  # a step
-WEIGHT = 0.1  # of the mean error beside the photos' squared error
 TOLERANCE = 0.02  # relative error from which a sighting pulls no harder
 
 
@@ -77,10 +76,11 @@ def _seen(index: int, sightings: Sightings, points: np.ndarray, camera: Camera) 
     return torch.full((len(rows),), index), rows
 
 
-def depth_loss(sums: Sums, batch: DepthBatch, side: float) -> Tensor:
-    """The weighted mean error of sightings whose rays found `sums`; `side` is that of the inner cube."""
+def depth_loss(sums: RaySums, batch: DepthBatch, side: float, share: float = DEFAULT.sparse_depth_weight) -> Tensor:
+    """The weighted mean error of sightings whose rays found `sums`; `side` is that of the inner cube,
+    `share` the loss's weight beside the photos' squared error."""
     off = (sums.depth * side - batch.distance) / batch.distance
     size = off.abs()
     error = torch.where(size < TOLERANCE, off.square() / (2 * TOLERANCE), size - TOLERANCE / 2)
     weight = batch.weight * sums.valid
-    return WEIGHT * (error * weight).sum() / weight.sum().clamp(min=1e-6)
+    return share * (error * weight).sum() / weight.sum().clamp(min=1e-6)

@@ -1,4 +1,9 @@
-"""A fit as it runs: steps until the budget is spent, with looks, checkpoints, an ear for signals, and a watcher."""
+"""The training loop: steps until the budget is spent, with validations, checkpoints, an ear for signals, and a watcher.
+
+Vocabulary
+  validation  a quick measurement on held-out views while the fit runs
+  watcher     called after every step in the fit's own thread: the viewer, which may pause, save and end the fit
+"""
 
 import signal
 import time
@@ -14,7 +19,7 @@ from neuralfields.progress import Progress
 from neuralfields.training.checkpoint import Checkpoint
 from neuralfields.training.trainer import StepReport, Trainer
 
-LOOK_SHARE = 0.05  # of the time that looks may take: rarer than asked for where the field is slow to render
+VALIDATION_SHARE = 0.05  # of the time that validations may take: rarer than asked for where the field renders slowly
 
 
 @dataclass(frozen=True)
@@ -41,9 +46,9 @@ class Budget:
 class Loop:
     """Steps until the budget is spent.
 
-    `look`: measures the held-out PSNR in dB. `watch`: called after every step, in the fit's own thread, with the loop;
-    it may block, look at `training`, `report` (the last step's), `seconds` and `held_out` (the last look's), ask for
-    an early but complete end by `finish`, or for an interruption by `stop`. Its time is not the fit's.
+    `validate`: measures the held-out PSNR in dB. `watch`: called after every step, in the fit's own thread, with the
+    loop; it may block, read `training`, `report` (the last step's), `seconds` and `held_out` (the last validation's),
+    ask for an early but complete end by `finish`, or for an interruption by `stop`. Its time is not the fit's.
     """
 
     def __init__(
@@ -52,9 +57,10 @@ class Loop:
         budget: Budget,
         options: FitOptions | ConvertOptions,
         progress: Progress,
-        look: Callable[[], float] | None,
+        validate: Callable[[], float] | None,
     ) -> None:
-        self.training, self.budget, self.options, self.progress, self.look = training, budget, options, progress, look
+        self.training, self.budget, self.options = training, budget, options
+        self.progress, self.validate = progress, validate
         self.watch: Callable[[Loop], None] | None = None
         self.report: StepReport | None = None
         self.held_out: float | None = None
@@ -65,7 +71,7 @@ class Loop:
     def run(self, checkpoint: Checkpoint | None) -> None:
         """To the end of the budget. Raises InterruptedFit after SIGINT or SIGTERM, the checkpoint written."""
         training, start = self.training, time.perf_counter() - self.seconds
-        looked = saved = self.seconds
+        validated = saved = self.seconds
         pause = self.options.eval_every
         with _signals(self):
             while (done := self._done()) < 1:
@@ -79,11 +85,11 @@ class Loop:
                 if checkpoint is not None and self.seconds - saved >= self.options.checkpoint_every:
                     checkpoint.save(training, self.seconds)
                     saved = time.perf_counter() - start
-                if pause and self.look and self.seconds - looked >= pause:
-                    self.held_out = self.look()
+                if pause and self.validate and self.seconds - validated >= pause:
+                    self.held_out = self.validate()
                     self.progress.held_out(training.step_count, self.held_out)
-                    looked = time.perf_counter() - start
-                    pause = max(self.options.eval_every, (looked - self.seconds) / LOOK_SHARE)
+                    validated = time.perf_counter() - start
+                    pause = max(self.options.eval_every, (validated - self.seconds) / VALIDATION_SHARE)
                 if self.watch is not None:
                     before = time.perf_counter()
                     self.watch(self)
@@ -103,6 +109,36 @@ class Loop:
             f"interrupted at step {step}; the checkpoint {checkpoint.path} is written, go on with the same command and"
             " --resume"
         )
+
+
+def run_with_checkpoint(loop: Loop, options: FitOptions, identity: dict[str, Any]) -> None:
+    """Runs to the end of the budget with the checkpoint that belongs to the output; `identity`: of this very fit."""
+    training, progress = loop.training, loop.progress
+    training.bits, checkpoint = options.bits, None
+    if options.out is not None:
+        checkpoint = Checkpoint.beside(options.out, identity)
+    if options.resume:
+        if checkpoint is None:
+            raise UsageError("--resume needs the output it goes on with: give --out")
+        loop.seconds = checkpoint.load(training)
+        progress.note(f"resumed at step {training.step_count}")
+    loop.run(checkpoint)
+    if options.bits == 8:
+        round_parameters(training.field)  # what is measured is what is stored
+
+
+def checkpoint_identity(options: FitOptions, config: Any, settings: TrainingSettings, data: str) -> dict[str, Any]:
+    """What must be the same for a checkpoint to be of this fit; `data` is the hash of what is fitted."""
+    return {
+        "field": options.field,
+        "config": asdict(config),
+        "training": asdict(settings),
+        "seed": options.seed,
+        "steps": options.steps if options.steps or options.minutes else DEFAULT_STEPS,
+        "background": options.background,
+        "data": data,
+        "threads": torch.get_num_threads(),
+    }
 
 
 @contextmanager

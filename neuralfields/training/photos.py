@@ -13,12 +13,13 @@ from neuralfields.captures.sightings import with_sightings
 from neuralfields.domain import RADIANCE
 from neuralfields.errors import InputError
 from neuralfields.evaluation.held_out import HeldOut, found, taken_along
-from neuralfields.fields import field_class
+from neuralfields.fields import field_class, make_field
 from neuralfields.models.model import Model
 from neuralfields.options.fit import FitOptions
+from neuralfields.pictures.background import over
 from neuralfields.pictures.metrics import psnr_from_mse
 from neuralfields.progress import Progress
-from neuralfields.rendering.volume import finish, render_sums
+from neuralfields.rendering.volume import finish
 from neuralfields.scene import Scene
 from neuralfields.supervision.adjustments import Adjustments
 from neuralfields.supervision.exposure import Exposure
@@ -26,71 +27,82 @@ from neuralfields.supervision.pixels import Pixels
 from neuralfields.supervision.pose_refinement import PoseRefinement
 from neuralfields.supervision.robust import Robust
 from neuralfields.supervision.sparse_depth import SparseDepth
-from neuralfields.training.fitting import description, make_field, rate, record, run_loop, watched
+from neuralfields.evaluation.quick import PhotoValidation
+from neuralfields.evaluation.evaluate import measure
+from neuralfields.models.record import provenance, throughput
+from neuralfields.training.plan import FitPlan, WatchFit, input_record
+from neuralfields.training.loop import checkpoint_identity, run_with_checkpoint
+from contextlib import nullcontext
+from neuralfields.models.model import BACKGROUNDS
 from neuralfields.training.loop import Budget, Loop
-from neuralfields.training.radiance import Background, Training
+from neuralfields.training.radiance import Background, RadianceTrainer
 
-BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
-# Pixels of all held-out views together that a look during training takes: an estimate, the end measures them all.
-LOOK_PIXELS = 1 << 16
-SLOWER = 8  # times fewer for fields without a fused path
-LOOK_STEPS = 3  # at each scale, of aligning held-out views in a look: they go on from the look before
 TARGETS = 10  # photos that a field may choose its settings by
 
 
-def fit_photos(scene: Scene, options: FitOptions, config: Any, progress: Progress, device: torch.device) -> Model:
-    """Fits a field of that Config to the scene's training photos and measures it on the others.
+def fit_photos(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchFit | None = None) -> Model:
+    """Fits a field to the scene's training photos and measures it on the others; `watch`: see `FitPlan`.
 
     Raises InputError for pixels that cannot be used, InterruptedFit after SIGINT or SIGTERM (checkpoint written).
     """
-    known, scene = scene.warnings, prepared(scene, options)
+    options, settings = plan.options, plan.settings
+    known, scene = scene.warnings, prepare_scene(scene, options)
     loaded = load_frames(scene, scene.train, options.downscale)
     held_out = load_frames(scene, scene.test, _factor(scene, loaded)) if scene.test else None
     doubt = polarity_doubt(loaded.masks, options.mask_means) if options.mask_means else None
     for line in (*scene.warnings[len(known) :], *loaded.warnings, *([doubt] if doubt else [])):
         progress.note(line)
-    training = start(scene, options, config, loaded, device)
-    pixels = _look_pixels(held_out)
-    look = None if pixels is None else Look(training, pixels.to(device))
-    loop = Loop(training, Budget.of(options), options, progress, look)
-    what = description(options, config, "photos", _photos_hash(scene, loaded)) | _asked_for(options)
-    with watched(scene, options, loop, lambda: _model(scene, options, training, loop, loaded, held_out)):
-        run_loop(loop, options, what)
-    return _model(scene, options, training, loop, loaded, held_out)
+    training = new_training(scene, plan, loaded)
+    pixels, validate = _validation_pixels(held_out), None
+    if pixels is not None:
+        aligned, colour = training.adjustments.poses is not None, training.background.colour
+        validate = PhotoValidation(training, pixels.to(plan.device), colour, settings.validation_pixels, aligned)
+    loop = Loop(training, plan.budget, options, progress, validate)
+    identity = checkpoint_identity(options, plan.config, settings, _photos_hash(scene, loaded)) | _asked_for(options)
+
+    def model() -> Model:
+        return _model(scene, options, training, loop, loaded, held_out)
+
+    with nullcontext() if watch is None else watch(scene, options, loop, model):
+        run_with_checkpoint(loop, options, identity)
+    return model()
 
 
-def start(scene: Scene, options: FitOptions, config: Any, loaded: LoadedFrames, device: torch.device) -> Training:
+def start(
+    scene: Scene, options: FitOptions, config: Any, loaded: LoadedFrames, device: torch.device
+) -> RadianceTrainer:
     """A fit before its first step: new field, pixels, an occupancy that hides what no photo sees."""
     field = make_field(field_class(options.field), config, RADIANCE, options.seed, _targets(loaded))
     pixels = Pixels(loaded.images, loaded.cameras, loaded.masks)
     if not len(pixels):
         raise InputError(f"{scene.root}: the masks leave no pixel to train on; check their polarity (black is ignored)")
     background, pixels = choose_background(scene, options), pixels.to(device)
-    adjustments = _adjustments(scene, options, loaded, pixels)
-    training = Training(field.to(device), scene.bounds, pixels, background, options.seed, adjustments)
+    adjustments = _adjustments(scene, plan, loaded, pixels)
+    training = RadianceTrainer(field.to(device), scene.bounds, pixels, background, options.seed, adjustments, settings)
     training.occupancy.hide_unseen(loaded.cameras, scene.bounds.centre, scene.bounds.side)
     training.occupancy.to(device)
     return training
 
 
-def prepared(scene: Scene, options: FitOptions) -> Scene:
+def prepare_scene(scene: Scene, options: FitOptions) -> Scene:
     """The scene with the masks and the sightings of sparse points that are asked for."""
     if options.masks is not None and options.mask_means is not None:
         scene = with_masks(scene, options.masks, options.mask_means)
     return with_sightings(scene) if options.sparse_depth else scene
 
 
-def _adjustments(scene: Scene, options: FitOptions, loaded: LoadedFrames, pixels: Pixels) -> Adjustments:
-    depth = None
+def _adjustments(scene: Scene, plan: FitPlan, loaded: LoadedFrames, pixels: Pixels) -> Adjustments:
+    depth, options, settings = None, plan.options, plan.settings
+    photos, device = len(loaded.images), pixels.values.device
     if options.sparse_depth:
         sightings = [scene.frames[index].sightings for index in loaded.indices]
         depth = SparseDepth(sightings, scene.points, loaded.cameras).to(pixels.values.device)
         if not len(depth):
             raise InputError(f"{scene.root}: no training photo sees a sparse point; fit without --sparse-depth")
     return Adjustments(
-        poses=PoseRefinement(pixels, loaded.cameras) if options.refine_poses else None,
-        exposure=Exposure(len(loaded.images), pixels.values.device) if options.exposure else None,
-        robust=Robust(pixels) if options.robust else None,
+        poses=PoseRefinement(pixels, loaded.cameras, settings) if options.refine_poses else None,
+        exposure=Exposure(photos, device, settings) if options.exposure else None,
+        robust=Robust(pixels, settings) if options.robust else None,
         depth=depth,
     )
 
@@ -99,7 +111,8 @@ def _targets(loaded: LoadedFrames) -> list[torch.Tensor]:
     """Some photos, evenly over the capture, as a field's `tuned` takes them: over grey where they have alpha."""
     chosen = loaded.images[:: max(1, len(loaded.images) // TARGETS)][:TARGETS]
     pictures = [torch.from_numpy(image).to(torch.float32) / 255 for image in chosen]
-    return [p[..., :3] if p.shape[2] == 3 else p[..., :3] * p[..., 3:] + 0.5 * (1 - p[..., 3:]) for p in pictures]
+    grey = torch.full((3,), 0.5)
+    return [p if p.shape[2] == 3 else over(p[..., :3], p[..., 3], grey) for p in pictures]
 
 
 def choose_background(scene: Scene, options: FitOptions) -> Background:
@@ -132,56 +145,30 @@ def _asked_for(options: FitOptions) -> dict[str, Any]:
     return {name: True for name in names if getattr(options, name)}
 
 
-def _look_pixels(held_out: LoadedFrames | None) -> Pixels | None:
+def _validation_pixels(held_out: LoadedFrames | None) -> Pixels | None:
     if held_out is None or not held_out.images:
         return None
     pixels = Pixels(held_out.images, held_out.cameras, held_out.masks)
     return pixels if len(pixels) else None
 
 
-class Look:
-    """A quick look at the held-out views: some fixed pixels of each, aligned a little where poses are refined."""
-
-    def __init__(self, training: Training, pixels: Pixels) -> None:
-        self.training, self.pixels = training, pixels
-        refines = training.adjustments.poses is not None
-        self.held_out = HeldOut(pixels, training.background.colour) if refines else None
-
-    @torch.no_grad()
-    def __call__(self) -> float:
-        """Mean over the held-out views of the PSNR of their pixels."""
-        fused = self.training.field.fused() is not None
-        batch = self.pixels.every(LOOK_PIXELS if fused else LOOK_PIXELS // SLOWER)
-        colour = torch.tensor(self.training.background.colour, device=self.training.device)
-        rays = batch.rays
-        if self.held_out is not None:
-            self.held_out.align(self.training.volume, LOOK_STEPS)
-            rays = self.held_out.moved(rays, batch.camera)
-        render = finish(render_sums(self.training.volume, rays), colour, 1.0)
-        rounded = (render.rgb.clamp(0, 1) * 255).round() / 255
-        error = (rounded - batch.over(colour)).square().mean(1)
-        count = torch.bincount(batch.camera)
-        views = (torch.bincount(batch.camera, weights=error)[count > 0] / count[count > 0]).tolist()
-        return sum(psnr_from_mse(view) for view in views) / len(views)
-
-
 def _model(
     scene: Scene,
     options: FitOptions,
-    training: Training,
+    training: RadianceTrainer,
     loop: Loop,
     loaded: LoadedFrames,
     held_out: LoadedFrames | None,
 ) -> Model:
-    metrics: dict[str, Any] = rate(loop)
+    metrics: dict[str, Any] = throughput(loop.samples, loop.seconds)
     cameras = loaded.cameras if training.adjustments.poses is None else training.adjustments.poses.refined()
     others = held_out.cameras if held_out else []
-    if loop.look:
+    if loop.validate:
         others, scores = measured(training, loaded, held_out)
         metrics |= scores
     indices = loaded.indices + (held_out.indices if held_out else [])
     names = tuple(scene.frames[i].name for i in indices)
-    made = record(options, training, loop) | {"scene_kind": scene.kind, "downscale": _factor(scene, loaded)}
+    made = provenance(options.field, training.step_count, loop.seconds, options.seed) | input_record(options) | {"scene_kind": scene.kind, "downscale": _factor(scene, loaded)}
     return Model(
         field=training.field,
         bounds=scene.bounds,
@@ -196,7 +183,7 @@ def _model(
     )
 
 
-def _found(training: Training, options: FitOptions, names: tuple[str, ...]) -> dict[str, Any]:
+def _found(training: RadianceTrainer, options: FitOptions, names: tuple[str, ...]) -> dict[str, Any]:
     """What the adjustments ended with, for the model's record."""
     adjust, found = training.adjustments, {}
     if options.masks is not None:
@@ -209,13 +196,13 @@ def _found(training: Training, options: FitOptions, names: tuple[str, ...]) -> d
     return found
 
 
-def measured(training: Training, loaded: LoadedFrames, held_out: LoadedFrames) -> tuple[list[Camera], dict[str, float]]:
+def measured(
+    training: RadianceTrainer, loaded: LoadedFrames, held_out: LoadedFrames
+) -> tuple[list[Camera], dict[str, float]]:
     """The held-out cameras, and the mean over their views of each view's PSNR: the figure that `nf eval` gives too.
 
     Where poses are refined or exposure is learned, `psnr_given` is the same without aligning and exposing the views.
     """
-    from neuralfields.evaluation.evaluate import measure
-
     adjust, colour, volume = training.adjustments, training.background.colour, training.volume
     cameras = held_out.cameras
     if adjust.poses is not None:

@@ -12,25 +12,15 @@ from torch import Tensor
 
 from neuralfields import ranks
 from neuralfields.fields.field import Field
-from neuralfields.ops.hash_render import Sums
+from neuralfields.options.training import DEFAULT, TrainingSettings
+from neuralfields.rays import RaySums
 from neuralfields.rendering.occupancy import Occupancy
-from neuralfields.rendering.volume import Volume, finish, render_sums
+from neuralfields.rendering.volume import Volume, finish
 from neuralfields.scene import Bounds
 from neuralfields.supervision.adjustments import NONE, Adjustments, appended, divided
 from neuralfields.supervision.pixels import Batch, Pixels
 from neuralfields.supervision.sparse_depth import depth_loss
 from neuralfields.training.trainer import StepReport, Trainer
-
-# Small batches win on a CPU: twice the samples a step learn less a second.
-SAMPLES = 1 << 15
-FEWEST_RAYS, MOST_RAYS = 64, 1 << 15
-GPU_TIMES = 8  # as many samples and rays a step on a GPU, which is not full with less: Instant-NGP's batch
-# At first everything is fog and a ray takes hundreds of samples: coarse steps clear it.
-COARSE_STEPS, COARSENESS = 200, 4.0
-# One look per 2^3 cells: eight times as many places are looked at for the same work.
-OCCUPANCY_EVERY, OCCUPANCY_SHARE, OCCUPANCY_WARMUP = 16, 0.25, 400
-# A ray's weight in one place: clears the fog between camera and surface, which costs held-out quality and samples.
-DISTORTION, DISTORTION_RAMP = 0.1, 1000
 
 
 @dataclass(frozen=True)
@@ -41,34 +31,36 @@ class Background:
     random: bool
 
 
-def usual_samples(device: torch.device) -> int:
-    """Samples of a step that suit the device, where the field is no slow one."""
-    return SAMPLES * (GPU_TIMES if device.type == "cuda" else 1)
+def usual_samples(device: torch.device, settings: TrainingSettings = DEFAULT) -> int:
+    """Samples of a step that suit the device, for fields with the usual batch."""
+    return settings.samples * (settings.gpu_times if device.type == "cuda" else 1)
 
 
-def samples_of(field: Field, device: torch.device) -> int:
+def samples_of(field: Field, device: torch.device, settings: TrainingSettings = DEFAULT) -> int:
     """Samples of a step that suit field and device."""
-    return round(field.BATCH * usual_samples(device))
+    return round(field.BATCH * usual_samples(device, settings))
 
 
-def next_rays(rays: int, samples: int, wanted: int) -> int:
+def next_rays(rays: int, samples: int, wanted: int, settings: TrainingSettings = DEFAULT) -> int:
     """The number of rays of the next step that is to take `wanted` samples, after one whose rays took `samples`."""
     change = wanted / max(samples, 1)
-    most = MOST_RAYS * max(1, wanted // SAMPLES)
-    return int(min(max(rays * min(max(change, 0.5), 2), FEWEST_RAYS), most))
+    most = settings.most_rays * max(1, wanted // settings.samples)
+    return int(min(max(rays * min(max(change, 0.5), 2), settings.fewest_rays), most))
 
 
-def look_again(occupancy: Occupancy, volume: Volume, step: int, generator: torch.Generator) -> None:
-    """Every few steps, looks at a part of space again: at all of it in the beginning, where looking is cheap.
+def update_occupancy(
+    occupancy: Occupancy, volume: Volume, step: int, generator: torch.Generator, settings: TrainingSettings = DEFAULT
+) -> None:
+    """Every few steps, looks at a part of the grid again: at all of it in the beginning, where looking is cheap.
 
-    A field without a fused path would spend a third of its time with looking.
+    A field without a fused path would spend a third of its time with that.
     """
-    if step % OCCUPANCY_EVERY == 0:
-        share = 1.0 if step < OCCUPANCY_WARMUP and volume.field.fused() is not None else OCCUPANCY_SHARE
-        occupancy.update(volume.density, generator, share, coarse=True)
+    if step % settings.occupancy_every == 0:
+        early = step < settings.occupancy_warmup and volume.field.fused() is not None
+        occupancy.update(volume.density, generator, 1.0 if early else settings.occupancy_share, coarse=True)
 
 
-class Training(Trainer):
+class RadianceTrainer(Trainer):
     """A radiance field being fitted to photos: besides the trainer's state the occupancy, the number of rays, and what
     the adjustments have learned.
     """
@@ -81,8 +73,10 @@ class Training(Trainer):
         background: Background,
         seed: int,
         adjustments: Adjustments = NONE,
+        settings: TrainingSettings = DEFAULT,
     ) -> None:
         super().__init__(field, seed)
+        self.settings = settings
         self.bounds, self.pixels, self.background, self.adjustments = bounds, pixels, background, adjustments
         self.occupancy = Occupancy(bounds.cascades)
         self.rays = 512
@@ -96,7 +90,7 @@ class Training(Trainer):
         """One step; `progress` in [0, 1] says how far the fit is, for the learning rate and the growth."""
         self.advance(progress)
         generator = self.generator()
-        look_again(self.occupancy, self.volume, self.step_count, generator)
+        update_occupancy(self.occupancy, self.volume, self.step_count, generator, self.settings)
         if ranks.rank():  # all processes look at the same places, and draw rays of their own
             generator = self.generator(ranks.rank())
         batch = self.pixels.batch(self.rays, generator)
@@ -109,32 +103,32 @@ class Training(Trainer):
         error = (picture.rgb - batch.over(colour)).square()
         count = weight.sum().clamp(min=1)
         loss = (error * weight[:, None]).sum() / (3 * count)
-        ramp = DISTORTION * min(1.0, self.step_count / DISTORTION_RAMP)
+        ramp = self.settings.distortion * min(1.0, self.step_count / self.settings.distortion_ramp)
         report = StepReport(self.rays, sums.samples, float(loss.detach()))
         total = loss + ramp * (sums.distortion * weight).sum() / count
         self.descend(total if depth is None else total + depth, progress)
         if not self.bad_steps:
             self.adjustments.follow((self.step_count, progress), batch, sums, (picture, colour), weight)
-        self.rays = next_rays(self.rays, sums.samples, self._wanted)
+        self.rays = next_rays(self.rays, sums.samples, self._wanted, self.settings)
         return report
 
     @property
     def _wanted(self) -> int:
-        return samples_of(self.field, self.device)
+        return samples_of(self.field, self.device, self.settings)
 
-    def _render(self, batch: Batch, jitter: Tensor, generator: torch.Generator) -> tuple[Sums, Tensor | None]:
+    def _render(self, batch: Batch, jitter: Tensor, generator: torch.Generator) -> tuple[RaySums, Tensor | None]:
         """The sums along the batch's rays, and the error of sparse points' depth where they are asked."""
         adjust, points = self.adjustments, None
         rays = adjust.moved(batch.rays, batch.camera)
         if adjust.depth is not None:
             points = adjust.depth.batch(generator)
             rays, jitter = appended(rays, jitter, adjust.moved(points.rays, points.camera))
-        coarseness = COARSENESS if self.step_count < COARSE_STEPS else 1.0
-        sums = render_sums(self.volume, rays, jitter, 2 * self._wanted, coarseness)
+        coarseness = self.settings.coarseness if self.step_count < self.settings.coarse_steps else 1.0
+        sums = self.volume.sums(rays, jitter, 2 * self._wanted, coarseness)
         if points is None:
             return sums, None
         sums, behind = divided(sums, len(batch.rays))
-        return sums, depth_loss(behind, points, self.bounds.side)
+        return sums, depth_loss(behind, points, self.bounds.side, self.settings.sparse_depth_weight)
 
     def _background(self, generator: torch.Generator) -> Tensor:
         if self.background.random:

@@ -1,25 +1,33 @@
-"""A field fitted to a signal (signals/signal.py): signal -> steps (training/signal_training.py) -> model."""
+"""Fits a field to a signal (signals/signal.py).
+
+batch of x, y -> field -> the signal's loss -> descend (trainer.py)
+"""
 
 from typing import Any
 
 import msgspec
 
 from neuralfields.errors import UsageError
-from neuralfields.fields import field_class
+from neuralfields.fields import field_class, make_field
+from neuralfields.fields.field import Field
 from neuralfields.models.model import Model
 from neuralfields.options.fit import FitOptions
+from neuralfields.options.training import DEFAULT, TrainingSettings
 from neuralfields.progress import Progress
 from neuralfields.settings import flag
 from neuralfields.signals.signal import Signal
-from neuralfields.training.fitting import description, make_field, rate, record, run_loop
+from neuralfields.models.record import provenance, throughput
+from neuralfields.training.plan import FitPlan, input_record
+from neuralfields.training.loop import checkpoint_identity, run_with_checkpoint
 from neuralfields.training.loop import Budget, Loop
-from neuralfields.training.signal_training import SignalTraining, steps_of
+from neuralfields.training.trainer import StepReport, Trainer
 
 OF_PHOTOS = ("refine_poses", "exposure", "robust", "sparse_depth", "masks")
 
 
-def fit_signal(signal: Signal, options: FitOptions, config: Any, progress: Progress) -> Model:
-    """Fits a field of that Config to a signal and measures it; errors as in `fit_photos`."""
+def fit_signal(signal: Signal, plan: FitPlan, progress: Progress) -> Model:
+    """Fits a field to a signal and measures it; errors as in `fit_photos`."""
+    options = plan.options
     if options.view:
         raise UsageError(f"--view shows scenes; {options.scene} is a field of {signal.domain.kind}: leave it out")
     of_photos = [name for name in OF_PHOTOS if getattr(options, name)]
@@ -27,12 +35,13 @@ def fit_signal(signal: Signal, options: FitOptions, config: Any, progress: Progr
         raise UsageError(f"{flag(of_photos[0])} is for photos; {options.scene} is a field of {signal.domain.kind}")
     if options.device == "cuda":
         raise UsageError(f"--device cuda: signals ({signal.domain.kind}) are fitted on the CPU; use --device cpu")
-    field = make_field(field_class(options.field), config, signal.domain, options.seed, signal.targets())
-    training = SignalTraining(field, signal, options.seed)
+    field = make_field(field_class(options.field), plan.config, signal.domain, options.seed, signal.targets())
+    training = SignalTrainer(field, signal, options.seed, plan.settings)
     held_out = signal.held_out(field) is not None
-    look = (lambda: signal.held_out(field)) if held_out else None
-    loop = Loop(training, Budget.of(options, steps_of(type(field))), options, progress, look)
-    run_loop(loop, options, description(options, config, "signal", signal.fingerprint()))
+    validate = (lambda: signal.held_out(field)) if held_out else None
+    loop = Loop(training, plan.budget, options, progress, validate)
+    identity = checkpoint_identity(options, plan.config, plan.settings, signal.fingerprint())
+    run_with_checkpoint(loop, options, identity)
     views = signal.views()
     return Model(
         field=training.field,
@@ -40,7 +49,27 @@ def fit_signal(signal: Signal, options: FitOptions, config: Any, progress: Progr
         cameras=views,
         held_out=(0,) if views else (),
         camera_names=tuple(f"view {index:02d}" for index in range(len(views))),
-        made=record(options, training, loop) | {"downscale": options.downscale},
-        metrics=signal.measure(field) | rate(loop),
+        made=provenance(options.field, training.step_count, loop.seconds, options.seed)
+        | input_record(options)
+        | {"downscale": options.downscale},
+        metrics=signal.measure(field) | throughput(loop.samples, loop.seconds),
         signal=msgspec.to_builtins(signal.facts),
     )
+
+
+class SignalTrainer(Trainer):
+    """A field being fitted to a signal: nothing but the trainer's state decides the next step."""
+
+    def __init__(self, field: Field, signal: Signal, seed: int, settings: TrainingSettings = DEFAULT) -> None:
+        super().__init__(field, seed)
+        self.settings = settings
+        self.signal = signal
+
+    def step(self, progress: float) -> StepReport:
+        """One step; `progress` in [0, 1] says how far the fit is, for the learning rate and the growth."""
+        self.advance(progress)
+        x, y = self.signal.batch(round(self.settings.signal_samples * self.field.SIGNAL_BATCH), self.generator())
+        loss = self.signal.loss(self.field.values(self.field.features(x)), y).mean()
+        report = StepReport(len(x), len(x), float(loss.detach()))
+        self.descend(loss, progress)
+        return report

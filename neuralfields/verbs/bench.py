@@ -25,15 +25,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuralfields.cameras import Camera
+from neuralfields.cameras import Camera, fitted
 from neuralfields.captures.images import load_frames
 from neuralfields.captures.readers import read_scene
 from neuralfields.errors import UsageError
 from neuralfields.fields.hash import HashField
-from neuralfields.models.model import Model
+from neuralfields.gpu.device import use_machine
+from neuralfields.models.model import Model, volume_of
 from neuralfields.ops.adam import adam
 from neuralfields.ops.composite import TRANSMITTANCE_STOP, composite
-from neuralfields.ops.contract import contract, contract_reference
+from neuralfields.ops.contract import contract_reference
 from neuralfields.ops.hash_grid import hash_encode, hash_encode_reference
 from neuralfields.ops.march import march, march_reference
 from neuralfields.ops.native import kernel, library, threads
@@ -41,13 +42,12 @@ from neuralfields.ops.network import network_reference
 from neuralfields.ops.spherical_harmonics import spherical_harmonics_reference
 from neuralfields.options.fit import BenchOptions, FitOptions
 from neuralfields.rays import Rays
-from neuralfields.rendering.volume import TruncatedExp, Volume, camera_rays, render_sums
+from neuralfields.rendering.volume import TruncatedExp, Volume, camera_rays
 from neuralfields.scene import Scene
 from neuralfields.supervision.pixels import Pixels
 from neuralfields.training.optimiser import BETAS, EPSILON, Optimiser
 from neuralfields.verbs.demo import sample_scene
 from neuralfields.verbs.fit import fit_scene
-from neuralfields.verbs.render import fitted, use_machine, volume_of
 
 SAMPLES = 1 << 15  # a training batch, of both paths
 PICTURE_SAMPLES = 1 << 17  # of the view that both render: a second or two for plain torch
@@ -83,7 +83,11 @@ class Plain:
         """Colours over black [R, 3], and how many samples that took."""
         origins, directions = volume.normalise(rays)
         samples = march_reference(origins, directions, jitter, volume.occupancy, volume.settings())
-        f = hash_encode_reference(contract_reference(samples.x, *volume.space), self.table, *self.geometry)
+        f = hash_encode_reference(
+            contract_reference(samples.x, volume.contraction.kind, volume.contraction.extent),
+            self.table,
+            *self.geometry,
+        )
         code = network_reference(f, self.density)
         harmonics = spherical_harmonics_reference(directions[samples.ray], self.degree)
         rgb = torch.sigmoid(network_reference(torch.cat([code, harmonics], dim=1), self.colour))
@@ -128,7 +132,7 @@ class Native:
 
     def train(self, batch: Batch) -> Work:
         """One step."""
-        sums = render_sums(self.volume, batch.rays, batch.jitter, 4 * SAMPLES)
+        sums = self.volume.sums(batch.rays, batch.jitter, 4 * SAMPLES)
         (sums.rgb - batch.target).square().mean().backward()
         self.optimiser.step(0.0)
         return len(batch.rays), sums.samples
@@ -136,7 +140,7 @@ class Native:
     @torch.no_grad()
     def render(self, rays: Rays) -> tuple[Tensor, int]:
         """A picture's colours [R, 3] over black."""
-        sums = render_sums(self.volume, rays)
+        sums = self.volume.sums(rays)
         return sums.rgb, sums.samples
 
 
@@ -253,7 +257,7 @@ def parts(volume: Volume, batch: Batch, seconds: float) -> dict[str, float]:
     origins, directions = volume.normalise(batch.rays)
     arguments = (origins, directions, batch.jitter, volume.occupancy, volume.settings())
     samples = march(*arguments)
-    x, count = contract(samples.x, *volume.space), samples.x.shape[0]
+    x, count = volume.contraction(samples.x), samples.x.shape[0]
     table = field.table.detach().requires_grad_()
     f = hash_encode(x, table, field._scales, field._levels)
     d_f = torch.rand_like(f)
@@ -303,7 +307,7 @@ def _batch(scene: Scene, model: Model, native: Native) -> Batch:
     for _ in range(4):
         drawn = pixels.batch(rays, generator)
         jitter = torch.rand(rays, generator=generator)
-        taken = render_sums(native.volume, drawn.rays, jitter).samples
+        taken = native.volume.sums(drawn.rays, jitter).samples
         if abs(taken / SAMPLES - 1) < 0.03:
             break
         rays = max(64, min(1 << 15, round(rays * SAMPLES / max(taken, 1))))

@@ -32,7 +32,7 @@ def run(options: DemoOptions) -> dict[str, Any]:
     Raises UsageError where an output exists without `overwrite`, InputError where the folder cannot be made.
     """
     from neuralfields.evaluation.evaluate import best_and_worst, evaluate
-    from neuralfields.models.model import load
+    from neuralfields.models.nf_file import load
     from neuralfields.pictures.panels import save_image
     from neuralfields.verbs import fit
     from neuralfields.verbs.render import run as render

@@ -4,6 +4,7 @@ Kernels need no GPU to be compiled, so a cache can be filled on one machine and 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,8 +18,11 @@ from neuralfields.gpu.launch import arch, missing_for_cuda
 from neuralfields.gpu.network import Stack, arithmetic_defines, using_precision
 from neuralfields.gpu.rbf import rbf_module
 from neuralfields.gpu.schedules import hash_module, scalar_module
+from neuralfields.ops.contract import Contraction
 from neuralfields.ops.hash_grid import HashGeometry
-from neuralfields.ops.march import MarchSettings
+from neuralfields.ops.march import Marching, MarchSettings
+from neuralfields.rays import Rays
+from neuralfields.scene import CASCADE_WORDS
 
 ARCHS = ("sm_80", "sm_90", "sm_120")
 TOLERANCE = 2e-3  # of a sum along rays of a random field: half precision against the CPU's float32
@@ -86,10 +90,10 @@ def self_test(device: str = "cuda") -> float:
     field.table.copy_(torch.randn(field.table.shape, generator=generator))
     origins = torch.rand(256, 3, generator=generator)
     directions = torch.nn.functional.normalize(torch.randn(256, 3, generator=generator), dim=1)
-    rays, space = (origins, directions, None), ("box", 1.0)
-    occupancy = torch.full((1, 32768), -1, dtype=torch.int64)
+    occupancy = torch.full((1, CASCADE_WORDS), -1, dtype=torch.int64)
     settings = MarchSettings(1 / 128, 1 / 128, 0.0, 0.0)
-    want = field.fused().render(rays, occupancy, settings, space)
-    there = origins.to(device), directions.to(device), None
-    got = field.to(device).fused().render(there, occupancy.to(device), settings, space)
+    here = Marching(Rays(origins, directions), None, occupancy, settings, Contraction("box", 1.0))
+    there = replace(here, rays=here.rays.to(device), occupancy=occupancy.to(device))
+    want = field.fused().render(here)
+    got = field.to(device).fused().render(there)
     return float((got.values[:, :5].cpu() - want.values[:, :5]).abs().max())

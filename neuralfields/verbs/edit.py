@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from neuralfields.distillation import convert
 from neuralfields.distillation.boxes import Edit, parse_box
 from neuralfields.errors import UsageError
 from neuralfields.options.models import ConvertOptions, EditOptions
+from neuralfields.verbs import convert as convert_module
 
 EDIT_STEPS = 500
 
@@ -29,9 +29,9 @@ def run(options: EditOptions) -> dict[str, Any]:
         chosen = replace(chosen, out=Path(f"{chosen.model.stem}-edited.nf"))
     if chosen.steps is None and chosen.minutes is None and options.to is None:
         chosen = replace(chosen, steps=EDIT_STEPS)
-    return convert.write(chosen, Edit(erase, keep))
+    return convert_module.write(chosen, Edit(erase, keep))
 
 
 def text(result: dict[str, Any]) -> str:
     """What the verb prints."""
-    return convert.text(result)
+    return convert_module.text(result)

@@ -21,15 +21,14 @@ from neuralfields.gpu.device import choose_device
 from neuralfields.mesh.files import WRITERS, write_mesh
 from neuralfields.mesh.marching_cubes import march
 from neuralfields.mesh.mesh import Mesh
-from neuralfields.models.model import Model, load
-from neuralfields.ops.contract import contract
-from neuralfields.ops.march import occupied
+from neuralfields.models.model import Model, volume_of
+from neuralfields.models.nf_file import load
+from neuralfields.ops.occupancy_bits import occupied
 from neuralfields.options.models import ExportOptions
 from neuralfields.rendering.volume import Volume
 from neuralfields.signals.shape import ShapeFacts, shape_mesh
 from neuralfields.signals.signal import facts_of
 from neuralfields.signals.writers import Wanted, signal_text, write_signal
-from neuralfields.verbs.render import volume_of
 
 THRESHOLD = 50.0  # density in 1/side of the inner cube: half of the light is gone after a 72nd of the side
 
@@ -114,5 +113,5 @@ def _density_mesh(volume: Volume, resolution: int, threshold: float) -> Mesh:
 
 def _colours(volume: Volume, x: Tensor, directions: Tensor) -> Tensor:
     device = volume.occupancy.device
-    f = volume.field.features(contract(x.to(device), *volume.space))
+    f = volume.field.features(volume.contraction(x.to(device)))
     return volume.field.decode(f, directions.to(device))[1].cpu()

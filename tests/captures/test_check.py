@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from neuralfields.captures.check import Report, check_scene, text
+from neuralfields.captures.check import Report, check_scene
 from neuralfields.captures.preview import laplacian_variance
+from neuralfields.verbs.check import text
 from tests.support import make_captures
 
 

@@ -110,7 +110,7 @@ def test_a_fit_takes_them_and_its_file_is_measured_by_them(tmp_path: Path, small
     )  # fmt: skip
     result = fit.run(options)
     torch.set_num_threads(before)
-    from neuralfields.models.model import load
+    from neuralfields.models.nf_file import load
 
     model = load(tmp_path / "a.nf")
     assert evaluate(model).psnr == pytest.approx(result["psnr"])

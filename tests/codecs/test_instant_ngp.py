@@ -13,13 +13,13 @@ from neuralfields.cameras import Camera
 from neuralfields.codecs import describe_any, load_any
 from neuralfields.errors import InputError
 from neuralfields.fields.hash import Config, HashField
-from neuralfields.models.model import Model, load, save
-from neuralfields.ops.axes import bricks_of
+from neuralfields.models.model import Model, volume_of
+from neuralfields.models.nf_file import load, save
 from neuralfields.ops.hash_grid import HashGeometry
-from neuralfields.ops.march import occupied
+from neuralfields.ops.occupancy_bits import bricks_of, occupied
 from neuralfields.pictures.camera_paths import look_at
 from neuralfields.scene import Bounds
-from neuralfields.verbs.render import render, volume_of
+from neuralfields.verbs.render import render
 from tests.support.foreign_files import snapshot_of, write_snapshot
 
 CONFIG = Config(levels=4, features=2, table=10, base=4, finest=4 * 1.7**3, hidden=16, axes="yzx")

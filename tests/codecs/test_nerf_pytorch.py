@@ -16,10 +16,11 @@ from neuralfields.codecs.nerf_pytorch import EMPTY, Config, Nerf, layout_of, oct
 from neuralfields.codecs.placement import find_occupied, synthetic_cameras
 from neuralfields.errors import InputError, UsageError
 from neuralfields.evaluation.evaluate import evaluate
-from neuralfields.models.model import save
-from neuralfields.ops.march import occupied
+from neuralfields.models.model import volume_of
+from neuralfields.models.nf_file import save
+from neuralfields.ops.occupancy_bits import occupied
 from neuralfields.pictures.camera_paths import look_at
-from neuralfields.verbs.render import render, volume_of
+from neuralfields.verbs.render import render
 from tests.support import foreign_files
 from tests.support.foreign_files import flexible_weights, original_weights
 

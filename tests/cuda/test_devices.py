@@ -10,9 +10,8 @@ from neuralfields.captures.readers import read_scene
 from neuralfields.errors import UsageError
 from neuralfields.fields import field_class, field_names
 from neuralfields.gpu import device as machine
-from neuralfields.ops import cuda_launch
+from neuralfields.ops import cuda_launch, occupancy_bits
 from neuralfields.options.fit import FitOptions
-from neuralfields.rendering import occupancy
 from neuralfields.rendering.occupancy import Occupancy
 from neuralfields.supervision.pixels import Pixels
 from neuralfields.verbs.fit import fit_scene
@@ -47,8 +46,8 @@ def test_occupancy_moves_whole():
 def test_bits_are_packed_alike():
     density = torch.rand(2, 30, 64, generator=torch.Generator().manual_seed(1))
     density[0, 0] = 1.0  # all bits, the sign among them
-    want = occupancy._packed(density, 0.5)
-    assert want[0, 0] == -1 and torch.equal(occupancy._packed_by_torch(density, 0.5), want)
+    want = occupancy_bits.pack_bricks(density > 0.5)
+    assert want[0, 0] == -1 and torch.equal(occupancy_bits.pack_bricks_by_torch(density > 0.5), want)
 
 
 def test_the_choice_of_a_device(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):

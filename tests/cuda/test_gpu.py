@@ -24,10 +24,10 @@ from neuralfields.fields.field import Field
 from neuralfields.fields.hash import Config as HashConfig
 from neuralfields.gpu.network import using_precision
 from neuralfields.gpu.schedules import SCHEDULES
-from neuralfields.models.model import load, save
+from neuralfields.models.nf_file import load, save
 from neuralfields.options.fit import FitOptions
 from neuralfields.options.models import ConvertOptions
-from neuralfields.rendering.volume import Volume, render_camera
+from neuralfields.rendering.volume import Volume
 from neuralfields.training.checkpoint import Checkpoint
 from neuralfields.training.photos import start
 from neuralfields.verbs import doctor_cuda as cuda_doctor
@@ -229,4 +229,4 @@ def test_a_conversion_on_the_gpu(small_file: Path, name: str):
 def test_pictures_of_a_camera_stay_on_the_gpu():
     c = on_gpu(case("box", torch.float32, rays=2))
     view = Camera(np.eye(4), 32, 24, 30.0, 30.0, 16.0, 12.0)
-    assert render_camera(c.volume, view, (0.0, 0.0, 0.0)).rgb.is_cuda
+    assert c.volume.render(view, (0.0, 0.0, 0.0)).rgb.is_cuda

@@ -10,11 +10,10 @@ import torch
 from neuralfields.cli import main
 from neuralfields.distillation.boxes import NOTHING, Edit, parse_box, uncontract
 from neuralfields.errors import UsageError
-from neuralfields.models.model import Model, load, save
+from neuralfields.models.model import Model, volume_of
+from neuralfields.models.nf_file import load, save
 from neuralfields.ops.contract import contract
-from neuralfields.rendering.volume import render_camera
 from neuralfields.scene import Bounds
-from neuralfields.verbs.render import volume_of
 
 
 @pytest.mark.parametrize("kind, extent", [("box", 1.0), ("box", 4.0), ("cube", 16.0)])
@@ -50,7 +49,7 @@ def test_a_half_is_gone_from_density_occupancy_and_picture(small_model: Model):
     count = [sum(bin(w & (2**64 - 1)).count("1") for w in v.occupancy.flatten().tolist()) for v in (volume, edited)]
     assert 0.2 * count[0] < count[1] < 0.8 * count[0]
     camera = small_model.cameras[0].resized(24, 24)
-    opacity = [float(render_camera(v, camera, (0.0, 0.0, 0.0)).opacity.sum()) for v in (volume, edited)]
+    opacity = [float(v.render(camera, (0.0, 0.0, 0.0)).opacity.sum()) for v in (volume, edited)]
     assert 0.1 * opacity[0] < opacity[1] < 0.95 * opacity[0]
 
 
@@ -59,7 +58,7 @@ def test_keeping_everything_changes_nothing(small_model: Model):
     edited = Edit(keep=((-far, -far, -far, far, far, far),)).volume(volume)
     assert torch.equal(edited.occupancy, volume.occupancy)
     camera = small_model.cameras[0].resized(16, 16)
-    pictures = [render_camera(v, camera, (0.0, 0.0, 0.0)).rgb for v in (volume, edited)]
+    pictures = [v.render(camera, (0.0, 0.0, 0.0)).rgb for v in (volume, edited)]
     torch.testing.assert_close(*pictures, atol=2e-3, rtol=0)
 
 
@@ -89,7 +88,7 @@ def test_the_verb_erases(small_model: Model, tmp_path):
     assert main([*words, "--threads", "1", "--quiet"]) == 0
     after = load(tmp_path / "b.nf")
     camera = small_model.cameras[0].resized(24, 24)
-    opacity = [float(render_camera(volume_of(m), camera, (0.0, 0.0, 0.0)).opacity.sum()) for m in (small_model, after)]
+    opacity = [float(volume_of(m).render(camera, (0.0, 0.0, 0.0)).opacity.sum()) for m in (small_model, after)]
     assert opacity[1] < 0.95 * opacity[0]
     assert after.lineage[0]["field"] == "hash" and (tmp_path / "b.png").is_file()
     assert main(["edit", str(tmp_path / "a.nf"), "-o", str(tmp_path / "c.nf")]) == 2

@@ -8,7 +8,8 @@ import pytest
 from neuralfields.cli import main
 from neuralfields.errors import UsageError
 from neuralfields.files import parse_size
-from neuralfields.models.model import Model, load
+from neuralfields.models.model import Model
+from neuralfields.models.nf_file import load
 
 QUICK = ["--steps", "30", "--threads", "1", "--quiet", "--json"]
 
@@ -73,8 +74,8 @@ def test_a_size_in_bytes_picks_the_config(small_file: Path, tmp_path: Path, caps
         assert sizes[most] <= parse_size(most)
     assert sizes["500kB"] < sizes["1.2MB"]
     with pytest.raises(UsageError, match=r"the smallest hash takes"):
-        from neuralfields.distillation.convert import run
         from neuralfields.options.models import ConvertOptions
+        from neuralfields.verbs.convert import run
 
         run(ConvertOptions(small_file, "hash", tmp_path / "no.nf", max_bytes="1kB", quiet=True))
 

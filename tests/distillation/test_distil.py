@@ -16,13 +16,10 @@ from neuralfields.fields.rbf import Config as RbfConfig
 from neuralfields.fields.rbf import RbfField
 from neuralfields.fields.voxels import Config as VoxelConfig
 from neuralfields.fields.voxels import VoxelField
-from neuralfields.models.model import Model
+from neuralfields.models.model import Model, volume_of
 from neuralfields.ops.composite import composite
-from neuralfields.ops.march import Samples
 from neuralfields.pictures.metrics import psnr_from_mse
-from neuralfields.rays import Rays
-from neuralfields.rendering.volume import render_camera
-from neuralfields.verbs.render import volume_of
+from neuralfields.rays import Rays, Samples
 
 TINY = Config(levels=6, table=10, finest=64, hidden=32)
 
@@ -45,7 +42,7 @@ def likeness(what: Distillation, model: Model) -> float:
     errors = []
     for index in model.held_out[:3]:
         camera = model.cameras[index].resized(32, 32)
-        pictures = [render_camera(v, camera, model.background).rgb for v in (what.volume, volume_of(model))]
+        pictures = [v.render(camera, model.background).rgb for v in (what.volume, volume_of(model))]
         errors.append(float((pictures[0] - pictures[1]).square().mean()))
     return psnr_from_mse(sum(errors) / len(errors))
 

@@ -15,10 +15,11 @@ from neuralfields import cli
 from neuralfields.cameras import Camera
 from neuralfields.captures.images import read_image
 from neuralfields.errors import InputError
-from neuralfields.evaluation.evaluate import evaluate, measure, over, recorded_scene
-from neuralfields.models.model import Model, save
+from neuralfields.evaluation.evaluate import evaluate, measure, recorded_scene
+from neuralfields.models.model import Model, volume_of
+from neuralfields.models.nf_file import save
+from neuralfields.pictures.background import over
 from neuralfields.rendering.volume import Volume
-from neuralfields.verbs.render import volume_of
 
 WHITE = (1.0, 1.0, 1.0)
 

@@ -8,7 +8,8 @@ import torch
 from neuralfields.errors import UsageError
 from neuralfields.fields import field_class, field_names
 from neuralfields.fields.field import Field
-from neuralfields.models.model import Model, load, save
+from neuralfields.models.model import Model
+from neuralfields.models.nf_file import load, save
 from neuralfields.scene import Bounds
 
 NAMES = field_names()

@@ -16,7 +16,7 @@ from neuralfields.errors import NeuralfieldsError
 from neuralfields.models.model import Model
 from neuralfields.options.fit import FitOptions
 from neuralfields.pictures.panels import save_image
-from neuralfields.rendering.volume import Volume, render_camera
+from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Bounds, Frame, Scene
 from neuralfields.training import radiance as training
 from neuralfields.verbs import fit
@@ -70,7 +70,7 @@ def assert_finite(model: Model) -> None:
     assert np.isfinite(model.metrics.get("psnr", 0.0))
     volume = Volume(model.field, model.bounds, model.occupancy)
     for camera in model.cameras[:2]:
-        picture = render_camera(volume, camera, model.background)
+        picture = volume.render(camera, model.background)
         assert all(bool(torch.isfinite(t).all()) for t in (picture.rgb, picture.depth, picture.opacity))
 
 

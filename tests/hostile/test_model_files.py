@@ -17,7 +17,7 @@ import torch
 
 from neuralfields import fields
 from neuralfields.errors import InputError
-from neuralfields.models import model
+from neuralfields.models import model, nf_file
 from neuralfields.models import nf_header as header
 from tests.support.fake_field import install, sample
 from tests.support.peak import at_most
@@ -35,8 +35,8 @@ def sound(tmp_path: Path) -> Path:
     """A sound file of a few kilobytes."""
     full = sample()
     path = tmp_path / "sound.nf"
-    model.save(model.Model(full.field, full.bounds, None, full.cameras, (0, 3), full.camera_names), path)
-    model.load(path)
+    nf_file.save(model.Model(full.field, full.bounds, None, full.cameras, (0, 3), full.camera_names), path)
+    nf_file.load(path)
     return path
 
 
@@ -68,7 +68,7 @@ def refused(path: Path, match: str | None = None) -> str:
     """The one line of the refusal; the same from `load` and, where the header shows it, from `describe`."""
     begin = time.perf_counter()
     with pytest.raises(InputError, match=match) as caught:
-        model.load(path)
+        nf_file.load(path)
     assert time.perf_counter() - begin < 2
     text = str(caught.value)
     assert "\n" not in text and text.startswith(str(path)) and len(text) < 400 + len(str(path))
@@ -76,7 +76,7 @@ def refused(path: Path, match: str | None = None) -> str:
 
 
 def test_forging_itself_is_sound(sound: Path) -> None:
-    model.load(forge(sound, lambda text, table: None))
+    nf_file.load(forge(sound, lambda text, table: None))
 
 
 def test_truncated_anywhere(sound: Path) -> None:
@@ -144,7 +144,7 @@ def test_no_file_folder_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.nf")
     refused(tmp_path / "pipe.nf", "not a regular file")
     with pytest.raises(InputError, match="cannot be opened"):
-        model.load(Path("nul\0.nf"))
+        nf_file.load(Path("nul\0.nf"))
 
 
 def test_newer_version_says_what_it_needs(sound: Path) -> None:
@@ -286,14 +286,14 @@ def test_huge_metadata(sound: Path) -> None:
         deep = [deep]
     path = forge(sound, lambda text, table: text["made"].update(note=deep))
     try:
-        model.load(path)  # deep but within what JSON readers take
+        nf_file.load(path)  # deep but within what JSON readers take
     except InputError as error:
         assert "nested" in str(error)
 
 
 def test_a_wrong_occupancy_never_reaches_a_kernel(tmp_path: Path) -> None:
     path = tmp_path / "full.nf"
-    model.save(sample(), path)
+    nf_file.save(sample(), path)
     fewer = forge(path, lambda text, table: text["bounds"].update(cascades=1))
     refused(fewer, r"tensor occupancy is I64 \[2, 32768\], I64 \[1, 32768\] is needed")
 
@@ -310,8 +310,8 @@ def test_locale_and_optimisation_do_not_change_a_file(tmp_path: Path, odd: dict[
     """A comma locale changes how C prints numbers; PYTHONOPTIMIZE strips asserts and docstrings. There is no HOME."""
     code = (
         "import sys, pytest; from pathlib import Path; from tests import fake_field; from neuralfields import model\n"
-        "fake_field.install(pytest.MonkeyPatch()); model.save(fake_field.sample(), Path(sys.argv[1]))\n"
-        "model.load(Path(sys.argv[1]))"
+        "fake_field.install(pytest.MonkeyPatch()); nf_file.save(fake_field.sample(), Path(sys.argv[1]))\n"
+        "nf_file.load(Path(sys.argv[1]))"
     )
     paths = [str(Path(__file__).parents[2]), *(entry for entry in sys.path if entry)]
     environment = {"PYTHONPATH": os.pathsep.join(paths), "PATH": os.environ["PATH"], **odd}
@@ -319,7 +319,7 @@ def test_locale_and_optimisation_do_not_change_a_file(tmp_path: Path, odd: dict[
         [sys.executable, "-c", code, str(tmp_path / "odd.nf")], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    model.save(sample(), tmp_path / "plain.nf")
+    nf_file.save(sample(), tmp_path / "plain.nf")
     assert (tmp_path / "plain.nf").read_bytes() == (tmp_path / "odd.nf").read_bytes()
 
 
@@ -331,6 +331,6 @@ def test_a_file_that_lacks_a_setting_has_what_it_was_made_with(
     kind = fields.field_class(name)
     assert all(getattr(kind.Config(), key) != value for key, value in kind.FORMER.items())
     before = kind(kind.Config(**kind.FORMER))
-    model.save(model.Model(before, sample().bounds), tmp_path / "a.nf")
+    nf_file.save(model.Model(before, sample().bounds), tmp_path / "a.nf")
     earlier = forge(tmp_path / "a.nf", lambda text, table: [text["config"].pop(key) for key in kind.FORMER])
-    assert model.load(earlier).field.config == before.config
+    assert nf_file.load(earlier).field.config == before.config

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from neuralfields.models import model
+from neuralfields.models import model, nf_file
 from neuralfields.models import nf_header as header
 from tests.hostile.test_model_files import Edit, fake, forge, refused, seal  # noqa: F401  fake is a fixture
 from tests.support.fake_field import sample
@@ -20,13 +20,13 @@ def small(tmp_path: Path) -> Path:
     """A sound file in 8 bits: the table as a stream of 4096 values, the network's weights as 32 raw codes."""
     full = sample(log2_size=10)
     path = tmp_path / "small.nf"
-    model.save(model.Model(full.field, full.bounds), path, bits=8)
+    nf_file.save(model.Model(full.field, full.bounds), path, bits=8)
     with header.open_model(path) as file:
         forms = header.read_header(path, file)[0].quantised
     assert {name: found.coding for name, found in forms.items()} == {
         "field.table": "deflate", "field.network.weight": "raw"
     }  # fmt: skip
-    model.load(path)
+    nf_file.load(path)
     return path
 
 
@@ -121,8 +121,8 @@ def test_an_occupancy_that_is_no_stream_of_its_words(tmp_path: Path, monkeypatch
     words = torch.randint(-(2**62), 2**62, (2, 32768), generator=generator)
     words = words.where(torch.rand(2, 32768, generator=generator) < 0.05, 0)
     path = tmp_path / "words.nf"
-    model.save(model.Model(full.field, full.bounds, words), path, bits=8)
-    assert torch.equal(model.load(path).occupancy, words) and path.stat().st_size < 150_000
+    nf_file.save(model.Model(full.field, full.bounds, words), path, bits=8)
+    assert torch.equal(nf_file.load(path).occupancy, words) and path.stat().st_size < 150_000
     monkeypatch.setattr(model, "pack_words", lambda words: torch.frombuffer(bytearray(data or b"x"), dtype=torch.uint8))
-    model.save(model.Model(full.field, full.bounds, words), path, bits=8)
+    nf_file.save(model.Model(full.field, full.bounds, words), path, bits=8)
     refused(path, "tensor occupancy")

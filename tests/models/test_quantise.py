@@ -15,7 +15,7 @@ from neuralfields.domain import Domain
 from neuralfields.errors import InputError, UsageError
 from neuralfields.evaluation.evaluate import evaluate
 from neuralfields.fields import field_class, field_names
-from neuralfields.models import model, quantise
+from neuralfields.models import model, nf_file, quantise
 from neuralfields.models import nf_header as header
 from neuralfields.models.quantise import Codes, decode, encode, plan, round_parameters
 from neuralfields.options.fit import FitOptions, InfoOptions
@@ -105,9 +105,9 @@ def test_every_field_in_eight_bits(name: str, tmp_path: Path):
     torch.manual_seed(1)
     field = kind(kind.Config())
     full, small = tmp_path / "full.nf", tmp_path / "small.nf"
-    model.save(model.Model(field, BOUNDS), full)
-    model.save(model.Model(field, BOUNDS), small, bits=8)
-    again = model.load(small).field
+    nf_file.save(model.Model(field, BOUNDS), full)
+    nf_file.save(model.Model(field, BOUNDS), small, bits=8)
+    again = nf_file.load(small).field
     round_parameters(field)
     assert plan(field) and all(torch.equal(v, again.state_dict()[k]) for k, v in field.state_dict().items())
     assert small.stat().st_size < 0.45 * full.stat().st_size
@@ -131,7 +131,7 @@ def test_stays_a_safetensors_file(tmp_path: Path):
     from safetensors import safe_open
 
     kind = field_class("cam")
-    model.save(model.Model(kind(kind.Config()), BOUNDS), tmp_path / "a.nf", bits=8)
+    nf_file.save(model.Model(kind(kind.Config()), BOUNDS), tmp_path / "a.nf", bits=8)
     with safe_open(tmp_path / "a.nf", framework="pt") as file:
         kinds = {name: file.get_tensor(name).dtype for name in file.keys() if name.startswith("field.")}
     assert kinds["field.trunk.body.linears.1.weight"] == torch.uint8
@@ -143,11 +143,11 @@ def test_not_finite_and_not_known_are_refused(tmp_path: Path):
     field = kind(kind.Config())
     for bits, half in ((7, False), (8, True)):
         with pytest.raises(ValueError, match="bits"):
-            model.save(model.Model(field, BOUNDS), tmp_path / "a.nf", half=half, bits=bits)
+            nf_file.save(model.Model(field, BOUNDS), tmp_path / "a.nf", half=half, bits=bits)
     with torch.no_grad():
         field.readout.weight[0, 0] = float("nan")
     with pytest.raises(InputError, match=r"readout\.weight holds 1 of"):
-        model.save(model.Model(field, BOUNDS), tmp_path / "a.nf", bits=8)
+        nf_file.save(model.Model(field, BOUNDS), tmp_path / "a.nf", bits=8)
     assert not (tmp_path / "a.nf").exists()
     with pytest.raises(UsageError, match="--half and --bits 8: give only one"):
         FitOptions(Path("scene"), half=True, bits=8)
@@ -170,7 +170,7 @@ def test_a_fit_says_what_its_small_file_scores(small_capture: Path, tmp_path: Pa
         path = tmp_path / f"{bits}.nf"
         made = fit_to_file(scene, replace(options, bits=bits, out=path))
         scores[bits], sizes[bits] = made.metrics["psnr"], path.stat().st_size
-    assert evaluate(model.load(tmp_path / "8.nf")).psnr == pytest.approx(scores[8], abs=1e-3)
+    assert evaluate(nf_file.load(tmp_path / "8.nf")).psnr == pytest.approx(scores[8], abs=1e-3)
     assert abs(scores[32] - scores[8]) < 0.15 and scores[8] != scores[32] and sizes[8] < sizes[32]
 
 

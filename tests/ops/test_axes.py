@@ -7,10 +7,10 @@ import torch
 
 from neuralfields.domain import Domain
 from neuralfields.fields.hash import Config, HashField
-from neuralfields.ops.axes import ORDERS, TurnedRenderer, bricks_of, cells_of, turn_occupancy
-from neuralfields.ops.march import occupied
+from neuralfields.ops.hash_render import TurnedRenderer
+from neuralfields.ops.occupancy_bits import ORDERS, bricks_of, cells_of, occupied, turn_occupancy
 from neuralfields.rays import Rays
-from neuralfields.rendering.volume import Volume, render_sums
+from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Bounds
 
 CONFIG = Config(levels=3, features=2, table=9, base=4, finest=16, hidden=16, axes="yzx")
@@ -57,7 +57,7 @@ def test_both_paths_agree_in_values_and_gradients():
     assert isinstance(volume.field.fused(), TurnedRenderer) and volume.field.fused().available
     for fused in (True, False):
         volume.field.zero_grad()
-        sums = render_sums(volume, rays(), capacity=1 << 16, fused=fused)
+        sums = volume.sums(rays(), capacity=1 << 16, fused=fused)
         assert bool(sums.valid.all()) and float(sums.opacity.detach().max()) > 0.5
         (sums.rgb.square().sum() + sums.depth.sum()).backward()
         found.append([sums.values[:, :5].detach(), *(p.grad.clone() for p in volume.field.parameters())])
@@ -71,18 +71,18 @@ def test_it_is_the_plain_field_in_a_turned_scene():
     plain.field.load_state_dict(turned.field.state_dict())
     seen = rays()
     by_hand = Volume(plain.field, plain.bounds, turn_occupancy(turned.occupancy, ORDER))
-    expected = render_sums(by_hand, Rays(seen.origins[:, ORDER], seen.directions[:, ORDER])).values
-    torch.testing.assert_close(render_sums(turned, seen).values, expected, atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(render_sums(plain, seen).values, expected, atol=1e-2)
+    expected = by_hand.sums(Rays(seen.origins[:, ORDER], seen.directions[:, ORDER])).values
+    torch.testing.assert_close(turned.sums(seen).values, expected, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(plain.sums(seen).values, expected, atol=1e-2)
     x = seen.origins + 0.5
     torch.testing.assert_close(turned.density(x), plain.density(x[:, ORDER]))
 
 
 def test_occupancy_that_is_written_to_is_turned_again():
     volume = volume_of(CONFIG)
-    assert float(render_sums(volume, rays()).opacity.max()) > 0.5
+    assert float(volume.sums(rays()).opacity.max()) > 0.5
     volume.occupancy.zero_()
-    assert float(render_sums(volume, rays()).opacity.max()) == 0
+    assert float(volume.sums(rays()).opacity.max()) == 0
 
 
 def test_only_scenes_are_turned():

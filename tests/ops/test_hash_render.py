@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from neuralfields.ops.contract import contract
-from neuralfields.ops.hash_render import Sums
+from neuralfields.ops.march import Marching
+from neuralfields.rays import Rays, RaySums
 from tests.support.fused import ROOM, Case, case, results
 
 CONFIGS = [
@@ -36,7 +36,7 @@ def assert_close(got: list[torch.Tensor], want: list[torch.Tensor], tolerance: f
         torch.testing.assert_close(a, b, rtol=0, atol=tolerance * max(float(b.abs().max()), 1e-3))
 
 
-def values(sums: Sums) -> list[torch.Tensor]:
+def values(sums: RaySums) -> list[torch.Tensor]:
     return list(results(sums).detach().unbind(1))
 
 
@@ -61,10 +61,14 @@ def test_without_a_record_the_values_are_the_same(config, instruction_set):
     with torch.no_grad():
         renderer = scene.volume.field.fused()
         origins, directions = scene.volume.normalise(scene.rays)
-        rays = (origins, directions, scene.jitter)
-        plain = renderer.render(rays, scene.volume.occupancy, scene.volume.settings(2.0), scene.volume.space)
+        plain = renderer.render(marching(scene, Rays(origins, directions), scene.jitter, 2.0))
     assert_close(values(plain), values(recorded), 1e-12)
     assert not plain.values.requires_grad and recorded.values.requires_grad
+
+
+def marching(scene: Case, rays: Rays, jitter: torch.Tensor | None = None, coarseness: float = 1.0) -> Marching:
+    volume = scene.volume
+    return Marching(rays, jitter, volume.occupancy, volume.settings(coarseness), volume.contraction)
 
 
 def slope(scene: Case, parameter: torch.Tensor, direction: torch.Tensor, step: float = 1e-7) -> float:
@@ -147,11 +151,8 @@ def test_weight_floor_is_invisible():
     for contrast in (1.0, 20.0):
         scene = case("box3", rays=300, contrast=contrast)
         renderer = scene.volume.field.fused()
-        rays = (*scene.volume.normalise(scene.rays), None)
-        exact, quick = (
-            renderer.render(rays, scene.volume.occupancy, scene.volume.settings(), scene.volume.space, 0, floor)
-            for floor in (0.0, 1e-4)
-        )
+        rays = Rays(*scene.volume.normalise(scene.rays))
+        exact, quick = (renderer.render(marching(scene, rays), 0, floor) for floor in (0.0, 1e-4))
         assert float((exact.rgb - quick.rgb).abs().max()) < 2 / 255
         assert float((exact.opacity - quick.opacity).abs().max()) < 2 / 255
 
@@ -161,8 +162,8 @@ def test_density_alone_equals_the_field(instruction_set):
         scene = case(space)
         x = torch.randn(1000, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(4)) + 0.5
         field = scene.volume.field
-        want = torch.exp(field.log_density(field.features(contract(x, *scene.volume.space)))).detach()
-        got = field.fused().density(x, *scene.volume.space)
+        want = torch.exp(field.log_density(field.features(scene.volume.contraction(x)))).detach()
+        got = field.fused().density(x, scene.volume.contraction)
         torch.testing.assert_close(got, want, rtol=1e-12, atol=0)
 
 
@@ -171,9 +172,7 @@ def test_no_rays():
     empty = torch.zeros(0, 3, dtype=torch.float64)
     renderer = scene.volume.field.fused()
     for capacity in (0, ROOM):
-        sums = renderer.render(
-            (empty, empty, None), scene.volume.occupancy, scene.volume.settings(), scene.volume.space, capacity
-        )
+        sums = renderer.render(marching(scene, Rays(empty, empty)), capacity)
         assert sums.values.shape == (0, 7) and sums.samples == 0
 
 
@@ -197,11 +196,10 @@ def test_backward_twice_is_refused():
 def test_wrong_shapes_are_refused():
     scene = case()
     renderer, (origins, directions) = scene.volume.field.fused(), scene.volume.normalise(scene.rays)
-    rest = (scene.volume.occupancy, scene.volume.settings(), scene.volume.space)
     with pytest.raises(ValueError, match=r"directions has shape \[59, 3\], expected \[60, 3\]"):
-        renderer.render((origins, directions[:-1], None), *rest)
+        renderer.render(marching(scene, Rays(origins, directions[:-1])))
     with pytest.raises(ValueError, match=r"jitter has shape \[3\], expected \[60\]"):
-        renderer.render((origins, directions, scene.jitter[:3]), *rest)
+        renderer.render(marching(scene, Rays(origins, directions), scene.jitter[:3]))
     renderer.colour_weights[0] = renderer.colour_weights[0][:, :-1]
     with pytest.raises(ValueError, match="colour network: first layer must take"):
-        renderer.render((origins, directions, None), *rest)
+        renderer.render(marching(scene, Rays(origins, directions)))

@@ -1,7 +1,9 @@
 import pytest
 import torch
 
-from neuralfields.ops.march import BRICKS, CELLS, MarchSettings, Samples, march, march_reference, occupied
+from neuralfields.ops.march import MarchSettings, march, march_reference
+from neuralfields.ops.occupancy_bits import BRICKS, CELLS, occupied
+from neuralfields.rays import Samples
 
 WORDS = BRICKS**3
 # Every number is exact in float32, as which the core takes them.

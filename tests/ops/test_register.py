@@ -27,7 +27,8 @@ LOADS = """
 import sys
 from pathlib import Path
 from neuralfields.fields import field_class, field_names
-from neuralfields.models.model import Model, load, save
+from neuralfields.models.model import Model
+from neuralfields.models.nf_file import load, save
 from neuralfields.scene import Bounds
 path = Path(sys.argv[1])
 for name in field_names():

@@ -162,7 +162,8 @@ def test_nothing_but_the_child_imports_pycolmap():
     sources = sorted((REPOSITORY / "neuralfields").rglob("*.py"))
     importing = [path.name for path in sources if "import pycolmap" in path.read_text(encoding="utf-8")]
     assert importing == ["colmap_child.py"]
-    code = "import sys, neuralfields.poses.find, neuralfields.verbs.fit, neuralfields.cli; sys.exit('pycolmap' in sys.modules)"
+    names = "neuralfields.poses.find, neuralfields.verbs.fit, neuralfields.cli"
+    code = f"import sys, {names}; sys.exit('pycolmap' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, timeout=60).returncode == 0
 
 

@@ -22,8 +22,9 @@ from neuralfields.options.fit import FitOptions
 from neuralfields.poses import find as poses
 from neuralfields.poses import search as pose_search
 from neuralfields.poses.colmap_process import ColmapFailure
-from neuralfields.poses.stages import StageDisplay
+from neuralfields.progress import StageDisplay
 from neuralfields.verbs import fit, fit_unposed
+from neuralfields.verbs import poses as poses_module
 from tests.support.cube_photos import Shoot, position_errors, texture
 from tests.support.cube_photos import photo as cast
 from tests.support.make_captures import photo, transforms
@@ -50,7 +51,7 @@ def shot(tmp_path_factory) -> Path:
 def posed(shot, tmp_path_factory) -> tuple[Path, dict]:
     """Their capture and the report."""
     out = tmp_path_factory.mktemp("posed") / "capture"
-    return out, poses.run(PosesOptions(photos=shot, out=out, quiet=True))
+    return out, poses_module.run(PosesOptions(photos=shot, out=out, quiet=True))
 
 
 def test_the_poses_are_right_and_trusted(posed):
@@ -92,8 +93,8 @@ def test_a_second_run_keeps_every_stage_and_the_capture(posed, shot):
     out, report = posed
     before = (out / "transforms.json").read_bytes()
     with pytest.raises(UsageError, match="--overwrite"):
-        poses.run(PosesOptions(photos=shot, out=out, quiet=True))
-    again = poses.run(PosesOptions(photos=shot, out=out, quiet=True, resume=True))
+        poses_module.run(PosesOptions(photos=shot, out=out, quiet=True))
+    again = poses_module.run(PosesOptions(photos=shot, out=out, quiet=True, resume=True))
     assert again["kept"] == ["photos", "copies", "features", "matches", "model", "undistort"]
     assert again["level"] == report["level"] and (out / "transforms.json").read_bytes() == before
 
@@ -108,7 +109,7 @@ def test_a_crash_is_told_and_the_next_rung_is_tried(shot, tmp_path, monkeypatch,
         return real(job, *rest)
 
     monkeypatch.setattr(pose_search, "run_job", run_job)
-    report = poses.run(PosesOptions(photos=shot, out=tmp_path / "out", largest=150))
+    report = poses_module.run(PosesOptions(photos=shot, out=tmp_path / "out", largest=150))
     assert jobs == ["features", "matches", "mapping"] * 2
     assert report["rung"] == pose_search.LADDER[1].name and report["registered"] == 8
     assert "crashed (abort)" in capsys.readouterr().err
@@ -120,7 +121,7 @@ def test_a_package_that_always_crashes_leaves_the_reason(shot, tmp_path, monkeyp
 
     monkeypatch.setattr(pose_search, "run_job", run_job)
     with pytest.raises(PosesNotFoundError, match="segmentation fault"):
-        poses.run(PosesOptions(photos=shot, out=tmp_path / "out", quiet=True))
+        poses_module.run(PosesOptions(photos=shot, out=tmp_path / "out", quiet=True))
 
 
 def write_blank(folder: Path) -> None:
@@ -140,7 +141,7 @@ def test_photos_that_show_nothing_in_common_have_no_poses(tmp_path, write, words
     write(folder)
     assert main(["poses", str(folder), "-o", str(tmp_path / "out"), "--quiet", "--debug"]) == 4
     with pytest.raises(PosesNotFoundError, match=words):
-        poses.run(PosesOptions(photos=folder, out=tmp_path / "out", quiet=True))
+        poses_module.run(PosesOptions(photos=folder, out=tmp_path / "out", quiet=True))
     assert not (tmp_path / "out" / "transforms.json").exists()
 
 
@@ -151,10 +152,10 @@ def test_of_two_places_the_larger_is_kept_and_the_other_told(shot, tmp_path):
     elsewhere, faces = Shoot(count=48, size=SHOOT.size), [texture(20 + face) for face in range(6)]
     for index in range(4):
         Image.fromarray(cast(elsewhere, index, faces, texture(77, 512))).save(folder / f"far_{index}.png")
-    report = poses.run(PosesOptions(photos=folder, out=tmp_path / "out", quiet=True))
+    report = poses_module.run(PosesOptions(photos=folder, out=tmp_path / "out", quiet=True))
     assert report["registered"] == 7 and set(report["missing"]) == {f"far_{i}.png" for i in range(4)}
     assert report["level"] == "doubts"
-    printed = poses.text(report)
+    printed = poses_module.text(report)
     assert "far_0.png" in printed and "7 of 11 photos" in printed
 
 
@@ -178,7 +179,7 @@ def test_an_interrupted_run_goes_on_after_its_last_stage(shot, tmp_path, number)
     assert running.returncode == (5 if number == signal.SIGINT else -signal.SIGKILL)
     assert "--resume" in told or number == signal.SIGKILL
     before = record.read_bytes()
-    report = poses.run(PosesOptions(photos=shot, out=tmp_path / "out", quiet=True, resume=True))
+    report = poses_module.run(PosesOptions(photos=shot, out=tmp_path / "out", quiet=True, resume=True))
     assert {"photos", "features"} <= set(report["kept"]) and record.read_bytes() == before
     assert report["registered"] == 8
 
@@ -190,18 +191,18 @@ def test_folders_that_would_be_harmed_are_refused(shot, tmp_path):
     shutil.copytree(shot, tmp_path / "scene" / "images")
     for source, out in [(shot, shot), (shot, tmp_path / "mine"), (shot, tmp_path / "file")]:
         with pytest.raises(UsageError, match="--out"):
-            poses.run(PosesOptions(photos=source, out=out, quiet=True, overwrite=True))
+            poses_module.run(PosesOptions(photos=source, out=out, quiet=True, overwrite=True))
     with pytest.raises(UsageError, match="holds the photos"):
-        poses.run(PosesOptions(photos=tmp_path / "scene", out=tmp_path / "scene", quiet=True))
+        poses_module.run(PosesOptions(photos=tmp_path / "scene", out=tmp_path / "scene", quiet=True))
     assert len(list((tmp_path / "scene" / "images").iterdir())) == 8
     assert (tmp_path / "mine" / "letter.txt").read_text() == "keep me"
     with pytest.raises(InputError, match="no such"):
-        poses.run(PosesOptions(photos=tmp_path / "none", quiet=True))
+        poses_module.run(PosesOptions(photos=tmp_path / "none", quiet=True))
     with pytest.raises(InputError, match="is no video"):
-        poses.run(PosesOptions(photos=tmp_path / "file", out=tmp_path / "out", quiet=True))
+        poses_module.run(PosesOptions(photos=tmp_path / "file", out=tmp_path / "out", quiet=True))
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="at least 3"):
-        poses.run(PosesOptions(photos=tmp_path / "empty", out=tmp_path / "out", quiet=True))
+        poses_module.run(PosesOptions(photos=tmp_path / "empty", out=tmp_path / "out", quiet=True))
     assert not (tmp_path / "out").exists()
 
 
@@ -279,7 +280,7 @@ def test_a_few_photos_of_the_fox(shared_data, tmp_path):
     for frame in given.frames[:8]:
         with Image.open(frame.path) as picture:
             picture.reduce(4).save(tmp_path / "fox" / frame.path.name, quality=95)
-    report = poses.run(PosesOptions(photos=tmp_path / "fox", out=tmp_path / "out", quiet=True))
+    report = poses_module.run(PosesOptions(photos=tmp_path / "fox", out=tmp_path / "out", quiet=True))
     assert report["level"] == "trusted" and report["registered"] == 8
     ours = np.stack([frame.camera.centre for frame in read_scene(tmp_path / "out").frames])
     true = np.stack([frame.camera.centre for frame in given.frames[:8]])
@@ -292,23 +293,23 @@ def test_a_cube_with_one_texture_on_all_sides_is_doubtful(tmp_path):
     for ground in (False, True):
         shoot = Shoot(same=True, ground=ground)
         out = tmp_path / f"out-{ground}"
-        report = poses.run(PosesOptions(photos=shoot.write(tmp_path / f"in-{ground}"), out=out, quiet=True))
+        report = poses_module.run(PosesOptions(photos=shoot.write(tmp_path / f"in-{ground}"), out=out, quiet=True))
         centres = np.stack([frame.camera.centre for frame in read_scene(out).frames])
         assert report["registered"] == 20 and report["reprojection"] < 0.6
         assert position_errors(centres, shoot.centres).mean() > 3
-        assert report["level"] == "doubtful" and poses.exit_code(report) == 4
+        assert report["level"] == "doubtful" and poses_module.exit_code(report) == 4
 
 
 @pytest.mark.slow
 def test_sequence_and_retrieval_find_what_all_pairs_find(tmp_path, shot):
     for way in ("sequential", "retrieval"):
-        report = poses.run(PosesOptions(photos=shot, out=tmp_path / way, quiet=True, matching=way))
+        report = poses_module.run(PosesOptions(photos=shot, out=tmp_path / way, quiet=True, matching=way))
         assert report["registered"] == 8 and report["level"] == "trusted"
 
 
 @pytest.mark.slow
 def test_all_at_once_finds_what_photo_by_photo_finds(tmp_path, shot):
-    report = poses.run(PosesOptions(photos=shot, out=tmp_path / "out", quiet=True, mapper="global"))
+    report = poses_module.run(PosesOptions(photos=shot, out=tmp_path / "out", quiet=True, mapper="global"))
     centres = np.stack([frame.camera.centre for frame in read_scene(tmp_path / "out").frames])
     assert report["registered"] == 8
     assert position_errors(centres, SHOOT.centres).max() < 0.05
@@ -322,7 +323,7 @@ def test_a_film_becomes_a_capture(tmp_path):
     faces, floor = [texture(face) for face in range(6)], texture(99, 512)
     write_video(tmp_path / "clip.mp4", (cast(way, index, faces, floor) for index in range(90)), 30)
     out = tmp_path / "out"
-    report = poses.run(PosesOptions(photos=tmp_path / "clip.mp4", out=out, quiet=True, frames=10))
+    report = poses_module.run(PosesOptions(photos=tmp_path / "clip.mp4", out=out, quiet=True, frames=10))
     frames = read_scene(out).frames
     assert report["level"] == "trusted" and 8 <= report["registered"] == len(frames) <= 10
     numbers = [int(Path(frame.name).stem.rpartition("_")[2]) for frame in frames]

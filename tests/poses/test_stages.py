@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from neuralfields.poses.stages import StageDisplay, Stages
+from neuralfields.poses.stages import Stages
+from neuralfields.progress import StageDisplay
 
 
 def stages(folder, stream=None):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from neuralfields.cameras import Camera
-from neuralfields.ops.march import BRICKS, CELLS, occupied
+from neuralfields.ops.occupancy_bits import BRICKS, CELLS, occupied
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
 from neuralfields.rendering.occupancy import DECAY, DENSITY_THRESHOLD, UNSEEN, Occupancy
 

@@ -9,7 +9,7 @@ from neuralfields.domain import Domain
 from neuralfields.fields.field import Field
 from neuralfields.pictures import camera_paths as paths
 from neuralfields.rays import Rays
-from neuralfields.rendering.surface import AMBIENT, CLAY, Surface, render_camera, render_rays, trace
+from neuralfields.rendering.surface import AMBIENT, CLAY, Surface, trace
 from neuralfields.scene import Bounds
 
 RADIUS = 0.3
@@ -64,7 +64,7 @@ def test_normals_are_radial_and_depth_is_of_the_world():
     bounds = Bounds((1.0, 2.0, 3.0), 4.0)
     origins, directions = rays()
     world = Rays((origins - 0.5) * 4 + torch.tensor([1.0, 2.0, 3.0]), directions)
-    seen = render_rays(Surface(Ball(), bounds), world, (0.0, 0.5, 1.0))
+    seen = Surface(Ball(), bounds).render_rays(world, (0.0, 0.5, 1.0))
     hit = seen.opacity > 0
     place = world.origins + seen.depth[:, None] * directions
     radial = torch.nn.functional.normalize(place - torch.tensor([1.0, 2.0, 3.0]), dim=1)
@@ -77,7 +77,7 @@ def test_normals_are_radial_and_depth_is_of_the_world():
 def test_a_camera_sees_a_disc_brightest_in_its_middle():
     pose = paths.look_at(np.array([0.5, 0.5, 2.5]), np.array([0.5, 0.5, 0.5]), np.array([0.0, 1.0, 0.0]))
     camera = Camera(pose, 65, 49, 60.0, 60.0, 32.5, 24.5)
-    seen = render_camera(Surface(Ball(), Bounds((0.5, 0.5, 0.5), 1.0)), camera, (0.0, 0.0, 0.0))
+    seen = Surface(Ball(), Bounds((0.5, 0.5, 0.5), 1.0)).render(camera, (0.0, 0.0, 0.0))
     assert seen.rgb.shape == (49, 65, 3) and seen.normal.shape == (49, 65, 3)
     silhouette = 60 * RADIUS / (2.0**2 - RADIUS**2) ** 0.5  # pixels: the cone that touches the ball
     assert float(seen.opacity.sum()) == pytest.approx(np.pi * silhouette**2, rel=0.05)
@@ -89,7 +89,7 @@ def test_a_camera_sees_a_disc_brightest_in_its_middle():
 
 def test_colours_of_the_field_are_used():
     origins, directions = torch.tensor([[0.5, 0.5, 2.0]]), torch.tensor([[0.0, 0.0, -1.0]])
-    seen = render_rays(Surface(Ball(4), Bounds((0.5, 0.5, 0.5), 1.0)), Rays(origins, directions), (1.0, 1.0, 1.0))
+    seen = Surface(Ball(4), Bounds((0.5, 0.5, 0.5), 1.0)).render_rays(Rays(origins, directions), (1.0, 1.0, 1.0))
     torch.testing.assert_close(seen.rgb, torch.tensor([[0.5, 0.5, 0.8]]), atol=2e-3, rtol=0)
 
 
@@ -98,5 +98,5 @@ def test_a_field_of_nan_ends():
         def values(self, f):
             return f[:, :1] * float("nan")
 
-    seen = render_rays(Surface(Lost(), Bounds((0.5, 0.5, 0.5), 1.0)), Rays(*rays(20)), (1.0, 1.0, 1.0))
+    seen = Surface(Lost(), Bounds((0.5, 0.5, 0.5), 1.0)).render_rays(Rays(*rays(20)), (1.0, 1.0, 1.0))
     assert float(seen.opacity.sum()) == 0

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from neuralfields.ops.composite import composite
-from neuralfields.ops.march import Samples
+from neuralfields.rays import Samples
 from neuralfields.rendering.visible_samples import chosen, visible
 
 

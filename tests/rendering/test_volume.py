@@ -10,7 +10,7 @@ from torch import Tensor
 from neuralfields.cameras import Camera
 from neuralfields.fields.field import Field
 from neuralfields.rays import Rays
-from neuralfields.rendering.volume import Volume, camera_rays, finish, render_camera, render_sums
+from neuralfields.rendering.volume import Volume, camera_rays, finish
 from neuralfields.scene import Bounds
 from tests.support.fused import Case, case
 from tests.test_scenes import analytic
@@ -50,7 +50,7 @@ def exact(lines: Rays) -> tuple[Tensor, Tensor, Tensor]:
 def test_fog_is_the_closed_form(coarseness):
     """The last step reaches past the cube by less than itself: that, and nothing more, is the error."""
     lines, volume = rays(), fog()
-    sums = render_sums(volume, lines, coarseness=coarseness)
+    sums = volume.sums(lines, coarseness=coarseness)
     step = volume.settings(coarseness).min_step
     seen = finish(sums, torch.zeros(3), volume.bounds.side)
     rgb, opacity, depth = exact(lines)
@@ -68,7 +68,7 @@ def test_fog_beyond_the_inner_cube():
     volume = fog(Bounds((1.0, 2.0, -3.0), 0.5, cascades=3))
     middle = torch.tensor([[1.0, 2.0, -3.0]], dtype=torch.float64)
     direction = torch.tensor([[0.0, 0.6, 0.8]], dtype=torch.float64)
-    sums = render_sums(volume, Rays(middle, direction))
+    sums = volume.sums(Rays(middle, direction))
     reach = 2 / 0.8  # from the middle to the face of a cube of side 4
     settings = volume.settings()
     truth = 1 - np.exp(-SIGMA * reach)
@@ -84,7 +84,7 @@ def test_jitter_keeps_the_mean():
     truth = exact(line)[1]
     many = Rays(line.origins.repeat(4000, 1), line.directions.repeat(4000, 1))
     jitter = torch.rand(len(many), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    got = render_sums(fog(), many, jitter, coarseness=16.0).opacity.reshape(4000, 8).mean(0)
+    got = fog().sums(many, jitter, coarseness=16.0).opacity.reshape(4000, 8).mean(0)
     step = fog().settings(16.0).min_step
     assert float((got - truth).abs().max()) < 0.1 * SIGMA * step
 
@@ -98,13 +98,13 @@ def scenes() -> list[Case]:
 def test_rays_do_not_know_each_other(scene, fused):
     """Metamorphic: rendered in parts, or in another order, every ray keeps its bits."""
     with torch.no_grad():
-        whole = render_sums(scene.volume, scene.rays, scene.jitter, fused=fused).values
+        whole = scene.volume.sums(scene.rays, scene.jitter, fused=fused).values
         parts = [
-            render_sums(scene.volume, scene.rays[s], scene.jitter[s], fused=fused).values
+            scene.volume.sums(scene.rays[s], scene.jitter[s], fused=fused).values
             for s in (slice(0, 1), slice(1, 100), slice(100, 257))
         ]
         order = torch.randperm(257, generator=torch.Generator().manual_seed(6))
-        shuffled = render_sums(scene.volume, scene.rays[order], scene.jitter[order], fused=fused).values
+        shuffled = scene.volume.sums(scene.rays[order], scene.jitter[order], fused=fused).values
     assert torch.equal(torch.cat(parts), whole)
     assert torch.equal(shuffled, whole[order])
 
@@ -123,9 +123,9 @@ def test_a_scene_elsewhere_and_larger_looks_the_same(space, fused):
     )
     black = torch.zeros(3)
     with torch.no_grad():
-        before = finish(render_sums(scene.volume, scene.rays, fused=fused), black, bounds.side)
+        before = finish(scene.volume.sums(scene.rays, fused=fused), black, bounds.side)
         there = Rays(scene.rays.origins * scale + shift, scene.rays.directions)
-        after = finish(render_sums(replace(scene.volume, bounds=moved), there, fused=fused), black, moved.side)
+        after = finish(replace(scene.volume, bounds=moved).sums(there, fused=fused), black, moved.side)
     # A sample within rounding of a cell's border may fall on its other side: all rays but a few are equal.
     same = (after.rgb - before.rgb).abs().amax(1) < 1e-9
     assert float(same.double().mean()) > 0.9
@@ -143,7 +143,7 @@ def test_normalise_puts_the_inner_cube_at_zero_to_one():
 
 def test_background_shows_through():
     lines = rays(60)
-    sums = render_sums(fog(), lines)
+    sums = fog().sums(lines)
     rgb, opacity = sums.rgb, sums.opacity[:, None]
     background = torch.tensor([0.2, 0.9, 0.5], dtype=torch.float64)
     torch.testing.assert_close(finish(sums, background, 1.0).rgb, rgb + (1 - opacity) * background)
@@ -155,7 +155,7 @@ def test_background_shows_through():
 
 def test_near_cuts_off_what_is_close():
     inside = Rays(torch.full((1, 3), 0.5, dtype=torch.float64), torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64))
-    opacity = float(render_sums(fog(replace(UNIT, near=0.25)), inside).opacity)
+    opacity = float(fog(replace(UNIT, near=0.25)).sums(inside).opacity)
     assert opacity == pytest.approx(1 - np.exp(-SIGMA * 0.25), abs=SIGMA / 290)
 
 
@@ -178,9 +178,9 @@ def test_a_picture_is_its_rays_row_by_row():
     torch.testing.assert_close(lines.directions[0], first / first.norm())
     across, down = lines.directions[1] - lines.directions[0], lines.directions[8] - lines.directions[0]
     assert float(across[0]) > 0 and float(down[1]) > 0 and abs(float(across[1])) < abs(float(across[0]))
-    picture = render_camera(fog(), camera(), (1.0, 1.0, 1.0))
+    picture = fog().render(camera(), (1.0, 1.0, 1.0))
     assert picture.rgb.shape == (6, 8, 3) and picture.opacity.shape == picture.depth.shape == (6, 8)
-    flat = finish(render_sums(fog(), lines), torch.ones(3), 1.0)
+    flat = finish(fog().sums(lines), torch.ones(3), 1.0)
     assert torch.equal(picture.rgb.reshape(-1, 3), flat.rgb)
     assert torch.equal(picture.depth.reshape(-1), flat.depth)
 
@@ -188,7 +188,7 @@ def test_a_picture_is_its_rays_row_by_row():
 def test_fused_and_composed_pictures_agree():
     scene = case("box", torch.float32)
     view = replace(camera(), world_from_camera=np.eye(4), fx=4.0, fy=4.0)
-    fused, composed = (render_camera(scene.volume, view, (0.0, 0.0, 0.0), fused=f) for f in (True, False))
+    fused, composed = (scene.volume.render(view, (0.0, 0.0, 0.0), fused=f) for f in (True, False))
     assert float(composed.opacity.max()) > 0.2
     # The fused picture leaves out colours of samples that weigh less than 1e-4.
     torch.testing.assert_close(fused.rgb, composed.rgb, rtol=0, atol=1 / 255)

@@ -6,14 +6,13 @@ import torch
 
 from neuralfields.cameras import Camera
 from neuralfields.distillation.boxes import cells
-from neuralfields.models.model import Model
+from neuralfields.models.model import Model, volume_of
+from neuralfields.ops.occupancy_bits import pack_cells
 from neuralfields.pictures.camera_paths import look_at
-from neuralfields.rendering.occupancy import _packed
-from neuralfields.rendering.volume import camera_rays, render_camera, render_sums
+from neuralfields.rendering.volume import camera_rays
 from neuralfields.scene import Bounds
 from neuralfields.serving.crop import render_box
 from neuralfields.serving.shading import points_of
-from neuralfields.verbs.render import volume_of
 
 WHITE = (1.0, 1.0, 1.0)
 
@@ -25,7 +24,7 @@ def whole(model: Model, grow: float = 1.0) -> tuple:
 
 def test_a_box_around_everything_changes_nothing(small_model: Model) -> None:
     volume, camera = volume_of(small_model), small_model.cameras[0].resized(48, 48)
-    plain, boxed = render_camera(volume, camera, WHITE), render_box(volume, camera, WHITE, whole(small_model, 50))
+    plain, boxed = volume.render(camera, WHITE), render_box(volume, camera, WHITE, whole(small_model, 50))
     assert torch.allclose(plain.rgb, boxed.rgb, atol=1e-5)
     assert torch.allclose(plain.depth, boxed.depth, atol=1e-4)
     assert render_box(volume, camera, WHITE, None).rgb.equal(plain.rgb)
@@ -46,7 +45,7 @@ def test_what_is_seen_lies_in_the_box(small_model: Model, axis: int) -> None:
     low[axis] = small_model.bounds.centre[axis] + 0.03
     seen = render_box(volume, camera, WHITE, (tuple(low), tuple(high)))
     solid = seen.opacity.numpy() > 0.9
-    assert 50 < solid.sum() < (render_camera(volume, camera, WHITE).opacity.numpy() > 0.9).sum()
+    assert 50 < solid.sum() < (volume.render(camera, WHITE).opacity.numpy() > 0.9).sum()
     points, cell = points_of(seen, camera)[solid], small_model.bounds.side / 128
     assert (points >= np.array(low) - cell).all() and (points <= np.array(high) + cell).all()
 
@@ -65,7 +64,7 @@ def test_the_face_that_is_seen_is_exact(small_model: Model) -> None:
     begin = type(rays)(rays.origins + rays.directions * enter[:, None], rays.directions)
     across = begin.origins[:, :2]
     inside = (across > torch.tensor(low[:2])).all(1) & (across < torch.tensor(high[:2])).all(1)
-    sums = render_sums(volume, begin[inside])
+    sums = volume.sums(begin[inside])
     assert inside.sum() > 100
     assert torch.allclose(seen.opacity.reshape(-1)[inside], sums.opacity, atol=0.05)
     assert float((seen.opacity.reshape(-1)[inside] - sums.opacity).abs().mean()) < 5e-3
@@ -82,4 +81,4 @@ def test_the_mask_against_a_cell_by_cell_one() -> None:
             brick, cell = z // 4 * 1024 + y // 4 * 32 + x // 4, z % 4 * 16 + y % 4 * 4 + x % 4
             word = int(cells(bounds, box)[cascade, brick]) >> int(cell) & 1
             assert word == (touched[0][x] and touched[1][y] and touched[2][z])
-    assert _packed(torch.ones(1, 64), 0.5).item() == -1  # the order of bits is that of rendering/occupancy.py
+    assert pack_cells(torch.ones(1, 64), 0.5).item() == -1  # the order of bits is that of rendering/occupancy.py

@@ -16,7 +16,8 @@ import torch
 
 from neuralfields.captures.readers import read_scene
 from neuralfields.errors import InputError, UsageError
-from neuralfields.models.model import Model, load
+from neuralfields.models.model import Model
+from neuralfields.models.nf_file import load
 from neuralfields.options.fit import FitOptions
 from neuralfields.serving.watch import CURVE, MOST_SAVED, SHARE, FitWorker, Watch, Watching
 from neuralfields.training import radiance as training

@@ -12,7 +12,7 @@ import neuralfields
 from neuralfields import cli
 from neuralfields.domain import Domain
 from neuralfields.errors import InterruptedFit, UsageError
-from neuralfields.models.model import load
+from neuralfields.models.nf_file import load
 from neuralfields.pictures.panels import save_image
 from neuralfields.scene import Bounds
 from neuralfields.signals.image import ImageFacts, picture, read_image_signal, upright

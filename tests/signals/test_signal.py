@@ -14,7 +14,8 @@ from neuralfields.signals.readers import read_signal, signal_format
 from neuralfields.signals.signal import facts_of
 from neuralfields.signals.sound import wav
 from neuralfields.training import signal_training
-from neuralfields.training.signal_training import SignalTraining, steps_of
+from neuralfields.training import signals as signals_module
+from neuralfields.training.signals import SignalTrainer, steps_of
 from neuralfields.verbs import fit
 from tests.captures.test_images import png_header
 from tests.mesh.test_distance import open3d
@@ -69,9 +70,9 @@ def test_what_is_slow_to_ask_learns_in_many_small_steps(tmp_path):
     signal, taken = read_signal(saved(tmp_path, scene_picture(64, 48))), {}
     for name in ("hash", "mlp"):
         kind = field_class(name)
-        training = SignalTraining(kind(kind.Config(), signal.domain), signal, 0)
+        training = SignalTrainer(kind(kind.Config(), signal.domain), signal, 0)
         taken[name] = training.step(0.0).samples
-        assert taken[name] * steps_of(kind) == signal_training.SAMPLES * signal_training.STEPS
+        assert taken[name] * steps_of(kind) == signal_training.SAMPLES * signals_module.STEPS
     assert taken["hash"] == 16 * taken["mlp"] == 1 << 11
 
 

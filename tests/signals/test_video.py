@@ -7,7 +7,7 @@ import pytest
 
 from neuralfields import cli
 from neuralfields.errors import InputError
-from neuralfields.models.model import load
+from neuralfields.models.nf_file import load
 from neuralfields.pictures.film import write_video
 from neuralfields.pictures.panels import save_image
 from neuralfields.signals.readers import read_signal

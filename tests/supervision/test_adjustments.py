@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from neuralfields.ops.hash_render import Sums
-from neuralfields.rays import Rays
+from neuralfields.rays import Rays, RaySums
 from neuralfields.supervision.adjustments import NONE, Adjustments, appended, divided
 from neuralfields.supervision.pixels import Batch
 from tests.support.small_fit import small_capture_folder
@@ -66,7 +65,7 @@ def rays(count: int) -> Rays:
 
 def test_off_is_the_very_same() -> None:
     some, camera = rays(5), torch.zeros(5, dtype=torch.int64)
-    sums = Sums(torch.rand(5, 7), torch.ones(5, dtype=torch.uint8), 9)
+    sums = RaySums(torch.rand(5, 7), torch.ones(5, dtype=torch.uint8), 9)
     valid = sums.valid.bool()
     batch = Batch(some, torch.rand(5, 3), None, camera, torch.rand(5, 2))
     assert NONE == Adjustments() and NONE.moved(some, camera) is some and NONE.exposed(sums, camera) is sums
@@ -79,7 +78,7 @@ def test_further_rays_are_behind_and_come_back_alone() -> None:
     some, more, jitter = rays(5), rays(2), torch.rand(5)
     both, jitters = appended(some, jitter, more)
     assert len(both) == 7 and torch.equal(both.origins[5:], more.origins) and jitters[5:].tolist() == [0.5, 0.5]
-    sums = Sums(torch.rand(7, 7), torch.ones(7, dtype=torch.uint8), 9)
+    sums = RaySums(torch.rand(7, 7), torch.ones(7, dtype=torch.uint8), 9)
     first, behind = divided(sums, 5)
     assert torch.equal(first.values, sums.values[:5]) and torch.equal(behind.values, sums.values[5:])
     assert first.samples == 9 and behind.samples == 0

@@ -10,10 +10,9 @@ import torch
 from neuralfields.captures.images import read_image
 from neuralfields.captures.readers import read_scene
 from neuralfields.evaluation.evaluate import evaluate
-from neuralfields.ops.hash_render import Sums
 from neuralfields.options.fit import FitOptions
 from neuralfields.pictures.panels import save_image
-from neuralfields.rays import Rays
+from neuralfields.rays import Rays, RaySums
 from neuralfields.scene import Scene
 from neuralfields.supervision import exposure
 from neuralfields.supervision.exposure import Exposure, by_other_half
@@ -25,14 +24,16 @@ from tests.support.small_fit import SMALL, small_capture_folder
 pytestmark = pytest.mark.usefixtures("one_thread", "small_steps")
 
 
-def seen(gain: torch.Tensor, rays: int, seed: int) -> tuple[Batch, Sums]:
+def seen(gain: torch.Tensor, rays: int, seed: int) -> tuple[Batch, RaySums]:
     """A batch whose opaque pixels are exactly what the field says times their photo's gain."""
     generator = torch.Generator().manual_seed(seed)
     camera = torch.randint(0, len(gain), (rays,), generator=generator)
     own = torch.rand(rays, 3, generator=generator) * 0.5
     values = torch.cat([own, torch.ones(rays, 1), torch.zeros(rays, 3)], 1)
     nothing = Rays(torch.zeros(rays, 3), torch.zeros(rays, 3))
-    return Batch(nothing, own * gain[camera], None, camera, torch.zeros(rays, 2)), Sums(values, torch.ones(rays), rays)
+    return Batch(nothing, own * gain[camera], None, camera, torch.zeros(rays, 2)), RaySums(
+        values, torch.ones(rays), rays
+    )
 
 
 def test_known_gains_are_found_but_for_their_mean() -> None:
@@ -64,7 +65,7 @@ def test_what_is_saturated_or_left_out_says_nothing(monkeypatch: pytest.MonkeyPa
 def test_gains_apply_to_their_photos_and_stop_at_white() -> None:
     what = Exposure(2)
     what.gain = torch.log(torch.tensor([[2.0, 1.0, 1.0], [0.5, 1.0, 4.0]]))
-    sums = Sums(torch.tensor([[0.4, 0.4, 0.4, 1.0, 2.0, 0.0, 0.0]] * 2), torch.ones(2), 2)
+    sums = RaySums(torch.tensor([[0.4, 0.4, 0.4, 1.0, 2.0, 0.0, 0.0]] * 2), torch.ones(2), 2)
     found = what.applied(sums, torch.tensor([0, 1])).values
     torch.testing.assert_close(found[:, :3], torch.tensor([[0.8, 0.4, 0.4], [0.2, 0.4, 1.0]]))
     assert torch.equal(found[:, 3:], sums.values[:, 3:])

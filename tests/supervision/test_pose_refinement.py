@@ -17,10 +17,11 @@ from neuralfields.evaluation.evaluate import evaluate, measure
 from neuralfields.evaluation.held_out import HeldOut, found, taken_along
 from neuralfields.evaluation.protocol import viewing
 from neuralfields.fields.hash import Config, HashField
-from neuralfields.models.model import Model, load
+from neuralfields.models.model import Model, volume_of
+from neuralfields.models.nf_file import load
 from neuralfields.options.fit import FitOptions
 from neuralfields.pictures.panels import to_uint8
-from neuralfields.rendering.volume import finish, render_camera, render_sums
+from neuralfields.rendering.volume import finish
 from neuralfields.supervision import alignment
 from neuralfields.supervision import pose_refinement as refine
 from neuralfields.supervision.adjustments import Adjustments
@@ -29,9 +30,8 @@ from neuralfields.supervision.image_gradients import Slopes, scales
 from neuralfields.supervision.pixels import Pixels
 from neuralfields.supervision.pose_refinement import PoseRefinement, Similarity, after
 from neuralfields.training import radiance as training
-from neuralfields.training.radiance import Background, Training
+from neuralfields.training.radiance import Background
 from neuralfields.verbs import fit
-from neuralfields.verbs.render import volume_of
 from tests.support.small_fit import SMALL, small_capture_folder
 
 WHITE = (1.0, 1.0, 1.0)
@@ -59,7 +59,7 @@ def off_in_pixels(cameras: Sequence[Camera], true: Sequence[Camera]) -> float:
 
 def own_pictures(model: Model, cameras: Sequence[Camera]) -> LoadedFrames:
     """What the model itself shows: photos that its field explains exactly."""
-    images = [to_uint8(render_camera(volume_of(model), camera, WHITE).rgb.numpy()) for camera in cameras]
+    images = [to_uint8(volume_of(model).render(camera, WHITE).rgb.numpy()) for camera in cameras]
     return LoadedFrames(images, list(cameras), [None] * len(images), list(range(len(images))), [])
 
 
@@ -96,14 +96,14 @@ def test_the_change_of_a_picture_is_what_moving_the_camera_makes(small_model: Mo
     one = Alignment(pixels)
     one.look_at(1)
     batch, volume = pixels.every(64 * 64), volume_of(small_model)
-    before = finish(render_sums(volume, batch.rays), torch.ones(3), volume.bounds.side)
+    before = finish(volume.sums(batch.rays), torch.ones(3), volume.bounds.side)
     solid = before.opacity > 0.5
     change = one._change(batch, before.depth.clamp(min=1e-3), torch.ones(3))
     for axis in range(6):
         step = torch.zeros(1, 6)
         step[0, axis] = 0.01 if axis < 3 else 0.03
         one.motion = step
-        moved = finish(render_sums(volume, one.moved(batch.rays, batch.camera)), torch.ones(3), volume.bounds.side)
+        moved = finish(volume.sums(one.moved(batch.rays, batch.camera)), torch.ones(3), volume.bounds.side)
         seen, said = (moved.rgb - before.rgb)[solid].flatten(), (change @ step[0])[solid].flatten()
         assert float(seen @ said / seen.norm() / said.norm()) > 0.7, axis
         assert 0.5 < float(seen @ said / said.square().sum()) < 1.5, axis
@@ -154,14 +154,14 @@ def loaded() -> LoadedFrames:
     return load_frames(scene, scene.train)
 
 
-def refining(cameras: list[Camera], images: list[np.ndarray], seed: int = 0) -> Training:
+def refining(cameras: list[Camera], images: list[np.ndarray], seed: int = 0) -> RadianceTrainer:
     """A training on photos with these cameras, which it refines."""
     scene = read_scene(small_capture_folder())
     torch.manual_seed(seed)
     pixels = Pixels(images, cameras)
     adjustments = Adjustments(poses=PoseRefinement(pixels, cameras))
     field = HashField(Config(levels=6, table=12, finest=128))
-    return Training(field, scene.bounds, pixels, Background(WHITE, random=True), seed, adjustments)
+    return RadianceTrainer(field, scene.bounds, pixels, Background(WHITE, random=True), seed, adjustments)
 
 
 def test_what_all_cameras_could_do_together_is_taken_out() -> None:

@@ -11,10 +11,9 @@ from neuralfields.captures.colmap_files import read_tracks_bin, read_tracks_txt
 from neuralfields.captures.readers import read_scene
 from neuralfields.captures.sightings import with_sightings
 from neuralfields.errors import InputError
-from neuralfields.ops.hash_render import Sums
 from neuralfields.options.fit import FitOptions
-from neuralfields.rays import Rays
-from neuralfields.rendering.volume import camera_rays, render_sums
+from neuralfields.rays import Rays, RaySums
+from neuralfields.rendering.volume import camera_rays
 from neuralfields.scene import Sightings
 from neuralfields.supervision import sparse_depth
 from neuralfields.supervision.sparse_depth import DepthBatch, SparseDepth, depth_loss
@@ -74,7 +73,7 @@ def test_the_loss_by_hand_and_its_gradient() -> None:
     values.requires_grad_()
     rays = Rays(torch.zeros(3, 3), torch.zeros(3, 3))
     batch = DepthBatch(rays, torch.zeros(3, dtype=torch.int64), torch.full((3,), 2.0), torch.tensor([1.0, 1.0, 2.0]))
-    loss = depth_loss(Sums(values, torch.ones(3, dtype=torch.uint8), 0), batch, 2.0)
+    loss = depth_loss(RaySums(values, torch.ones(3, dtype=torch.uint8), 0), batch, 2.0)
     by_hand = (0 + 0.01**2 / 0.04 + 2 * (0.5 - 0.01)) / 4
     assert float(loss.detach()) == pytest.approx(sparse_depth.WEIGHT * by_hand, rel=1e-4)
     loss.backward()
@@ -84,8 +83,8 @@ def test_the_loss_by_hand_and_its_gradient() -> None:
 
 def test_a_fit_learns_depth_from_points(small_model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Points off the fitted surface by a tenth pull the new field's depth with them."""
+    from neuralfields.models.model import volume_of
     from neuralfields.rendering.volume import finish
-    from neuralfields.verbs.render import volume_of
 
     monkeypatch.setattr(training, "SAMPLES", 1 << 12)
     monkeypatch.setattr(sparse_depth, "WEIGHT", 1.0)
@@ -94,7 +93,7 @@ def test_a_fit_learns_depth_from_points(small_model, monkeypatch: pytest.MonkeyP
     volume, frames, points = volume_of(small_model), list(scene.frames), []
     for index in scene.train:
         rays = camera_rays(frames[index].camera)[::37]
-        seen = finish(render_sums(volume, rays), torch.ones(3), volume.bounds.side)
+        seen = finish(volume.sums(rays), torch.ones(3), volume.bounds.side)
         solid = seen.opacity > 0.99
         ends = rays.origins + rays.directions * (0.9 * seen.depth)[:, None]
         own = np.arange(int(solid.sum())) + sum(map(len, points))
@@ -108,7 +107,7 @@ def test_a_fit_learns_depth_from_points(small_model, monkeypatch: pytest.MonkeyP
         model = fit.fit_scene(scene, replace(options, sparse_depth=on))
         depth = SparseDepth([f.sightings for f in frames], scene.points, [f.camera for f in frames])
         batch = depth.batch(torch.Generator().manual_seed(1))
-        sums = render_sums(volume_of(model), batch.rays)
+        sums = volume_of(model).sums(batch.rays)
         off.append(float((sums.depth * model.bounds.side / batch.distance - 1).abs().mean()))
     torch.set_num_threads(before)
     assert off[1] < 0.75 * off[0]

@@ -12,7 +12,7 @@ from torch import Tensor
 from neuralfields.cameras import Camera
 from neuralfields.fields.hash import HashField
 from neuralfields.models.model import Model
-from neuralfields.ops.march import BRICKS, CELLS
+from neuralfields.ops.occupancy_bits import BRICKS, CELLS
 
 
 def linear(state: dict[str, Tensor], name: str, inputs: int, outputs: int, generator: torch.Generator) -> None:

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from neuralfields.fields.hash import Config, HashField
-from neuralfields.ops.hash_render import Sums
-from neuralfields.rays import Rays
-from neuralfields.rendering.volume import Volume, render_sums
+from neuralfields.rays import Rays, RaySums
+from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Bounds
 
 SMALL = {"levels": 4, "features": 2, "table": 9, "base": 4, "finest": 32, "hidden": 16, "code": 8}
@@ -20,7 +19,7 @@ SPACES = {
 ROOM = 1 << 17
 
 
-def results(sums: Sums) -> Tensor:
+def results(sums: RaySums) -> Tensor:
     """rgb, opacity, depth, distortion, [R, 6]; the last column of the sums is the kernels' own."""
     return sums.values[:, :6]
 
@@ -38,16 +37,16 @@ class Case:
         """Table, density weights, colour weights."""
         return list(self.volume.field.parameters())
 
-    def loss(self, sums: Sums, rays: Tensor | None = None) -> Tensor:
+    def loss(self, sums: RaySums, rays: Tensor | None = None) -> Tensor:
         """rgb, opacity, depth and distortion under the cotangents, of all rays or of those chosen."""
         chosen = slice(None) if rays is None else rays
         return (results(sums) * self.cotangents)[chosen].sum()
 
-    def render(self, fused: bool, capacity: int = ROOM, coarseness: float = 2.0) -> Sums:
+    def render(self, fused: bool, capacity: int = ROOM, coarseness: float = 2.0) -> RaySums:
         """One way or the other."""
-        return render_sums(self.volume, self.rays, self.jitter, capacity, coarseness, fused)
+        return self.volume.sums(self.rays, self.jitter, capacity, coarseness, fused)
 
-    def gradients(self, fused: bool, capacity: int = ROOM, rays: Tensor | None = None) -> tuple[Sums, list[Tensor]]:
+    def gradients(self, fused: bool, capacity: int = ROOM, rays: Tensor | None = None) -> tuple[RaySums, list[Tensor]]:
         """The sums and the gradients of all parameters."""
         for p in self.parameters():
             p.grad = None

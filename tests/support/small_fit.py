@@ -13,7 +13,8 @@ import torch
 
 from neuralfields.captures.images import downscale, read_image
 from neuralfields.captures.readers import read_scene
-from neuralfields.models.model import Model, save
+from neuralfields.models.model import Model
+from neuralfields.models.nf_file import save
 from neuralfields.options.fit import FitOptions
 from neuralfields.pictures.panels import save_image
 from neuralfields.training import radiance as training

@@ -1,4 +1,4 @@
-"""Training learns, repeats itself bit for bit, takes the same way on both paths, and survives numbers gone wrong."""
+"""RadianceTrainer learns, repeats itself bit for bit, takes the same way on both paths, and survives numbers gone wrong."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -13,12 +13,12 @@ from neuralfields.captures.readers import read_scene
 from neuralfields.errors import NeuralfieldsError
 from neuralfields.fields.hash import Config, HashField
 from neuralfields.pictures.metrics import psnr_from_mse
-from neuralfields.rendering.volume import finish, render_sums
+from neuralfields.rendering.volume import finish
 from neuralfields.scene import Scene
 from neuralfields.supervision.pixels import Batch, Pixels
 from neuralfields.training import radiance as training
 from neuralfields.training import trainer
-from neuralfields.training.radiance import Background, Training
+from neuralfields.training.radiance import Background
 from tests.support.small_fit import small_capture_folder
 
 SAMPLES = 1 << 12
@@ -33,12 +33,12 @@ def small_scene() -> tuple[Scene, LoadedFrames, LoadedFrames]:
     return scene, load_frames(scene, scene.train), load_frames(scene, scene.test)
 
 
-def small_training(seed: int = 0, kind: type[HashField] = HashField, config: Config = SMALL) -> Training:
+def small_training(seed: int = 0, kind: type[HashField] = HashField, config: Config = SMALL) -> RadianceTrainer:
     """A training of a few thousand parameters on the small capture."""
     scene, loaded, _ = small_scene()
     torch.manual_seed(seed)
     pixels = Pixels(loaded.images, loaded.cameras, loaded.masks)
-    return Training(kind(config), scene.bounds, pixels, Background(WHITE, random=True), seed)
+    return RadianceTrainer(kind(config), scene.bounds, pixels, Background(WHITE, random=True), seed)
 
 
 @pytest.fixture(autouse=True)
@@ -50,11 +50,11 @@ def one_thread_and_small_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     torch.set_num_threads(before)
 
 
-def steps(what: Training, count: int, of: int = 300) -> list[training.StepReport]:
+def steps(what: RadianceTrainer, count: int, of: int = 300) -> list[training.StepReport]:
     return [what.step(what.step_count / of) for _ in range(count)]
 
 
-def same_bits(one: Training, two: Training) -> None:
+def same_bits(one: RadianceTrainer, two: RadianceTrainer) -> None:
     """Asserts that two trainings would go on alike."""
     assert one.counters() == two.counters()
     other = two.tensors()
@@ -63,11 +63,11 @@ def same_bits(one: Training, two: Training) -> None:
 
 
 @torch.no_grad()
-def held_out_psnr(what: Training) -> float:
+def held_out_psnr(what: RadianceTrainer) -> float:
     """Over all pixels of the held-out views of the small capture, on white."""
     _, _, loaded = small_scene()
     batch = Pixels(loaded.images, loaded.cameras).every(10**6)
-    picture = finish(render_sums(what.volume, batch.rays), torch.tensor(WHITE), 1.0)
+    picture = finish(what.volume.sums(batch.rays), torch.tensor(WHITE), 1.0)
     return psnr_from_mse(float((picture.rgb - batch.over(torch.tensor(WHITE))).square().mean()))
 
 
@@ -163,7 +163,7 @@ def test_composable_path_follows_the_fused_one(room: None, looks_everywhere: Non
         assert (p - other[name]).norm() < 1e-3 * way, name
     rays = fused.pixels.every(2000).rays
     with torch.no_grad():
-        pictures = [render_sums(what.volume, rays).rgb for what in (fused, composed)]
+        pictures = [what.volume.sums(rays).rgb for what in (fused, composed)]
     assert (pictures[0] - pictures[1]).abs().max() < 1e-3
 
 
@@ -182,7 +182,7 @@ def test_first_gradients_of_both_paths_are_the_same(room: None, looks_everywhere
         assert (gradient - other).norm() < 1e-3 * other.norm(), name
 
 
-def spoil(what: Training, times: int) -> None:
+def spoil(what: RadianceTrainer, times: int) -> None:
     """Makes the next batches of a training hold a pixel that is not a number."""
     draw, left = what.pixels.batch, [times]
 
@@ -197,11 +197,11 @@ def spoil(what: Training, times: int) -> None:
     what.pixels.batch = batch  # type: ignore[method-assign]
 
 
-def parameters(what: Training) -> list[torch.Tensor]:
+def parameters(what: RadianceTrainer) -> list[torch.Tensor]:
     return [tensor.clone() for name, tensor in what.tensors().items() if not name.startswith("occupancy")]
 
 
-def unchanged(before: list[torch.Tensor], what: Training) -> bool:
+def unchanged(before: list[torch.Tensor], what: RadianceTrainer) -> bool:
     return all(torch.equal(a, b) for a, b in zip(before, parameters(what), strict=True))
 
 
@@ -274,7 +274,7 @@ def test_the_number_of_rays_stays_in_its_range(monkeypatch: pytest.MonkeyPatch, 
     assert what.rays == (rays or 2048)
 
 
-def seen_backgrounds(what: Training) -> list[torch.Tensor]:
+def seen_backgrounds(what: RadianceTrainer) -> list[torch.Tensor]:
     """The background of three steps."""
     seen: list[torch.Tensor] = []
     over = Batch.over

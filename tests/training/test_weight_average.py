@@ -18,7 +18,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "SAMPLES", 1 << 12)
 
 
-def weights(fit: training.Training) -> dict[str, torch.Tensor]:
+def weights(fit: training.RadianceTrainer) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in fit.field.named_parameters()}
 
 

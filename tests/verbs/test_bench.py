@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from neuralfields.cameras import fitted
 from neuralfields.files import plain
-from neuralfields.models.model import Model
+from neuralfields.models.model import Model, volume_of
 from neuralfields.ops.composite import composite_reference
 from neuralfields.options.fit import BenchOptions
 from neuralfields.rays import Rays
-from neuralfields.rendering.volume import camera_rays, render_sums
+from neuralfields.rendering.volume import camera_rays
 from neuralfields.verbs import bench
 from neuralfields.verbs.bench import Batch, Native, Plain, composite_colour, networks, parts, race
-from neuralfields.verbs.render import fitted, volume_of
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_plain_torch_has_the_same_gradients(own: Model, batch: Batch) -> None:
     jitter, target = batch.jitter.double(), batch.target.double()
     volume, slow = replace(volume_of(own), field=field), Plain(field)
     (slow.rgb(volume, rays, jitter)[0] - target).square().mean().backward()
-    sums = render_sums(volume, rays, jitter, 1 << 16)
+    sums = volume.sums(rays, jitter, 1 << 16)
     assert bool(sums.valid.bool().all())
     (sums.rgb - target).square().mean().backward()
     for mine, theirs in ((slow.table, field.table), (slow.colour[0], field.heads.colour[0])):

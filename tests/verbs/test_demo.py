@@ -8,7 +8,7 @@ import pytest
 from neuralfields import cli
 from neuralfields.captures.images import read_image
 from neuralfields.errors import InputError
-from neuralfields.models.model import load
+from neuralfields.models.nf_file import load
 from neuralfields.training import radiance as training
 from neuralfields.verbs import demo, fit
 

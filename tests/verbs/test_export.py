@@ -13,7 +13,8 @@ from neuralfields.fields.field import Field
 from neuralfields.fields.hash import Config, HashField
 from neuralfields.mesh.files import read_mesh
 from neuralfields.mesh.mesh import faults
-from neuralfields.models.model import Model, load
+from neuralfields.models.model import Model
+from neuralfields.models.nf_file import load
 from neuralfields.scene import Bounds
 from neuralfields.verbs.export import surface_mesh
 

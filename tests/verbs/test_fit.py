@@ -20,7 +20,8 @@ from neuralfields import cli
 from neuralfields.captures.images import read_image
 from neuralfields.captures.readers import read_scene
 from neuralfields.errors import InputError, InterruptedFit, UsageError
-from neuralfields.models.model import Model, load
+from neuralfields.models.model import Model
+from neuralfields.models.nf_file import load
 from neuralfields.options.fit import DEFAULT_STEPS, FitOptions
 from neuralfields.pictures.panels import save_image
 from neuralfields.progress import Progress

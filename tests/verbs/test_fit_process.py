@@ -14,7 +14,7 @@ import pytest
 
 from neuralfields.captures.readers import read_scene
 from neuralfields.errors import InterruptedFit
-from neuralfields.models.model import load
+from neuralfields.models.nf_file import load
 from neuralfields.options.fit import FitOptions
 from neuralfields.verbs import fit
 from tests.support.peak import MEASURED

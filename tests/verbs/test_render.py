@@ -14,16 +14,18 @@ from PIL import Image
 
 import neuralfields
 from neuralfields import cli
-from neuralfields.cameras import Camera, project
+from neuralfields.cameras import Camera, fitted, project
 from neuralfields.captures.images import read_image
 from neuralfields.errors import InputError, UsageError
-from neuralfields.models.model import Model, save
+from neuralfields.models.model import Model
+from neuralfields.models.nf_file import save
 from neuralfields.pictures import camera_paths as paths
-from neuralfields.pictures.panels import colour_depth, to_uint8
+from neuralfields.pictures.panels import colour_depth, render_picture, to_uint8
+from neuralfields.progress import counted
 from neuralfields.rays import Rays, Render
 from neuralfields.rendering.volume import camera_rays
 from neuralfields.verbs import render as render_module
-from neuralfields.verbs.render import counted, fitted, picture, render
+from neuralfields.verbs.render import render
 
 Nf = Callable[..., dict]
 
@@ -103,11 +105,11 @@ def test_a_fitted_camera_sees_the_whole_view_undistorted() -> None:
 def test_quantities_stand_side_by_side() -> None:
     rgb, opacity = torch.rand(4, 6, 3), torch.linspace(0, 1, 24).reshape(4, 6)
     seen = Render(rgb, opacity, torch.rand(4, 6) + 1)
-    frame = picture(seen, ("rgb", "depth", "opacity"))
+    frame = render_picture(seen, ("rgb", "depth", "opacity"))
     assert frame.shape == (4, 18, 3) and frame.dtype == np.uint8
     assert (frame[:, :6] == to_uint8(rgb)).all() and (frame[:, 6:12] == colour_depth(seen.depth, opacity)).all()
     assert (frame[:, 12:] == to_uint8(opacity)[..., None]).all()
-    assert picture(seen).shape == (4, 6, 3)
+    assert render_picture(seen).shape == (4, 6, 3)
 
 
 def test_held_out_views_in_a_folder(nf: Nf, small_model: Model, tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""Fits a field: a posed capture or a signal in, a fitted model out.
+
+  scene -> pixels -> steps (radiance.py) -> model, with a checkpoint now and then, and validations on held-out views
+  signal          -> steps (signals.py)  -> model
+
+A fit of a given number of steps depends on capture, options, seed and thread count alone: interrupted and resumed it
+ends in the same bits. A fit of a given time follows the clock.
+"""
+
+from neuralfields import ranks
+from neuralfields.files import OutputLock, check_writable
+from neuralfields.models.model import Model
+from neuralfields.models.nf_file import save
+from neuralfields.ops import backend
+from neuralfields.options.fit import FitOptions
+from neuralfields.progress import Progress
+from neuralfields.scene import Scene
+from neuralfields.signals.signal import Signal
+from neuralfields.training.checkpoint import Checkpoint
+from neuralfields.training.photos import fit_photos
+from neuralfields.training.plan import FitPlan, WatchFit, plan_fit
+from neuralfields.training.signals import fit_signal
+
+
+def fit_scene(
+    source: Scene | Signal, options: FitOptions, progress: Progress | None = None, watch: WatchFit | None = None
+) -> Model:
+    """Plans and runs a fit to a scene or a signal; see `run_plan`."""
+    return run_plan(plan_fit(options, source), progress, watch)
+
+
+def run_plan(plan: FitPlan, progress: Progress | None = None, watch: WatchFit | None = None) -> Model:
+    """Runs a planned fit; nothing is written but checkpoints beside the plan's output, if it has one.
+
+    `watch` puts a watcher beside the loop. Raises InputError for pixels that cannot be used, InterruptedFit after
+    SIGINT or SIGTERM (checkpoint written).
+    """
+    options, source = plan.options, plan.source
+    progress = progress or Progress(plan.budget.steps, None, quiet=True)
+    for line in source.warnings:
+        progress.note(line)
+    if isinstance(source, Signal):
+        with backend.using(options.backend, options.marcher, "cpu"):
+            return fit_signal(source, plan, progress)
+    with backend.using(options.backend, options.marcher, plan.device.type):
+        return fit_photos(source, plan, progress, watch)
+
+
+def fit_to_file(plan: FitPlan, progress: Progress | None = None, watch: WatchFit | None = None) -> Model:
+    """`run_plan` with its result written to the plan's output, which no other process may write meanwhile."""
+    options = plan.options
+    progress = progress or Progress(plan.budget.steps, None, quiet=True)
+    if ranks.rank():
+        return run_plan(plan, progress, watch)
+    check_writable(options.out, options.overwrite or options.resume)
+    with OutputLock(options.out):
+        with progress:
+            model = run_plan(plan, progress, watch)
+        save(model, options.out, half=options.half, bits=options.bits)
+        Checkpoint.beside(options.out, {}).remove()
+    return model

@@ -1,0 +1,44 @@
+"""`nf check`: a report on a capture before a minute is spent on it (captures/check.py)."""
+
+from typing import Any
+
+from neuralfields.captures.check import check_scene
+from neuralfields.options.fit import CheckOptions
+
+
+def run(options: "CheckOptions") -> dict[str, Any]:
+    """The command: `nf check SCENE`."""
+    return check_scene(options.scene, options.format, options.allow_outside).as_dict()
+
+
+def text(result: dict[str, Any]) -> str:
+    """A report, as `Report.as_dict` gives it, in lines for a person."""
+    photos = f"{result['existing']} photos"
+    if result["listed"] != result["existing"]:
+        photos += f" of {result['listed']} listed"
+    lines = [
+        f"{result['path']}: {result['kind']}",
+        f"{photos}, {result['train']} to train on, {result['test']} held out",
+    ]
+    for lens in result["lenses"][:3]:
+        shown = " ".join(f"{value:.4g}" for value in lens["distortion"]) if any(lens["distortion"]) else "none"
+        wide, high = lens["field_of_view"]
+        lines.append(
+            f"lens: {lens['photos']} photos of {lens['size'][0]}x{lens['size'][1]}, {lens['model']},"
+            f" field of view {wide:.1f} x {high:.1f} degrees, distortion {shown}"
+        )
+    if len(result["lenses"]) > 3:
+        lines.append(f"      and {len(result['lenses']) - 3} more lenses")
+    lines += result["description"]
+    if result["alpha"] is not None:
+        lines.append(f"alpha: {result['alpha']:.0%} of the pixels are transparent")
+    if result["kept"] is not None:
+        low, mean, high = result["kept"]
+        lines.append(
+            f"masks: {result['masks']}, black is ignored, {mean:.0%} of the pixels are kept ({low:.0%} to {high:.0%})"
+        )
+    for problem in result["problems"]:
+        lines.append(f"{problem['level']}: {problem['message']}")
+        lines.append(f"    {problem['remedy']}")
+    lines.append(result["verdict"])
+    return "\n".join(lines)

@@ -1,0 +1,84 @@
+"""`nf eval`: how near a model's pictures are to photos that it was not fitted to (evaluation/evaluate.py)."""
+
+from pathlib import Path
+from typing import Any
+
+from neuralfields.captures.readers import read_scene
+from neuralfields.codecs import load_any
+from neuralfields.errors import InputError, UsageError
+from neuralfields.evaluation.evaluate import best_and_worst, evaluate, recorded_scene
+from neuralfields.files import check_writable
+from neuralfields.gpu.device import use_machine
+from neuralfields.models.model import Model
+from neuralfields.options.fit import EvalOptions
+from neuralfields.pictures.panels import save_image
+from neuralfields.signals.readers import read_signal
+
+PICTURE = "best_and_worst.png"
+
+
+def run(options: EvalOptions) -> dict[str, Any]:
+    """Evaluates the model as the options say; `Report.as_dict` with `model`, `scene` and, if asked for, `pictures`."""
+    model = load_any(options.model, device=use_machine(options.device, options.threads))
+    if not model.field.domain.radiance:
+        return _evaluate_signal(model, options)
+    root = options.scene or recorded_scene(model)
+    format = options.format if options.scene or options.format else model.made.get("format")
+    scene = read_scene(root, format, options.allow_outside)
+    picture = _picture_path(options)
+    report = evaluate(model, scene, options.split, options.downscale, options.background, options.quiet)
+    result = {"model": str(options.model), "scene": str(root), "pictures": None}
+    if picture is not None:
+        save_image(picture, best_and_worst(report))
+        result["pictures"] = str(picture)
+    return report.as_dict() | result
+
+
+def _evaluate_signal(model: Model, options: EvalOptions) -> dict[str, Any]:
+    """A field of an image, shape, video or sound against its source; the figures of its kind by name."""
+    root = options.scene or recorded_scene(model)
+    format = options.format if options.scene or options.format else model.made.get("format")
+    downscale = options.downscale if options.downscale is not None else model.made.get("downscale")
+    signal = read_signal(root, format, downscale)
+    if signal.domain != model.field.domain:
+        mine, theirs = model.field.domain, signal.domain
+        raise InputError(
+            f"{root}: is {theirs.kind} of {theirs.channels} channels, {theirs.lengths or 'any'} samples; the model is "
+            f"{mine.kind} of {mine.channels}, {mine.lengths or 'any'}; give the source that it was fitted to"
+        )
+    result = {"model": str(options.model), "scene": str(root), "kind": signal.domain.kind}
+    return result | signal.measure(model.field)
+
+
+def _picture_path(options: EvalOptions) -> Path | None:
+    """Where the picture will be; the folder is made and the name refused before any work."""
+    if options.pictures is None:
+        return None
+    if options.pictures.exists() and not options.pictures.is_dir():
+        raise UsageError(f"--pictures {options.pictures}: is a file; give a folder")
+    try:
+        options.pictures.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        raise InputError(f"--pictures {options.pictures}: cannot be made ({reason}); choose another folder") from None
+    check_writable(options.pictures / PICTURE, options.overwrite)
+    return options.pictures / PICTURE
+
+
+def text(result: dict[str, Any]) -> str:
+    """The same as lines for people: a row per image, the means last."""
+    if "kind" in result:
+        figures = ", ".join(f"{key} {value:.4g}" for key, value in result.items() if isinstance(value, float))
+        return f"{result['model']}: {result['kind']} against {result['scene']}: {figures}"
+    width = max(len(image["name"]) for image in result["images"])
+    lines = [f"warning: {warning}" for warning in result["warnings"]]
+    lines.append(f"{'view':<{width}}   psnr    ssim")
+    lines += [f"{i['name']:<{width}}  {i['psnr']:5.2f}  {i['ssim']:.4f}" for i in result["images"]]
+    lines.append(f"{'mean':<{width}}  {result['psnr']:5.2f}  {result['ssim']:.4f}")
+    scale = f"downscale {result['downscale']}, " if result["downscale"] else ""
+    lines.append(f"{result['views']} views ({result['split']}), {scale}{result['ms_per_view']:.0f} ms a view")
+    if result.get("convention"):
+        lines.append(f"{result['convention']}; without that {result['psnr_given']:.2f} dB")
+    if result["pictures"]:
+        lines.append(f"pictures: {result['pictures']}")
+    return "\n".join(lines)

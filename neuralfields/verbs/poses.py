@@ -1,0 +1,46 @@
+"""`nf poses`: photos or a video in, a posed capture out (poses/find.py)."""
+
+from typing import Any
+
+from neuralfields.errors import InterruptedFit, PosesNotFoundError, UsageError
+from neuralfields.options.captures import PosesOptions
+from neuralfields.poses.find import _is_ours, default_capture, find_poses
+from neuralfields.progress import StageDisplay
+
+DOUBTFUL_EXIT = PosesNotFoundError.exit_code
+
+
+def run(options: PosesOptions) -> dict[str, Any]:
+    """The verb: gives the report that poses.json holds."""
+    out = options.out or default_capture(options.photos)
+    display = StageDisplay(options.quiet)
+    if (out / "transforms.json").exists() and not (options.overwrite or options.resume):
+        raise UsageError(f"{out}: holds a capture; add --overwrite to replace it, or choose another folder with --out")
+    if options.overwrite and _is_ours(out):
+        shutil.rmtree(out / "work", ignore_errors=True)
+    try:
+        return find_poses(options.photos, out, options, display)
+    except KeyboardInterrupt:
+        raise InterruptedFit(
+            f"interrupted; finished stages are kept, go on with: nf poses {options.photos} --out {out} --resume"
+        ) from None
+
+
+def text(report: dict[str, Any]) -> str:
+    """What the verb prints."""
+    lines = [f"wrote {report['path']}: {report['line']}"]
+    lines += [f"  {reason}" for reason in report["reasons"]]
+    missing = report["missing"]
+    lines += [f"  without a pose: {name}: {reason}" for name, reason in list(missing.items())[:10]]
+    if len(missing) > 10:
+        lines.append(f"  and {len(missing) - 10} more, see poses.json")
+    if report["level"] == "doubtful":
+        lines.append(f"look at it with: nf view {report['path']}     fit it all the same: --accept-doubtful-poses")
+    else:
+        lines.append(f"fit it with: nf fit {report['path']}     look at it with: nf check {report['path']}")
+    return "\n".join(lines)
+
+
+def exit_code(report: dict[str, Any]) -> int:
+    """4 when the poses are doubtful, although they are written."""
+    return DOUBTFUL_EXIT if report["level"] == "doubtful" else 0
