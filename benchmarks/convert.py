@@ -93,7 +93,7 @@ def student_of(
     teacher: Model, field: str, steps: int, seed: int, recipe: Recipe, settings: tuple[str, ...] = ()
 ) -> Model:
     """What the teacher becomes."""
-    options = ConvertOptions(Path("teacher.nf"), field, seed=seed, set=settings, quiet=True, eval_every=0)
+    options = ConvertOptions(Path("teacher.nf"), to=field, seed=seed, set=settings, quiet=True, eval_every=0)
     return convert(teacher, options, recipe, Budget(steps, None))[0]
 
 
@@ -190,7 +190,7 @@ def speed(given: argparse.Namespace) -> None:
     model = replace(teacher, field=training.field)
     print("from the photos", flush=True)
     scratch = curve_of(training, model, scene, steps_for("mlp", given.steps), 10)
-    options = ConvertOptions(Path("teacher.nf"), "mlp", quiet=True)
+    options = ConvertOptions(Path("teacher.nf"), to="mlp", quiet=True)
     print("from the teacher", flush=True)
     taught = curve_of(start(teacher, options, Recipe())[0], model, scene, steps_for("mlp", given.steps), 20)
     goal = max(value for _, value in scratch)
@@ -257,7 +257,7 @@ def through(given: argparse.Namespace) -> None:
     teacher = fit_scene(scene, options) if todo else None
     for name in todo:
         rows = [r for r in rows if r["field"] != name]  # both ways anew: one teacher, one state of the machine
-        budget = ConvertOptions(Path("teacher.nf"), name, quiet=True, eval_every=0), Recipe(), Budget(None, 60.0)
+        budget = ConvertOptions(Path("teacher.nf"), to=name, quiet=True, eval_every=0), Recipe(), Budget(None, 60.0)
         models = {
             "from photos": fit_scene(scene, replace(options, field=name, minutes=2.0)),
             "through hash": convert(teacher, *budget)[0],

@@ -18,7 +18,7 @@ from neuralfields.captures.readers import read_capture, scene_from_capture
 from neuralfields.scene import Bounds, Scene
 
 if TYPE_CHECKING:
-    from neuralfields.options.fit import CheckOptions
+    from neuralfields.options.captures import CheckOptions
 
 FEW_PHOTOS = 15
 NAMES_SHOWN = 5

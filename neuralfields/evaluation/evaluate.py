@@ -24,7 +24,8 @@ from neuralfields.errors import InputError, UsageError
 from neuralfields.evaluation.protocol import masked_like_fit, viewing
 from neuralfields.files import check_writable
 from neuralfields.models.model import Model
-from neuralfields.options.fit import EvalOptions, Split
+from neuralfields.options.common import Split
+from neuralfields.options.models import EvalOptions
 from neuralfields.pictures.metrics import WINDOW, psnr, ssim
 from neuralfields.pictures.panels import comparison, save_image, stack, to_uint8
 from neuralfields.rendering.volume import Volume, render_camera

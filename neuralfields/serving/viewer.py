@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from neuralfields.options.fit import ViewOptions
+from neuralfields.options.models import ViewOptions
 from neuralfields.serving.server import Server
 from neuralfields.serving.stage import stage_of
 

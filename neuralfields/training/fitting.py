@@ -15,7 +15,8 @@ from neuralfields.errors import UsageError
 from neuralfields.fields.field import Field
 from neuralfields.models.model import Model, field_name, save
 from neuralfields.models.quantise import round_parameters
-from neuralfields.options.fit import DEFAULT_STEPS, FitOptions
+from neuralfields.options.common import DEFAULT_STEPS
+from neuralfields.options.fit import FitOptions
 from neuralfields.scene import Scene
 from neuralfields.training.checkpoint import Checkpoint
 from neuralfields.training.loop import Loop

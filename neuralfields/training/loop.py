@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from neuralfields import ranks
 from neuralfields.errors import InterruptedFit
-from neuralfields.options.fit import DEFAULT_STEPS, FitOptions
+from neuralfields.options.common import DEFAULT_STEPS
+from neuralfields.options.fit import FitOptions
 from neuralfields.options.models import ConvertOptions
 from neuralfields.progress import Progress
 from neuralfields.training.checkpoint import Checkpoint

@@ -39,7 +39,8 @@ from neuralfields.ops.march import march, march_reference
 from neuralfields.ops.native import kernel, library, threads
 from neuralfields.ops.network import network_reference
 from neuralfields.ops.spherical_harmonics import spherical_harmonics_reference
-from neuralfields.options.fit import BenchOptions, FitOptions
+from neuralfields.options.fit import FitOptions
+from neuralfields.options.machine import BenchOptions
 from neuralfields.rays import Rays
 from neuralfields.rendering.volume import TruncatedExp, Volume, camera_rays, render_sums
 from neuralfields.scene import Scene

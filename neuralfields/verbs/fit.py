@@ -21,7 +21,8 @@ from neuralfields.files import OutputLock, atomic_write_bytes, check_writable
 from neuralfields.gpu.device import choose_device
 from neuralfields.models.model import Model, save
 from neuralfields.ops import backend
-from neuralfields.options.fit import DEFAULT_STEPS, FitOptions
+from neuralfields.options.common import DEFAULT_STEPS
+from neuralfields.options.fit import FitOptions
 from neuralfields.poses.find import accepted
 from neuralfields.progress import Progress
 from neuralfields.scene import Scene

@@ -24,7 +24,8 @@ from neuralfields.errors import InputError, UsageError
 from neuralfields.files import check_writable
 from neuralfields.gpu.device import choose_device
 from neuralfields.models.model import Model
-from neuralfields.options.fit import MAX_SIZE, Quantity, RenderOptions
+from neuralfields.options.common import MAX_SIZE, Quantity
+from neuralfields.options.models import RenderOptions
 from neuralfields.pictures import camera_paths as paths
 from neuralfields.pictures.film import check_film, write_video
 from neuralfields.pictures.panels import colour_depth, save_image, to_uint8

@@ -217,7 +217,7 @@ def test_a_conversion_on_the_gpu(small_file: Path, name: str):
     close = {}
     for device in ("cpu", "cuda"):
         teacher = load(small_file, device)
-        options = ConvertOptions(small_file, name, quiet=True, eval_every=0)
+        options = ConvertOptions(small_file, to=name, quiet=True, eval_every=0)
         distillation, _, look = start_conversion(teacher, options, recipe)
         assert distillation.device.type == device
         for step in range(120):

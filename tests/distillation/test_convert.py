@@ -60,7 +60,7 @@ def test_a_target_derived_from_the_teachers_architecture_takes_its_own_config(sm
     cam, mlp = field_class("cam"), field_class("mlp")
     assert issubclass(cam, mlp)
     teacher = replace(small_model, field=cam(cam.Config(width=16, layers=2)))
-    student = start(teacher, ConvertOptions(Path("x.nf"), "mlp"), Recipe())[0].field
+    student = start(teacher, ConvertOptions(Path("x.nf"), to="mlp"), Recipe())[0].field
     assert type(student) is mlp and type(student.config) is mlp.Config and student.config.width == mlp.Config().width
 
 
@@ -76,7 +76,7 @@ def test_a_size_in_bytes_picks_the_config(small_file: Path, tmp_path: Path, caps
         from neuralfields.distillation.convert import run
         from neuralfields.options.models import ConvertOptions
 
-        run(ConvertOptions(small_file, "hash", tmp_path / "no.nf", max_bytes="1kB", quiet=True))
+        run(ConvertOptions(small_file, to="hash", out=tmp_path / "no.nf", max_bytes="1kB", quiet=True))
 
 
 def test_what_is_far_from_its_teacher_is_not_written_unless_forced(small_file: Path, tmp_path: Path, capsys):

@@ -18,7 +18,8 @@ from neuralfields.fields import field_class, field_names
 from neuralfields.models import model, quantise
 from neuralfields.models import nf_header as header
 from neuralfields.models.quantise import Codes, decode, encode, plan, round_parameters
-from neuralfields.options.fit import FitOptions, InfoOptions
+from neuralfields.options.fit import FitOptions
+from neuralfields.options.models import InfoOptions
 from neuralfields.scene import Bounds
 from neuralfields.training.trainer import StepReport, Trainer
 from neuralfields.verbs import info

@@ -12,7 +12,7 @@ import torch
 from neuralfields.files import plain
 from neuralfields.models.model import Model
 from neuralfields.ops.composite import composite_reference
-from neuralfields.options.fit import BenchOptions
+from neuralfields.options.machine import BenchOptions
 from neuralfields.rays import Rays
 from neuralfields.rendering.volume import camera_rays, render_sums
 from neuralfields.verbs import bench

@@ -21,7 +21,8 @@ from neuralfields.captures.images import read_image
 from neuralfields.captures.readers import read_scene
 from neuralfields.errors import InputError, InterruptedFit, UsageError
 from neuralfields.models.model import Model, load
-from neuralfields.options.fit import DEFAULT_STEPS, FitOptions
+from neuralfields.options.common import DEFAULT_STEPS
+from neuralfields.options.fit import FitOptions
 from neuralfields.pictures.panels import save_image
 from neuralfields.progress import Progress
 from neuralfields.rendering.occupancy import Occupancy
