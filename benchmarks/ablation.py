@@ -18,7 +18,7 @@ from neuralfields.options.fit import FitOptions
 from neuralfields.rendering import occupancy
 from neuralfields.scene import Scene
 from neuralfields.training import radiance as training
-from neuralfields.verbs.fit import fit_scene
+from neuralfields.training.fit import fit_scene
 
 # name: (constants to replace, options to replace, whether the scene is contracted)
 CASES = {

@@ -22,7 +22,7 @@ from neuralfields.captures.readers import read_scene
 from neuralfields.options.fit import FitOptions
 from neuralfields.pictures.panels import save_image
 from neuralfields.scene import Scene
-from neuralfields.verbs.fit import fit_scene
+from neuralfields.training.fit import fit_scene
 
 # name: (capture, times smaller, walked through, options of the fit)
 CASES = {

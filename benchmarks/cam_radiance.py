@@ -23,7 +23,7 @@ from neuralfields.models.nf_file import load, save
 from neuralfields.models.nf_header import describe
 from neuralfields.options.fit import FitOptions
 from neuralfields.scene import Scene
-from neuralfields.verbs.fit import fit_scene
+from neuralfields.training.fit import fit_scene
 
 SCENES = ("synthetic_chair", "synthetic_materials")
 # Every case stores 541 thousand numbers within half a percent.

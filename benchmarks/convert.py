@@ -26,20 +26,21 @@ from table import FOLDER, kept, row, write
 
 from neuralfields.captures.images import load_frames
 from neuralfields.captures.readers import read_scene
-from neuralfields.distillation.convert import convert, start
+from neuralfields.distillation.convert import convert, new_distillation
 from neuralfields.distillation.distil import Recipe
 from neuralfields.domain import RADIANCE
-from neuralfields.evaluation.evaluate import evaluate, over
+from neuralfields.evaluation.evaluate import evaluate
 from neuralfields.fields import field_class, make_field
 from neuralfields.models.model import Model
 from neuralfields.models.nf_file import load, save
 from neuralfields.options.fit import FitOptions
 from neuralfields.options.models import ConvertOptions
+from neuralfields.pictures.background import over
 from neuralfields.scene import Scene
 from neuralfields.supervision.pixels import Pixels
+from neuralfields.training.fit import fit_scene
 from neuralfields.training.loop import Budget
-from neuralfields.training.radiance import Background
-from neuralfields.verbs.fit import fit_scene
+from neuralfields.training.radiance import Background, RadianceTrainer
 
 FIELDS = ("hash", "mlp", "cam", "rbf", "voxels", "lowrank", "triplane")
 SCENES = {"sample": (None, 4), "chair": ("synthetic_chair", 4), "fox": ("ngp_fox", 4)}
@@ -93,7 +94,7 @@ def student_of(
     teacher: Model, field: str, steps: int, seed: int, recipe: Recipe, settings: tuple[str, ...] = ()
 ) -> Model:
     """What the teacher becomes."""
-    options = ConvertOptions(Path("teacher.nf"), field, seed=seed, set=settings, quiet=True, eval_every=0)
+    options = ConvertOptions(Path("teacher.nf"), to=field, seed=seed, set=settings, quiet=True, eval_every=0)
     return convert(teacher, options, recipe, Budget(steps, None))[0]
 
 
@@ -190,14 +191,14 @@ def speed(given: argparse.Namespace) -> None:
     model = replace(teacher, field=training.field)
     print("from the photos", flush=True)
     scratch = curve_of(training, model, scene, steps_for("mlp", given.steps), 10)
-    options = ConvertOptions(Path("teacher.nf"), "mlp", quiet=True)
+    options = ConvertOptions(Path("teacher.nf"), to="mlp", quiet=True)
     print("from the teacher", flush=True)
-    taught = curve_of(start(teacher, options, Recipe())[0], model, scene, steps_for("mlp", given.steps), 20)
+    taught = curve_of(new_distillation(teacher, options, Recipe())[0], model, scene, steps_for("mlp", given.steps), 20)
     goal = max(value for _, value in scratch)
     first, again = reached(scratch, goal), reached(taught, goal)
     print("from the teacher, in a fifth of that time", flush=True)
     fifth = max(1, round(steps_for("mlp", given.steps) * first / 5 / taught[-1][0]))
-    short = curve_of(start(teacher, options, Recipe())[0], model, scene, fifth, 1)
+    short = curve_of(new_distillation(teacher, options, Recipe())[0], model, scene, fifth, 1)
     result = row(
         command,
         teacher_psnr=round(evaluate(teacher, scene).psnr, 2),
@@ -257,7 +258,7 @@ def through(given: argparse.Namespace) -> None:
     teacher = fit_scene(scene, options) if todo else None
     for name in todo:
         rows = [r for r in rows if r["field"] != name]  # both ways anew: one teacher, one state of the machine
-        budget = ConvertOptions(Path("teacher.nf"), name, quiet=True, eval_every=0), Recipe(), Budget(None, 60.0)
+        budget = ConvertOptions(Path("teacher.nf"), to=name, quiet=True, eval_every=0), Recipe(), Budget(None, 60.0)
         models = {
             "from photos": fit_scene(scene, replace(options, field=name, minutes=2.0)),
             "through hash": convert(teacher, *budget)[0],

@@ -23,10 +23,12 @@ from neuralfields.captures.images import LoadedFrames, load_frames
 from neuralfields.captures.readers import read_scene
 from neuralfields.errors import UsageError
 from neuralfields.evaluation.evaluate import measure
-from neuralfields.fields import field_class
-from neuralfields.ops import backend, cuda_compile
+from neuralfields.gpu import compile as cuda_compile
+from neuralfields.ops import backend
 from neuralfields.options.fit import FitOptions
-from neuralfields.training.photos import start
+from neuralfields.training.photos import new_training
+from neuralfields.training.plan import plan_fit
+from neuralfields.training.radiance import RadianceTrainer
 
 # capture, downscale, the qualities to reach in dB
 CASES = {
@@ -98,10 +100,9 @@ def floors(field: torch.nn.Module, machine: Machine) -> tuple[float, float]:
 def training_of(capture: Path, downscale: int, field: str, machine: Machine) -> tuple[RadianceTrainer, LoadedFrames]:
     """A fit at its beginning and the held-out views."""
     scene = read_scene(capture)
-    options = FitOptions(capture, field=field, downscale=downscale)
+    options = FitOptions(capture, field=field, downscale=downscale, device=machine.device.type)
     loaded = load_frames(scene, scene.train, downscale)
-    config = field_class(field).Config()
-    return start(scene, options, config, loaded, machine.device), load_frames(scene, scene.test, downscale)
+    return new_training(scene, plan_fit(options, scene), loaded), load_frames(scene, scene.test, downscale)
 
 
 def quality(training: RadianceTrainer, views: LoadedFrames, count: int | None = None) -> float:

@@ -29,7 +29,7 @@ from neuralfields.pictures.panels import save_image
 from neuralfields.scene import Frame, Scene
 from neuralfields.supervision.alignment import rotations
 from neuralfields.supervision.pose_refinement import Similarity
-from neuralfields.verbs.fit import fit_scene
+from neuralfields.training.fit import fit_scene
 
 TURN, SHIFT = 2.0, 0.02  # degrees; share of the scene's size
 GAIN, TINT = 1.6, 1.15

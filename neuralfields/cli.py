@@ -12,12 +12,10 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 from neuralfields.errors import InterruptedFit, NeuralfieldsError, ResourceError, UsageError
-from neuralfields.options import captures as options_poses
-from neuralfields.options import fit as options
-from neuralfields.options import models as options_models
+from neuralfields.options import captures, fit, machine, models
 from neuralfields.settings import did_you_mean
 
 ERROR, INTERRUPTED, OUT_OF_RESOURCES = 1, 5, 6
@@ -33,26 +31,26 @@ class Verb:
 
 
 VERBS = {
-    "fit": Verb(options.FitOptions, "neuralfields.verbs.fit", "fit a field to a capture, image, mesh, video or sound"),
-    "eval": Verb(options.EvalOptions, "neuralfields.verbs.evaluate", "measure PSNR and SSIM on the held-out views"),
+    "fit": Verb(fit.FitOptions, "neuralfields.verbs.fit", "fit a field to a capture, image, mesh, video or sound"),
+    "eval": Verb(models.EvalOptions, "neuralfields.verbs.evaluate", "measure PSNR and SSIM on held-out views"),
     "convert": Verb(
-        options_models.ConvertOptions, "neuralfields.verbs.convert", "turn a field into another kind or size"
+        models.ConvertOptions, "neuralfields.verbs.convert", "distil a field into another architecture or size"
     ),
-    "edit": Verb(options_models.EditOptions, "neuralfields.verbs.edit", "erase a box of a scene, or keep a box alone"),
+    "edit": Verb(models.EditOptions, "neuralfields.verbs.edit", "erase a box of a scene, or keep only a box"),
     "render": Verb(
-        options.RenderOptions, "neuralfields.verbs.render", "render views, an orbit or a spiral: PNG or video"
+        models.RenderOptions, "neuralfields.verbs.render", "render views, an orbit or a spiral as PNG or video"
     ),
-    "view": Verb(options.ViewOptions, "neuralfields.verbs.view", "look at fields and captures in a browser, live"),
-    "export": Verb(
-        options_models.ExportOptions, "neuralfields.verbs.export", "write a mesh, an image, a video or a sound"
+    "view": Verb(models.ViewOptions, "neuralfields.verbs.view", "show models and captures in a browser"),
+    "export": Verb(models.ExportOptions, "neuralfields.verbs.export", "write a mesh, an image, a video or a sound"),
+    "info": Verb(models.InfoOptions, "neuralfields.verbs.info", "show what a model file contains"),
+    "poses": Verb(captures.PosesOptions, "neuralfields.verbs.poses", "find camera poses for photos or a video"),
+    "check": Verb(captures.CheckOptions, "neuralfields.verbs.check", "check a capture before fitting it"),
+    "doctor": Verb(
+        machine.DoctorOptions, "neuralfields.verbs.doctor", "show what is installed and which backend will run"
     ),
-    "info": Verb(options.InfoOptions, "neuralfields.verbs.info", "say what is in a .nf file"),
-    "poses": Verb(options_poses.PosesOptions, "neuralfields.verbs.poses", "find camera poses for photos or a video"),
-    "check": Verb(options.CheckOptions, "neuralfields.verbs.check", "look at a capture before fitting it"),
-    "doctor": Verb(options.DoctorOptions, "neuralfields.verbs.doctor", "say what is installed and which path will run"),
-    "bench": Verb(options.BenchOptions, "neuralfields.verbs.bench", "measure the native path against plain torch"),
+    "bench": Verb(machine.BenchOptions, "neuralfields.verbs.bench", "compare the native kernels with plain torch"),
     "demo": Verb(
-        options.DemoOptions, "neuralfields.verbs.demo", "fit the bundled scene in a minute and show the result"
+        machine.DemoOptions, "neuralfields.verbs.demo", "fit the bundled scene in a minute and show the result"
     ),
 }
 
@@ -125,50 +123,9 @@ def _dispatch(words: list[str]) -> int:
 
 def parse(name: str, words: Sequence[str]) -> Any:
     """The options object of a verb from its words; SystemExit (0 help, 2 usage) or UsageError otherwise."""
-    import tyro
+    from neuralfields.options.command_line import read_options
 
-    kind = VERBS[name].options
-    markers = tyro.conf
-    config = (
-        markers.PositionalRequiredArgs,
-        markers.PositionalMetavarFromFieldName,
-        markers.FlagCreatePairsOff,
-        markers.DisallowNone,
-    )
-    words = ["--out" if word == "-o" else word for word in gather_lists(kind, words)]
-    return tyro.cli(kind, prog=f"nf {name}", args=words, config=config)
-
-
-def gather_lists(kind: type, words: Sequence[str]) -> list[str]:
-    """Lets options that take several values be repeated, split by commas, and stand before a positional argument.
-
-    `--set a=1 SCENE --set b=2` and `--what rgb,depth OUT` become one list at the end, where it can swallow nothing.
-    """
-    hints = kind.__annotations__
-    lists = ("--set", "--what", "--recipe", "--erase-box", "--keep-box")
-    found: dict[str, list[str]] = {flag: [] for flag in lists if flag[2:].replace("-", "_") in hints}
-    kept, queue = [], list(words)
-    while queue:
-        head, equals, value = queue[0].partition("=")
-        if head not in found:
-            kept.append(queue.pop(0))
-            continue
-        queue.pop(0)
-        values = [value] if equals else [queue.pop(0)] if queue and not queue[0].startswith("-") else []
-        while queue and _belongs(head, queue[0]):
-            values.append(queue.pop(0))
-        found[head] += [part for value in values for part in (value.split(",") if head == "--what" else [value])]
-        if not values:
-            raise UsageError(f"{head}: needs a value; `--help` after the verb says which")
-    return kept + [word for flag, values in found.items() if values for word in (flag, *values)]
-
-
-def _belongs(flag: str, word: str) -> bool:
-    if flag in ("--erase-box", "--keep-box"):
-        return word.count(",") == 5
-    if flag in ("--set", "--recipe"):
-        return "=" in word and not word.startswith("-") and "/" not in word.partition("=")[0]
-    return all(part in get_args(options.Quantity) for part in word.split(","))
+    return read_options(VERBS[name].options, f"nf {name}", words)
 
 
 def _run(verb: Verb, chosen: Any) -> int:

@@ -18,7 +18,9 @@ import pytest
 
 from neuralfields import cli, errors
 from neuralfields.models import nf_file
-from neuralfields.options.fit import DoctorOptions, FitOptions, RenderOptions
+from neuralfields.options.fit import FitOptions
+from neuralfields.options.machine import DoctorOptions
+from neuralfields.options.models import RenderOptions
 from neuralfields.verbs import doctor
 from neuralfields.version import VERSION
 from tests.support.fake_field import install, sample

@@ -1,6 +1,7 @@
 """Options: ranges, and hyper-parameters from text."""
 
 import dataclasses
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -8,9 +9,12 @@ from typing import Any, Literal
 import pytest
 
 from neuralfields import settings
+from neuralfields.cli import VERBS
 from neuralfields.errors import UsageError
-from neuralfields.options import fit as options
-from neuralfields.options.fit import FitOptions, RenderOptions
+from neuralfields.options import command_line
+from neuralfields.options.common import Options
+from neuralfields.options.fit import FitOptions
+from neuralfields.options.models import ConvertOptions, EditOptions, ExportOptions, RenderOptions, ViewOptions
 from neuralfields.settings import did_you_mean, parse_settings
 
 
@@ -96,16 +100,83 @@ def test_ranges_of_a_render(values: dict[str, Any]) -> None:
         RenderOptions(Path("a.nf"), Path("out"), **values)
 
 
-def test_every_option_is_frozen_and_explained() -> None:
-    source = Path(options.__file__).read_text().splitlines()
-    kinds = [kind for name, kind in vars(options).items() if name.endswith("Options")]
-    assert len(kinds) >= 9
-    for kind in kinds:
-        assert kind.__dataclass_params__.frozen and kind.__doc__
-        begin = source.index(f"class {kind.__name__}:")
-        for item in dataclasses.fields(kind):
-            line = next(i for i in range(begin, len(source)) if source[i].startswith(f"    {item.name}:"))
-            assert source[line + 1].startswith('    """'), f"{kind.__name__}.{item.name} has no help text"
+def option_classes() -> list[type[Options]]:
+    """Every options class and mixin in the folder neuralfields/options."""
+    folder = Path(command_line.__file__).parent
+    modules = [importlib.import_module(f"neuralfields.options.{path.stem}") for path in sorted(folder.glob("[!_]*.py"))]
+    found = {kind for module in modules for kind in vars(module).values() if isinstance(kind, type)}
+    return sorted((kind for kind in found if issubclass(kind, Options)), key=lambda kind: kind.__name__)
+
+
+def test_the_folder_holds_the_options_of_every_verb() -> None:
+    assert {verb.options for verb in VERBS.values()} <= set(option_classes())
+    assert len({verb.options for verb in VERBS.values()}) == len(VERBS) == 13
+
+
+@pytest.mark.parametrize("kind", option_classes(), ids=lambda kind: kind.__name__)
+def test_every_option_is_frozen_and_explained(kind: type[Options]) -> None:
+    assert kind.__dataclass_params__.frozen and kind.__doc__
+    texts = command_line.help_texts(kind)
+    for item in dataclasses.fields(kind):
+        text = texts.get(item.name, "")
+        assert text[:1].isupper() and text.endswith("."), f"{kind.__name__}.{item.name}: {text!r}"
+        assert not text.startswith(("What ", "How ", "Whose ", "Where ")), f"{kind.__name__}.{item.name}: {text!r}"
+        assert "without it" not in text, f"{kind.__name__}.{item.name}: write Default: ..."
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_what_is_positional_on_the_command_line_is_positional_in_python_and_nothing_else(name: str) -> None:
+    for item in dataclasses.fields(VERBS[name].options):
+        assert item.kw_only == (item.default is not dataclasses.MISSING), item.name
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_option_stands_in_one_section(name: str) -> None:
+    kind = VERBS[name].options
+    found = [option for names in command_line.sections(kind).values() for option in names]
+    assert sorted(found) == sorted(item.name for item in dataclasses.fields(kind))
+
+
+def test_sections_of_a_fit() -> None:
+    found = command_line.sections(FitOptions)
+    assert list(found) == ["", "training", "supervision", "capture", "machine", "output", "report"]
+    assert found["machine"] == ["threads", "device", "backend", "marcher"]
+    assert found["output"] == ["overwrite", "out", "resume", "half", "bits"]
+    assert {"scene", "field"} <= set(found[""]) and "json" in found["report"]
+
+
+def test_the_nearest_text_of_an_option_holds() -> None:
+    fit, convert, edit = (command_line.help_texts(kind)["steps"] for kind in (FitOptions, ConvertOptions, EditOptions))
+    assert len({fit, convert, edit}) == 3 and fit.endswith("unless --minutes is given.")
+    assert command_line.help_texts(FitOptions)["threads"] == command_line.help_texts(ViewOptions)["threads"]
+
+
+def test_a_help_page_names_every_default_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command_line.read_options(FitOptions, "nf fit", ["--help"])
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "Seconds between checkpoints. Default: 30." in shown and "Default: hash." in shown
+    assert "bit for bit. Default: 0." in shown and "(default" not in shown and "None" not in shown
+    assert shown.index("training options") < shown.index("--steps") < shown.index("output options")
+
+
+def test_options_are_read_into_one_flat_object() -> None:
+    words = "a.nf b.ply --device cpu --threads 2 --resolution 9 --overwrite --json".split()
+    expected = ExportOptions(
+        Path("a.nf"), Path("b.ply"), device="cpu", threads=2, resolution=9, overwrite=True, json=True
+    )
+    assert command_line.read_options(ExportOptions, "nf export", words) == expected
+    with pytest.raises(UsageError, match="--threads 0"):
+        command_line.read_options(ExportOptions, "nf export", ["a.nf", "b.ply", "--threads", "0"])
+
+
+@pytest.mark.parametrize("kind", [ConvertOptions, EditOptions])
+def test_ranges_of_a_distillation(kind: type[Options]) -> None:
+    for values in ({"steps": 0}, {"minutes": 0.0}, {"seed": -1}, {"threads": 0}, {"bits": 4}):
+        with pytest.raises(UsageError, match=f"--{next(iter(values))} "):
+            kind(Path("a.nf"), **values)
+    with pytest.raises(UsageError, match="--half and --bits 8"):
+        kind(Path("a.nf"), half=True, bits=8)
 
 
 def test_did_you_mean() -> None:

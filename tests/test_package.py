@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ import torch
 import neuralfields
 from neuralfields.errors import UsageError
 from neuralfields.models.model import Model
-from neuralfields.training import radiance as training
+from tests.support.settings import training_settings
 
 SMALL = {"levels": 4, "table": 10, "finest": 64, "hidden": 16}
 
@@ -39,7 +38,7 @@ def test_every_public_name_is_there() -> None:
 def test_fit_by_path_and_by_scene_is_the_same(small_capture: Path, tmp_path: Path) -> None:
     out, before = tmp_path / "a.nf", torch.get_num_threads()
     options = {"steps": 12, "set": SMALL, "eval_every": 0, "threads": 1}
-    with mock.patch.object(training, "SAMPLES", 1 << 10):
+    with training_settings(samples=1 << 10):
         first = neuralfields.fit(str(small_capture), out=str(out), **options)
         second = neuralfields.fit(neuralfields.read_scene(small_capture), **options)
     torch.set_num_threads(before)

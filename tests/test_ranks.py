@@ -20,12 +20,15 @@ from torch import distributed
 from neuralfields import ranks
 from neuralfields.training import radiance as training
 from neuralfields.fields.hash import Config
-from neuralfields.training.photos import start
+from neuralfields.options import training as training_options
+from neuralfields.training.photos import new_training
+from tests.support.settings import plan_of
+from dataclasses import replace
 from neuralfields.captures.images import load_frames
 from neuralfields.options.fit import FitOptions
 from neuralfields.captures.readers import read_scene
 
-training.SAMPLES = 1 << 10
+training_options.DEFAULT = replace(training_options.DEFAULT, samples=1 << 10)
 with ranks.joined("cpu"):
     assert ranks.count() == 2 and ranks.most(ranks.rank(), 1 - ranks.rank()) == [1.0, 1.0]
     p = torch.nn.Parameter(torch.zeros(3))
@@ -38,7 +41,7 @@ with ranks.joined("cpu"):
     options = FitOptions(sys.argv[1])
     loaded = load_frames(scene, scene.train[:4], None)
     config = Config(levels=4, table=10, finest=64, hidden=16)
-    mine = start(scene, options, config, loaded, torch.device("cpu"))
+    mine = new_training(scene, plan_of(scene, options, config), loaded)
     losses = torch.tensor([mine.step(step / 4).loss for step in range(4)])
     flat = torch.cat([p.detach().reshape(-1) for p in mine.field.parameters()])
     for name, tensor, equal in (("field", flat, True), ("losses", losses, False),

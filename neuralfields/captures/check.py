@@ -7,7 +7,7 @@ problem's level: "error" where a fit cannot succeed, "warning" where it may suff
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,9 +16,6 @@ from neuralfields.captures.bounds import Arrangement, arrange, describe_bounds
 from neuralfields.captures.preview import Preview, previews
 from neuralfields.captures.readers import read_capture, scene_from_capture
 from neuralfields.scene import Bounds, Scene
-
-if TYPE_CHECKING:
-    pass
 
 FEW_PHOTOS = 15
 NAMES_SHOWN = 5

@@ -12,7 +12,7 @@ import numpy as np
 
 from neuralfields.captures.capture import SUFFIXES
 from neuralfields.errors import InputError
-from neuralfields.options.fit import MaskMeaning
+from neuralfields.options.common import MaskMeaning
 from neuralfields.scene import Frame, Scene
 
 SUSPECT = 0.6  # share of ignored pixels from which the stated meaning is doubted

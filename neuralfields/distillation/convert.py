@@ -8,9 +8,7 @@ Vocabulary
 """
 
 import math
-import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,25 +22,25 @@ from neuralfields.distillation.boxes import Edit
 from neuralfields.distillation.distil import Distillation, Recipe
 from neuralfields.distillation.sampled_cameras import Viewpoints
 from neuralfields.errors import UsageError
+from neuralfields.evaluation.quick import TeacherValidation, mean_psnr
 from neuralfields.fields import field_class, field_name, make_field
 from neuralfields.fields.field import Field
 from neuralfields.files import parse_size, size_text
 from neuralfields.models.model import Model, volume_of
 from neuralfields.models.nf_file import save
 from neuralfields.models.quantise import round_parameters
+from neuralfields.models.record import provenance, throughput
 from neuralfields.options.models import ConvertOptions
-from neuralfields.pictures.metrics import psnr
 from neuralfields.pictures.panels import comparison, save_image
 from neuralfields.progress import Progress
 from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Scene
 from neuralfields.settings import parse_settings
 from neuralfields.training.loop import Budget, Loop
-from neuralfields.version import VERSION
 
 VIEWS, VIEW_PIXELS = 8, 64 * 64  # compared while it runs; at the end they are compared at PICTURE_SIDE
 PICTURE_SIDE = 400
-DEFAULT_STEPS = 3000
+DISTILL_STEPS = 3000
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def convert(
         progress.note("the student takes over the teacher's encoding")
     if distillation.read:
         progress.note("the student's nodes begin with what the teacher says there")
-    loop = Loop(distillation, budget or Budget.of(options, DEFAULT_STEPS), options, progress, validate)
+    loop = Loop(distillation, budget or Budget.of(options, DISTILL_STEPS), options, progress, validate)
     loop.seconds = time.perf_counter() - begun
     if edit is not None or not distillation.copied:
         loop.run(None)

@@ -37,6 +37,7 @@ from neuralfields.distillation.sampled_cameras import Viewpoints
 from neuralfields.fields.field import Field, Told
 from neuralfields.ops.composite import composite
 from neuralfields.ops.march import march
+from neuralfields.options import training
 from neuralfields.pictures.background import premultiplied_over
 from neuralfields.rays import Rays, Samples
 from neuralfields.rendering.occupancy import Occupancy
@@ -145,7 +146,7 @@ class Distillation(Trainer):
         self.encoded = not self.copied and recipe.inherit_encoding and inherit_encoding(student, origin)
         self.read = not self.copied and recipe.read_nodes and student.read(_told(teacher, recipe.clamp))
         super().__init__(student, seed, grown=self.copied or self.read)
-        self.teacher, self.recipe = teacher, recipe
+        self.teacher, self.recipe, self.settings = teacher, recipe, training.DEFAULT
         self.occupancy = None if recipe.inherit_occupancy else Occupancy(teacher.bounds.cascades).to(self.device)
         self.poses = Poses(viewpoints, list(real), seed, recipe.hard_cameras, self.device)
         self.pool = HardRays(self.device)
@@ -172,7 +173,7 @@ class Distillation(Trainer):
         self.advance(progress)
         generator = self.generator()
         if self.occupancy is not None:
-            update_occupancy(self.occupancy, self.volume, self.step_count, generator)
+            update_occupancy(self.occupancy, self.volume, self.step_count, generator, self.settings)
         stage = self.stage_of(progress)
         if stage < 3:
             return self._compare_points(stage, progress, generator)
@@ -193,7 +194,7 @@ class Distillation(Trainer):
         jitter = torch.rand(len(rays), generator=generator, device=self.device)
         with torch.no_grad():
             taught = self.teacher.sums(rays, jitter)
-        wanted = max(1, round(self.recipe.picture_share * usual_samples(self.device)))
+        wanted = max(1, round(self.recipe.picture_share * usual_samples(self.device, self.settings)))
         learned = self.volume.sums(rays, jitter, 2 * wanted)
         background = torch.rand(len(rays), 3, generator=generator, device=self.device)
         pictures = [premultiplied_over(sums.rgb, sums.opacity, background) for sums in (learned, taught)]
@@ -205,7 +206,7 @@ class Distillation(Trainer):
         self.poses.learn(camera, error[: len(camera)])
         if self.recipe.hard_rays:
             self.pool.learn(rays, error)
-        self.rays = next_rays(self.rays, report.samples, wanted)
+        self.rays = next_rays(self.rays, report.samples, wanted, self.settings)
         return report
 
     def counts(self) -> str:
@@ -220,7 +221,7 @@ class Distillation(Trainer):
 
     def _wanted(self) -> int:
         """Points of a step."""
-        return max(1, round(self.recipe.step_share * samples_of(self.field, self.device)))
+        return max(1, round(self.recipe.step_share * samples_of(self.field, self.device, self.settings)))
 
     def _rays(self, generator: torch.Generator) -> tuple[Rays, Tensor]:
         """New rays with the camera of each, and behind them those that are looked at again."""

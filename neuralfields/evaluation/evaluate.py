@@ -22,7 +22,7 @@ from neuralfields.captures.readers import read_scene
 from neuralfields.errors import InputError
 from neuralfields.evaluation.protocol import masked_like_fit, viewing
 from neuralfields.models.model import Model, background_of, volume_of
-from neuralfields.options.fit import Split
+from neuralfields.options.common import Split
 from neuralfields.pictures.background import over
 from neuralfields.pictures.metrics import WINDOW, psnr, ssim
 from neuralfields.pictures.panels import comparison, stack, to_uint8

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from neuralfields.gpu import launch as cuda_launch
 from neuralfields.gpu.compile import Module
 from neuralfields.gpu.launch import THREADS, blocks_for, expect, inputs, scalar
-from neuralfields.ops import cuda_launch
 
 MOST_AXES = 4
 

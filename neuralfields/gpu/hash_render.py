@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neuralfields.gpu import launch as cuda_launch
 from neuralfields.gpu.compile import Module
 from neuralfields.gpu.launch import THREADS, blocks_for, expect, inputs, out_of_memory
 from neuralfields.gpu.network import (
@@ -24,7 +25,6 @@ from neuralfields.gpu.network import (
     split,
 )
 from neuralfields.gpu.schedules import grid_defines, occupancy_blocks
-from neuralfields.ops import cuda_launch
 from neuralfields.ops.composite import SUMS
 from neuralfields.ops.contract import KINDS, Contraction
 from neuralfields.ops.march import Marching

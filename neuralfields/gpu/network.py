@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from neuralfields.errors import UsageError
+from neuralfields.gpu import launch as cuda_launch
 from neuralfields.gpu.compile import Module
 from neuralfields.gpu.launch import THREADS, blocks_for, expect, inputs
-from neuralfields.ops import cuda_launch
 
 PRECISIONS = {"half": ("Half", "Bfloat"), "float": ("Float", "Float")}
 WIDEST, MOST_LAYERS = 64, 7

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from neuralfields.errors import UsageError
+from neuralfields.gpu import launch as cuda_launch
 from neuralfields.gpu.compile import Module
 from neuralfields.gpu.grid import grid_interpolate, grid_interpolate_backward
 from neuralfields.gpu.launch import THREADS, blocks_for, expect, inputs, scalar
 from neuralfields.gpu.network import network, network_backward
 from neuralfields.gpu.rbf import rbf, rbf_backward
-from neuralfields.ops import cuda_launch
 from neuralfields.scene import CASCADE_WORDS
 
 CAMERA_NUMBERS = 25  # of a camera's row

@@ -1,147 +1,189 @@
-"""Options of the verbs that make something else of a model (fit.py has the others, and says how they are made)."""
+"""Options of the verbs that take a model: eval, render, view, info, convert, edit, export."""
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from neuralfields.errors import UsageError
-from neuralfields.options.fit import MAX_SIZE, MAX_STEPS, Bits, Device
+from neuralfields.options.common import (
+    DOWNSCALE,
+    FPS,
+    FRAMES,
+    SIDE,
+    OnMachine,
+    Output,
+    Overwriting,
+    Page,
+    Quantity,
+    Reporting,
+    Result,
+    SolidBackground,
+    Source,
+    Split,
+    Stored,
+    Training,
+)
 from neuralfields.settings import check_range
 
 
 @dataclass(frozen=True)
-class ConvertOptions:
-    """Converts a field into another architecture or size by distillation, without the photos."""
+class EvalOptions(Source, OnMachine, Overwriting, Reporting):
+    """Measures PSNR and SSIM of a model on views of its capture."""
 
     model: Path
-    """The .nf file, or a checkpoint of another program."""
-    to: str | None = None
-    """The architecture to convert to; without it that of the model."""
-    out: Path | None = None
-    """The .nf file to write (-o too), a side-by-side picture beside it; without it <model>-<architecture>.nf here."""
-    steps: int | None = None
-    """Stop after this many steps; 3000 when neither --steps nor --minutes is given."""
-    minutes: float | None = None
-    """Stop after this many minutes."""
-    max_bytes: str | None = None
-    """The file may have at most this size, such as 600kB: picks the largest setting that fits, stored in 8 bits."""
-    set: tuple[str, ...] = ()
-    """Hyper-parameters of the target, key=value; an unknown key lists them all."""
-    recipe: tuple[str, ...] = ()
-    """How to distil, key=value; an unknown key lists them all."""
+    """Model to measure: a .nf file, or a checkpoint of another program."""
+    _: KW_ONLY
     scene: Path | None = None
-    """The capture: its cameras are looked through too, and the report compares both fields with its photos."""
-    seed: int = 0
-    """The same seed and number of threads give the same result, bit for bit."""
-    device: Device = "auto"
-    """Where to compute; auto takes a CUDA GPU if there is one."""
-    threads: int | None = None
-    """Threads on the CPU; without it as many as there are cores."""
-    half: bool = False
-    """Store the grid in half precision: half the bytes, a little less exact."""
-    bits: Bits = 32
-    """Bits of a stored number: with 8 the file is about a quarter as large, for 0.05 to 0.9 dB."""
-    force: bool = False
-    """Write the result even if it is far from its teacher."""
-    eval_every: float = 20.0
-    """Seconds between looks at the pictures of both; 0 never looks."""
+    """Capture to measure on. Default: the one that the model was fitted to."""
+    downscale: int | None = None
+    """Factor by which width and height of the photos are divided. Default: as in the fit."""
+    split: Split = "test"
+    """Views to measure: test (held-out), train or all."""
+    pictures: Path | None = None
+    """Folder for side-by-side pictures of the best and the worst view."""
+    background: SolidBackground = "auto"
+    """Background of photos with alpha; auto takes the model's own."""
     overwrite: bool = False
-    """Replace the output if it exists."""
-    format: str | None = None
-    """The kind of capture, if it should not be detected."""
-    allow_outside: bool = False
-    """Allow the capture to name files outside its folder."""
-    json: bool = False
-    """Report as one JSON object on standard output."""
-    quiet: bool = False
-    """No progress display."""
+    """Replace existing pictures."""
 
     def __post_init__(self) -> None:
-        check_range(
-            self,
-            steps=(1, MAX_STEPS),
-            minutes=(0.001, 100_000),
-            seed=(0, 2**63 - 1),
-            threads=(1, 1024),
-            eval_every=(0, 1e6),
-        )
-        if self.half and self.bits == 8:
-            raise UsageError("--half and --bits 8: give only one; 8 bits are the smaller file")
+        super().__post_init__()
+        check_range(self, downscale=DOWNSCALE)
 
 
 @dataclass(frozen=True)
-class EditOptions:
-    """Erases a box of a scene, or keeps a box alone; the result is a field of the same or another architecture."""
+class RenderOptions(OnMachine, Overwriting, Reporting):
+    """Renders pictures or a video of a model along a camera path."""
 
     model: Path
-    """The .nf file, or a checkpoint of another program."""
-    out: Path | None = None
-    """The .nf file to write (-o too), a side-by-side picture beside it; without it <model>-edited.nf here."""
-    erase_box: tuple[str, ...] = ()
-    """x0,y0,z0,x1,y1,z1: two corners, in the capture's world units, of a box that is emptied; may be repeated."""
-    keep_box: tuple[str, ...] = ()
-    """The same of a box outside of which everything is emptied; may be repeated."""
-    to: str | None = None
-    """The architecture of the result; without it that of the model."""
-    steps: int | None = None
-    """Stop after this many steps."""
-    minutes: float | None = None
-    """Stop after this many minutes."""
-    set: tuple[str, ...] = ()
-    """Hyper-parameters of the result, key=value; an unknown key lists them all."""
-    seed: int = 0
-    """The same seed and number of threads give the same result, bit for bit."""
-    device: Device = "auto"
-    """Where to compute; auto takes a CUDA GPU if there is one."""
-    threads: int | None = None
-    """Threads on the CPU; without it as many as there are cores."""
-    half: bool = False
-    """Store the grid in half precision: half the bytes, a little less exact."""
-    bits: Bits = 32
-    """Bits of a stored number: with 8 the file is about a quarter as large, for 0.05 to 0.9 dB."""
-    force: bool = False
-    """Write the result even if it is far from the edited teacher."""
-    overwrite: bool = False
-    """Replace the output if it exists."""
-    json: bool = False
-    """Report as one JSON object on standard output."""
-    quiet: bool = False
-    """No progress display."""
+    """Model to render: a .nf file, or a checkpoint of another program."""
+    out: Path
+    """Output: a folder for PNG files, one .png, or a video (.mp4, .webp, .gif)."""
+    _: KW_ONLY
+    path: str = "held-out"
+    """Camera path: held-out, orbit, spiral, interpolate, or a JSON file with keyframes."""
+    frames: int | None = None
+    """Number of frames. Default: 120; all of the views of held-out, all of the frames of a video."""
+    fps: float | None = None
+    """Frames per second of a video. Default: 30, or as the fitted video has."""
+    width: int | None = None
+    """Width in pixels. Default: that of the capture."""
+    height: int | None = None
+    """Height in pixels. Default: that of the capture."""
+    downscale: int | None = None
+    """Factor by which width and height are divided."""
+    what: tuple[Quantity, ...] = ("rgb",)
+    """Quantities to show: rgb, depth, opacity, and normal for shapes; several stand side by side."""
+    background: SolidBackground = "auto"
+    """Background of the scene; auto takes the model's own."""
+    scene: Path | None = None
+    """Capture whose cameras a path uses. Default: the cameras stored in the model."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, frames=FRAMES, fps=FPS, width=SIDE, height=SIDE, downscale=DOWNSCALE)
+        if not self.what:
+            raise UsageError("--what: name at least one of rgb, depth, opacity")
 
 
 @dataclass(frozen=True)
-class ExportOptions:
+class ViewOptions(Page, OnMachine, Result):
+    """Shows models and captures in a browser."""
+
+    models: tuple[Path, ...]
+    """Models (.nf files, checkpoints of other programs), or a capture."""
+    _: KW_ONLY
+    scene: Path | None = None
+    """Capture whose photos and points are shown. Default: the one that the model was fitted to."""
+
+
+@dataclass(frozen=True)
+class InfoOptions(Result):
+    """Shows what a model file contains: field, hyper-parameters, bytes per part, and how it was made."""
+
+    model: Path
+    """Model: a .nf file, or a checkpoint of another program."""
+
+
+@dataclass(frozen=True)
+class Distillation(Training, OnMachine, Stored, Output, Reporting):
+    """Options of a model that is distilled from another."""
+
+    section: ClassVar[str] = ""
+
+    model: Path
+    """Teacher: a .nf file, or a checkpoint of another program."""
+    _: KW_ONLY
+    to: str | None = None
+    """Architecture of the result. Default: that of the teacher."""
+    force: bool = False
+    """Write the result even if it differs strongly from the teacher."""
+
+
+@dataclass(frozen=True)
+class ConvertOptions(Distillation, Source):
+    """Converts a field into another architecture or size by distillation, without the photos."""
+
+    _: KW_ONLY
+    out: Path | None = None
+    """Model file to write (-o too), with a side-by-side picture. Default: <model>-<architecture>.nf in the current
+    folder."""
+    steps: int | None = None
+    """Number of training steps. Default: 3000, unless --minutes is given."""
+    max_bytes: str | None = None
+    """Largest allowed size of the file, such as 600kB: takes the largest setting that fits, stored in 8 bits."""
+    recipe: tuple[str, ...] = ()
+    """Hyper-parameters of the distillation, as key=value; an unknown key lists them all."""
+    scene: Path | None = None
+    """Capture, whose cameras are then used too and whose photos both fields are compared on."""
+    eval_every: float = 20.0
+    """Seconds between validations against the teacher; 0 turns them off."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, eval_every=(0, 1e6))
+
+
+@dataclass(frozen=True)
+class EditOptions(Distillation):
+    """Erases a box of a scene, or keeps only a box; the result has the same or another architecture."""
+
+    _: KW_ONLY
+    out: Path | None = None
+    """Model file to write (-o too), with a side-by-side picture. Default: <model>-edited.nf in the current folder."""
+    steps: int | None = None
+    """Number of training steps. Default: 500 for the model's own architecture, else 3000, unless --minutes is given."""
+    erase_box: tuple[str, ...] = ()
+    """Box to erase, as two corners x0,y0,z0,x1,y1,z1 in the capture's world units; may be repeated."""
+    keep_box: tuple[str, ...] = ()
+    """Box to keep, erasing everything outside of it; may be repeated."""
+
+
+@dataclass(frozen=True)
+class ExportOptions(OnMachine, Overwriting, Reporting):
     """Writes what a field holds as a file for other programs: a mesh, an image, a video or a sound."""
 
     model: Path
-    """The .nf file."""
+    """Model to export: a .nf file, or a checkpoint of another program."""
     out: Path
-    """A mesh (.ply, .obj), an image (.png, .jpg), a film (.mp4, .webp, .gif) or a sound (.wav)."""
+    """Output: a mesh (.ply, .obj), an image (.png, .jpg), a video (.mp4, .webp, .gif) or a sound (.wav)."""
+    _: KW_ONLY
     resolution: int = 256
-    """Cells along the side of the cube in which a mesh's surface is looked for."""
+    """Cells along the side of the cube in which a mesh is extracted."""
     threshold: float | None = None
-    """Density of a scene's surface, in 1/side of its cube; 50 without it."""
+    """Density at the surface of a mesh, in 1/side of the scene's cube. Default: 50."""
     width: int | None = None
-    """Width of an image or a film in pixels; without it its own."""
+    """Width of an image or a video in pixels. Default: as fitted."""
     height: int | None = None
-    """Height of an image or a film in pixels; without it its own."""
+    """Height of an image or a video in pixels. Default: as fitted."""
     frames: int | None = None
-    """Frames of a film over its whole length; without it its own."""
+    """Number of frames of a video. Default: as fitted."""
     fps: float | None = None
-    """Frames a second; without it such that the film takes as long as it did."""
+    """Frames per second of a video. Default: such that it lasts as long as fitted."""
     rate: int | None = None
-    """Samples a second of a sound; without it its own."""
-    device: Device = "auto"
-    """Where to compute; auto takes a CUDA GPU if there is one."""
-    threads: int | None = None
-    """Threads on the CPU; without it as many as there are cores."""
-    overwrite: bool = False
-    """Replace the output if it exists."""
-    json: bool = False
-    """Report as one JSON object on standard output."""
-    quiet: bool = False
-    """No progress display."""
+    """Samples per second of a sound. Default: as fitted."""
 
     def __post_init__(self) -> None:
-        size = (1, MAX_SIZE)
-        check_range(self, resolution=(2, 2048), threshold=(1e-6, 1e9), width=size, height=size, threads=(1, 1024))
-        check_range(self, frames=(1, 100_000), fps=(0.1, 240), rate=(100, 768_000))
+        super().__post_init__()
+        check_range(self, resolution=(2, 2048), threshold=(1e-6, 1e9), width=SIDE, height=SIDE)
+        check_range(self, frames=FRAMES, fps=FPS, rate=(100, 768_000))

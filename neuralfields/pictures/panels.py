@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from neuralfields.errors import InputError, UsageError
 from neuralfields.files import atomic_file
-from neuralfields.options.fit import Quantity
+from neuralfields.options.common import Quantity
 from neuralfields.rays import Render
 
 PAPER, INK, GREY, RULE = (250, 250, 248), (31, 35, 40), (112, 118, 128), (226, 228, 230)

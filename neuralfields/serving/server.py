@@ -24,12 +24,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from neuralfields.errors import InputError, UsageError
-from neuralfields.options.fit import ViewOptions
+from neuralfields.options.common import Page
 from neuralfields.serving.messages import LARGEST_MESSAGE, read
 from neuralfields.serving.session import Session, ThreadWorker, Worker
 from neuralfields.serving.stage import Stage
 
-PORT, PORTS_TRIED = ViewOptions.port, 32
+PORT, PORTS_TRIED = Page.port, 32
 MOST_PAGES = 16
 KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 HEADERS = {

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from neuralfields.cameras import Camera, project
-from neuralfields.evaluation.evaluate import over
+from neuralfields.pictures.background import over
 from neuralfields.pictures.panels import error_picture, render_picture, to_uint8
 from neuralfields.rays import Render
 from neuralfields.rendering.volume import camera_rays

@@ -13,11 +13,15 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 from neuralfields.errors import NeuralfieldsError
 from neuralfields.fields import field_name
 from neuralfields.files import size_text
+from neuralfields.models.model import Model
+from neuralfields.models.nf_file import save
+from neuralfields.options.fit import FitOptions
 from neuralfields.scene import Scene
 from neuralfields.serving.server import Server
 from neuralfields.serving.session import STATUS_EVERY

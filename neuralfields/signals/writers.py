@@ -12,7 +12,7 @@ from typing import Any
 from neuralfields.errors import UsageError
 from neuralfields.files import atomic_write_bytes, check_writable
 from neuralfields.models.model import Model
-from neuralfields.options.fit import MAX_SIZE
+from neuralfields.options.common import MAX_SIZE
 from neuralfields.pictures.film import check_film, write_video
 from neuralfields.pictures.panels import IMAGE_SUFFIXES, save_image
 from neuralfields.signals.image import ImageFacts, picture

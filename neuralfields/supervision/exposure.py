@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from neuralfields import ranks
-from neuralfields.options.training import DEFAULT, TrainingSettings
+from neuralfields.options import training
+from neuralfields.options.training import TrainingSettings
 from neuralfields.rays import RaySums
 from neuralfields.supervision.pixels import Batch
 
@@ -31,8 +32,10 @@ PRIOR = 1e-5  # of a gain of 0, beside the mean of own^2
 class Exposure:
     """The gains of the training photos: `gain` [N, 3], and the sums behind them."""
 
-    def __init__(self, photos: int, device: torch.device | str = "cpu", settings: TrainingSettings = DEFAULT) -> None:
-        self.settings = settings
+    def __init__(
+        self, photos: int, device: torch.device | str = "cpu", settings: TrainingSettings | None = None
+    ) -> None:
+        self.settings = settings or training.DEFAULT
         self.gain = torch.zeros(photos, 3, device=device)
         self.sums = torch.zeros(2, photos, 3, device=device)  # of own photo, of own^2
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from neuralfields.cameras import Camera
-from neuralfields.options.training import DEFAULT, TrainingSettings
+from neuralfields.options import training
+from neuralfields.options.training import TrainingSettings
 from neuralfields.rays import Render
 from neuralfields.supervision.alignment import Alignment, rotations
 from neuralfields.supervision.image_gradients import scales
@@ -26,9 +27,9 @@ FALL_FROM = 0.3  # share of the fit from which on the rate falls
 class PoseRefinement(Alignment):
     """The motions of the training photos' cameras."""
 
-    def __init__(self, pixels: Pixels, cameras: Sequence[Camera], settings: TrainingSettings = DEFAULT) -> None:
+    def __init__(self, pixels: Pixels, cameras: Sequence[Camera], settings: TrainingSettings | None = None) -> None:
         super().__init__(pixels)
-        self.settings = settings
+        self.settings = settings or training.DEFAULT
         self.cameras, self.scales = tuple(cameras), scales(pixels)
         self.together, self.size = (part.to(self.motion) for part in _common_motions(cameras))
 

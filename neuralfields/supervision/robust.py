@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from neuralfields import ranks
-from neuralfields.options.training import DEFAULT, TrainingSettings
+from neuralfields.options import training
+from neuralfields.options.training import TrainingSettings
 from neuralfields.supervision.pixels import Batch, Pixels
 
 CELLS = 48  # along the longer side of the largest photo
@@ -27,8 +28,8 @@ MOST = 0.3  # share of all cells that may be left out: beyond it the field is wr
 class Robust:
     """The errors of the cells of all photos, [N, 2, rows, columns]: their sums and counts; and which are left out."""
 
-    def __init__(self, pixels: Pixels, settings: TrainingSettings = DEFAULT) -> None:
-        self.settings = settings
+    def __init__(self, pixels: Pixels, settings: TrainingSettings | None = None) -> None:
+        self.settings = settings or training.DEFAULT
         self.side = max(1, -(-int(torch.maximum(pixels.widths, pixels.heights).max()) // CELLS))
         rows, columns = (-(-int(sides.max()) // self.side) for sides in (pixels.heights, pixels.widths))
         device = pixels.widths.device

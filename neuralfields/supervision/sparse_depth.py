@@ -16,7 +16,6 @@ from torch import Tensor
 
 from neuralfields.cameras import Camera, project
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
-from neuralfields.options.training import DEFAULT
 from neuralfields.rays import Rays, RaySums
 from neuralfields.scene import Sightings
 
@@ -76,7 +75,7 @@ def _seen(index: int, sightings: Sightings, points: np.ndarray, camera: Camera) 
     return torch.full((len(rows),), index), rows
 
 
-def depth_loss(sums: RaySums, batch: DepthBatch, side: float, share: float = DEFAULT.sparse_depth_weight) -> Tensor:
+def depth_loss(sums: RaySums, batch: DepthBatch, side: float, share: float) -> Tensor:
     """The weighted mean error of sightings whose rays found `sums`; `side` is that of the inner cube,
     `share` the loss's weight beside the photos' squared error."""
     off = (sums.depth * side - batch.distance) / batch.distance

@@ -9,12 +9,18 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
 
 from neuralfields import ranks
-from neuralfields.errors import InterruptedFit
-from neuralfields.options.fit import DEFAULT_STEPS, FitOptions
+from neuralfields.errors import InterruptedFit, UsageError
+from neuralfields.models.quantise import round_parameters
+from neuralfields.options.common import DEFAULT_STEPS
+from neuralfields.options.fit import FitOptions
 from neuralfields.options.models import ConvertOptions
+from neuralfields.options.training import TrainingSettings
 from neuralfields.progress import Progress
 from neuralfields.training.checkpoint import Checkpoint
 from neuralfields.training.trainer import StepReport, Trainer

@@ -1,6 +1,7 @@
 """A radiance field fitted to the photos of a scene: scene -> pixels -> steps (training/radiance.py) -> model."""
 
 import hashlib
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,15 @@ from neuralfields.captures.mask_folder import polarity_doubt, with_masks
 from neuralfields.captures.sightings import with_sightings
 from neuralfields.domain import RADIANCE
 from neuralfields.errors import InputError
-from neuralfields.evaluation.held_out import HeldOut, found, taken_along
+from neuralfields.evaluation.evaluate import measure
+from neuralfields.evaluation.held_out import found, taken_along
+from neuralfields.evaluation.quick import PhotoValidation
 from neuralfields.fields import field_class, make_field
-from neuralfields.models.model import Model
+from neuralfields.models.model import BACKGROUNDS, Model
+from neuralfields.models.record import provenance, throughput
 from neuralfields.options.fit import FitOptions
 from neuralfields.pictures.background import over
-from neuralfields.pictures.metrics import psnr_from_mse
 from neuralfields.progress import Progress
-from neuralfields.rendering.volume import finish
 from neuralfields.scene import Scene
 from neuralfields.supervision.adjustments import Adjustments
 from neuralfields.supervision.exposure import Exposure
@@ -27,14 +29,8 @@ from neuralfields.supervision.pixels import Pixels
 from neuralfields.supervision.pose_refinement import PoseRefinement
 from neuralfields.supervision.robust import Robust
 from neuralfields.supervision.sparse_depth import SparseDepth
-from neuralfields.evaluation.quick import PhotoValidation
-from neuralfields.evaluation.evaluate import measure
-from neuralfields.models.record import provenance, throughput
+from neuralfields.training.loop import Loop, checkpoint_identity, run_with_checkpoint
 from neuralfields.training.plan import FitPlan, WatchFit, input_record
-from neuralfields.training.loop import checkpoint_identity, run_with_checkpoint
-from contextlib import nullcontext
-from neuralfields.models.model import BACKGROUNDS
-from neuralfields.training.loop import Budget, Loop
 from neuralfields.training.radiance import Background, RadianceTrainer
 
 TARGETS = 10  # photos that a field may choose its settings by
@@ -68,10 +64,9 @@ def fit_photos(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchFit 
     return model()
 
 
-def start(
-    scene: Scene, options: FitOptions, config: Any, loaded: LoadedFrames, device: torch.device
-) -> RadianceTrainer:
+def new_training(scene: Scene, plan: FitPlan, loaded: LoadedFrames) -> RadianceTrainer:
     """A fit before its first step: new field, pixels, an occupancy that hides what no photo sees."""
+    options, config, device, settings = plan.options, plan.config, plan.device, plan.settings
     field = make_field(field_class(options.field), config, RADIANCE, options.seed, _targets(loaded))
     pixels = Pixels(loaded.images, loaded.cameras, loaded.masks)
     if not len(pixels):
@@ -168,7 +163,11 @@ def _model(
         metrics |= scores
     indices = loaded.indices + (held_out.indices if held_out else [])
     names = tuple(scene.frames[i].name for i in indices)
-    made = provenance(options.field, training.step_count, loop.seconds, options.seed) | input_record(options) | {"scene_kind": scene.kind, "downscale": _factor(scene, loaded)}
+    made = (
+        provenance(options.field, training.step_count, loop.seconds, options.seed)
+        | input_record(options)
+        | {"scene_kind": scene.kind, "downscale": _factor(scene, loaded)}
+    )
     return Model(
         field=training.field,
         bounds=scene.bounds,

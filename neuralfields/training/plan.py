@@ -1,5 +1,6 @@
 """What a fit is decided by, worked out once: input, field, settings, device, budget."""
 
+import os
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager

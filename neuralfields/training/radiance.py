@@ -12,7 +12,8 @@ from torch import Tensor
 
 from neuralfields import ranks
 from neuralfields.fields.field import Field
-from neuralfields.options.training import DEFAULT, TrainingSettings
+from neuralfields.options import training
+from neuralfields.options.training import TrainingSettings
 from neuralfields.rays import RaySums
 from neuralfields.rendering.occupancy import Occupancy
 from neuralfields.rendering.volume import Volume, finish
@@ -31,17 +32,17 @@ class Background:
     random: bool
 
 
-def usual_samples(device: torch.device, settings: TrainingSettings = DEFAULT) -> int:
+def usual_samples(device: torch.device, settings: TrainingSettings) -> int:
     """Samples of a step that suit the device, for fields with the usual batch."""
     return settings.samples * (settings.gpu_times if device.type == "cuda" else 1)
 
 
-def samples_of(field: Field, device: torch.device, settings: TrainingSettings = DEFAULT) -> int:
+def samples_of(field: Field, device: torch.device, settings: TrainingSettings) -> int:
     """Samples of a step that suit field and device."""
     return round(field.BATCH * usual_samples(device, settings))
 
 
-def next_rays(rays: int, samples: int, wanted: int, settings: TrainingSettings = DEFAULT) -> int:
+def next_rays(rays: int, samples: int, wanted: int, settings: TrainingSettings) -> int:
     """The number of rays of the next step that is to take `wanted` samples, after one whose rays took `samples`."""
     change = wanted / max(samples, 1)
     most = settings.most_rays * max(1, wanted // settings.samples)
@@ -49,7 +50,7 @@ def next_rays(rays: int, samples: int, wanted: int, settings: TrainingSettings =
 
 
 def update_occupancy(
-    occupancy: Occupancy, volume: Volume, step: int, generator: torch.Generator, settings: TrainingSettings = DEFAULT
+    occupancy: Occupancy, volume: Volume, step: int, generator: torch.Generator, settings: TrainingSettings
 ) -> None:
     """Every few steps, looks at a part of the grid again: at all of it in the beginning, where looking is cheap.
 
@@ -73,10 +74,10 @@ class RadianceTrainer(Trainer):
         background: Background,
         seed: int,
         adjustments: Adjustments = NONE,
-        settings: TrainingSettings = DEFAULT,
+        settings: TrainingSettings | None = None,
     ) -> None:
         super().__init__(field, seed)
-        self.settings = settings
+        self.settings = settings or training.DEFAULT
         self.bounds, self.pixels, self.background, self.adjustments = bounds, pixels, background, adjustments
         self.occupancy = Occupancy(bounds.cascades)
         self.rays = 512

@@ -3,23 +3,20 @@
 batch of x, y -> field -> the signal's loss -> descend (trainer.py)
 """
 
-from typing import Any
-
 import msgspec
 
 from neuralfields.errors import UsageError
 from neuralfields.fields import field_class, make_field
 from neuralfields.fields.field import Field
 from neuralfields.models.model import Model
-from neuralfields.options.fit import FitOptions
-from neuralfields.options.training import DEFAULT, TrainingSettings
+from neuralfields.models.record import provenance, throughput
+from neuralfields.options import training
+from neuralfields.options.training import TrainingSettings
 from neuralfields.progress import Progress
 from neuralfields.settings import flag
 from neuralfields.signals.signal import Signal
-from neuralfields.models.record import provenance, throughput
+from neuralfields.training.loop import Loop, checkpoint_identity, run_with_checkpoint
 from neuralfields.training.plan import FitPlan, input_record
-from neuralfields.training.loop import checkpoint_identity, run_with_checkpoint
-from neuralfields.training.loop import Budget, Loop
 from neuralfields.training.trainer import StepReport, Trainer
 
 OF_PHOTOS = ("refine_poses", "exposure", "robust", "sparse_depth", "masks")
@@ -60,9 +57,9 @@ def fit_signal(signal: Signal, plan: FitPlan, progress: Progress) -> Model:
 class SignalTrainer(Trainer):
     """A field being fitted to a signal: nothing but the trainer's state decides the next step."""
 
-    def __init__(self, field: Field, signal: Signal, seed: int, settings: TrainingSettings = DEFAULT) -> None:
+    def __init__(self, field: Field, signal: Signal, seed: int, settings: TrainingSettings | None = None) -> None:
         super().__init__(field, seed)
-        self.settings = settings
+        self.settings = settings or training.DEFAULT
         self.signal = signal
 
     def step(self, progress: float) -> StepReport:

@@ -40,14 +40,15 @@ from neuralfields.ops.march import march, march_reference
 from neuralfields.ops.native import kernel, library, threads
 from neuralfields.ops.network import network_reference
 from neuralfields.ops.spherical_harmonics import spherical_harmonics_reference
-from neuralfields.options.fit import BenchOptions, FitOptions
+from neuralfields.options.fit import FitOptions
+from neuralfields.options.machine import BenchOptions
 from neuralfields.rays import Rays
 from neuralfields.rendering.volume import TruncatedExp, Volume, camera_rays
 from neuralfields.scene import Scene
 from neuralfields.supervision.pixels import Pixels
+from neuralfields.training.fit import fit_scene
 from neuralfields.training.optimiser import BETAS, EPSILON, Optimiser
 from neuralfields.verbs.demo import sample_scene
-from neuralfields.verbs.fit import fit_scene
 
 SAMPLES = 1 << 15  # a training batch, of both paths
 PICTURE_SAMPLES = 1 << 17  # of the view that both render: a second or two for plain torch

@@ -3,7 +3,7 @@
 from typing import Any
 
 from neuralfields.captures.check import check_scene
-from neuralfields.options.fit import CheckOptions
+from neuralfields.options.captures import CheckOptions
 
 
 def run(options: "CheckOptions") -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from neuralfields.captures.readers import read_scene
 from neuralfields.codecs import load_any
 from neuralfields.distillation.boxes import Edit
-from neuralfields.distillation.convert import compare, convert
+from neuralfields.distillation.convert import DISTILL_STEPS, compare, convert
 from neuralfields.distillation.distil import Recipe
 from neuralfields.errors import InputError
 from neuralfields.fields import field_name
@@ -40,7 +40,7 @@ def write(options: ConvertOptions, edit: Edit | None = None) -> dict[str, Any]:
     check_writable(picture, options.overwrite)
     scene = None if options.scene is None else read_scene(options.scene, options.format, options.allow_outside)
     teacher = load_any(options.model, device=device)
-    budget = Budget.of(options, DEFAULT_STEPS)
+    budget = Budget.of(options, DISTILL_STEPS)
     progress = Progress(budget.steps, budget.seconds, options.out.with_suffix(".log.jsonl"), options.quiet)
     with OutputLock(options.out), progress:
         student, precision = convert(teacher, options, recipe, budget, progress, scene, edit)

@@ -12,7 +12,9 @@ from typing import Any
 
 from neuralfields.errors import InputError, UsageError
 from neuralfields.files import check_writable
-from neuralfields.options.fit import DemoOptions, FitOptions, RenderOptions
+from neuralfields.options.fit import FitOptions
+from neuralfields.options.machine import DemoOptions
+from neuralfields.options.models import RenderOptions
 
 TURNTABLE_FRAMES, TURNTABLE_FPS = 72, 24.0
 

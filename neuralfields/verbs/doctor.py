@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from neuralfields.files import size_text
-from neuralfields.options.fit import DoctorOptions
+from neuralfields.options.machine import DoctorOptions
 from neuralfields.version import VERSION
 
 BUILD_COMMAND = "pip install ."

@@ -10,7 +10,7 @@ from neuralfields.evaluation.evaluate import best_and_worst, evaluate, recorded_
 from neuralfields.files import check_writable
 from neuralfields.gpu.device import use_machine
 from neuralfields.models.model import Model
-from neuralfields.options.fit import EvalOptions
+from neuralfields.options.models import EvalOptions
 from neuralfields.pictures.panels import save_image
 from neuralfields.signals.readers import read_signal
 

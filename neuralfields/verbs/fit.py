@@ -1,8 +1,8 @@
 """`nf fit`: a posed capture or a signal in, a fitted field out (training/fit.py)."""
 
 import json
-from contextlib import AbstractContextManager
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

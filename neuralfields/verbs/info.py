@@ -4,7 +4,7 @@ from typing import Any
 
 from neuralfields.files import size_text
 from neuralfields.models.nf_header import describe
-from neuralfields.options.fit import InfoOptions
+from neuralfields.options.models import InfoOptions
 
 
 def run(options: InfoOptions) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`nf poses`: photos or a video in, a posed capture out (poses/find.py)."""
 
+import shutil
 from typing import Any
 
 from neuralfields.errors import InterruptedFit, PosesNotFoundError, UsageError

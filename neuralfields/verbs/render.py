@@ -19,7 +19,8 @@ from neuralfields.errors import InputError, UsageError
 from neuralfields.files import check_writable
 from neuralfields.gpu.device import use_machine
 from neuralfields.models.model import Model, background_of
-from neuralfields.options.fit import MAX_SIZE, Quantity, RenderOptions
+from neuralfields.options.common import MAX_SIZE, Quantity
+from neuralfields.options.models import RenderOptions
 from neuralfields.pictures import camera_paths as paths
 from neuralfields.pictures.film import check_film, write_video
 from neuralfields.pictures.panels import render_picture, save_image

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from neuralfields.options.fit import ViewOptions
+from neuralfields.options.models import ViewOptions
 from neuralfields.serving.viewer import view
 
 

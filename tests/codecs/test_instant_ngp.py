@@ -12,6 +12,7 @@ from neuralfields import cli
 from neuralfields.cameras import Camera
 from neuralfields.codecs import describe_any, load_any
 from neuralfields.errors import InputError
+from neuralfields.evaluation.render import render
 from neuralfields.fields.hash import Config, HashField
 from neuralfields.models.model import Model, volume_of
 from neuralfields.models.nf_file import load, save
@@ -19,7 +20,6 @@ from neuralfields.ops.hash_grid import HashGeometry
 from neuralfields.ops.occupancy_bits import bricks_of, occupied
 from neuralfields.pictures.camera_paths import look_at
 from neuralfields.scene import Bounds
-from neuralfields.verbs.render import render
 from tests.support.foreign_files import snapshot_of, write_snapshot
 
 CONFIG = Config(levels=4, features=2, table=10, base=4, finest=4 * 1.7**3, hidden=16, axes="yzx")

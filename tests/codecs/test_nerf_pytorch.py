@@ -11,16 +11,16 @@ from torch.nn.functional import linear, relu
 
 from neuralfields.cameras import Camera
 from neuralfields.captures.readers import read_scene
-from neuralfields.codecs import Place, load_any, nerf_pytorch
+from neuralfields.codecs import load_any, nerf_pytorch
 from neuralfields.codecs.nerf_pytorch import EMPTY, Config, Nerf, layout_of, octaves, read
-from neuralfields.codecs.placement import find_occupied, synthetic_cameras
+from neuralfields.codecs.placement import Place, find_occupied, synthetic_cameras
 from neuralfields.errors import InputError, UsageError
 from neuralfields.evaluation.evaluate import evaluate
+from neuralfields.evaluation.render import render
 from neuralfields.models.model import volume_of
 from neuralfields.models.nf_file import save
 from neuralfields.ops.occupancy_bits import occupied
 from neuralfields.pictures.camera_paths import look_at
-from neuralfields.verbs.render import render
 from tests.support import foreign_files
 from tests.support.foreign_files import flexible_weights, original_weights
 

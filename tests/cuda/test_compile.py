@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from neuralfields.errors import NeuralfieldsError, UsageError
+from neuralfields.gpu import compile as cuda_compile
+from neuralfields.gpu import launch as cuda_launch
 from neuralfields.gpu.compile import Module, build, cache_folder, compile_module, key, source_folder
 from neuralfields.gpu.grid import grid_module
 from neuralfields.gpu.rbf import KINDS, rbf_module
-from neuralfields.ops import cuda_compile, cuda_launch
 from neuralfields.verbs import doctor_cuda as cuda_doctor
 from tests.support.emulate import kernels_of
 

@@ -10,11 +10,12 @@ from neuralfields.captures.readers import read_scene
 from neuralfields.errors import UsageError
 from neuralfields.fields import field_class, field_names
 from neuralfields.gpu import device as machine
-from neuralfields.ops import cuda_launch, occupancy_bits
+from neuralfields.gpu import launch as cuda_launch
+from neuralfields.ops import occupancy_bits
 from neuralfields.options.fit import FitOptions
 from neuralfields.rendering.occupancy import Occupancy
 from neuralfields.supervision.pixels import Pixels
-from neuralfields.verbs.fit import fit_scene
+from neuralfields.training.fit import fit_scene
 
 
 @pytest.mark.parametrize("name", field_names())

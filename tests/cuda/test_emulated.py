@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from neuralfields.errors import UsageError
+from neuralfields.gpu import network as cuda_network
+from neuralfields.gpu import schedules as cuda_schedules
 from neuralfields.gpu.hash_render import CudaPass
 from neuralfields.gpu.network import Stack, using_precision
 from neuralfields.gpu.schedules import SCHEDULES
-from neuralfields.ops import cuda_network, cuda_schedules
 from tests.support.emulate import Emulator, kernels_of
 from tests.support.fused import Case, case, results
 from tests.support.inputs import ALLOCATE, IN_PLACE, arguments, copied, tensors

@@ -16,9 +16,10 @@ from torch import Tensor
 from neuralfields.cameras import Camera
 from neuralfields.captures.images import load_frames
 from neuralfields.captures.readers import read_scene
-from neuralfields.distillation.convert import start as start_conversion
+from neuralfields.distillation.convert import new_distillation
 from neuralfields.distillation.distil import Recipe
 from neuralfields.evaluation.evaluate import evaluate
+from neuralfields.evaluation.render import render
 from neuralfields.fields import field_class, field_names
 from neuralfields.fields.field import Field
 from neuralfields.fields.hash import Config as HashConfig
@@ -29,12 +30,12 @@ from neuralfields.options.fit import FitOptions
 from neuralfields.options.models import ConvertOptions
 from neuralfields.rendering.volume import Volume
 from neuralfields.training.checkpoint import Checkpoint
-from neuralfields.training.photos import start
+from neuralfields.training.fit import fit_scene, fit_to_file
+from neuralfields.training.photos import new_training
 from neuralfields.verbs import doctor_cuda as cuda_doctor
-from neuralfields.verbs.fit import fit_scene, fit_to_file
-from neuralfields.verbs.render import render
 from tests.support.fused import Case, case, results
 from tests.support.inputs import IN_PLACE, arguments, copied, moved, tensors
+from tests.support.settings import plan_of
 
 pytestmark = pytest.mark.cuda
 TOLERANCE = {torch.float64: (1e-9, 1e-11), torch.float32: (2e-4, 2e-5)}
@@ -190,7 +191,8 @@ def test_a_checkpoint_goes_from_the_gpu_to_the_cpu(small_capture: Path, tmp_path
     scene = read_scene(small_capture)
     loaded = load_frames(scene, scene.train, None)
     options = FitOptions(small_capture)
-    made = {d: start(scene, options, HashConfig(levels=4, table=12), loaded, torch.device(d)) for d in ("cuda", "cpu")}
+    config = HashConfig(levels=4, table=12)
+    made = {d: new_training(scene, plan_of(scene, options, config, d), loaded) for d in ("cuda", "cpu")}
     for step in range(3):
         made["cuda"].step(step / 3)
     Checkpoint(tmp_path / "c", {}).save(made["cuda"], 1.0)
@@ -217,8 +219,8 @@ def test_a_conversion_on_the_gpu(small_file: Path, name: str):
     close = {}
     for device in ("cpu", "cuda"):
         teacher = load(small_file, device)
-        options = ConvertOptions(small_file, name, quiet=True, eval_every=0)
-        distillation, _, look = start_conversion(teacher, options, recipe)
+        options = ConvertOptions(small_file, to=name, quiet=True, eval_every=0)
+        distillation, _, look = new_distillation(teacher, options, recipe)
         assert distillation.device.type == device
         for step in range(120):
             distillation.step(step / 120)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from neuralfields.gpu import launch as cuda_launch
 from neuralfields.gpu.compile import Built, Module
-from neuralfields.ops import cuda_launch
 
 MODULE = Module("elements", (("NF_SCALAR", "float"),))
 

@@ -13,7 +13,7 @@ from neuralfields.ops.hash_grid import HashGeometry, hash_encode
 from neuralfields.ops.march import MarchSettings, march
 from neuralfields.ops.network import network
 from neuralfields.options.fit import FitOptions
-from neuralfields.verbs.fit import fit_scene
+from neuralfields.training.fit import fit_scene
 from tests.ops.test_march import nested, rays, sparse
 
 pytestmark = pytest.mark.cuda

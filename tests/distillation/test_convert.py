@@ -53,7 +53,7 @@ def test_the_same_config_is_a_copy_and_a_smaller_one_is_not(small_file: Path, tm
 def test_a_target_derived_from_the_teachers_architecture_takes_its_own_config(small_model: Model):
     from dataclasses import replace
 
-    from neuralfields.distillation.convert import start
+    from neuralfields.distillation.convert import new_distillation
     from neuralfields.distillation.distil import Recipe
     from neuralfields.fields import field_class
     from neuralfields.options.models import ConvertOptions
@@ -61,7 +61,7 @@ def test_a_target_derived_from_the_teachers_architecture_takes_its_own_config(sm
     cam, mlp = field_class("cam"), field_class("mlp")
     assert issubclass(cam, mlp)
     teacher = replace(small_model, field=cam(cam.Config(width=16, layers=2)))
-    student = start(teacher, ConvertOptions(Path("x.nf"), "mlp"), Recipe())[0].field
+    student = new_distillation(teacher, ConvertOptions(Path("x.nf"), to="mlp"), Recipe())[0].field
     assert type(student) is mlp and type(student.config) is mlp.Config and student.config.width == mlp.Config().width
 
 
@@ -77,7 +77,7 @@ def test_a_size_in_bytes_picks_the_config(small_file: Path, tmp_path: Path, caps
         from neuralfields.options.models import ConvertOptions
         from neuralfields.verbs.convert import run
 
-        run(ConvertOptions(small_file, "hash", tmp_path / "no.nf", max_bytes="1kB", quiet=True))
+        run(ConvertOptions(small_file, to="hash", out=tmp_path / "no.nf", max_bytes="1kB", quiet=True))
 
 
 def test_what_is_far_from_its_teacher_is_not_written_unless_forced(small_file: Path, tmp_path: Path, capsys):

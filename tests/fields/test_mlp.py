@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from neuralfields.domain import RADIANCE, Domain
-from neuralfields.fields import __init__
+from neuralfields.fields import make_field
 from neuralfields.fields.cam import Cam
 from neuralfields.fields.cam import Config as CamConfig
 from neuralfields.fields.mlp import Config, Mlp
@@ -84,7 +84,7 @@ def test_it_learns_a_picture(encoding):
 
 def test_a_fit_chooses_the_knob_and_writes_it_down():
     target = [torch.rand(32, 32, 3, generator=torch.Generator().manual_seed(0))]
-    made = [__init__.make_field(Mlp, SMALL, Domain("image", 2, 3), 1, target) for _ in range(2)]
+    made = [make_field(Mlp, SMALL, Domain("image", 2, 3), 1, target) for _ in range(2)]
     assert made[0].config.frequencies in range(11, 21)  # noise has high frequencies
     assert made[0].config == made[1].config
     assert all(torch.equal(a, b) for a, b in zip(*(m.state_dict().values() for m in made), strict=True))

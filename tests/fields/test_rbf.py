@@ -9,9 +9,9 @@ from neuralfields.domain import RADIANCE, Domain
 from neuralfields.fields.rbf import Config, RbfField
 from neuralfields.ops.rbf import KERNELS, rbf
 from neuralfields.options.fit import FitOptions
-from neuralfields.training import radiance as training
+from neuralfields.training.fit import fit_scene
 from neuralfields.training.trainer import StepReport, Trainer
-from neuralfields.verbs.fit import fit_scene
+from tests.support.settings import training_settings
 
 IMAGE = Domain("image", 2, 3)
 SMALL = Config(levels=4, table=8, base=4, finest=32)
@@ -114,7 +114,7 @@ def test_a_scene_is_learned(small_capture):
     sizes = ("levels=6", "table=12", "finest=128", "redraw=0.1")
     options = FitOptions(scene=small_capture, field="rbf", steps=200, eval_every=0, quiet=True, threads=1, set=sizes)
     before = torch.get_num_threads()
-    with mock.patch.object(training, "SAMPLES", 1 << 12):
+    with training_settings(samples=1 << 12):
         model = fit_scene(read_scene(small_capture), options)
     torch.set_num_threads(before)
     assert model.metrics["psnr"] > 17.5

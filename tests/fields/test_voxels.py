@@ -11,9 +11,9 @@ from neuralfields.fields.lowrank import LowRankField
 from neuralfields.fields.triplane import TriplaneField
 from neuralfields.fields.voxels import Config, VoxelField
 from neuralfields.layers.grids import LOOK_EVERY, growth_shares, resized, stage_points, variation
-from neuralfields.training import radiance as training
 from neuralfields.training.optimiser import Optimiser
 from tests.support.grid_truths import error, learnt, lopsided, points
+from tests.support.settings import set_training
 from tests.training.test_radiance import same_bits, small_training, steps
 
 SMALL = Config(resolution=9, colour_resolution=5, doublings=2)
@@ -144,7 +144,7 @@ def test_the_penalty_looks_now_and_then_and_the_same_way_again():
 def test_a_resumed_fit_grows_and_looks_as_the_unbroken_one(kind, config, monkeypatch):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    monkeypatch.setattr(training, "SAMPLES", 1 << 10)
+    set_training(monkeypatch, samples=1 << 10)
     try:
         one, two = (small_training(kind=kind, config=config) for _ in range(2))
         steps(one, 4, of=8)

@@ -18,8 +18,8 @@ from neuralfields.options.fit import FitOptions
 from neuralfields.pictures.panels import save_image
 from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Bounds, Frame, Scene
-from neuralfields.training import radiance as training
 from neuralfields.verbs import fit
+from tests.support.settings import set_training
 
 SMALL = ("levels=2", "table=10", "finest=32", "hidden=16")
 Spoil = Callable[[Scene], Scene]
@@ -28,7 +28,7 @@ Spoil = Callable[[Scene], Scene]
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = torch.get_num_threads()
-    monkeypatch.setattr(training, "SAMPLES", 1 << 11)
+    set_training(monkeypatch, samples=1 << 11)
     yield
     torch.set_num_threads(before)
 

@@ -15,7 +15,7 @@ from neuralfields import fields
 from neuralfields.errors import InputError, UsageError
 from neuralfields.models import model, nf_file
 from neuralfields.models import nf_header as header
-from neuralfields.options.fit import InfoOptions
+from neuralfields.options.models import InfoOptions
 from neuralfields.verbs import info
 from tests.support.fake_field import FakeField, camera, install, sample
 

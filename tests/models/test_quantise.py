@@ -18,11 +18,13 @@ from neuralfields.fields import field_class, field_names
 from neuralfields.models import model, nf_file, quantise
 from neuralfields.models import nf_header as header
 from neuralfields.models.quantise import Codes, decode, encode, plan, round_parameters
-from neuralfields.options.fit import FitOptions, InfoOptions
+from neuralfields.options.fit import FitOptions
+from neuralfields.options.models import InfoOptions
 from neuralfields.scene import Bounds
+from neuralfields.training.fit import fit_to_file
 from neuralfields.training.trainer import StepReport, Trainer
 from neuralfields.verbs import info
-from neuralfields.verbs.fit import fit_to_file
+from tests.support.settings import set_training
 
 BOUNDS = Bounds((0.0, 0.0, 0.0), 1.0)
 
@@ -157,9 +159,8 @@ def test_not_finite_and_not_known_are_refused(tmp_path: Path):
 
 def test_a_fit_says_what_its_small_file_scores(small_capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """And eight bits cost next to nothing: the fit before rounding is the same one."""
-    from neuralfields.training import radiance as training
 
-    monkeypatch.setattr(training, "SAMPLES", 1 << 11)
+    set_training(monkeypatch, samples=1 << 11)
     scene = read_scene(small_capture)
     options = FitOptions(
         scene.root, steps=60, eval_every=0, quiet=True, threads=torch.get_num_threads(),

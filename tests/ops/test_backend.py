@@ -15,16 +15,19 @@ from neuralfields.captures.images import load_frames
 from neuralfields.captures.readers import read_scene
 from neuralfields.errors import UsageError
 from neuralfields.fields.hash import Config, HashField
+from neuralfields.gpu import tcnn as backend_tcnn
 from neuralfields.gpu.network import using_precision
-from neuralfields.ops import backend, backend_tcnn
+from neuralfields.ops import backend
 from neuralfields.ops.hash_grid import HashGeometry, hash_encode
 from neuralfields.ops.march import MarchSettings, march, march_reference
 from neuralfields.ops.network import network, network_reference
 from neuralfields.options.fit import FitOptions
-from neuralfields.training.photos import start
-from neuralfields.verbs.fit import fit_scene, run
+from neuralfields.training.fit import fit_scene
+from neuralfields.training.photos import new_training
+from neuralfields.verbs.fit import run
 from tests.ops.test_march import nested, rays, sparse
 from tests.support import other_kernels as others
+from tests.support.settings import plan_of
 
 CLOSE = {"half": 2e-3, "float": 1e-5}
 
@@ -169,7 +172,7 @@ def test_a_step_of_training_by_both(small_capture: Path, monkeypatch: pytest.Mon
     options, config = FitOptions(small_capture), Config(levels=2, table=8)
     losses, samples, tables = [], [], []
     for chosen in (("native", "native"), ("tcnn", "nerfacc")):
-        training = start(scene, options, config, loaded, torch.device("cpu"))
+        training = new_training(scene, plan_of(scene, options, config), loaded)
         training.rays, before = 8, training.field.table.detach().clone()
         with backend.using(*chosen):
             report = training.step(0.0)

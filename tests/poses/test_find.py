@@ -23,7 +23,7 @@ from neuralfields.poses import find as poses
 from neuralfields.poses import search as pose_search
 from neuralfields.poses.colmap_process import ColmapFailure
 from neuralfields.progress import StageDisplay
-from neuralfields.verbs import fit, fit_unposed
+from neuralfields.training import plan
 from neuralfields.verbs import poses as poses_module
 from tests.support.cube_photos import Shoot, position_errors, texture
 from tests.support.cube_photos import photo as cast
@@ -215,8 +215,8 @@ def test_doubtful_poses_are_never_fitted_in_silence(tmp_path):
     transforms(tmp_path / "capture")
     doubtful(tmp_path / "capture")
     with pytest.raises(PosesNotFoundError, match=r"sides look alike.*--accept-doubtful-poses"):
-        fit.read_input(FitOptions(scene=tmp_path / "capture"))
-    assert fit.read_input(FitOptions(scene=tmp_path / "capture", accept_doubtful_poses=True)).frames
+        plan.plan_fit(FitOptions(scene=tmp_path / "capture"))
+    assert plan.plan_fit(FitOptions(scene=tmp_path / "capture", accept_doubtful_poses=True)).source.frames
 
 
 def test_fit_of_photos_finds_poses_first_and_keeps_their_name(tmp_path, monkeypatch, capsys):
@@ -230,26 +230,28 @@ def test_fit_of_photos_finds_poses_first_and_keeps_their_name(tmp_path, monkeypa
         transforms(out)
         doubtful(out)
 
-    monkeypatch.setattr(fit_unposed, "find_poses", find)
+    monkeypatch.setattr(plan, "find_poses", find)
     options = FitOptions(scene=folder, out=tmp_path / "o.nf", quiet=True)
     with pytest.raises(PosesNotFoundError):
-        fit.read_input(options)
+        plan.plan_fit(options)
     assert asked == [(folder, tmp_path / "o-capture")]
     assert "without poses" in capsys.readouterr().err
-    scene = fit.read_input(FitOptions(scene=folder, out=tmp_path / "o.nf", quiet=True, accept_doubtful_poses=True))
+    scene = plan.plan_fit(
+        FitOptions(scene=folder, out=tmp_path / "o.nf", quiet=True, accept_doubtful_poses=True)
+    ).source
     assert scene.name == "garden" and scene.root == tmp_path / "o-capture"
     with pytest.raises(UsageError, match="nf poses"):
-        fit.read_input(FitOptions(scene=folder, dry_run=True))
+        plan.plan_fit(FitOptions(scene=folder, dry_run=True))
 
 
 def test_what_has_no_poses_is_told_by_looking_and_a_film_by_its_format(tmp_path):
     photo(tmp_path / "photos" / "0.jpg")
     transforms(tmp_path / "capture")
-    assert fit_unposed.unposed(tmp_path / "photos", None)
-    assert not fit_unposed.unposed(tmp_path / "photos", "video")
-    assert not fit_unposed.unposed(tmp_path / "capture", None)
-    assert not fit_unposed.unposed(tmp_path / "clip.mp4", None)
-    assert fit_unposed.unposed(tmp_path / "clip.mp4", "photos")
+    assert plan.without_poses(tmp_path / "photos", None)
+    assert not plan.without_poses(tmp_path / "photos", "video")
+    assert not plan.without_poses(tmp_path / "capture", None)
+    assert not plan.without_poses(tmp_path / "clip.mp4", None)
+    assert plan.without_poses(tmp_path / "clip.mp4", "photos")
 
 
 def test_the_verb_ends_with_4_and_says_why_when_poses_are_doubtful(shot, tmp_path, monkeypatch, capsys):

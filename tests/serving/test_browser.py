@@ -17,12 +17,12 @@ import neuralfields
 from neuralfields.cameras import fitted
 from neuralfields.captures.images import read_image
 from neuralfields.captures.readers import read_scene
+from neuralfields.evaluation.render import render
 from neuralfields.models.model import Model
 from neuralfields.pictures.background import over
 from neuralfields.pictures.panels import to_uint8
 from neuralfields.serving.messages import Eye, camera_of
 from neuralfields.serving.viewer import Viewer
-from neuralfields.verbs.render import render
 from tests.support.make_captures import colmap
 
 CHROMIUM = shutil.which("chromium")

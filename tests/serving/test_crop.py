@@ -7,7 +7,7 @@ import torch
 from neuralfields.cameras import Camera
 from neuralfields.distillation.boxes import cells
 from neuralfields.models.model import Model, volume_of
-from neuralfields.ops.occupancy_bits import pack_cells
+from neuralfields.ops.occupancy_bits import pack_bricks
 from neuralfields.pictures.camera_paths import look_at
 from neuralfields.rendering.volume import camera_rays
 from neuralfields.scene import Bounds
@@ -81,4 +81,6 @@ def test_the_mask_against_a_cell_by_cell_one() -> None:
             brick, cell = z // 4 * 1024 + y // 4 * 32 + x // 4, z % 4 * 16 + y % 4 * 4 + x % 4
             word = int(cells(bounds, box)[cascade, brick]) >> int(cell) & 1
             assert word == (touched[0][x] and touched[1][y] and touched[2][z])
-    assert pack_cells(torch.ones(1, 64), 0.5).item() == -1  # the order of bits is that of rendering/occupancy.py
+    assert (
+        pack_bricks(torch.ones(1, 64, dtype=torch.bool)).item() == -1
+    )  # the order of bits is that of rendering/occupancy.py

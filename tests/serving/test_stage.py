@@ -13,10 +13,10 @@ from PIL import Image
 from neuralfields.cameras import Camera, project
 from neuralfields.captures.readers import read_scene
 from neuralfields.errors import InputError, UsageError
+from neuralfields.evaluation.render import render
 from neuralfields.models.model import Model
 from neuralfields.serving.shading import Reference
 from neuralfields.serving.stage import extent, stage_of, straightened
-from neuralfields.verbs.render import render
 from tests.support.make_captures import colmap
 from tests.support.view_ball import Ball, ball_stage, eye
 

@@ -20,9 +20,9 @@ from neuralfields.models.model import Model
 from neuralfields.models.nf_file import load
 from neuralfields.options.fit import FitOptions
 from neuralfields.serving.watch import CURVE, MOST_SAVED, SHARE, FitWorker, Watch, Watching
-from neuralfields.training import radiance as training
 from neuralfields.verbs import fit
 from tests.support.make_captures import photo
+from tests.support.settings import training_settings
 from tests.support.small_fit import SMALL
 from tests.support.view_ball import Page, view
 
@@ -36,7 +36,7 @@ def options(small_capture: Path, tmp_path: Path) -> FitOptions:
 
 def run(options: FitOptions) -> Model:
     before = torch.get_num_threads()
-    with mock.patch.object(training, "SAMPLES", 1 << 10):
+    with training_settings(samples=1 << 10):
         try:
             return fit.fit_scene(read_scene(options.scene), options)
         finally:

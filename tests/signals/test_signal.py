@@ -8,14 +8,14 @@ from neuralfields import cli
 from neuralfields.domain import Domain
 from neuralfields.errors import InputError, UsageError
 from neuralfields.fields import field_class
+from neuralfields.options import training as training_options
 from neuralfields.signals import shape as signal_shape
 from neuralfields.signals.image import ImageFacts
 from neuralfields.signals.readers import read_signal, signal_format
 from neuralfields.signals.signal import facts_of
 from neuralfields.signals.sound import wav
-from neuralfields.training import signal_training
-from neuralfields.training import signals as signals_module
-from neuralfields.training.signals import SignalTrainer, steps_of
+from neuralfields.training.plan import SIGNAL_STEPS, signal_steps
+from neuralfields.training.signals import SignalTrainer
 from neuralfields.verbs import fit
 from tests.captures.test_images import png_header
 from tests.mesh.test_distance import open3d
@@ -72,7 +72,7 @@ def test_what_is_slow_to_ask_learns_in_many_small_steps(tmp_path):
         kind = field_class(name)
         training = SignalTrainer(kind(kind.Config(), signal.domain), signal, 0)
         taken[name] = training.step(0.0).samples
-        assert taken[name] * steps_of(kind) == signal_training.SAMPLES * signals_module.STEPS
+        assert taken[name] * signal_steps(kind) == training_options.DEFAULT.signal_samples * SIGNAL_STEPS
     assert taken["hash"] == 16 * taken["mlp"] == 1 << 11
 
 

@@ -22,20 +22,25 @@ from neuralfields.supervision import pose_refinement as refine
 from neuralfields.supervision import robust
 from neuralfields.training import radiance as training
 from neuralfields.fields.hash import Config
-from neuralfields.training.photos import start
+from neuralfields.options import training as training_options
+from neuralfields.training.photos import new_training
+from tests.support.settings import plan_of
+from dataclasses import replace
 from neuralfields.captures.images import load_frames
 from neuralfields.options.fit import FitOptions
 from neuralfields.captures.readers import read_scene
 
-training.SAMPLES = 1 << 10
-refine.WARM_UP = exposure.FIRST = exposure.WARM_UP = robust.WARM_UP = 2
+training_options.DEFAULT = replace(
+    training_options.DEFAULT, samples=1 << 10, pose_warmup=2, exposure_start=2, exposure_warmup=2, robust_warmup=2
+)
 robust.EVERY, alignment.FEWEST_RAYS = 2, 1
 with ranks.joined("cpu"):
     assert ranks.total(1 + ranks.rank()) == 3
     scene = read_scene(sys.argv[1])
     options = FitOptions(sys.argv[1], refine_poses=True, exposure=True, robust=True)
     loaded = load_frames(scene, scene.train[:4], None)
-    mine = start(scene, options, Config(levels=4, table=10, finest=64, hidden=16), loaded, torch.device("cpu"))
+    config = Config(levels=4, table=10, finest=64, hidden=16)
+    mine = new_training(scene, plan_of(scene, options, config), loaded)
     for step in range(6):
         mine.step(step / 6)
     for name, tensor in mine.adjustments.tensors().items():

@@ -11,14 +11,14 @@ from neuralfields.captures.images import read_image
 from neuralfields.captures.readers import read_scene
 from neuralfields.evaluation.evaluate import evaluate
 from neuralfields.options.fit import FitOptions
+from neuralfields.options.training import DEFAULT
 from neuralfields.pictures.panels import save_image
 from neuralfields.rays import Rays, RaySums
 from neuralfields.scene import Scene
-from neuralfields.supervision import exposure
 from neuralfields.supervision.exposure import Exposure, by_other_half
 from neuralfields.supervision.pixels import Batch
-from neuralfields.training import radiance as training
 from neuralfields.verbs import fit
+from tests.support.settings import set_training
 from tests.support.small_fit import SMALL, small_capture_folder
 
 pytestmark = pytest.mark.usefixtures("one_thread", "small_steps")
@@ -42,7 +42,7 @@ def test_known_gains_are_found_but_for_their_mean() -> None:
     for step in range(120):
         batch, sums = seen(true, 500, step)
         what.follow(step, batch, sums, torch.zeros(3), torch.ones(500))
-        if step < exposure.WARM_UP:
+        if step < DEFAULT.exposure_warmup:
             assert float(what.gain.abs().max()) == 0
     wanted = torch.log(true) - torch.log(true).mean(0)
     torch.testing.assert_close(what.gain, wanted, atol=2e-3, rtol=0)
@@ -50,13 +50,13 @@ def test_known_gains_are_found_but_for_their_mean() -> None:
 
 
 def test_what_is_saturated_or_left_out_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exposure, "WARM_UP", 0)
+    set_training(monkeypatch, exposure_warmup=0)
     true = torch.tensor([[0.8] * 3, [1.25] * 3])
     batch, sums = seen(true, 1000, 0)
     batch.rgb[:300] = 1.0
     weight = torch.ones(1000)
     batch.rgb[300:400], weight[300:400] = 0.0, 0.0
-    monkeypatch.setattr(exposure, "FIRST", 0)
+    set_training(monkeypatch, exposure_start=0)
     what = Exposure(2)
     what.follow(0, batch, sums, torch.zeros(3), weight)
     torch.testing.assert_close(torch.exp(what.gain), true, atol=5e-3, rtol=0)
@@ -109,7 +109,7 @@ def darkened(folder: Path) -> tuple[Scene, np.ndarray]:
 @pytest.mark.slow
 def test_a_fit_learns_the_photos_gains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scene, gains = darkened(tmp_path)
-    monkeypatch.setattr(training, "SAMPLES", 1 << 14)
+    set_training(monkeypatch, samples=1 << 14)
     options = FitOptions(scene=scene.root, steps=200, threads=1, set=SMALL, quiet=True, eval_every=0)
     plain, learned = (fit.fit_scene(scene, replace(options, exposure=on)) for on in (False, True))
     found = np.log([learned.made["exposure_gains"][scene.frames[k].name] for k in scene.train])

@@ -23,15 +23,14 @@ from neuralfields.options.fit import FitOptions
 from neuralfields.pictures.panels import to_uint8
 from neuralfields.rendering.volume import finish
 from neuralfields.supervision import alignment
-from neuralfields.supervision import pose_refinement as refine
 from neuralfields.supervision.adjustments import Adjustments
 from neuralfields.supervision.alignment import Alignment, rotations
 from neuralfields.supervision.image_gradients import Slopes, scales
 from neuralfields.supervision.pixels import Pixels
 from neuralfields.supervision.pose_refinement import PoseRefinement, Similarity, after
-from neuralfields.training import radiance as training
-from neuralfields.training.radiance import Background
+from neuralfields.training.radiance import Background, RadianceTrainer
 from neuralfields.verbs import fit
+from tests.support.settings import set_training
 from tests.support.small_fit import SMALL, small_capture_folder
 
 WHITE = (1.0, 1.0, 1.0)
@@ -183,10 +182,10 @@ def test_what_all_cameras_could_do_together_is_taken_out() -> None:
 
 def test_a_fit_finds_disturbed_cameras(monkeypatch: pytest.MonkeyPatch) -> None:
     """A third of all cameras is wrong; what the others agree on shows where they belong."""
-    monkeypatch.setattr(refine, "WARM_UP", 60)
-    monkeypatch.setattr(refine, "RATE", 0.2)  # there is little time, and little noise
-    monkeypatch.setattr(refine, "LAST_RATE", 0.05)
-    monkeypatch.setattr(training, "SAMPLES", 1 << 14)
+    set_training(monkeypatch, pose_warmup=60)
+    set_training(monkeypatch, pose_rate=0.2)  # there is little time, and little noise
+    set_training(monkeypatch, pose_last_rate=0.05)
+    set_training(monkeypatch, samples=1 << 14)
     photos = loaded()
     wrong, true = disturbed(photos.cameras, 2.0, 0.1), photos.cameras
     cameras = [wrong[k] if k % 3 == 0 else camera for k, camera in enumerate(true)]
@@ -199,7 +198,7 @@ def test_a_fit_finds_disturbed_cameras(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_resumed_refinement_ends_in_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refine, "WARM_UP", 5)
+    set_training(monkeypatch, pose_warmup=5)
     monkeypatch.setattr(alignment, "FEWEST_RAYS", 10)
     photos = loaded()
     cameras = disturbed(photos.cameras, 1.0, 0.05)
@@ -222,7 +221,7 @@ def test_a_resumed_refinement_ends_in_the_same_bits(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_step_that_fails_moves_no_camera(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refine, "WARM_UP", 0)
+    set_training(monkeypatch, pose_warmup=0)
     photos = loaded()
     what = refining(photos.cameras, photos.images)
     draw = what.pixels.batch
@@ -241,7 +240,7 @@ def test_a_step_that_fails_moves_no_camera(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_file_holds_the_refined_cameras_and_is_measured_by_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(refine, "WARM_UP", 10)
+    set_training(monkeypatch, pose_warmup=10)
     monkeypatch.setattr(alignment, "FEWEST_RAYS", 10)
     monkeypatch.setattr(held_out, "PIXELS", 128)
     folder, out = small_capture_folder(), tmp_path / "a.nf"

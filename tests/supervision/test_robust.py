@@ -16,8 +16,8 @@ from neuralfields.scene import Scene
 from neuralfields.supervision import robust
 from neuralfields.supervision.pixels import Pixels
 from neuralfields.supervision.robust import Robust
-from neuralfields.training import radiance as training
 from neuralfields.verbs import fit
+from tests.support.settings import set_training
 from tests.support.small_fit import SMALL, small_capture_folder
 
 
@@ -37,8 +37,8 @@ def look(what: Robust, pixels: Pixels, steps: range, denied: bool) -> None:
 
 
 def test_a_denied_part_is_left_out_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(robust, "WARM_UP", 50)
-    monkeypatch.setattr(robust, "MEMORY", 0.9)
+    set_training(monkeypatch, robust_warmup=50)
+    set_training(monkeypatch, robust_memory=0.9)
     pixels = three_photos()
     what = Robust(pixels)
     look(what, pixels, range(49), True)
@@ -56,7 +56,7 @@ def test_a_denied_part_is_left_out_and_comes_back(monkeypatch: pytest.MonkeyPatc
 
 
 def test_no_more_than_a_share_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(robust, "WARM_UP", 0)
+    set_training(monkeypatch, robust_warmup=0)
     pixels = three_photos()
     what = Robust(pixels)
     for step in range(1, 51):
@@ -81,7 +81,7 @@ def walked_through(folder: Path) -> Scene:
 
 @pytest.mark.slow
 def test_a_fit_leaves_out_what_walks_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "SAMPLES", 1 << 12)
+    set_training(monkeypatch, samples=1 << 12)
     before = torch.get_num_threads()
     scene = walked_through(tmp_path)
     options = FitOptions(scene=scene.root, steps=400, threads=1, set=SMALL, quiet=True, eval_every=0)

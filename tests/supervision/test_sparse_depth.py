@@ -17,9 +17,9 @@ from neuralfields.rendering.volume import camera_rays
 from neuralfields.scene import Sightings
 from neuralfields.supervision import sparse_depth
 from neuralfields.supervision.sparse_depth import DepthBatch, SparseDepth, depth_loss
-from neuralfields.training import radiance as training
 from neuralfields.verbs import fit
 from tests.support.make_captures import colmap, transforms
+from tests.support.settings import set_training
 from tests.support.small_fit import SMALL, small_capture_folder
 
 
@@ -86,8 +86,8 @@ def test_a_fit_learns_depth_from_points(small_model, monkeypatch: pytest.MonkeyP
     from neuralfields.models.model import volume_of
     from neuralfields.rendering.volume import finish
 
-    monkeypatch.setattr(training, "SAMPLES", 1 << 12)
-    monkeypatch.setattr(sparse_depth, "WEIGHT", 1.0)
+    set_training(monkeypatch, samples=1 << 12)
+    set_training(monkeypatch, sparse_depth_weight=1.0)
     before = torch.get_num_threads()
     scene = read_scene(small_capture_folder())
     volume, frames, points = volume_of(small_model), list(scene.frames), []

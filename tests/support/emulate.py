@@ -17,8 +17,8 @@ from unittest import mock
 
 import torch
 
+from neuralfields.gpu import launch as cuda_launch
 from neuralfields.gpu.compile import Module, source_folder, sources_digest
-from neuralfields.ops import cuda_launch
 
 HERE = Path(__file__).parent
 FLAGS = ["-std=c++17", "-O1", "-fPIC", "-shared", "-w"]

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import torch
@@ -17,8 +16,8 @@ from neuralfields.models.model import Model
 from neuralfields.models.nf_file import save
 from neuralfields.options.fit import FitOptions
 from neuralfields.pictures.panels import save_image
-from neuralfields.training import radiance as training
 from neuralfields.verbs import fit
+from tests.support.settings import set_training, training_settings
 
 SAMPLE = Path(__file__).resolve().parents[2] / "scenes" / "sample"
 SHRINK = 4  # 256 to 64 pixels
@@ -40,7 +39,7 @@ def make_small_capture(folder: Path) -> Path:
 def _small_model(folder: Path) -> Model:
     options = FitOptions(scene=folder, steps=STEPS, eval_every=0, quiet=True, threads=1, set=SMALL)
     before = torch.get_num_threads()
-    with mock.patch.object(training, "SAMPLES", 1 << 12):
+    with training_settings(samples=1 << 12):
         model = fit.fit_scene(read_scene(folder), options)
     torch.set_num_threads(before)
     return model
@@ -57,7 +56,7 @@ def small_capture_folder() -> Path:
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps of 2^12 samples: for tests of arithmetic, not of speed."""
-    monkeypatch.setattr(training, "SAMPLES", 1 << 12)
+    set_training(monkeypatch, samples=1 << 12)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from neuralfields.options.fit import FitOptions
-from neuralfields.training import signal_training
+from tests.support.settings import set_training
 
 SMALL = ("levels=4", "table=10", "base=4", "hidden=16", "code=8")
 
@@ -16,7 +16,7 @@ SMALL = ("levels=4", "table=10", "base=4", "hidden=16", "code=8")
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch):
     """Steps of few samples in one thread."""
-    monkeypatch.setattr(signal_training, "SAMPLES", 1 << 11)
+    set_training(monkeypatch, signal_samples=1 << 11)
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)

@@ -13,8 +13,8 @@ import torch
 
 from neuralfields.errors import InputError, NeuralfieldsError, ResourceError, UsageError
 from neuralfields.files import OutputLock
-from neuralfields.training import radiance as training
 from neuralfields.training.checkpoint import VERSION, Checkpoint
+from tests.support.settings import set_training
 from tests.training.test_radiance import one_thread_and_small_steps, same_bits, small_training, steps
 
 __all__ = ["one_thread_and_small_steps"]  # used by every test here
@@ -25,10 +25,10 @@ FIT = {"field": "hash", "seed": 3, "steps": 40, "photos": "abc", "threads": 1, "
 @pytest.fixture
 def quick_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
     """All stages of the occupancy grid within 40 steps."""
-    monkeypatch.setattr(training, "OCCUPANCY_EVERY", 4)
-    monkeypatch.setattr(training, "OCCUPANCY_WARMUP", 10)
-    monkeypatch.setattr(training, "COARSE_STEPS", 15)
-    monkeypatch.setattr(training, "DISTORTION_RAMP", 20)
+    set_training(monkeypatch, occupancy_every=4)
+    set_training(monkeypatch, occupancy_warmup=10)
+    set_training(monkeypatch, coarse_steps=15)
+    set_training(monkeypatch, distortion_ramp=20)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoint") / "a.checkpoint"
     what = small_training()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "SAMPLES", 1 << 12)
+        set_training(patch, samples=1 << 12)
         steps(what, 3)
     Checkpoint(path, FIT).save(what, 1.5)
     return path

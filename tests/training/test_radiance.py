@@ -1,4 +1,4 @@
-"""RadianceTrainer learns, repeats itself bit for bit, takes the same way on both paths, and survives numbers gone wrong."""
+"""Training learns, repeats itself bit for bit, takes the same way on both paths, and survives numbers gone wrong."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -12,13 +12,15 @@ from neuralfields.captures.images import LoadedFrames, load_frames
 from neuralfields.captures.readers import read_scene
 from neuralfields.errors import NeuralfieldsError
 from neuralfields.fields.hash import Config, HashField
+from neuralfields.options.training import DEFAULT
 from neuralfields.pictures.metrics import psnr_from_mse
 from neuralfields.rendering.volume import finish
 from neuralfields.scene import Scene
 from neuralfields.supervision.pixels import Batch, Pixels
 from neuralfields.training import radiance as training
 from neuralfields.training import trainer
-from neuralfields.training.radiance import Background
+from neuralfields.training.radiance import Background, RadianceTrainer
+from tests.support.settings import set_training
 from tests.support.small_fit import small_capture_folder
 
 SAMPLES = 1 << 12
@@ -45,7 +47,7 @@ def small_training(seed: int = 0, kind: type[HashField] = HashField, config: Con
 def one_thread_and_small_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    monkeypatch.setattr(training, "SAMPLES", SAMPLES)
+    set_training(monkeypatch, samples=SAMPLES)
     yield
     torch.set_num_threads(before)
 
@@ -101,7 +103,7 @@ def test_same_seed_and_two_threads_same_bits() -> None:
 @pytest.fixture
 def room(monkeypatch: pytest.MonkeyPatch) -> None:
     """A budget that the first steps do not fill: the fused path leaves out the rays that go beyond twice of it."""
-    monkeypatch.setattr(training, "SAMPLES", 1 << 15)
+    set_training(monkeypatch, samples=1 << 15)
 
 
 def test_one_thread_and_two_agree_but_for_rounding(room: None) -> None:
@@ -146,7 +148,7 @@ class ComposableField(HashField):
 @pytest.fixture
 def looks_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both paths look at all of space in the beginning: by itself the one without a fused renderer looks at a part."""
-    monkeypatch.setattr(training, "OCCUPANCY_SHARE", 1.0)
+    set_training(monkeypatch, occupancy_share=1.0)
 
 
 def test_composable_path_follows_the_fused_one(room: None, looks_everywhere: None) -> None:
@@ -256,7 +258,7 @@ def test_the_number_of_rays_follows_the_samples() -> None:
     what = small_training()
     assert what.rays == 512
     reports = steps(what, 260)
-    assert all(training.FEWEST_RAYS <= report.rays <= training.MOST_RAYS for report in reports)
+    assert all(DEFAULT.fewest_rays <= report.rays <= DEFAULT.most_rays for report in reports)
     for now, after in pairwise(reports):
         assert 0.49 < after.rays / now.rays < 2.01
     for part in (reports[20:190], reports[215:]):
@@ -265,10 +267,10 @@ def test_the_number_of_rays_follows_the_samples() -> None:
     assert max(report.samples for report in reports[20:190] + reports[215:]) < 3 * SAMPLES
 
 
-@pytest.mark.parametrize(("samples", "rays"), [(1 << 8, training.FEWEST_RAYS), (1 << 22, None)])
+@pytest.mark.parametrize(("samples", "rays"), [(1 << 8, DEFAULT.fewest_rays), (1 << 22, None)])
 def test_the_number_of_rays_stays_in_its_range(monkeypatch: pytest.MonkeyPatch, samples: int, rays: int | None) -> None:
-    monkeypatch.setattr(training, "MOST_RAYS", 2048)
-    monkeypatch.setattr(training, "SAMPLES", samples)
+    set_training(monkeypatch, most_rays=2048)
+    set_training(monkeypatch, samples=samples)
     what = small_training()
     steps(what, 6)
     assert what.rays == (rays or 2048)

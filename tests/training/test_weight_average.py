@@ -7,6 +7,7 @@ from torch import nn
 from neuralfields.fields.field import ParameterGroup
 from neuralfields.training import radiance as training
 from neuralfields.training.weight_average import AVERAGED, DECAY, Averages
+from tests.support.settings import set_training
 from tests.training.test_radiance import same_bits, small_training, steps
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few thousand samples a step."""
-    monkeypatch.setattr(training, "SAMPLES", 1 << 12)
+    set_training(monkeypatch, samples=1 << 12)
 
 
 def weights(fit: training.RadianceTrainer) -> dict[str, torch.Tensor]:

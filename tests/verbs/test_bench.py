@@ -13,7 +13,7 @@ from neuralfields.cameras import fitted
 from neuralfields.files import plain
 from neuralfields.models.model import Model, volume_of
 from neuralfields.ops.composite import composite_reference
-from neuralfields.options.fit import BenchOptions
+from neuralfields.options.machine import BenchOptions
 from neuralfields.rays import Rays
 from neuralfields.rendering.volume import camera_rays
 from neuralfields.verbs import bench

@@ -9,8 +9,8 @@ from neuralfields import cli
 from neuralfields.captures.images import read_image
 from neuralfields.errors import InputError
 from neuralfields.models.nf_file import load
-from neuralfields.training import radiance as training
 from neuralfields.verbs import demo, fit
+from tests.support.settings import set_training
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def quick(small_capture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo on the small capture, with small steps and four frames."""
     monkeypatch.setattr(demo, "sample_scene", lambda: small_capture)
     monkeypatch.setattr(demo, "TURNTABLE_FRAMES", 4)
-    monkeypatch.setattr(training, "SAMPLES", 1 << 11)
+    set_training(monkeypatch, samples=1 << 11)
 
 
 def test_the_bundled_scene(sample_scene: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -20,15 +20,17 @@ from neuralfields import cli
 from neuralfields.captures.images import read_image
 from neuralfields.captures.readers import read_scene
 from neuralfields.errors import InputError, InterruptedFit, UsageError
+from neuralfields.evaluation.quick import PhotoValidation
 from neuralfields.models.model import Model
 from neuralfields.models.nf_file import load
-from neuralfields.options.fit import DEFAULT_STEPS, FitOptions
+from neuralfields.options.common import DEFAULT_STEPS
+from neuralfields.options.fit import FitOptions
 from neuralfields.pictures.panels import save_image
 from neuralfields.progress import Progress
 from neuralfields.rendering.occupancy import Occupancy
 from neuralfields.scene import Scene
-from neuralfields.training import fitting
 from neuralfields.training import photos as fit_photos
+from neuralfields.training.checkpoint import Checkpoint
 from neuralfields.training.loop import Budget
 from neuralfields.verbs import fit
 
@@ -365,7 +367,7 @@ def test_backgrounds(capture: Path, background: str, alpha: bool) -> None:
 
 
 @pytest.mark.parametrize("name", ["__call__", "save"])
-def test_slow_looks_and_saves_leave_time_for_steps(
+def test_slow_validations_and_saves_leave_time_for_steps(
     capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_steps: None, name: str
 ) -> None:
     """What takes longer than its interval is still not done after every step."""
@@ -376,7 +378,7 @@ def test_slow_looks_and_saves_leave_time_for_steps(
         time.sleep(0.15)
         return 20.0
 
-    monkeypatch.setattr(fit_photos.Look if name == "__call__" else fitting.Checkpoint, name, slow)
+    monkeypatch.setattr(PhotoValidation if name == "__call__" else Checkpoint, name, slow)
     options = options_for(capture, out=tmp_path / "a.nf", steps=20, checkpoint_every=0.1, eval_every=0.1)
     if name == "save":
         options = replace(options, eval_every=0)

@@ -17,6 +17,7 @@ from neuralfields import cli
 from neuralfields.cameras import Camera, fitted, project
 from neuralfields.captures.images import read_image
 from neuralfields.errors import InputError, UsageError
+from neuralfields.evaluation.render import render
 from neuralfields.models.model import Model
 from neuralfields.models.nf_file import save
 from neuralfields.pictures import camera_paths as paths
@@ -25,7 +26,6 @@ from neuralfields.progress import counted
 from neuralfields.rays import Rays, Render
 from neuralfields.rendering.volume import camera_rays
 from neuralfields.verbs import render as render_module
-from neuralfields.verbs.render import render
 
 Nf = Callable[..., dict]
 
