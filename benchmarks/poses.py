@@ -170,7 +170,7 @@ def film(data: Path, folder: Path, minutes: float, seconds: float) -> dict[str, 
         count = round(30 * seconds)
         cameras = paths.interpolate(list(model.cameras), count * BLUR * 2)
         pictures = (
-            torch.stack([render.render(model, cameras[2 * BLUR * i + k]).rgb for k in range(BLUR)]).mean(0).numpy()
+            torch.stack([render(model, cameras[2 * BLUR * i + k]).rgb for k in range(BLUR)]).mean(0).numpy()
             for i in range(count)
         )
         write_video(clip, pictures, 30)

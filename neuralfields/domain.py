@@ -16,6 +16,7 @@ from neuralfields.settings import require_range
 Kind = Literal["radiance", "image", "shape", "video", "sound"]
 DIMENSIONS = {"radiance": (3, 4), "image": (2,), "shape": (3,), "video": (3,), "sound": (1,)}
 MOST = 1 << 31  # samples along a coordinate
+CASCADE_WORDS = 32**3  # of an occupancy cascade: 128^3 cells in bricks of 4^3, one bit a cell (ops/occupancy_bits.py)
 
 
 @dataclass(frozen=True)

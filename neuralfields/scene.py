@@ -14,7 +14,6 @@ import numpy as np
 
 from neuralfields.cameras import Camera
 
-CASCADE_WORDS = 32**3  # of an occupancy cascade: 128^3 cells in bricks of 4^3, one bit a cell (ops/occupancy_bits.py)
 ContractionKind = Literal["box", "cube"]
 
 

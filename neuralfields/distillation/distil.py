@@ -37,7 +37,7 @@ from neuralfields.distillation.sampled_cameras import Viewpoints
 from neuralfields.fields.field import Field, Told
 from neuralfields.ops.composite import composite
 from neuralfields.ops.march import march
-from neuralfields.options import training
+from neuralfields.options import training as training_options
 from neuralfields.pictures.background import premultiplied_over
 from neuralfields.rays import Rays, Samples
 from neuralfields.rendering.occupancy import Occupancy
@@ -146,7 +146,7 @@ class Distillation(Trainer):
         self.encoded = not self.copied and recipe.inherit_encoding and inherit_encoding(student, origin)
         self.read = not self.copied and recipe.read_nodes and student.read(_told(teacher, recipe.clamp))
         super().__init__(student, seed, grown=self.copied or self.read)
-        self.teacher, self.recipe, self.settings = teacher, recipe, training.DEFAULT
+        self.teacher, self.recipe, self.settings = teacher, recipe, training_options.DEFAULT
         self.occupancy = None if recipe.inherit_occupancy else Occupancy(teacher.bounds.cascades).to(self.device)
         self.poses = Poses(viewpoints, list(real), seed, recipe.hard_cameras, self.device)
         self.pool = HardRays(self.device)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neuralfields.domain import CASCADE_WORDS
 from neuralfields.errors import UsageError
 from neuralfields.gpu import launch as cuda_launch
 from neuralfields.gpu.compile import Module
@@ -17,7 +18,6 @@ from neuralfields.gpu.grid import grid_interpolate, grid_interpolate_backward
 from neuralfields.gpu.launch import THREADS, blocks_for, expect, inputs, scalar
 from neuralfields.gpu.network import network, network_backward
 from neuralfields.gpu.rbf import rbf, rbf_backward
-from neuralfields.scene import CASCADE_WORDS
 
 CAMERA_NUMBERS = 25  # of a camera's row
 BLOCK_WORDS = 8  # of a cascade: one bit a block of 16^3 cells (see cuda/march.h)

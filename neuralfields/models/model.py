@@ -9,11 +9,12 @@ from torch import Tensor
 
 from neuralfields import fields
 from neuralfields.cameras import Camera
+from neuralfields.domain import CASCADE_WORDS
 from neuralfields.errors import UsageError
 from neuralfields.rendering.renderable import Colour, Renderable
 from neuralfields.rendering.surface import Surface
 from neuralfields.rendering.volume import Volume
-from neuralfields.scene import CASCADE_WORDS, Bounds
+from neuralfields.scene import Bounds
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from neuralfields import fields
 from neuralfields.cameras import Camera
-from neuralfields.domain import Domain
+from neuralfields.domain import CASCADE_WORDS, Domain
 from neuralfields.errors import InputError, NeuralfieldsError
 from neuralfields.fields import field_name
 from neuralfields.fields.field import Field
@@ -45,7 +45,7 @@ from neuralfields.models.nf_header import (
     seal,
 )
 from neuralfields.models.quantise import Codes, Form, decode, encode, pack_words, plan, unpack_words
-from neuralfields.scene import CASCADE_WORDS, Bounds
+from neuralfields.scene import Bounds
 from neuralfields.settings import did_you_mean
 
 DTYPES = {

@@ -25,8 +25,8 @@ from typing import Annotated, Any, BinaryIO, Literal
 
 import msgspec
 
+from neuralfields.domain import CASCADE_WORDS
 from neuralfields.errors import InputError
-from neuralfields.scene import CASCADE_WORDS
 from neuralfields.settings import did_you_mean
 
 FORMAT_VERSION = 2

@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 from neuralfields.errors import UsageError
 from neuralfields.options.common import Options, Quantity
 
-LISTS = ("--set", "--training", "--what", "--recipe", "--erase-box", "--keep-box")
+LISTS = ("--set", "--what", "--recipe", "--erase-box", "--keep-box")
 
 
 def read_options(kind: type[Options], program: str, words: Sequence[str]) -> Any:
@@ -133,6 +133,6 @@ def gather_lists(kind: type[Options], words: Sequence[str]) -> list[str]:
 def _belongs(flag: str, word: str) -> bool:
     if flag in ("--erase-box", "--keep-box"):
         return word.count(",") == 5
-    if flag in ("--set", "--training", "--recipe"):
+    if flag in ("--set", "--recipe"):
         return "=" in word and not word.startswith("-") and "/" not in word.partition("=")[0]
     return all(part in get_args(Quantity) for part in word.split(","))

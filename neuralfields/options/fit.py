@@ -74,8 +74,8 @@ class FitOptions(Training, Supervision, Source, Kernels, Stored, Resuming, Repor
     """Factor by which width and height of the photos are divided. Default: 1, and more for large photos."""
     background: Background = "auto"
     """Background of the scene; auto trains on random colours, then takes white for photos with alpha, else black."""
-    training: tuple[str, ...] = ()
-    """Settings of training, as key=value; an unknown key lists them all."""
+    recipe: tuple[str, ...] = ()
+    """Recipe of the training, as key=value; an unknown key lists all settings."""
     eval_every: float = 30.0
     """Seconds between validations on held-out views; 0 turns them off."""
     checkpoint_every: float = 30.0

@@ -1,6 +1,6 @@
 """How a fit learns, apart from its field: what a researcher sets and a benchmark varies. No torch here.
 
-The command line takes them as `nf fit --training key=value`, as `nf convert --recipe` does for distillation.
+The command line takes them as `nf fit --recipe key=value`, as `nf convert --recipe` does for distillation.
 """
 
 from dataclasses import dataclass, field, fields

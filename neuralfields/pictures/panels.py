@@ -224,7 +224,7 @@ def render_picture(seen: Render, what: tuple[Quantity, ...] = ("rgb",)) -> np.nd
             parts.append(colour_depth(seen.depth, seen.opacity))
         elif quantity == "normal":
             if seen.normal is None:
-                raise UsageError("normal: this kind of model has no normals; rgb, depth and opacity are there")
+                raise UsageError("normal: a model of this kind has no normals; rgb, depth and opacity are there")
             parts.append(to_uint8(0.5 + 0.5 * seen.normal))
         else:
             parts.append(np.repeat(to_uint8(seen.opacity)[..., None], 3, axis=2))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from neuralfields import ranks
-from neuralfields.options import training
+from neuralfields.options import training as training_options
 from neuralfields.options.training import TrainingSettings
 from neuralfields.rays import RaySums
 from neuralfields.supervision.pixels import Batch
@@ -35,7 +35,7 @@ class Exposure:
     def __init__(
         self, photos: int, device: torch.device | str = "cpu", settings: TrainingSettings | None = None
     ) -> None:
-        self.settings = settings or training.DEFAULT
+        self.settings = settings or training_options.DEFAULT
         self.gain = torch.zeros(photos, 3, device=device)
         self.sums = torch.zeros(2, photos, 3, device=device)  # of own photo, of own^2
 

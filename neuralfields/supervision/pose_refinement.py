@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from neuralfields.cameras import Camera
-from neuralfields.options import training
+from neuralfields.options import training as training_options
 from neuralfields.options.training import TrainingSettings
 from neuralfields.rays import Render
 from neuralfields.supervision.alignment import Alignment, rotations
@@ -29,7 +29,7 @@ class PoseRefinement(Alignment):
 
     def __init__(self, pixels: Pixels, cameras: Sequence[Camera], settings: TrainingSettings | None = None) -> None:
         super().__init__(pixels)
-        self.settings = settings or training.DEFAULT
+        self.settings = settings or training_options.DEFAULT
         self.cameras, self.scales = tuple(cameras), scales(pixels)
         self.together, self.size = (part.to(self.motion) for part in _common_motions(cameras))
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from neuralfields import ranks
-from neuralfields.options import training
+from neuralfields.options import training as training_options
 from neuralfields.options.training import TrainingSettings
 from neuralfields.supervision.pixels import Batch, Pixels
 
@@ -29,7 +29,7 @@ class Robust:
     """The errors of the cells of all photos, [N, 2, rows, columns]: their sums and counts; and which are left out."""
 
     def __init__(self, pixels: Pixels, settings: TrainingSettings | None = None) -> None:
-        self.settings = settings or training.DEFAULT
+        self.settings = settings or training_options.DEFAULT
         self.side = max(1, -(-int(torch.maximum(pixels.widths, pixels.heights).max()) // CELLS))
         rows, columns = (-(-int(sides.max()) // self.side) for sides in (pixels.heights, pixels.widths))
         device = pixels.widths.device

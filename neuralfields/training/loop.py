@@ -133,8 +133,10 @@ def run_with_checkpoint(loop: Loop, options: FitOptions, identity: dict[str, Any
         round_parameters(training.field)  # what is measured is what is stored
 
 
-def checkpoint_identity(options: FitOptions, config: Any, settings: TrainingSettings, data: str) -> dict[str, Any]:
-    """What must be the same for a checkpoint to be of this fit; `data` is the hash of what is fitted."""
+def checkpoint_identity(
+    options: FitOptions, config: Any, settings: TrainingSettings, data: dict[str, str]
+) -> dict[str, Any]:
+    """What must be the same for a checkpoint to be of this fit; `data` names what is fitted, by its hash."""
     return {
         "field": options.field,
         "config": asdict(config),
@@ -142,7 +144,7 @@ def checkpoint_identity(options: FitOptions, config: Any, settings: TrainingSett
         "seed": options.seed,
         "steps": options.steps if options.steps or options.minutes else DEFAULT_STEPS,
         "background": options.background,
-        "data": data,
+        **data,
         "threads": torch.get_num_threads(),
     }
 

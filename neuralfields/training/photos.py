@@ -54,7 +54,9 @@ def fit_photos(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchFit 
         aligned, colour = training.adjustments.poses is not None, training.background.colour
         validate = PhotoValidation(training, pixels.to(plan.device), colour, settings.validation_pixels, aligned)
     loop = Loop(training, plan.budget, options, progress, validate)
-    identity = checkpoint_identity(options, plan.config, settings, _photos_hash(scene, loaded)) | _asked_for(options)
+    identity = checkpoint_identity(options, plan.config, settings, {"photos": _photos_hash(scene, loaded)})
+
+    identity |= _asked_for(options)
 
     def model() -> Model:
         return _model(scene, options, training, loop, loaded, held_out)

@@ -70,7 +70,7 @@ def plan_fit(options: FitOptions, source: Scene | Signal | None = None) -> FitPl
     kind = field_class(options.field)
     with backend.using(options.backend, options.marcher, device.type):
         config = parse_settings(options.set, kind.Config)
-    settings = parse_settings(options.training, training_options.DEFAULT, "--training")
+    settings = parse_settings(options.recipe, training_options.DEFAULT, "--recipe")
     if without_poses(options.scene, options.format):
         source = posed_scene(options) if source is None else source
         if isinstance(source, Scene):  # what is recorded is the capture, which can be read again

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neuralfields import ranks
 from neuralfields.fields.field import Field
-from neuralfields.options import training
+from neuralfields.options import training as training_options
 from neuralfields.options.training import TrainingSettings
 from neuralfields.rays import RaySums
 from neuralfields.rendering.occupancy import Occupancy
@@ -77,7 +77,7 @@ class RadianceTrainer(Trainer):
         settings: TrainingSettings | None = None,
     ) -> None:
         super().__init__(field, seed)
-        self.settings = settings or training.DEFAULT
+        self.settings = settings or training_options.DEFAULT
         self.bounds, self.pixels, self.background, self.adjustments = bounds, pixels, background, adjustments
         self.occupancy = Occupancy(bounds.cascades)
         self.rays = 512

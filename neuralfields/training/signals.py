@@ -10,7 +10,7 @@ from neuralfields.fields import field_class, make_field
 from neuralfields.fields.field import Field
 from neuralfields.models.model import Model
 from neuralfields.models.record import provenance, throughput
-from neuralfields.options import training
+from neuralfields.options import training as training_options
 from neuralfields.options.training import TrainingSettings
 from neuralfields.progress import Progress
 from neuralfields.settings import flag
@@ -37,7 +37,7 @@ def fit_signal(signal: Signal, plan: FitPlan, progress: Progress) -> Model:
     held_out = signal.held_out(field) is not None
     validate = (lambda: signal.held_out(field)) if held_out else None
     loop = Loop(training, plan.budget, options, progress, validate)
-    identity = checkpoint_identity(options, plan.config, plan.settings, signal.fingerprint())
+    identity = checkpoint_identity(options, plan.config, plan.settings, {"signal": signal.fingerprint()})
     run_with_checkpoint(loop, options, identity)
     views = signal.views()
     return Model(
@@ -59,7 +59,7 @@ class SignalTrainer(Trainer):
 
     def __init__(self, field: Field, signal: Signal, seed: int, settings: TrainingSettings | None = None) -> None:
         super().__init__(field, seed)
-        self.settings = settings or training.DEFAULT
+        self.settings = settings or training_options.DEFAULT
         self.signal = signal
 
     def step(self, progress: float) -> StepReport:

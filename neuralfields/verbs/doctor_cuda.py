@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from neuralfields.domain import CASCADE_WORDS
 from neuralfields.errors import NeuralfieldsError
 from neuralfields.fields.hash import Config, HashField
 from neuralfields.gpu.compile import Built, Module, build, cache_folder, compiler_version, key
@@ -22,7 +23,6 @@ from neuralfields.ops.contract import Contraction
 from neuralfields.ops.hash_grid import HashGeometry
 from neuralfields.ops.march import Marching, MarchSettings
 from neuralfields.rays import Rays
-from neuralfields.scene import CASCADE_WORDS
 
 ARCHS = ("sm_80", "sm_90", "sm_120")
 TOLERANCE = 2e-3  # of a sum along rays of a random field: half precision against the CPU's float32

@@ -32,6 +32,7 @@ from neuralfields.rendering.volume import Volume
 from neuralfields.training.checkpoint import Checkpoint
 from neuralfields.training.fit import fit_scene, fit_to_file
 from neuralfields.training.photos import new_training
+from neuralfields.training.plan import plan_fit
 from neuralfields.verbs import doctor_cuda as cuda_doctor
 from tests.support.fused import Case, case, results
 from tests.support.inputs import IN_PLACE, arguments, copied, moved, tensors
@@ -208,7 +209,7 @@ def test_a_fit_in_eight_bits(small_capture: Path, tmp_path: Path):
     options = FitOptions(
         small_capture, field="cam", steps=60, bits=8, out=tmp_path / "a.nf", device="cuda", eval_every=0, quiet=True
     )
-    made = fit_to_file(read_scene(small_capture), options)
+    made = fit_to_file(plan_fit(options, read_scene(small_capture)))
     assert evaluate(load(tmp_path / "a.nf")).psnr == pytest.approx(made.metrics["psnr"], abs=0.05)
 
 

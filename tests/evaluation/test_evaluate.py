@@ -15,10 +15,9 @@ from neuralfields import cli
 from neuralfields.cameras import Camera
 from neuralfields.captures.images import read_image
 from neuralfields.errors import InputError
-from neuralfields.evaluation.evaluate import evaluate, measure, recorded_scene
+from neuralfields.evaluation.evaluate import evaluate, measure, photo_over, recorded_scene
 from neuralfields.models.model import Model, volume_of
 from neuralfields.models.nf_file import save
-from neuralfields.pictures.background import over
 from neuralfields.rendering.volume import Volume
 
 WHITE = (1.0, 1.0, 1.0)
@@ -41,7 +40,7 @@ def test_a_photo_with_alpha_is_laid_over_the_background(empty: Volume) -> None:
     mse = 0.5 * (0.4**2 + round(0.32 * 255) ** 2 / 255**2) / 3
     assert view.psnr == pytest.approx(-10 * math.log10(mse), abs=1e-3)
     assert (view.rgb == 255).all() and view.photo[0, 0].tolist() == [255, 153, 173] and view.name == "a.png"
-    black = over(photo, (0.0, 0.0, 0.0))
+    black = photo_over(photo, (0.0, 0.0, 0.0))
     assert black[0, 0] == pytest.approx([0.4, 0, 0.08], abs=1e-6) and not black[0, 15].any()
 
 

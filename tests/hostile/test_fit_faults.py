@@ -18,7 +18,7 @@ from neuralfields.options.fit import FitOptions
 from neuralfields.pictures.panels import save_image
 from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Bounds, Frame, Scene
-from neuralfields.verbs import fit
+from neuralfields.training.fit import fit_scene
 from tests.support.settings import set_training
 
 SMALL = ("levels=2", "table=10", "finest=32", "hidden=16")
@@ -148,18 +148,18 @@ SPOILED: list[Spoil] = [
 @pytest.mark.parametrize("spoil", SPOILED)
 def test_degenerate_cameras_give_finite_numbers(tmp_path: Path, spoil: Spoil) -> None:
     scene = spoil(make_scene(tmp_path / "capture"))
-    assert_finite(fit.fit_scene(scene, options(scene)))
+    assert_finite(fit_scene(scene, options(scene)))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1)])
 def test_photos_of_a_pixel(tmp_path: Path, size: tuple[int, int]) -> None:
     scene = make_scene(tmp_path / "capture", size=size)
-    assert_finite(fit.fit_scene(scene, options(scene)))
+    assert_finite(fit_scene(scene, options(scene)))
 
 
 def test_a_downscale_beyond_the_photo_leaves_a_pixel(tmp_path: Path) -> None:
     scene = make_scene(tmp_path / "capture")
-    model = fit.fit_scene(scene, options(scene, downscale=64))
+    model = fit_scene(scene, options(scene, downscale=64))
     assert {(camera.width, camera.height) for camera in model.cameras} == {(1, 1)}
     assert_finite(model)
 
@@ -167,7 +167,7 @@ def test_a_downscale_beyond_the_photo_leaves_a_pixel(tmp_path: Path) -> None:
 def test_one_photo_to_train_on(tmp_path: Path) -> None:
     scene = make_scene(tmp_path / "capture", count=2)
     assert len(scene.train) == 1
-    assert_finite(fit.fit_scene(scene, options(scene)))
+    assert_finite(fit_scene(scene, options(scene)))
 
 
 @pytest.mark.parametrize("value", [0, 255])
@@ -176,7 +176,7 @@ def test_photos_of_one_colour_and_none(tmp_path: Path, value: int) -> None:
     for frame in scene.frames:
         save_image(frame.path, np.full((8, 12, 4), value, np.uint8))
     clear = replace(scene, has_alpha=True)
-    assert_finite(fit.fit_scene(clear, options(clear, background="white")))
+    assert_finite(fit_scene(clear, options(clear, background="white")))
 
 
 @pytest.mark.parametrize("setting", ["learning_rate=1e30", "learning_rate=1e4"])
@@ -186,7 +186,7 @@ def test_a_learning_rate_that_blows_up_never_ends_in_a_file(
     scene, out = make_scene(tmp_path / "capture"), tmp_path / "a.nf"
     chosen = options(scene, steps=60, set=(*SMALL, setting), out=out, checkpoint_every=0.1)
     try:
-        assert_finite(fit.fit_scene(scene, chosen))
+        assert_finite(fit_scene(scene, chosen))
     except NeuralfieldsError as error:
         assert "learning_rate" in str(error) and "\n" not in str(error)
 
@@ -196,7 +196,7 @@ def test_photos_that_vanish_after_the_scene_was_read(tmp_path: Path) -> None:
     for frame in scene.frames[2:]:
         frame.path.unlink()
     with pytest.raises(NeuralfieldsError, match=r"photos cannot be read .* no such image"):
-        fit.fit_scene(scene, options(scene))
+        fit_scene(scene, options(scene))
 
 
 def transforms(folder: Path, scene: Scene) -> Path:
@@ -243,4 +243,4 @@ def test_reading_a_scene_of_noise_and_fitting_it_agree(tmp_path: Path) -> None:
     read = read_scene(transforms(tmp_path / "capture", scene))
     for one, two in zip(scene.frames, read.frames, strict=True):
         np.testing.assert_allclose(one.camera.world_from_camera, two.camera.world_from_camera, atol=1e-9)
-    assert_finite(fit.fit_scene(read, options(read)))
+    assert_finite(fit_scene(read, options(read)))

@@ -123,6 +123,8 @@ def test_an_occupancy_that_is_no_stream_of_its_words(tmp_path: Path, monkeypatch
     path = tmp_path / "words.nf"
     nf_file.save(model.Model(full.field, full.bounds, words), path, bits=8)
     assert torch.equal(nf_file.load(path).occupancy, words) and path.stat().st_size < 150_000
-    monkeypatch.setattr(model, "pack_words", lambda words: torch.frombuffer(bytearray(data or b"x"), dtype=torch.uint8))
+    monkeypatch.setattr(
+        nf_file, "pack_words", lambda words: torch.frombuffer(bytearray(data or b"x"), dtype=torch.uint8)
+    )
     nf_file.save(model.Model(full.field, full.bounds, words), path, bits=8)
     refused(path, "tensor occupancy")

@@ -22,6 +22,7 @@ from neuralfields.options.fit import FitOptions
 from neuralfields.options.models import InfoOptions
 from neuralfields.scene import Bounds
 from neuralfields.training.fit import fit_to_file
+from neuralfields.training.plan import plan_fit
 from neuralfields.training.trainer import StepReport, Trainer
 from neuralfields.verbs import info
 from tests.support.settings import set_training
@@ -169,7 +170,7 @@ def test_a_fit_says_what_its_small_file_scores(small_capture: Path, tmp_path: Pa
     scores, sizes = {}, {}
     for bits in (32, 8):
         path = tmp_path / f"{bits}.nf"
-        made = fit_to_file(scene, replace(options, bits=bits, out=path))
+        made = fit_to_file(plan_fit(replace(options, bits=bits, out=path), scene))
         scores[bits], sizes[bits] = made.metrics["psnr"], path.stat().st_size
     assert evaluate(nf_file.load(tmp_path / "8.nf")).psnr == pytest.approx(scores[8], abs=1e-3)
     assert abs(scores[32] - scores[8]) < 0.15 and scores[8] != scores[32] and sizes[8] < sizes[32]

@@ -20,6 +20,7 @@ from neuralfields.models.model import Model
 from neuralfields.models.nf_file import load
 from neuralfields.options.fit import FitOptions
 from neuralfields.serving.watch import CURVE, MOST_SAVED, SHARE, FitWorker, Watch, Watching
+from neuralfields.training.fit import fit_scene
 from neuralfields.verbs import fit
 from tests.support.make_captures import photo
 from tests.support.settings import training_settings
@@ -38,7 +39,7 @@ def run(options: FitOptions) -> Model:
     before = torch.get_num_threads()
     with training_settings(samples=1 << 10):
         try:
-            return fit.fit_scene(read_scene(options.scene), options)
+            return fit_scene(read_scene(options.scene), options)
         finally:
             torch.set_num_threads(before)
 

@@ -17,7 +17,7 @@ from neuralfields.pictures.panels import save_image
 from neuralfields.scene import Bounds
 from neuralfields.signals.image import ImageFacts, picture, read_image_signal, upright
 from neuralfields.signals.shape import ring
-from neuralfields.verbs import fit
+from neuralfields.training.fit import fit_scene
 from tests.support.small_signals import SMALL, chosen, saved, scene_picture, small_steps
 from tests.verbs.test_fit import Interrupting
 
@@ -51,7 +51,7 @@ def test_a_smaller_picture_is_an_average(tmp_path):
     stripes = np.zeros((8, 64, 3), np.uint8)
     stripes[:, ::2] = 200
     signal = read_image_signal(saved(tmp_path, stripes))
-    model = fit.fit_scene(signal, chosen(signal.root, 250))
+    model = fit_scene(signal, chosen(signal.root, 250))
     small = picture(model.field, (64, 8), (16, 2))
     assert small.shape == (2, 16, 1) and np.abs(small.astype(int) - 100).max() < 12
 
@@ -108,14 +108,14 @@ def test_the_python_api_fits_a_picture(tmp_path):
 def test_interrupted_and_resumed_the_bits_are_the_same(tmp_path):
     path = saved(tmp_path, scene_picture())
     signal, options = read_image_signal(path), chosen(path, 30, out=tmp_path / "a.nf")
-    whole = fit.fit_scene(signal, replace(options, out=None))
+    whole = fit_scene(signal, replace(options, out=None))
     with pytest.raises(InterruptedFit, match="interrupted at step 12"):
-        fit.fit_scene(signal, options, Interrupting(12))
-    resumed = fit.fit_scene(signal, replace(options, resume=True))
+        fit_scene(signal, options, Interrupting(12))
+    resumed = fit_scene(signal, replace(options, resume=True))
     for name, tensor in whole.field.state_dict().items():
         assert torch.equal(tensor, resumed.field.state_dict()[name])
     other = saved(tmp_path, 255 - scene_picture(), "b.png")
     with pytest.raises(InterruptedFit):
-        fit.fit_scene(signal, options, Interrupting(3))
+        fit_scene(signal, options, Interrupting(3))
     with pytest.raises(UsageError, match="was made with signal"):
-        fit.fit_scene(read_image_signal(other), replace(options, resume=True))
+        fit_scene(read_image_signal(other), replace(options, resume=True))

@@ -20,7 +20,7 @@ from neuralfields.scene import Bounds
 from neuralfields.signals import shape as signal_shape
 from neuralfields.signals.readers import read_signal
 from neuralfields.signals.shape import ShapeFacts, ShapeSignal, shape_mesh
-from neuralfields.verbs import fit
+from neuralfields.training.fit import fit_scene
 from tests.mesh.test_distance import open3d
 from tests.mesh.test_marching_cubes import ball
 from tests.support.mesh_judge import PlainDistance
@@ -53,7 +53,7 @@ def ball_signal(monkeypatch: pytest.MonkeyPatch, values: str = "distance", colou
 @pytest.mark.parametrize("values", ["distance", "occupancy"])
 def test_a_fitted_ball_is_a_ball(monkeypatch, values):
     signal = ball_signal(monkeypatch, values)
-    model = fit.fit_scene(signal, replace(chosen(signal.root, 300), set=(*SMALL, "finest=32")))
+    model = fit_scene(signal, replace(chosen(signal.root, 300), set=(*SMALL, "finest=32")))
     assert model.metrics["iou"] > 0.93 and model.metrics["chamfer"] < 0.02
     mesh = shape_mesh(model.field, signal.facts, 24)
     assert np.abs(np.linalg.norm(mesh.vertices - 0.5, axis=1) - 0.3).mean() < 0.01
@@ -66,7 +66,7 @@ def test_a_fitted_ball_is_a_ball(monkeypatch, values):
 
 def test_colours_of_a_mesh_are_learned(monkeypatch):
     signal = ball_signal(monkeypatch, colours=True)
-    model = fit.fit_scene(signal, replace(chosen(signal.root, 200), set=(*SMALL, "finest=32")))
+    model = fit_scene(signal, replace(chosen(signal.root, 200), set=(*SMALL, "finest=32")))
     mesh = shape_mesh(model.field, signal.facts, 24)
     assert np.abs(mesh.colours.astype(int) - (250, 120, 10)).mean() < 12
 

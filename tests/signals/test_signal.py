@@ -14,6 +14,7 @@ from neuralfields.signals.image import ImageFacts
 from neuralfields.signals.readers import read_signal, signal_format
 from neuralfields.signals.signal import facts_of
 from neuralfields.signals.sound import wav
+from neuralfields.training.fit import fit_scene
 from neuralfields.training.plan import SIGNAL_STEPS, signal_steps
 from neuralfields.training.signals import SignalTrainer
 from neuralfields.verbs import fit
@@ -63,7 +64,7 @@ def test_options_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(UsageError, match="is no signal"):
         read_signal(tmp_path / "a.json")
     with pytest.raises(UsageError, match="--view shows scenes"):
-        fit.fit_scene(read_signal(path), replace(chosen(path), view=True))
+        fit_scene(read_signal(path), replace(chosen(path), view=True))
 
 
 def test_what_is_slow_to_ask_learns_in_many_small_steps(tmp_path):

@@ -17,7 +17,7 @@ from neuralfields.rays import Rays, RaySums
 from neuralfields.scene import Scene
 from neuralfields.supervision.exposure import Exposure, by_other_half
 from neuralfields.supervision.pixels import Batch
-from neuralfields.verbs import fit
+from neuralfields.training.fit import fit_scene
 from tests.support.settings import set_training
 from tests.support.small_fit import SMALL, small_capture_folder
 
@@ -111,7 +111,7 @@ def test_a_fit_learns_the_photos_gains(tmp_path: Path, monkeypatch: pytest.Monke
     scene, gains = darkened(tmp_path)
     set_training(monkeypatch, samples=1 << 14)
     options = FitOptions(scene=scene.root, steps=200, threads=1, set=SMALL, quiet=True, eval_every=0)
-    plain, learned = (fit.fit_scene(scene, replace(options, exposure=on)) for on in (False, True))
+    plain, learned = (fit_scene(scene, replace(options, exposure=on)) for on in (False, True))
     found = np.log([learned.made["exposure_gains"][scene.frames[k].name] for k in scene.train])
     true = np.log(gains[list(scene.train)])
     true -= true.mean(0)

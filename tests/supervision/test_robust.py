@@ -16,7 +16,7 @@ from neuralfields.scene import Scene
 from neuralfields.supervision import robust
 from neuralfields.supervision.pixels import Pixels
 from neuralfields.supervision.robust import Robust
-from neuralfields.verbs import fit
+from neuralfields.training.fit import fit_scene
 from tests.support.settings import set_training
 from tests.support.small_fit import SMALL, small_capture_folder
 
@@ -85,7 +85,7 @@ def test_a_fit_leaves_out_what_walks_through(tmp_path: Path, monkeypatch: pytest
     before = torch.get_num_threads()
     scene = walked_through(tmp_path)
     options = FitOptions(scene=scene.root, steps=400, threads=1, set=SMALL, quiet=True, eval_every=0)
-    plain, kept = (fit.fit_scene(scene, replace(options, robust=on)) for on in (False, True))
+    plain, kept = (fit_scene(scene, replace(options, robust=on)) for on in (False, True))
     torch.set_num_threads(before)
     assert kept.metrics["psnr"] > plain.metrics["psnr"] + 0.5
     assert 0.03 < kept.made["left_out"] < 0.3

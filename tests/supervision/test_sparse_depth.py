@@ -15,9 +15,8 @@ from neuralfields.options.fit import FitOptions
 from neuralfields.rays import Rays, RaySums
 from neuralfields.rendering.volume import camera_rays
 from neuralfields.scene import Sightings
-from neuralfields.supervision import sparse_depth
 from neuralfields.supervision.sparse_depth import DepthBatch, SparseDepth, depth_loss
-from neuralfields.verbs import fit
+from neuralfields.training.fit import fit_scene
 from tests.support.make_captures import colmap, transforms
 from tests.support.settings import set_training
 from tests.support.small_fit import SMALL, small_capture_folder
@@ -73,9 +72,9 @@ def test_the_loss_by_hand_and_its_gradient() -> None:
     values.requires_grad_()
     rays = Rays(torch.zeros(3, 3), torch.zeros(3, 3))
     batch = DepthBatch(rays, torch.zeros(3, dtype=torch.int64), torch.full((3,), 2.0), torch.tensor([1.0, 1.0, 2.0]))
-    loss = depth_loss(RaySums(values, torch.ones(3, dtype=torch.uint8), 0), batch, 2.0)
+    loss = depth_loss(RaySums(values, torch.ones(3, dtype=torch.uint8), 0), batch, 2.0, 0.1)
     by_hand = (0 + 0.01**2 / 0.04 + 2 * (0.5 - 0.01)) / 4
-    assert float(loss.detach()) == pytest.approx(sparse_depth.WEIGHT * by_hand, rel=1e-4)
+    assert float(loss.detach()) == pytest.approx(0.1 * by_hand, rel=1e-4)
     loss.backward()
     assert values.grad[0, 4] == 0 and values.grad[2, 4] > values.grad[1, 4] > 0
     assert float(values.grad[:, :4].abs().max()) == 0
@@ -104,7 +103,7 @@ def test_a_fit_learns_depth_from_points(small_model, monkeypatch: pytest.MonkeyP
     options = FitOptions(scene=scene.root, steps=150, threads=1, set=SMALL, quiet=True, eval_every=0)
     off = []
     for on in (False, True):
-        model = fit.fit_scene(scene, replace(options, sparse_depth=on))
+        model = fit_scene(scene, replace(options, sparse_depth=on))
         depth = SparseDepth([f.sightings for f in frames], scene.points, [f.camera for f in frames])
         batch = depth.batch(torch.Generator().manual_seed(1))
         sums = volume_of(model).sums(batch.rays)

@@ -16,7 +16,7 @@ from neuralfields.models.model import Model
 from neuralfields.models.nf_file import save
 from neuralfields.options.fit import FitOptions
 from neuralfields.pictures.panels import save_image
-from neuralfields.verbs import fit
+from neuralfields.training.fit import fit_scene
 from tests.support.settings import set_training, training_settings
 
 SAMPLE = Path(__file__).resolve().parents[2] / "scenes" / "sample"
@@ -40,7 +40,7 @@ def _small_model(folder: Path) -> Model:
     options = FitOptions(scene=folder, steps=STEPS, eval_every=0, quiet=True, threads=1, set=SMALL)
     before = torch.get_num_threads()
     with training_settings(samples=1 << 12):
-        model = fit.fit_scene(read_scene(folder), options)
+        model = fit_scene(read_scene(folder), options)
     torch.set_num_threads(before)
     return model
 

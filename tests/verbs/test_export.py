@@ -79,7 +79,7 @@ def test_what_cannot_be_exported_is_refused(small_file, tmp_path, capsys):
 
 def test_normals_are_of_shapes_alone(small_file, tmp_path, capsys):
     assert cli.main(["render", str(small_file), str(tmp_path / "a.png"), "--what", "normal"]) == 2
-    assert "a field of radiance has no normals" in capsys.readouterr().err
+    assert "normal: a model of this kind has no normals" in capsys.readouterr().err
 
 
 def test_a_model_without_a_surface_is_said():

@@ -31,6 +31,7 @@ from neuralfields.rendering.occupancy import Occupancy
 from neuralfields.scene import Scene
 from neuralfields.training import photos as fit_photos
 from neuralfields.training.checkpoint import Checkpoint
+from neuralfields.training.fit import fit_scene
 from neuralfields.training.loop import Budget
 from neuralfields.verbs import fit
 
@@ -152,7 +153,7 @@ def test_nothing_to_resume(capture: Path, tmp_path: Path, capsys: pytest.Capture
     err = refused(capsys, 3, capture, "--out", tmp_path / "a.nf", "--resume", "--quiet", "--threads", 1)
     assert "a.checkpoint: no checkpoint to resume; run without --resume" in err
     with pytest.raises(UsageError, match="--resume needs the output it goes on with: give --out"):
-        fit.fit_scene(read_scene(capture), FitOptions(scene=capture, set=SMALL, threads=1, resume=True))
+        fit_scene(read_scene(capture), FitOptions(scene=capture, set=SMALL, threads=1, resume=True))
 
 
 def masked(scene: Scene, folder: Path, value: int, frames: tuple[int, ...]) -> Scene:
@@ -171,7 +172,7 @@ def options_for(capture: Path, **more: Any) -> FitOptions:
 def test_masks_that_leave_nothing(capture: Path, tmp_path: Path) -> None:
     scene = read_scene(capture)
     with pytest.raises(InputError, match="the masks leave no pixel to train on; check their polarity"):
-        fit.fit_scene(masked(scene, tmp_path, 0, scene.train), options_for(capture))
+        fit_scene(masked(scene, tmp_path, 0, scene.train), options_for(capture))
 
 
 @pytest.mark.parametrize("count", [1, None])
@@ -180,13 +181,13 @@ def test_held_out_masks_that_leave_nothing_are_no_loss_of_the_fit(
 ) -> None:
     scene = read_scene(capture)
     scene = masked(scene, tmp_path, 0, scene.test[:count])
-    model = fit.fit_scene(scene, options_for(capture, steps=2, eval_every=0.001))
+    model = fit_scene(scene, options_for(capture, steps=2, eval_every=0.001))
     assert model.made["steps"] == 2
     assert np.isfinite(model.metrics.get("psnr") or 0.0)
 
 
 def test_no_held_out_view_at_all(capture: Path, small_steps: None) -> None:
-    model = fit.fit_scene(replace(read_scene(capture), test=()), options_for(capture, eval_every=0.01))
+    model = fit_scene(replace(read_scene(capture), test=()), options_for(capture, eval_every=0.01))
     assert "psnr" not in model.metrics and model.held_out == ()
 
 
@@ -196,10 +197,10 @@ def test_a_signal_ends_after_the_step_and_handlers_are_put_back(
 ) -> None:
     before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(InterruptedFit, match="interrupted at step 5; nothing is kept without an output"):
-        fit.fit_scene(read_scene(capture), options_for(capture), Interrupting(5, number))
+        fit_scene(read_scene(capture), options_for(capture), Interrupting(5, number))
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
     with pytest.raises(InterruptedFit, match=r"interrupted at step 4; the checkpoint .*a\.checkpoint is written"):
-        fit.fit_scene(read_scene(capture), options_for(capture, out=tmp_path / "a.nf"), Interrupting(4, number))
+        fit_scene(read_scene(capture), options_for(capture, out=tmp_path / "a.nf"), Interrupting(4, number))
     assert listing(tmp_path) == ["a.checkpoint"]
 
 
@@ -208,18 +209,18 @@ def test_two_signals_end_at_once_and_leave_the_last_checkpoint(
 ) -> None:
     scene, options = read_scene(capture), options_for(capture, out=tmp_path / "a.nf")
     with pytest.raises(InterruptedFit):
-        fit.fit_scene(scene, options, Interrupting(3))
+        fit_scene(scene, options, Interrupting(3))
     before = (tmp_path / "a.checkpoint").read_bytes()
     with pytest.raises(KeyboardInterrupt):
-        fit.fit_scene(scene, replace(options, resume=True), Interrupting(2, times=2))
+        fit_scene(scene, replace(options, resume=True), Interrupting(2, times=2))
     assert (tmp_path / "a.checkpoint").read_bytes() == before and listing(tmp_path) == ["a.checkpoint"]
 
 
 def test_interrupted_at_the_last_step_a_resume_just_finishes(capture: Path, tmp_path: Path, small_steps: None) -> None:
     scene, options = read_scene(capture), options_for(capture, out=tmp_path / "a.nf")
     with pytest.raises(InterruptedFit):
-        fit.fit_scene(scene, options, Interrupting(12))
-    same_model(fit.fit_scene(scene, replace(options, resume=True)), fit.fit_scene(scene, replace(options, out=None)))
+        fit_scene(scene, options, Interrupting(12))
+    same_model(fit_scene(scene, replace(options, resume=True)), fit_scene(scene, replace(options, out=None)))
 
 
 def changed_photo(scene: Scene, folder: Path) -> Scene:
@@ -263,7 +264,7 @@ def interrupted(capture: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     out = tmp_path_factory.mktemp("interrupted") / "a.nf"
     before = torch.get_num_threads()
     with pytest.raises(InterruptedFit):
-        fit.fit_scene(read_scene(capture), options_for(capture, out=out), Interrupting(2))
+        fit_scene(read_scene(capture), options_for(capture, out=out), Interrupting(2))
     torch.set_num_threads(before)
     return out
 
@@ -280,7 +281,7 @@ def test_a_checkpoint_of_another_capture_is_refused(
 ) -> None:
     scene = change(read_scene(capture), tmp_path)
     with pytest.raises(UsageError, match=r"a\.checkpoint: was made with .*; resume with the same, or start anew"):
-        fit.fit_scene(scene, options_for(capture, out=interrupted, resume=True), Interrupting(1))
+        fit_scene(scene, options_for(capture, out=interrupted, resume=True), Interrupting(1))
 
 
 @pytest.mark.parametrize(
@@ -300,7 +301,7 @@ def test_a_checkpoint_of_other_options_is_refused(
 ) -> None:
     before = interrupted.with_suffix(".checkpoint").read_bytes()
     with pytest.raises(UsageError, match=f"made with {named}"):
-        fit.fit_scene(read_scene(capture), options_for(capture, out=interrupted, resume=True, **more), Interrupting(1))
+        fit_scene(read_scene(capture), options_for(capture, out=interrupted, resume=True, **more), Interrupting(1))
     assert interrupted.with_suffix(".checkpoint").read_bytes() == before
 
 
@@ -327,7 +328,7 @@ def test_the_global_generator_of_torch_is_left_alone(capture: Path, small_steps:
     torch.manual_seed(5)
     want = torch.rand(3)
     torch.manual_seed(5)
-    fit.fit_scene(read_scene(capture), options_for(capture, steps=1))
+    fit_scene(read_scene(capture), options_for(capture, steps=1))
     assert torch.equal(torch.rand(3), want)
 
 
@@ -382,7 +383,7 @@ def test_slow_validations_and_saves_leave_time_for_steps(
     options = options_for(capture, out=tmp_path / "a.nf", steps=20, checkpoint_every=0.1, eval_every=0.1)
     if name == "save":
         options = replace(options, eval_every=0)
-    fit.fit_scene(read_scene(capture), options)
+    fit_scene(read_scene(capture), options)
     assert times and all(after - before > 0.24 for before, after in pairwise(times))
 
 

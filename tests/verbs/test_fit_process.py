@@ -16,7 +16,7 @@ from neuralfields.captures.readers import read_scene
 from neuralfields.errors import InterruptedFit
 from neuralfields.models.nf_file import load
 from neuralfields.options.fit import FitOptions
-from neuralfields.verbs import fit
+from neuralfields.training.fit import fit_scene
 from tests.support.peak import MEASURED
 from tests.support.small_fit import small_capture_folder
 from tests.verbs.test_fit import SMALL, Interrupting, listing, refused, same_model, threads_as_before
@@ -161,7 +161,7 @@ def test_a_second_process_is_refused_and_two_signals_stop_at_once(
     assert not out.exists()
     options = FitOptions(scene=capture, steps=100000, threads=1, set=SMALL, out=out, resume=True)
     with pytest.raises(InterruptedFit):
-        fit.fit_scene(read_scene(capture), options, Interrupting(1))
+        fit_scene(read_scene(capture), options, Interrupting(1))
 
 
 def test_minutes_end_in_time(capture: Path, tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ def test_no_held_out_views(small_model: Model, tmp_path: Path, capsys: pytest.Ca
 def test_progress_in_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter(range(0, 1000, 4))
     monkeypatch.setattr(render_module.time, "monotonic", lambda: float(next(now)))
-    for quiet, lines in ((True, []), (False, ["3/8 frames  0.25/s  left 0:20", "6/8 frames  0.25/s  left 0:08"])):
+    for quiet, lines in ((True, []), (False, ["frames     3/8  0:20  left 0:33", "frames     6/8  0:36  left 0:12"])):
         monkeypatch.setattr(sys, "stderr", io.StringIO())
         assert list(counted(iter("abcdefgh"), 8, quiet)) == list("abcdefgh")
         assert sys.stderr.getvalue().splitlines() == lines
