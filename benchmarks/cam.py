@@ -30,7 +30,7 @@ from neuralfields.fields import cam, mlp
 from neuralfields.fields.field import Field
 from neuralfields.models.model import Model
 from neuralfields.models.nf_file import load, save
-from neuralfields.models.quantise import leave, round_in_turn
+from neuralfields.models.quantise import freeze_rounded, round_in_turn
 from neuralfields.pictures.metrics import psnr
 from neuralfields.scene import Bounds
 from neuralfields.training.trainer import ROUNDED
@@ -112,7 +112,7 @@ def learn(learner: Learner, target: torch.Tensor, steps: int, rounded: bool = Fa
         done = round_in_turn(field, step / steps, done) if rounded else 0
         optimiser.zero_grad()
         (0.5 * (predicted(field, x) - target).square().mean()).backward()
-        leave(field, done)
+        freeze_rounded(field, done)
         optimiser.step()
         schedule.step()
 

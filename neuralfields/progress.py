@@ -171,7 +171,7 @@ class Progress:
         """A remark of one line, above the display; not shown when quiet."""
         self._print(text)
 
-    def told(self, text: str) -> None:
+    def log_note(self, text: str) -> None:
         """A remark that stands in the log too, behind the last step."""
         if self._unlogged:
             self._unlogged = False

@@ -15,14 +15,14 @@ from typing import Any
 import torch
 
 from neuralfields.codecs import instant_ngp, nerf_pytorch, nerfstudio
-from neuralfields.codecs.placement import Place, with_scene
+from neuralfields.codecs.placement import Placement, with_scene
 from neuralfields.codecs.torch_weights import is_checkpoint, read_checkpoint
 from neuralfields.errors import InputError
 from neuralfields.models import nf_file
 from neuralfields.models.model import Model
 from neuralfields.models.nf_header import PREFIX, open_model
 
-__all__ = ["READABLE", "Place", "describe_any", "is_foreign", "load_any"]
+__all__ = ["READABLE", "Placement", "describe_any", "is_foreign", "load_any"]
 
 READABLE = ".nf files, vanilla NeRF checkpoints (nerf-pytorch) and Instant-NGP snapshots (.ingp, .msgpack)"
 HEAD = 64
@@ -34,11 +34,14 @@ class _Opened:
 
     kind: str
     about: Callable[[], dict[str, Any]]
-    read: Callable[[Place], Model]
+    read: Callable[[Placement], Model]
 
 
 def load_any(
-    path: Path | str, scene: Path | str | None = None, place: Place | None = None, device: torch.device | str = "cpu"
+    path: Path | str,
+    scene: Path | str | None = None,
+    place: Placement | None = None,
+    device: torch.device | str = "cpu",
 ) -> Model:
     """The model in a file, of ours or of another program's; `scene` gives it that capture's cameras.
 
@@ -47,7 +50,7 @@ def load_any(
     path = Path(path)
     if not is_foreign(path):
         return with_scene(nf_file.load(path, device), scene)
-    read = _open(path).read(place or Place())
+    read = _open(path).read(place or Placement())
     read.field.to(device)
     return with_scene(replace(read, occupancy=read.occupancy.to(device)), scene)
 

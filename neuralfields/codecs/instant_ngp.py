@@ -24,7 +24,7 @@ from torch import Tensor
 
 from neuralfields.cameras import Camera, pose_from_matrix
 from neuralfields.codecs.ngp_snapshot import VERSION, Metadata, Network, Snapshot, decode, is_snapshot
-from neuralfields.codecs.placement import Place, find_occupied
+from neuralfields.codecs.placement import Placement, find_occupied
 from neuralfields.errors import InputError
 from neuralfields.fields.hash import Config, HashField
 from neuralfields.models.model import Model
@@ -57,7 +57,7 @@ def describe(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def read(path: Path, snapshot: Snapshot, place: Place) -> Model:
+def read(path: Path, snapshot: Snapshot, place: Placement) -> Model:
     """The snapshot as a Model of the `hash` field in the world of its data set, with that data set's cameras.
 
     Raises InputError naming what in it differs from the hash field.
@@ -209,7 +209,7 @@ def _filled(path: Path, values: np.ndarray, config: Config, density: list, colou
     return field
 
 
-def _bounds(path: Path, snapshot: Snapshot, place: Place) -> Bounds:
+def _bounds(path: Path, snapshot: Snapshot, place: Placement) -> Bounds:
     """The unit cube in the world of the data set."""
     data, extent = snapshot.dataset, snapshot.aabb_scale
     if not (1 <= extent <= MOST_AABB and extent & (extent - 1) == 0):

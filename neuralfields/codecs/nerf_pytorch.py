@@ -26,7 +26,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from neuralfields.codecs.placement import Place, box, find_occupied, synthetic_cameras
+from neuralfields.codecs.placement import Placement, box, find_occupied, synthetic_cameras
 from neuralfields.codecs.torch_weights import state
 from neuralfields.errors import InputError
 from neuralfields.fields.field import Field, ParameterGroup
@@ -193,7 +193,7 @@ def describe(path: Path, checkpoint: dict[str, Any]) -> dict[str, Any]:
     return {"layout": layout_of(checkpoint), "steps": _steps(checkpoint), "layers": sizes}
 
 
-def read(path: Path, checkpoint: dict[str, Any], place: Place) -> Model:
+def read(path: Path, checkpoint: dict[str, Any], place: Placement) -> Model:
     """The fine network (the only one where there is but one) as a Model with synthetic cameras.
 
     Raises InputError for scenes in normalised device coordinates and for weights that do not fit together.

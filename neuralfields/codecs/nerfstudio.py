@@ -9,7 +9,7 @@ its scene is.
 from pathlib import Path
 from typing import Any
 
-from neuralfields.codecs.placement import Place
+from neuralfields.codecs.placement import Placement
 from neuralfields.errors import InputError
 from neuralfields.models.model import Model
 
@@ -38,7 +38,7 @@ def describe(path: Path, checkpoint: dict[str, Any]) -> dict[str, Any]:
     return {"method": layout_of(checkpoint), "steps": steps if isinstance(steps, int) else None}
 
 
-def read(path: Path, checkpoint: dict[str, Any], place: Place) -> Model:
+def read(path: Path, checkpoint: dict[str, Any], place: Placement) -> Model:
     """Raises InputError, always: which checkpoint it is and what to do instead."""
     method = layout_of(checkpoint)
     remedy = (

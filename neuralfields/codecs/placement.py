@@ -31,7 +31,7 @@ CAMERAS, RADIUS, SIZE, ANGLE = 100, 4.0, 800, 0.6911112070083618  # those of the
 
 
 @dataclass(frozen=True)
-class Place:
+class Placement:
     """Where a scene is that does not say so itself; None leaves it to the format."""
 
     centre: tuple[float, float, float] | None = None
@@ -106,7 +106,7 @@ def _with_neighbours(cubes: Tensor) -> Tensor:
     return torch.nn.functional.max_pool3d(cubes.float(), 3, 1, 1) > 0
 
 
-def box(place: Place, side: float, near: float) -> Bounds:
+def box(place: Placement, side: float, near: float) -> Bounds:
     """One cascade around the place's centre, with the format's own side and near where it says none."""
     centre = tuple(float(v) for v in place.centre or (0.0, 0.0, 0.0))
     chosen = side if place.side is None else place.side

@@ -78,13 +78,13 @@ def convert(
         progress.note("the student takes over the teacher's small networks")
     if distillation.encoded:
         progress.note("the student takes over the teacher's encoding")
-    if distillation.read:
+    if distillation.initialised:
         progress.note("the student's nodes begin with what the teacher says there")
     loop = Loop(distillation, budget or Budget.of(options, DISTILL_STEPS), options, progress, validate)
     loop.seconds = time.perf_counter() - begun
     if edit is not None or not distillation.copied:
         loop.run(None)
-        progress.told(distillation.counts())
+        progress.log_note(distillation.counts())
     if precision.bits == 8:
         round_parameters(student)  # what is compared is what is stored
     return _model(teacher, distillation, loop, options), precision

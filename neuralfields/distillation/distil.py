@@ -31,17 +31,17 @@ from torch import Tensor
 
 from neuralfields.cameras import Camera
 from neuralfields.distillation.boxes import Masked
-from neuralfields.distillation.hard_examples import ROUND, HardRays, Poses
+from neuralfields.distillation.hard_examples import ROUND, CameraPool, RayPool
 from neuralfields.distillation.point_pool import PointPool, Points
 from neuralfields.distillation.sampled_cameras import Viewpoints
-from neuralfields.fields.field import Field, Told
+from neuralfields.fields.field import Field, Teacher
 from neuralfields.ops.composite import composite
-from neuralfields.ops.march import march
+from neuralfields.ops.march import march_rays
 from neuralfields.options import training as training_options
 from neuralfields.pictures.background import premultiplied_over
 from neuralfields.rays import Rays, Samples
 from neuralfields.rendering.occupancy import Occupancy
-from neuralfields.rendering.visible_samples import chosen, visible
+from neuralfields.rendering.visible_samples import take, visible_samples
 from neuralfields.rendering.volume import PIECE, Volume
 from neuralfields.training.radiance import next_rays, samples_of, update_occupancy, usual_samples
 from neuralfields.training.trainer import StepReport, Trainer
@@ -144,12 +144,14 @@ class Distillation(Trainer):
         self.copied = copy(student, origin)
         self.inherited = inherit(student, origin) if recipe.inherit_heads else []
         self.encoded = not self.copied and recipe.inherit_encoding and inherit_encoding(student, origin)
-        self.read = not self.copied and recipe.read_nodes and student.read(_told(teacher, recipe.clamp))
-        super().__init__(student, seed, grown=self.copied or self.read)
+        self.initialised = (
+            not self.copied and recipe.read_nodes and student.initialise_from(_teacher_at(teacher, recipe.clamp))
+        )
+        super().__init__(student, seed, grown=self.copied or self.initialised)
         self.teacher, self.recipe, self.settings = teacher, recipe, training_options.DEFAULT
         self.occupancy = None if recipe.inherit_occupancy else Occupancy(teacher.bounds.cascades).to(self.device)
-        self.poses = Poses(viewpoints, list(real), seed, recipe.hard_cameras, self.device)
-        self.pool = HardRays(self.device)
+        self.poses = CameraPool(viewpoints, list(real), seed, recipe.hard_cameras, self.device)
+        self.pool = RayPool(self.device)
         size = min(MOST_POINTS, POOL_STEPS * self._wanted()) if recipe.shuffle else 1
         self.points = PointPool(self._ask, size, recipe.shuffle)
         self.rays = 256
@@ -245,9 +247,9 @@ class Distillation(Trainer):
         rays, _ = self.poses.rays(RAYS, generator)
         origins, directions = self.teacher.normalise(rays)
         jitter = torch.rand(len(rays), generator=generator, device=self.device)
-        samples = march(origins, directions, jitter, self.teacher.occupancy, self.teacher.settings())
-        index, density = visible(samples, self.teacher.density)
-        samples = chosen(samples, index)
+        samples = march_rays(origins, directions, jitter, self.teacher.occupancy, self.teacher.settings())
+        index, density = visible_samples(samples, self.teacher.density)
+        samples = take(samples, index)
         weight = _weight(samples, density)
         if self.recipe.heavy_points:
             keep = _heavy(weight, samples) | _heavy(_weight(samples, self.volume.density(samples.x)), samples)
@@ -287,16 +289,16 @@ class Distillation(Trainer):
         return _mean((f - target).square()) / scale
 
 
-def _told(teacher: Volume, clamp: tuple[float, float] | None) -> Told:
-    """The teacher as a student reads it: log-densities within the clamp."""
+def _teacher_at(teacher: Volume, clamp: tuple[float, float] | None) -> Teacher:
+    """The teacher at points seen from several directions, its log-densities within the clamp."""
 
-    def told(x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    def ask(x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         f = teacher.field.features(x)  # once: what a place is does not depend on who looks
         looks = [teacher.field.decode(f, direction.expand(len(x), 3)) for direction in directions]
         log_density, rgb = looks[0][0], torch.stack([rgb for _, rgb in looks])
         return (log_density if clamp is None else log_density.clamp(*clamp)), rgb
 
-    return told
+    return ask
 
 
 def _weight(samples: Samples, density: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ AGAIN = 0.1  # share of poses, and of rays, that are looked at again
 RAY_POOL = 1 << 16
 
 
-class Poses:
+class CameraPool:
     """The poses of a round, and which of them went badly. `real`: cameras that are drawn from as well. Rays come from
     the device, where the generators are too.
     """
@@ -72,7 +72,7 @@ class Poses:
         self.begin()
 
 
-class HardRays:
+class RayPool:
     """Rays of the largest errors so far; those drawn are replaced by the worst of the step that drew them."""
 
     def __init__(self, device: torch.device | str = "cpu") -> None:

@@ -15,7 +15,7 @@ from neuralfields.rendering.volume import Volume, finish
 from neuralfields.supervision.alignment import Alignment
 from neuralfields.supervision.image_gradients import scales
 from neuralfields.supervision.pixels import Pixels
-from neuralfields.supervision.pose_refinement import Similarity, after
+from neuralfields.supervision.pose_refinement import Similarity, apply_motion
 
 # Steps at each scale, the share of a full step in the first two thirds and in the last, pixels a photo and step.
 STEPS, RATES, PIXELS = 20, (0.5, 0.2), 1024
@@ -37,7 +37,7 @@ class HeldOut(Alignment):
         generator = torch.Generator(device).manual_seed(0)
         colour = torch.tensor(self.background, device=device)
         for scale in scales(self.pixels)[1:] or (1,):
-            self.look_at(scale)
+            self.set_scale(scale)
             for step in range(steps):
                 batch = self.pixels.batch(PIXELS * len(self.motion), generator)
                 sums = volume.sums(self.moved(batch.rays, batch.camera))
@@ -46,13 +46,13 @@ class HeldOut(Alignment):
                 self.learn(batch, seen, colour, torch.ones_like(seen.opacity), rate)
 
 
-def taken_along(cameras: Sequence[Camera], given: Sequence[Camera], refined: Sequence[Camera]) -> list[Camera]:
+def transfer_cameras(cameras: Sequence[Camera], given: Sequence[Camera], refined: Sequence[Camera]) -> list[Camera]:
     """Cameras in the world of the refined ones, by what became of the given ones."""
     similarity = Similarity.between(given, refined)
     return [similarity.moved(camera) for camera in cameras]
 
 
-def found(
+def align_cameras(
     volume: Volume, loaded: LoadedFrames, starts: list[Camera], background: tuple[float, float, float]
 ) -> list[Camera]:
     """The photos' cameras on the field, sought from `starts`."""
@@ -61,4 +61,4 @@ def found(
         return starts
     held_out = HeldOut(pixels.to(volume.device), background)
     held_out.align(volume)
-    return after(starts, held_out.motion)
+    return apply_motion(starts, held_out.motion)

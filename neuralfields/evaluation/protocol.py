@@ -12,7 +12,7 @@ from pathlib import Path
 from neuralfields.cameras import Camera
 from neuralfields.captures.images import LoadedFrames
 from neuralfields.captures.mask_folder import with_masks
-from neuralfields.evaluation.held_out import found, taken_along
+from neuralfields.evaluation.held_out import align_cameras, transfer_cameras
 from neuralfields.models.model import Model
 from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Scene
@@ -55,7 +55,7 @@ def viewing(model: Model, scene: Scene, loaded: LoadedFrames, volume: Volume, co
             chosen = LoadedFrames(
                 [loaded.images[k] for k in new], [given[k] for k in new], [loaded.masks[k] for k in new], new, []
             )
-            for k, camera in zip(new, found(volume, chosen, chosen.cameras, colour), strict=True):
+            for k, camera in zip(new, align_cameras(volume, chosen, chosen.cameras, colour), strict=True):
                 cameras[k] = camera
             words.insert(0, "cameras of views that were not trained on aligned to the field as it stands")
     return Viewing(cameras, given, exposed, "; ".join(words))
@@ -74,7 +74,7 @@ def _in_refined_world(model: Model, scene: Scene, loaded: LoadedFrames) -> list[
     others: Sequence[Camera] = loaded.cameras
     if both:
         pairs = [frame.camera for frame in both], [trained[frame.name] for frame in both]
-        others = taken_along(loaded.cameras, *pairs)
+        others = transfer_cameras(loaded.cameras, *pairs)
     names = [scene.frames[index].name for index in loaded.indices]
     return [
         replace(camera, world_from_camera=trained[name].world_from_camera) if name in trained else camera

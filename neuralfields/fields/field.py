@@ -8,18 +8,47 @@ Vocabulary
   stage        0 at first; a field that learns from coarse to fine has as many as it grows times, and one more
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
 from neuralfields.layers.heads import Heads
+from neuralfields.ops.contract import Contraction
+from neuralfields.ops.march import Marching
+from neuralfields.rays import RaySums
 
 Role = Literal["grid", "network", "pose"]
-Told = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class Teacher(Protocol):
+    """A field that a student learns from point by point."""
+
+    def __call__(self, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """x [S, 3] in the unit cube, unit directions [K, 3] -> log_density [S], rgb [K, S, 3]: each place from each."""
+        ...
+
+
+class FusedRenderer(Protocol):
+    """A native pass from rays to colours: marching, encoding, networks and compositing at once.
+
+    It gives the same numbers as march_rays, features, decode and composite one after the other.
+    """
+
+    @property
+    def available(self) -> bool:
+        """Whether it can be used where its field is."""
+        ...
+
+    def density(self, x: Tensor, contraction: Contraction) -> Tensor:
+        """Density at points of the inner cube's frame, x [S, 3] -> [S]. Not differentiable."""
+        ...
+
+    def render(self, scene: Marching, capacity: int = 0, weight_floor: float = 0.0) -> RaySums:
+        """Sums along the rays of `scene`; `capacity` > 0: differentiable, with room for so many samples."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -99,14 +128,16 @@ class Field(nn.Module):
         return None
 
     def encoding_of(self) -> Encoding | None:
-        """What another architecture may share, so that features pass from one to the other; None where nobody does."""
+        """The encoding's parameters and layout, which distillation copies into a student with the same encoding.
+
+        None if the encoding cannot be shared.
+        """
         return None
 
-    def read(self, told: Told) -> bool:
-        """Takes over another field at its own nodes, where it has some whose values say what is there; whether it did.
+    def initialise_from(self, teacher: Teacher) -> bool:
+        """Initialises the grid by evaluating a teacher at its nodes.
 
-        `told`: x [S, 3] in the unit cube, unit directions [K, 3] -> log_density [S], rgb [K, S, 3]: each place as it is
-        seen from each direction.
+        Returns False for fields whose parameters are not samples of the field.
         """
         return False
 
@@ -117,7 +148,7 @@ class Field(nn.Module):
     def grow(self, stage: int) -> None:
         """Takes the shapes of that stage, 0 to len(stages()), keeps what was learned; parameters may be new objects."""
 
-    def fused(self) -> Any | None:
+    def fused(self) -> FusedRenderer | None:
         """A native renderer of this very field (see rendering/volume.py), or None."""
         return None
 

@@ -11,13 +11,13 @@ that a film of 16 frames does not pay for 640 cells in time.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
-from neuralfields.fields.field import Encoding, HeadedField, ParameterGroup
+from neuralfields.fields.field import Encoding, FusedRenderer, HeadedField, ParameterGroup
 from neuralfields.layers.heads import Heads
 from neuralfields.ops.hash_grid import HashGeometry, hash_encode
 from neuralfields.ops.hash_render import HashRenderer, TurnedRenderer
@@ -125,7 +125,7 @@ class HashField(HeadedField):
         """Table and networks share a learning rate; the table's gradients are sparse."""
         return self.grids_and_heads((self.table,), self.config.learning_rate, self.config.learning_rate)
 
-    def fused(self) -> Any | None:
+    def fused(self) -> FusedRenderer | None:
         """Marching, encoding, networks and compositing in one native pass: of radiance."""
         if not self.domain.radiance:
             return None

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
 from neuralfields.fields.field import HeadedField, ParameterGroup
-from neuralfields.layers.grids import LOOK_EVERY, Looks, axis_points, plane_features, plane_pairs, variation
+from neuralfields.layers.grids import LOOK_EVERY, PenaltySchedule, axis_points, plane_features, plane_pairs, variation
 from neuralfields.layers.heads import Heads
 from neuralfields.settings import require_range
 
@@ -76,7 +76,7 @@ class KPlanesField(HeadedField):
         self.config, self.domain = config, domain
         self._time = domain.dimensions - 1 if domain.kind == "video" or domain.dimensions == 4 else None
         self._pairs = plane_pairs(domain.dimensions)
-        self.looks = Looks()
+        self.looks = PenaltySchedule()
         sets = [(points, pair) for points in config.resolutions for pair in self._pairs]
         self.planes = nn.ParameterList(self._plane(*each) for each in sets)
         layers = config.density_layers, config.colour_layers

@@ -19,7 +19,15 @@ from torch import Tensor, nn
 from neuralfields.domain import RADIANCE, Domain
 from neuralfields.errors import UsageError
 from neuralfields.fields.field import Field, ParameterGroup
-from neuralfields.layers.grids import LOOK_EVERY, Looks, axis_points, growth_shares, resized, stage_points, variation
+from neuralfields.layers.grids import (
+    LOOK_EVERY,
+    PenaltySchedule,
+    axis_points,
+    growth_shares,
+    resized,
+    stage_points,
+    variation,
+)
 from neuralfields.layers.heads import weights
 from neuralfields.ops.grid import grid_interpolate
 from neuralfields.ops.network import network
@@ -95,7 +103,7 @@ class LowRankField(Field):
         axes = domain.dimensions
         if config.decomposition == "vm" and axes > 3:
             raise UsageError("field lowrank: decomposition vm takes at most 3 coordinates, not time; use cp or kplanes")
-        self.looks = Looks()
+        self.looks = PenaltySchedule()
         self._density_rank = config.density_rank if domain.radiance else 0
         rank = self._density_rank + config.colour_rank
         finest = FINEST if domain.lengths and domain.kind == "image" else RESOLUTION

@@ -129,7 +129,7 @@ class Mlp(HeadedField):
             return config
 
         def untrained(setting: float) -> Callable[[Tensor], Tensor]:
-            return cls(replace(config, frequencies=setting), domain).look
+            return cls(replace(config, frequencies=setting), domain).colours_for_fresh
 
         candidates = fresh.settings(config.encoding, domain, targets)
         chosen = fresh.choose(candidates, untrained, domain, targets, seed)
@@ -137,7 +137,7 @@ class Mlp(HeadedField):
             chosen = fresh.for_scene(config.encoding, chosen, taught)
         return replace(config, frequencies=chosen)
 
-    def look(self, x: Tensor) -> Tensor:
+    def colours_for_fresh(self, x: Tensor) -> Tensor:
         """What FreSh sees at x [S, D]: values, or colours as seen along the last axis."""
         f = self.features(x)
         if not self.domain.radiance:

@@ -14,7 +14,7 @@ from neuralfields.errors import UsageError
 from neuralfields.fields.field import HeadedField, ParameterGroup
 from neuralfields.layers.grids import (
     LOOK_EVERY,
-    Looks,
+    PenaltySchedule,
     axis_points,
     growth_shares,
     plane_features,
@@ -82,7 +82,7 @@ class TriplaneField(HeadedField):
         self.config, self.domain = config, domain
         if domain.dimensions != 3:
             raise UsageError(f"field triplane: takes 3 coordinates, not {domain.dimensions}; use kplanes")
-        self.looks = Looks()
+        self.looks = PenaltySchedule()
         self._points = axis_points(config.resolution, domain)
         low, high = (-0.1, 0.1) if config.combination == "sum" else (0.1, 0.5)  # a factor near 0 hides the others
         planes = (torch.empty(*shape).uniform_(low, high) for shape in self._shapes())

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
-from neuralfields.fields.field import Field, ParameterGroup, Told
-from neuralfields.layers.grids import LOOK_EVERY, Looks, growth_shares, resized, stage_points, variation
+from neuralfields.fields.field import Field, ParameterGroup, Teacher
+from neuralfields.layers.grids import LOOK_EVERY, PenaltySchedule, growth_shares, resized, stage_points, variation
 from neuralfields.ops.grid import grid_interpolate
 from neuralfields.ops.spherical_harmonics import spherical_harmonics
 from neuralfields.settings import require_range
@@ -69,7 +69,7 @@ class VoxelField(Field):
     def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:
         super().__init__()
         self.config, self.domain = config, domain
-        self.looks = Looks()
+        self.looks = PenaltySchedule()
         channels = 1 if domain.radiance else domain.channels
         self.grid = nn.Parameter(torch.zeros(*self._points(config.resolution), channels))
         if domain.radiance:
@@ -124,16 +124,16 @@ class VoxelField(Field):
         return LOOK_EVERY * len(axes) * sum(seen)
 
     @torch.no_grad()
-    def read(self, told: Told) -> bool:
+    def initialise_from(self, teacher: Teacher) -> bool:
         """Log-densities as they are; coefficients by least squares through the colours seen from all around."""
         if not self.domain.radiance:
             return False
         around = _around(2 * self.config.degree**2).to(self.grid.device)
         solve = torch.linalg.pinv(spherical_harmonics(around, self.config.degree))
         for x, nodes in _nodes(self.grid):
-            nodes[:, 0] = told(x, around[:1])[0]
+            nodes[:, 0] = teacher(x, around[:1])[0]
         for x, nodes in _nodes(self.colour):
-            logits = torch.logit(told(x, around)[1], eps=DARKEST)
+            logits = torch.logit(teacher(x, around)[1], eps=DARKEST)
             nodes.copy_(torch.einsum("kd,dnc->nck", solve, logits).flatten(1))
         return True
 

@@ -16,7 +16,9 @@ from neuralfields.rays import Samples
 SIDE = CELLS // BRICKS  # cells along a brick
 
 
-def march(origins: Tensor, directions: Tensor, jitter: Tensor, occupancy: Tensor, settings: MarchSettings) -> Samples:
+def march_rays(
+    origins: Tensor, directions: Tensor, jitter: Tensor, occupancy: Tensor, settings: MarchSettings
+) -> Samples:
     """As `march` of ops/march.py: rays [R, 3] with unit directions, jitter [R]. float32."""
     from nerfacc import traverse_grids
 

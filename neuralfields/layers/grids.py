@@ -19,7 +19,7 @@ from neuralfields.ops.grid import grid_interpolate
 LOOK_EVERY = 4
 
 
-class Looks(nn.Module):
+class PenaltySchedule(nn.Module):
     """When and where a penalty looks at its grids; the count is saved, so that a resumed fit looks where it would."""
 
     def __init__(self) -> None:

@@ -72,7 +72,7 @@ def _loops(case: int) -> list[list[int]]:
     return loops
 
 
-def march(function: Function, resolution: int, reach: float | None = None) -> Mesh:
+def marching_cubes(function: Function, resolution: int, reach: float | None = None) -> Mesh:
     """The surface `function(x [S, 3]) -> [S]` = 0 in the unit cube, negative inside, as a mesh in its coordinates.
 
     `resolution`: cells an axis. `reach`: where the function is a distance, how many times too large it may be; blocks

@@ -105,7 +105,7 @@ def round_in_turn(field: Field, share: float, done: int) -> int:
     return due
 
 
-def leave(field: Field, rounded: int) -> None:
+def freeze_rounded(field: Field, rounded: int) -> None:
     """Drops the gradients of the tensors that are rounded, so that an optimiser leaves them as they are."""
     for name in _in_turn(field)[:rounded]:
         field.get_parameter(name).grad = None

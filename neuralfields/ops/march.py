@@ -33,10 +33,12 @@ class MarchSettings:
         return library().MarchSettings(occupancy, self.min_step, self.max_step, self.cone, self.near)
 
 
-def march(origins: Tensor, directions: Tensor, jitter: Tensor, occupancy: Tensor, settings: MarchSettings) -> Samples:
+def march_rays(
+    origins: Tensor, directions: Tensor, jitter: Tensor, occupancy: Tensor, settings: MarchSettings
+) -> Samples:
     """Rays [R, 3] with unit directions, jitter [R] in [0, 1) of the first step. Not differentiable."""
     if backend.uses("nerfacc", origins):
-        return backend.other("nerfacc").march(origins.detach(), directions.detach(), jitter, occupancy, settings)
+        return backend.other("nerfacc").march_rays(origins.detach(), directions.detach(), jitter, occupancy, settings)
     steps = [settings.min_step, settings.max_step, settings.cone, settings.near]
     return Samples(*_march(origins.detach(), directions.detach(), jitter.detach(), occupancy, steps))
 
@@ -66,7 +68,7 @@ def _march(
     return x, t, length, offsets
 
 
-def march_reference(
+def march_rays_reference(
     origins: Tensor, directions: Tensor, jitter: Tensor, occupancy: Tensor, settings: MarchSettings
 ) -> Samples:
     """The same in plain torch: every step of the lattice is visited, and those in empty cells are dropped."""

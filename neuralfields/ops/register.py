@@ -28,14 +28,14 @@ def native_op(name: str, allocate: Callable[..., Any], mutates: tuple[str, ...] 
         torch.library.define(whole, torch.library.infer_schema(run, mutates_args=mutates))
         written = [place for place, argument in enumerate(inspect.signature(run).parameters) if argument in mutates]
         for device, kernel in (("cpu", run), ("cuda", _on_cuda(name, allocate))):
-            torch.library.impl(whole, device, _told(kernel, written) if written else kernel)
+            torch.library.impl(whole, device, _bump_versions(kernel, written) if written else kernel)
         torch.library.register_fake(whole, allocate)
         return getattr(getattr(torch.ops, NAMESPACE), name).default
 
     return decorate
 
 
-def _told(run: Callable[..., Any], written: list[int]) -> Callable[..., Any]:
+def _bump_versions(run: Callable[..., Any], written: list[int]) -> Callable[..., Any]:
     """The same kernel; autograd is told that it has written into these arguments."""
 
     def counted(*args: Any) -> Any:

@@ -25,7 +25,7 @@ from neuralfields.options.captures import PoseSettings
 from neuralfields.poses.colmap_process import run_job
 from neuralfields.poses.graph import PoseGraph, read_graph
 from neuralfields.poses.photos import Photo, fingerprint, photo_files, photo_folder, read_photos
-from neuralfields.poses.search import LADDER, Rung, climb, threads_of
+from neuralfields.poses.search import LADDER, Attempt, search, threads_of
 from neuralfields.poses.stages import Stages
 from neuralfields.poses.undistort import write_flat
 from neuralfields.poses.verdict import Verdict, judge, why_missing
@@ -63,7 +63,7 @@ def find_poses(source: Path, out: Path, settings: PoseSettings, display: StageDi
         stages = Stages(out / "work", display)
         (out / "work" / MARK).touch()
         photos, facts = _photos(source, out, settings, stages)
-        rung, result = climb(photos, out, settings, stages)
+        rung, result = search(photos, out, settings, stages)
         graph = read_graph(out / "work" / f"graph-{LADDER.index(rung)}.npz")
         verdict = judge(graph, result["models"], result["reprojection"])
         display.note(f"{'verdict':<10} {verdict.line}")
@@ -174,7 +174,7 @@ def _poses_of(graph: PoseGraph) -> np.ndarray:
 
 
 def _undistort(
-    out: Path, photos: list[Photo], rung: Rung, world: World, settings: PoseSettings, stages: Stages
+    out: Path, photos: list[Photo], rung: Attempt, world: World, settings: PoseSettings, stages: Stages
 ) -> dict[str, dict[str, Any]]:
     """The stage `undistort`: the model in its world without distortion, then the photos; name -> lens and pose."""
     work, number = out / "work", LADDER.index(rung)
@@ -227,7 +227,7 @@ def _report(
     source: Path,
     out: Path,
     photos: list[Photo],
-    rung: Rung,
+    rung: Attempt,
     result: dict[str, Any],
     verdict: Verdict,
     world: World,

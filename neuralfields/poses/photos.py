@@ -124,7 +124,7 @@ def read_photos(folder: Path, strict: bool = False) -> PhotoSet:
         raise InputError(f"{folder}: {found}; at least {FEWEST_IMAGES} that overlap are needed, 30 and more are better")
     names = safe_names(files)
     with ThreadPoolExecutor(WORKERS) as pool:
-        looked = list(pool.map(look, files, names))
+        looked = list(pool.map(inspect_photo, files, names))
     bad = [str(result) for result in looked if isinstance(result, InputError)]
     photos = [result for result in looked if isinstance(result, Photo)]
     if bad and strict:
@@ -171,7 +171,7 @@ def safe_names(files: Iterable[Path]) -> list[str]:
     return names
 
 
-def look(path: Path, stem: str) -> Photo | InputError:
+def inspect_photo(path: Path, stem: str) -> Photo | InputError:
     """What one file is, with its measures; an unreadable one is returned as the error that says why."""
     try:
         if path.suffix.lower() in PHONE_SUFFIXES:

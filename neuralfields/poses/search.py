@@ -27,7 +27,7 @@ PEAK = 0.02 / 3  # COLMAP's own least contrast of a feature
 
 
 @dataclass(frozen=True)
-class Rung:
+class Attempt:
     """`features`: times as many; `peak`: times the least contrast; `larger`: times the size; `loose`, `simple` lens."""
 
     name: str
@@ -39,12 +39,12 @@ class Rung:
 
 
 LADDER = (
-    Rung("usual"),
-    Rung("more features, lenient start, simple lens", features=2.0, peak=0.5, larger=1.5, loose=True, simple=True),
+    Attempt("usual"),
+    Attempt("more features, lenient start, simple lens", features=2.0, peak=0.5, larger=1.5, loose=True, simple=True),
 )
 
 
-def climb(photos: list[Photo], out: Path, settings: PoseSettings, stages: Stages) -> tuple[Rung, dict[str, Any]]:
+def search(photos: list[Photo], out: Path, settings: PoseSettings, stages: Stages) -> tuple[Attempt, dict[str, Any]]:
     """The best result of the ladder: the first rung that registers at least half, or the one that registers most."""
     begin, best, failures = stages.digest, None, []
     for rung in LADDER:
@@ -77,7 +77,7 @@ def _nothing_found(photos: list[Photo], failures: list[str]) -> str:
     return f"no poses found for {len(photos)} photos ({'; then '.join(dict.fromkeys(failures))}); {hint}"
 
 
-def _seek(photos: list[Photo], out: Path, settings: PoseSettings, stages: Stages, rung: Rung) -> dict[str, Any]:
+def _seek(photos: list[Photo], out: Path, settings: PoseSettings, stages: Stages, rung: Attempt) -> dict[str, Any]:
     """One rung: the stages copies, features, matches and model; the result of the mapping."""
     work, number = out / "work", LADDER.index(rung)
     names = {"photos": f"photos-{number}", "database": f"database-{number}.db", "model": f"model-{number}"}

@@ -18,7 +18,7 @@ RUNS = (8, 8, 16, 32)  # samples a ray per look; then each as long as all before
 
 
 @torch.no_grad()
-def visible(samples: Samples, density: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+def visible_samples(samples: Samples, density: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """The samples that are seen: their indices, ascending [K], and densities [K].
 
     `density` maps x [S, 3] to [S], in the inverse unit of the samples' lengths.
@@ -45,7 +45,7 @@ def visible(samples: Samples, density: Callable[[Tensor], Tensor]) -> tuple[Tens
     return index, torch.cat(densities)[order]
 
 
-def chosen(samples: Samples, index: Tensor) -> Samples:
+def take(samples: Samples, index: Tensor) -> Samples:
     """The samples of these ascending indices, each still its ray's."""
     count = torch.bincount(samples.ray[index], minlength=len(samples.offsets) - 1)
     offsets = torch.cat([count.new_zeros(1), count.cumsum(0)])

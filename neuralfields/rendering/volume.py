@@ -13,12 +13,12 @@ from neuralfields.cameras import Camera
 from neuralfields.fields.field import Field
 from neuralfields.ops.composite import composite
 from neuralfields.ops.contract import Contraction
-from neuralfields.ops.march import Marching, MarchSettings, march
+from neuralfields.ops.march import Marching, MarchSettings, march_rays
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
 from neuralfields.pictures.background import premultiplied_over
 from neuralfields.rays import Rays, RaySums, Render, Samples
 from neuralfields.rendering.renderable import Colour
-from neuralfields.rendering.visible_samples import chosen, visible
+from neuralfields.rendering.visible_samples import take, visible_samples
 from neuralfields.scene import Bounds
 
 STEPS_PER_CUBE = 512 / 3**0.5
@@ -96,9 +96,9 @@ class Volume:
             scene = Marching(Rays(origins, directions), jitter, self.occupancy, settings, self.contraction)
             return renderer.render(scene, capacity, floor)
         jitter = origins.new_zeros(origins.shape[0]) if jitter is None else jitter
-        samples = march(origins, directions, jitter, self.occupancy, settings)
-        index, density = visible(samples, self.density)
-        samples = chosen(samples, index)
+        samples = march_rays(origins, directions, jitter, self.occupancy, settings)
+        index, density = visible_samples(samples, self.density)
+        samples = take(samples, index)
         sums = _learning_sums if capacity else _picture_sums
         values = sums(self, samples, directions[samples.ray], density)
         return RaySums(values, torch.ones_like(origins[:, 0], dtype=torch.uint8), samples.x.shape[0])

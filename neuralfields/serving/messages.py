@@ -35,7 +35,7 @@ class Eye(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fov: float
 
 
-class Look(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ViewSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is shown, before what, and the corners of the box outside which nothing is (world)."""
 
     eye: Eye
@@ -52,7 +52,7 @@ class View(Message, frozen=True, tag="view"):
     """The picture that is wanted now, of one subject or of two beside each other; it replaces what was wanted."""
 
     number: Number
-    look: Look
+    look: ViewSettings
     width: Side
     height: Side
     subjects: Annotated[list[Number], msgspec.Meta(min_length=1, max_length=2)]
@@ -74,7 +74,7 @@ class Still(Message, frozen=True, tag="still"):
     """A picture as a PNG file is wanted."""
 
     number: Number
-    look: Look
+    look: ViewSettings
     width: Side
     height: Side
     subject: Number
@@ -84,7 +84,7 @@ class Film(Message, frozen=True, tag="film"):
     """A film through keyframes is wanted (`look.eye` is not used); `file`: a film, or the path as a JSON file."""
 
     number: Number
-    look: Look
+    look: ViewSettings
     keys: Annotated[list[Eye], msgspec.Meta(min_length=1, max_length=MOST_KEYS)]
     seconds: Annotated[float, msgspec.Meta(ge=0.05, le=600)]
     fps: Annotated[float, msgspec.Meta(ge=1, le=120)]
@@ -94,7 +94,7 @@ class Film(Message, frozen=True, tag="film"):
     file: Literal["film", "keys"] = "film"
 
 
-class Path(Message, frozen=True, tag="path"):
+class CameraPath(Message, frozen=True, tag="path"):
     """The eyes along keyframes are wanted, for a preview in the page."""
 
     number: Number
@@ -112,7 +112,7 @@ class Steer(Message, frozen=True, tag="steer"):
     do: Literal["pause", "resume", "stop", "save"]
 
 
-_DECODER = msgspec.json.Decoder(View | Seen | Photo | Still | Film | Path | Cancel | Steer)
+_DECODER = msgspec.json.Decoder(View | Seen | Photo | Still | Film | CameraPath | Cancel | Steer)
 
 
 def read(data: str | bytes) -> Message:

@@ -20,7 +20,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
+from pathlib import CameraPath
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,22 +31,22 @@ from neuralfields.errors import InputError, NeuralfieldsError
 from neuralfields.pictures import camera_paths as paths
 from neuralfields.pictures.film import write_video
 from neuralfields.rays import Render
+from neuralfields.serving.messages import CameraPath as Route
 from neuralfields.serving.messages import (
     Cancel,
     Film,
-    Look,
     Message,
     Photo,
     Seen,
     Steer,
     Still,
     View,
+    ViewSettings,
     camera_of,
     clamped,
     eye_of,
     packet,
 )
-from neuralfields.serving.messages import Path as Route
 from neuralfields.serving.shading import depth_bytes, jpeg, paint, png
 from neuralfields.serving.stage import Stage, Subject
 
@@ -156,7 +156,7 @@ class Session:
         elif isinstance(message, Still | Film):
             await self._begin_job(message)
 
-    def _check(self, look: Look, *subjects: int) -> None:
+    def _check(self, look: ViewSettings, *subjects: int) -> None:
         camera_of(look.eye, 1, 1)
         for index in subjects:
             if index >= len(self.stage.subjects):
@@ -224,7 +224,7 @@ class Session:
         scales = [scale ** (1 - step / steps) for step in range(steps + 1)]
         return [(max(1, round(width * s)), max(1, round(height * s))) for s in scales]
 
-    def _as_fine_as_the_photo(self, look: Look, width: int, height: int) -> tuple[int, int]:
+    def _as_fine_as_the_photo(self, look: ViewSettings, width: int, height: int) -> tuple[int, int]:
         """The size for an error picture: where a photo has no detail, an error would only show its blur.
 
         Even sides, so that at the photo's own camera the pixels of both lie upon each other.
@@ -241,27 +241,29 @@ class Session:
             await self._room.wait()
 
     async def _picture(
-        self, subject: Subject, look: Look, size: tuple[int, int], view: View | None, fine: bool
+        self, subject: Subject, look: ViewSettings, size: tuple[int, int], view: View | None, fine: bool
     ) -> tuple[bytes, tuple[dict[str, Any], bytes]]:
         """A JPEG and the depth that goes with it; Dropped as soon as `view` is no longer what is wanted."""
         camera = camera_of(look.eye, *size)
         seen = await self._render(subject, look, camera, lambda: view is not None and self.wanted is not view)
         return await self.worker.run(self._encode, subject, look, camera, seen, fine)
 
-    def _encode(self, subject: Subject, look: Look, camera: Camera, seen: Render, fine: bool) -> Any:
+    def _encode(self, subject: Subject, look: ViewSettings, camera: Camera, seen: Render, fine: bool) -> Any:
         begin = time.perf_counter()
         made = jpeg(self._paint(subject, look, camera, seen), fine), depth_bytes(seen)
         pixels = camera.width * camera.height
         self.encoding += 0.3 * (pixels / max(time.perf_counter() - begin, 1e-6) - self.encoding)
         return made
 
-    def _paint(self, subject: Subject, look: Look, camera: Camera, seen: Render) -> np.ndarray:
+    def _paint(self, subject: Subject, look: ViewSettings, camera: Camera, seen: Render) -> np.ndarray:
         reference = None
         if look.what == "error" and (nearest := self.stage.nearest(camera)) is not None:
             reference = self.stage.album.photo(nearest)
         return paint(seen, camera, look.what, self.stage.behind(subject, look.background), reference)
 
-    async def _render(self, subject: Subject, look: Look, camera: Camera, dropped: Callable[[], bool]) -> Render:
+    async def _render(
+        self, subject: Subject, look: ViewSettings, camera: Camera, dropped: Callable[[], bool]
+    ) -> Render:
         """The camera's picture band by band; a band of a pinhole's picture is the picture of a pinhole."""
         colour, parts, row = self.stage.behind(subject, look.background), [], 0
         begin = time.perf_counter()
@@ -352,7 +354,7 @@ class Session:
 
         suffix = ".mp4" if _have_av() else ".webp"
         with tempfile.TemporaryDirectory(prefix="neuralfields-film-", ignore_cleanup_errors=True) as folder:
-            target = Path(folder) / f"film{suffix}"
+            target = CameraPath(folder) / f"film{suffix}"
             try:
                 await asyncio.to_thread(write_video, target, frames(), message.fps)
             finally:
@@ -364,7 +366,7 @@ class Session:
 
     async def _keys(self, message: Film, subject: Subject, size: tuple[int, int]) -> None:
         with tempfile.TemporaryDirectory(prefix="neuralfields-path-") as folder:
-            target = Path(folder) / "path.json"
+            target = CameraPath(folder) / "path.json"
             paths.write_keyframes(target, _cameras(message.keys, size), message.fps)
             data = target.read_bytes()
         await self._send_file(message.number, f"{_stem(subject)}.path.json", "application/json", data, size)

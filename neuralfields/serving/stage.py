@@ -273,7 +273,7 @@ def stage_of(things: Sequence[Any], scene: Any = None) -> Stage:
         scenes += [found] if found else []
     notes: list[str] = []
     shown = _capture(scene) if scene is not None else scenes[0] if scenes else _recorded(models, notes)
-    stage = around(subjects, models, shown)
+    stage = build_stage(subjects, models, shown)
     stage.notes = notes
     return stage
 
@@ -328,7 +328,7 @@ def _recorded(models: list[Model], notes: list[str]) -> Scene | None:
     return None
 
 
-def around(subjects: list[Subject], models: list[Model], scene: Scene | None) -> Stage:
+def build_stage(subjects: list[Subject], models: list[Model], scene: Scene | None) -> Stage:
     """Subjects with the cameras of the first model that has any, else of the capture, and the photos of those."""
     model = next((model for model in models if model.cameras), None)
     bounds = models[0].bounds if models else scene.bounds if scene else Bounds((0.0, 0.0, 0.0), 2.0)

@@ -25,7 +25,7 @@ from neuralfields.options.fit import FitOptions
 from neuralfields.scene import Scene
 from neuralfields.serving.server import Server
 from neuralfields.serving.session import STATUS_EVERY
-from neuralfields.serving.stage import around, volume_subject
+from neuralfields.serving.stage import build_stage, volume_subject
 from neuralfields.training.loop import Loop
 
 SHARE = 0.25  # of the time, for pictures
@@ -99,7 +99,7 @@ class Watch:
         subject = volume_subject(
             scene.name, lambda: training.volume, background=training.background.colour, facts=facts
         )
-        self.stage = around([subject], [], scene)
+        self.stage = build_stage([subject], [], scene)
         self.stage.steer, self.stage.status = self._asked.put, self.status
 
     def __call__(self, loop: Loop) -> None:

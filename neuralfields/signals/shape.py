@@ -28,7 +28,7 @@ from neuralfields.errors import InputError
 from neuralfields.fields.field import Field, values_at
 from neuralfields.mesh.distance import VOTES, MeshDistance
 from neuralfields.mesh.files import read_mesh
-from neuralfields.mesh.marching_cubes import march
+from neuralfields.mesh.marching_cubes import marching_cubes
 from neuralfields.mesh.mesh import Mesh, SurfaceSampler, checked, faults
 from neuralfields.pictures import camera_paths as paths
 from neuralfields.pictures.metrics import psnr_from_mse
@@ -197,7 +197,7 @@ def _labelled(shape: ShapeSignal, x: Tensor) -> tuple[Tensor, Tensor]:
 def shape_mesh(field: Field, facts: ShapeFacts, resolution: int) -> Mesh:
     """The field's surface in the unit cube, with colours where it has them. Raises InputError where there is none."""
     reach = REACH if facts.values == "distance" else None
-    mesh = march(lambda x: values_at(field, x)[:, 0], resolution, reach)
+    mesh = marching_cubes(lambda x: values_at(field, x)[:, 0], resolution, reach)
     if field.domain.channels < 4:
         return mesh
     colours = values_at(field, torch.from_numpy(mesh.vertices).float())[:, 1:4]

@@ -22,7 +22,7 @@ from neuralfields.signals.video import VideoFacts, pictures
 
 
 @dataclass(frozen=True)
-class Wanted:
+class OutputSize:
     """What was asked for; None takes the signal's own. `rate`: samples a second; `fps` changes the speed alone."""
 
     width: int | None = None
@@ -43,7 +43,7 @@ class Wanted:
         return width, height
 
 
-def write_signal(model: Model, out: Path, wanted: Wanted, overwrite: bool) -> dict[str, Any]:
+def write_signal(model: Model, out: Path, wanted: OutputSize, overwrite: bool) -> dict[str, Any]:
     """Writes the signal and reports path, kind, size or rate, seconds.
 
     Raises UsageError for a suffix that does not suit the kind, or an output that exists; InputError for facts of a
@@ -66,7 +66,7 @@ def _check_suffix(out: Path, kind: str) -> None:
         raise UsageError(f"{out}: the model holds a field of {kind}; give a name that ends in {' or '.join(allowed)}")
 
 
-def _image(model: Model, out: Path, wanted: Wanted) -> dict[str, Any]:
+def _image(model: Model, out: Path, wanted: OutputSize) -> dict[str, Any]:
     facts = facts_of(model.signal, ImageFacts)
     size = wanted.size(facts)
     pixels = picture(model.field, (facts.width, facts.height), size)
@@ -74,7 +74,7 @@ def _image(model: Model, out: Path, wanted: Wanted) -> dict[str, Any]:
     return {"width": size[0], "height": size[1]}
 
 
-def _video(model: Model, out: Path, wanted: Wanted) -> dict[str, Any]:
+def _video(model: Model, out: Path, wanted: OutputSize) -> dict[str, Any]:
     facts = facts_of(model.signal, VideoFacts)
     size, fps = wanted.size(facts), wanted.fps or facts.fps
     if wanted.fps is None and wanted.frames is not None:
@@ -85,7 +85,7 @@ def _video(model: Model, out: Path, wanted: Wanted) -> dict[str, Any]:
     return {"width": size[0], "height": size[1], "frames": count, "fps": fps}
 
 
-def _sound(model: Model, out: Path, wanted: Wanted) -> dict[str, Any]:
+def _sound(model: Model, out: Path, wanted: OutputSize) -> dict[str, Any]:
     facts = facts_of(model.signal, SoundFacts)
     rate = wanted.rate or facts.rate
     values = amplitudes(model.field, facts, rate)

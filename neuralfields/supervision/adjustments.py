@@ -71,7 +71,7 @@ class Adjustments:
 NONE = Adjustments()
 
 
-def appended(rays: Rays, jitter: Tensor, more: Rays | None) -> tuple[Rays, Tensor]:
+def concatenate_rays(rays: Rays, jitter: Tensor, more: Rays | None) -> tuple[Rays, Tensor]:
     """Further rays behind those of a batch, in the middle of their first step."""
     if more is None:
         return rays, jitter
@@ -79,7 +79,7 @@ def appended(rays: Rays, jitter: Tensor, more: Rays | None) -> tuple[Rays, Tenso
     return both, torch.cat([jitter, jitter.new_full((len(more),), 0.5)])
 
 
-def divided(sums: RaySums, count: int) -> tuple[RaySums, RaySums]:
+def split_sums(sums: RaySums, count: int) -> tuple[RaySums, RaySums]:
     """The sums of the first `count` rays, and of those behind them; all samples are counted with the first."""
     first = RaySums(sums.values[:count], sums.valid[:count], sums.samples)
     return first, RaySums(sums.values[count:], sums.valid[count:], 0)

@@ -55,7 +55,7 @@ class Alignment:
         directions = torch.einsum("rij,rj->ri", self.rotations()[camera], rays.directions)
         return Rays(rays.origins + self.motion[camera, 3:], directions)
 
-    def look_at(self, scale: int) -> None:
+    def set_scale(self, scale: int) -> None:
         """Takes slopes of that scale from now on; what was known of the curvature is of another one."""
         if self.slopes is None or self.slopes.scale != scale:
             if self.slopes is not None:

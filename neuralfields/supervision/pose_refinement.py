@@ -37,7 +37,7 @@ class PoseRefinement(Alignment):
         """What a training step has seen moves the cameras; `look`: the background and each ray's weight [R]."""
         if step < self.settings.pose_warmup:
             return
-        self.look_at(self._scale(progress))
+        self.set_scale(self._scale(progress))
         fallen = max(0.0, progress - FALL_FROM) / (1 - FALL_FROM)
         rate, last = self.settings.pose_rate, self.settings.pose_last_rate
         self.learn(batch, seen, *look, rate * (last / rate) ** fallen)
@@ -55,7 +55,7 @@ class PoseRefinement(Alignment):
 
     def refined(self) -> list[Camera]:
         """The training cameras as they are now."""
-        return after(self.cameras, self.motion)
+        return apply_motion(self.cameras, self.motion)
 
     def tensors(self) -> dict[str, Tensor]:
         """What the next step depends on."""
@@ -70,10 +70,10 @@ class PoseRefinement(Alignment):
         self.known, self.seen, scale = tensors["poses.known"].tolist()
         self.slopes = None
         if scale:
-            self.look_at(int(scale))
+            self.set_scale(int(scale))
 
 
-def after(cameras: Sequence[Camera], motion: Tensor) -> list[Camera]:
+def apply_motion(cameras: Sequence[Camera], motion: Tensor) -> list[Camera]:
     """Cameras after motions [N, 6]."""
     turns = rotations(motion[:, :3].double().cpu()).numpy()
     shifts = motion[:, 3:].double().cpu().numpy()

@@ -14,7 +14,7 @@ from neuralfields.captures.sightings import with_sightings
 from neuralfields.domain import RADIANCE
 from neuralfields.errors import InputError
 from neuralfields.evaluation.evaluate import measure
-from neuralfields.evaluation.held_out import found, taken_along
+from neuralfields.evaluation.held_out import align_cameras, transfer_cameras
 from neuralfields.evaluation.quick import PhotoValidation
 from neuralfields.fields import field_class, make_field
 from neuralfields.models.model import BACKGROUNDS, Model
@@ -178,14 +178,14 @@ def _model(
         held_out=tuple(range(len(cameras), len(cameras) + len(others))),
         camera_names=names,
         background=training.background.colour,
-        made=made | _asked_for(options) | _found(training, options, names),
+        made=made | _asked_for(options) | _learned_record(training, options, names),
         metrics=metrics,
         lineage=[],
     )
 
 
-def _found(training: RadianceTrainer, options: FitOptions, names: tuple[str, ...]) -> dict[str, Any]:
-    """What the adjustments ended with, for the model's record."""
+def _learned_record(training: RadianceTrainer, options: FitOptions, names: tuple[str, ...]) -> dict[str, Any]:
+    """The result of the adjustments, for the model's record."""
     adjust, found = training.adjustments, {}
     if options.masks is not None:
         found |= {"masks": str(options.masks.resolve()), "mask_means": options.mask_means}
@@ -207,7 +207,7 @@ def measured(
     adjust, colour, volume = training.adjustments, training.background.colour, training.volume
     cameras = held_out.cameras
     if adjust.poses is not None:
-        cameras = taken_along(cameras, loaded.cameras, adjust.poses.refined())
+        cameras = transfer_cameras(cameras, loaded.cameras, adjust.poses.refined())
 
     def mean(of: list[Camera], exposed: bool) -> float | None:
         scores = [
@@ -220,6 +220,6 @@ def measured(
     given = None
     if adjust.poses is not None or adjust.exposure is not None:
         given = mean(cameras, False)
-        cameras = cameras if adjust.poses is None else found(volume, held_out, cameras, colour)
+        cameras = cameras if adjust.poses is None else align_cameras(volume, held_out, cameras, colour)
     scores = {"psnr": mean(cameras, adjust.exposure is not None), "psnr_given": given}
     return cameras, {name: score for name, score in scores.items() if score is not None}

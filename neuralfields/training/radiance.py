@@ -18,7 +18,7 @@ from neuralfields.rays import RaySums
 from neuralfields.rendering.occupancy import Occupancy
 from neuralfields.rendering.volume import Volume, finish
 from neuralfields.scene import Bounds
-from neuralfields.supervision.adjustments import NONE, Adjustments, appended, divided
+from neuralfields.supervision.adjustments import NONE, Adjustments, concatenate_rays, split_sums
 from neuralfields.supervision.pixels import Batch, Pixels
 from neuralfields.supervision.sparse_depth import depth_loss
 from neuralfields.training.trainer import StepReport, Trainer
@@ -123,12 +123,12 @@ class RadianceTrainer(Trainer):
         rays = adjust.moved(batch.rays, batch.camera)
         if adjust.depth is not None:
             points = adjust.depth.batch(generator)
-            rays, jitter = appended(rays, jitter, adjust.moved(points.rays, points.camera))
+            rays, jitter = concatenate_rays(rays, jitter, adjust.moved(points.rays, points.camera))
         coarseness = self.settings.coarseness if self.step_count < self.settings.coarse_steps else 1.0
         sums = self.volume.sums(rays, jitter, 2 * self._wanted, coarseness)
         if points is None:
             return sums, None
-        sums, behind = divided(sums, len(batch.rays))
+        sums, behind = split_sums(sums, len(batch.rays))
         return sums, depth_loss(behind, points, self.bounds.side, self.settings.sparse_depth_weight)
 
     def _background(self, generator: torch.Generator) -> Tensor:

@@ -14,9 +14,9 @@ from torch import Tensor
 from neuralfields import ranks
 from neuralfields.errors import NeuralfieldsError
 from neuralfields.fields.field import Field
-from neuralfields.models.quantise import leave, round_in_turn
+from neuralfields.models.quantise import freeze_rounded, round_in_turn
 from neuralfields.training.optimiser import Optimiser
-from neuralfields.training.weight_average import AVERAGED, Averages
+from neuralfields.training.weight_average import AVERAGED, MovingAverage
 
 LEARNING_RATE_FALL = 0.1
 ROUNDED = 0.9  # share of a fit after which what will be stored in 8 bits is rounded, one tensor after the other
@@ -76,7 +76,7 @@ class Trainer:
             self.stage = 0
             field.grow(0)
         self.optimiser = Optimiser(field)
-        self.averages = Averages()
+        self.averages = MovingAverage()
 
     def step(self, progress: float) -> StepReport:
         """One step; `progress` in [0, 1] says how far the fit is, for the learning rate and the growth."""
@@ -117,7 +117,7 @@ class Trainer:
         finite = ranks.average((p for group in self.optimiser.groups for p in group.parameters), finite)
         if self._gradients_finite(finite):
             if self.rounded:
-                leave(self.field, self.rounded)
+                freeze_rounded(self.field, self.rounded)
             self.optimiser.step(LEARNING_RATE_FALL**progress)
             if self.averaging and self.bits != 8 and progress >= AVERAGED:
                 self.averages.follow(self.optimiser.groups)

@@ -16,7 +16,7 @@ from neuralfields.fields.field import ParameterGroup
 AVERAGED, DECAY = 0.9, 0.98
 
 
-class Averages:
+class MovingAverage:
     """Of every parameter of the networks, from the first step that is followed."""
 
     def __init__(self) -> None:

@@ -36,7 +36,7 @@ from neuralfields.ops.adam import adam
 from neuralfields.ops.composite import TRANSMITTANCE_STOP, composite
 from neuralfields.ops.contract import contract_reference
 from neuralfields.ops.hash_grid import hash_encode, hash_encode_reference
-from neuralfields.ops.march import march, march_reference
+from neuralfields.ops.march import march_rays, march_rays_reference
 from neuralfields.ops.native import kernel, library, threads
 from neuralfields.ops.network import network_reference
 from neuralfields.ops.spherical_harmonics import spherical_harmonics_reference
@@ -83,7 +83,7 @@ class Plain:
     def rgb(self, volume: Volume, rays: Rays, jitter: Tensor) -> tuple[Tensor, int]:
         """Colours over black [R, 3], and how many samples that took."""
         origins, directions = volume.normalise(rays)
-        samples = march_reference(origins, directions, jitter, volume.occupancy, volume.settings())
+        samples = march_rays_reference(origins, directions, jitter, volume.occupancy, volume.settings())
         f = hash_encode_reference(
             contract_reference(samples.x, volume.contraction.kind, volume.contraction.extent),
             self.table,
@@ -257,7 +257,7 @@ def parts(volume: Volume, batch: Batch, seconds: float) -> dict[str, float]:
     field = volume.field
     origins, directions = volume.normalise(batch.rays)
     arguments = (origins, directions, batch.jitter, volume.occupancy, volume.settings())
-    samples = march(*arguments)
+    samples = march_rays(*arguments)
     x, count = volume.contraction(samples.x), samples.x.shape[0]
     table = field.table.detach().requires_grad_()
     f = hash_encode(x, table, field._scales, field._levels)
@@ -274,7 +274,7 @@ def parts(volume: Volume, batch: Batch, seconds: float) -> dict[str, float]:
         adam(table.detach(), copy.copy_(gradient), moments, 1, settings, True)  # it clears the gradient it used
 
     calls: dict[str, Callable[[], object]] = {
-        "march": lambda: march(*arguments),
+        "march": lambda: march_rays(*arguments),
         "encode_forward": lambda: kernel("hash_forward", x.dtype)(
             x, table.detach(), field._scales, field._levels, f.detach(), threads()
         ),
@@ -318,7 +318,7 @@ def _batch(scene: Scene, model: Model, native: Native) -> Batch:
 def _marched(batch: Batch, volume: Volume) -> Batch:
     """The first rays of a batch, as many as march about SAMPLES samples."""
     origins, directions = volume.normalise(batch.rays)
-    offsets = march(origins, directions, batch.jitter, volume.occupancy, volume.settings()).offsets
+    offsets = march_rays(origins, directions, batch.jitter, volume.occupancy, volume.settings()).offsets
     count = max(1, int(torch.searchsorted(offsets, SAMPLES)))
     return Batch(batch.rays[:count], batch.jitter[:count], batch.target[:count])
 

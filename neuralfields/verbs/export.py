@@ -19,7 +19,7 @@ from neuralfields.errors import InputError, UsageError
 from neuralfields.files import check_writable
 from neuralfields.gpu.device import choose_device
 from neuralfields.mesh.files import WRITERS, write_mesh
-from neuralfields.mesh.marching_cubes import march
+from neuralfields.mesh.marching_cubes import marching_cubes
 from neuralfields.mesh.mesh import Mesh
 from neuralfields.models.model import Model, volume_of
 from neuralfields.models.nf_file import load
@@ -28,7 +28,7 @@ from neuralfields.options.models import ExportOptions
 from neuralfields.rendering.volume import Volume
 from neuralfields.signals.shape import ShapeFacts, shape_mesh
 from neuralfields.signals.signal import facts_of
-from neuralfields.signals.writers import Wanted, signal_text, write_signal
+from neuralfields.signals.writers import OutputSize, signal_text, write_signal
 
 THRESHOLD = 50.0  # density in 1/side of the inner cube: half of the light is gone after a 72nd of the side
 
@@ -44,7 +44,7 @@ def run(options: ExportOptions) -> dict[str, Any]:
     model = load(options.model)
     kind = model.field.domain.kind
     if kind in ("image", "video", "sound"):
-        wanted = Wanted(options.width, options.height, None, options.frames, options.fps, options.rate)
+        wanted = OutputSize(options.width, options.height, None, options.frames, options.fps, options.rate)
         return write_signal(model, options.out, wanted, options.overwrite)
     if options.out.suffix.lower() not in WRITERS:
         raise UsageError(
@@ -101,7 +101,7 @@ def _density_mesh(volume: Volume, resolution: int, threshold: float) -> Mesh:
         return value.cpu()
 
     try:
-        mesh = march(level, resolution)
+        mesh = marching_cubes(level, resolution)
     except InputError:
         raise InputError(f"no density above {threshold:g} in the inner cube; choose a lower --threshold") from None
     x = torch.from_numpy(mesh.vertices).float()

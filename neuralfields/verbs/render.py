@@ -28,7 +28,7 @@ from neuralfields.progress import counted
 from neuralfields.rendering.renderable import Colour, Renderable
 from neuralfields.scene import Bounds
 from neuralfields.settings import did_you_mean
-from neuralfields.signals.writers import Wanted, signal_text, write_signal
+from neuralfields.signals.writers import OutputSize, signal_text, write_signal
 
 PATHS = ("held-out", "orbit", "spiral", "interpolate", "automatic")
 FRAMES, FPS = 120, 30.0  # where nothing else is asked for
@@ -42,7 +42,7 @@ def run(options: RenderOptions) -> dict[str, Any]:
     model = load_any(options.model, device=use_machine(options.device, options.threads))
     kind = model.field.domain.kind
     if kind in ("image", "video", "sound"):
-        wanted = Wanted(options.width, options.height, options.downscale, options.frames, options.fps)
+        wanted = OutputSize(options.width, options.height, options.downscale, options.frames, options.fps)
         return write_signal(model, options.out, wanted, options.overwrite)
     cameras, names, bounds = _views(options, model)
     check_film(options.out)

@@ -13,7 +13,7 @@ from neuralfields.cameras import Camera
 from neuralfields.captures.readers import read_scene
 from neuralfields.codecs import load_any, nerf_pytorch
 from neuralfields.codecs.nerf_pytorch import EMPTY, Config, Nerf, layout_of, octaves, read
-from neuralfields.codecs.placement import Place, find_occupied, synthetic_cameras
+from neuralfields.codecs.placement import Placement, find_occupied, synthetic_cameras
 from neuralfields.errors import InputError, UsageError
 from neuralfields.evaluation.evaluate import evaluate
 from neuralfields.evaluation.render import render
@@ -148,7 +148,7 @@ def test_density_is_per_unit_of_their_world(side, no_look, tmp_path):
     for name in ("fc_alpha.weight", "fc_alpha.bias"):
         weights[name] /= 40
     torch.save({"model_fine_state_dict": weights}, tmp_path / "a.ckpt")
-    model = load_any(tmp_path / "a.ckpt", place=Place(side=side))
+    model = load_any(tmp_path / "a.ckpt", place=Placement(side=side))
     pose = look_at(np.array([0.0, 0.0, 4.0]), np.zeros(3), np.array([0.0, 1.0, 0.0]))
     seen = render(model, Camera(pose, 3, 3, 400.0, 400.0, 1.5, 1.5))
     assert float(seen.opacity[1, 1]) == pytest.approx(1 - np.exp(-2 / 3), abs=4e-3)
@@ -183,7 +183,7 @@ def test_the_fine_network_renders_and_a_lone_coarse_one_too(no_look, tmp_path):
         ({"model_coarse_state_dict": coarse, "model_fine_state_dict": fine}, fine),
         ({"model_coarse_state_dict": coarse, "model_fine_state_dict": None}, coarse),
     ):
-        model = read(path, content, Place())
+        model = read(path, content, Placement())
         assert torch.equal(model.field.alpha.weight, expected["fc_alpha.weight"])
     assert layout_of({"network_fn_state_dict": original_weights()}) == "original"
 
@@ -221,23 +221,23 @@ def test_layers_that_do_not_fit_are_named(key, shape, message, tmp_path):
     if key == "layers_dir.0.weight":
         weights[key] = torch.zeros(8, 16 + 22)
     with pytest.raises(InputError, match=message):
-        read(tmp_path / "a.ckpt", {"model_fine_state_dict": weights}, Place())
+        read(tmp_path / "a.ckpt", {"model_fine_state_dict": weights}, Placement())
     del weights["fc_feat.bias"]
     with pytest.raises(InputError, match="do not make a NeRF of the flexible layout"):
-        read(tmp_path / "a.ckpt", {"model_fine_state_dict": weights}, Place())
+        read(tmp_path / "a.ckpt", {"model_fine_state_dict": weights}, Placement())
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path):
     weights = flexible_weights()
     weights["fc_rgb.bias"][1] = torch.nan
     with pytest.raises(InputError, match=r"model_fine_state_dict\.fc_rgb\.bias holds values that are not finite"):
-        read(tmp_path / "a.ckpt", {"model_fine_state_dict": weights}, Place())
+        read(tmp_path / "a.ckpt", {"model_fine_state_dict": weights}, Placement())
 
 
 def test_places_are_checked():
     for wrong in ({"side": 0.0}, {"near": -1.0}, {"centre": (0.0, float("nan"), 0.0)}, {"background": (2.0, 0.0, 0.0)}):
         with pytest.raises(UsageError, match=next(iter(wrong))):
-            Place(**wrong)
+            Placement(**wrong)
 
 
 @pytest.mark.slow
@@ -260,7 +260,7 @@ def test_a_real_forward_facing_checkpoint_is_refused(shared_data: Path):
 
 
 def test_a_teacher_from_elsewhere_is_not_saved(no_look, tmp_path):
-    model = read(tmp_path / "a.ckpt", {"model_fine_state_dict": flexible_weights()}, Place())
+    model = read(tmp_path / "a.ckpt", {"model_fine_state_dict": flexible_weights()}, Placement())
     with pytest.raises(InputError, match="a nerf_pytorch field is a teacher from elsewhere and is not saved"):
         save(model, tmp_path / "a.nf")
     assert not (tmp_path / "a.nf").exists()

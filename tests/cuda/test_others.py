@@ -10,7 +10,7 @@ from neuralfields.captures.readers import read_scene
 from neuralfields.errors import UsageError
 from neuralfields.ops import backend
 from neuralfields.ops.hash_grid import HashGeometry, hash_encode
-from neuralfields.ops.march import MarchSettings, march
+from neuralfields.ops.march import MarchSettings, march_rays
 from neuralfields.ops.network import network
 from neuralfields.options.fit import FitOptions
 from neuralfields.training.fit import fit_scene
@@ -73,9 +73,9 @@ def test_its_march(nerfacc, cascades, generator):
     occupancy = (sparse(1, generator) if cascades == 1 else nested(cascades, generator)).cuda()
     given = [part.float().cuda() for part in rays(500, cascades, generator)]
     settings = MarchSettings(1 / 256, 1.0, 0.0, 0.01)
-    want = march(*given, occupancy, settings)
+    want = march_rays(*given, occupancy, settings)
     with backend.using(marcher="nerfacc"):
-        got = march(*given, occupancy, settings)
+        got = march_rays(*given, occupancy, settings)
     assert len(got.t) == pytest.approx(len(want.t), rel=0.02)
     same = want.offsets.diff() == got.offsets.diff()  # a sample at a cell's border may fall to either side
     assert same.float().mean() > 0.5

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from neuralfields.distillation.distil import LIGHT, Distillation, Recipe, copy, inherit
-from neuralfields.distillation.hard_examples import AGAIN, POSES, ROUND, HardRays
+from neuralfields.distillation.hard_examples import AGAIN, POSES, ROUND, RayPool
 from neuralfields.distillation.point_pool import MOST_ASKED, PASSES, PointPool, Points
 from neuralfields.distillation.sampled_cameras import Viewpoints
 from neuralfields.fields import field_class
@@ -259,7 +259,7 @@ def test_rounds_end_by_themselves_and_each_level_can_be_left_out(small_model: Mo
 
 
 def test_hard_rays_are_replaced_by_what_was_worst_among_them():
-    pool = HardRays()
+    pool = RayPool()
     generator = torch.Generator().manual_seed(0)
 
     def rays(value: float, count: int) -> Rays:

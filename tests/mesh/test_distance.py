@@ -8,7 +8,7 @@ import torch
 
 from neuralfields.errors import UsageError
 from neuralfields.mesh.distance import MeshDistance
-from neuralfields.mesh.marching_cubes import march
+from neuralfields.mesh.marching_cubes import marching_cubes
 from neuralfields.mesh.mesh import Mesh
 from tests.mesh.test_marching_cubes import ball
 from tests.mesh.test_mesh import box
@@ -47,7 +47,7 @@ def test_distances_and_sides_are_those_of_brute_force():
 
 def test_a_hole_and_turned_faces_change_few_sides():
     open3d()
-    mesh = march(ball, 10)
+    mesh = marching_cubes(ball, 10)
     faces = mesh.faces[3:].copy()
     faces[::2] = faces[::2, ::-1]
     x = torch.rand(2000, 3, generator=torch.Generator().manual_seed(0))

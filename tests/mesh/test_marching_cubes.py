@@ -6,7 +6,7 @@ import torch
 
 from neuralfields.errors import InputError
 from neuralfields.mesh import marching_cubes as marching
-from neuralfields.mesh.marching_cubes import cases, march
+from neuralfields.mesh.marching_cubes import cases, marching_cubes
 from neuralfields.mesh.mesh import faults
 
 
@@ -27,7 +27,7 @@ def test_every_case_separates_inside_from_outside():
 
 @pytest.mark.parametrize("reach", [None, 1.5])
 def test_a_marched_ball_is_a_ball(reach):
-    mesh = march(ball, 80, reach)
+    mesh = marching_cubes(ball, 80, reach)
     assert faults(mesh).watertight
     assert mesh.volume() == pytest.approx(4 / 3 * np.pi * 0.3**3, rel=2e-3)
     radius = np.linalg.norm(mesh.vertices - 0.5, axis=1)
@@ -38,10 +38,10 @@ def test_a_marched_ball_is_a_ball(reach):
 
 def test_far_blocks_are_not_looked_at():
     seen = []
-    march(lambda x: seen.append(len(x)) or (x - 0.15).norm(dim=1) - 0.1, 128)
+    marching_cubes(lambda x: seen.append(len(x)) or (x - 0.15).norm(dim=1) - 0.1, 128)
     everything = sum(seen)
     seen.clear()
-    march(lambda x: seen.append(len(x)) or (x - 0.15).norm(dim=1) - 0.1, 128, 1.5)
+    marching_cubes(lambda x: seen.append(len(x)) or (x - 0.15).norm(dim=1) - 0.1, 128, 1.5)
     assert sum(seen) < everything / 4
 
 
@@ -53,19 +53,19 @@ def test_blocks_of_any_size_give_the_same_closed_surface(monkeypatch):
         i = (x * 13).round().long()
         return values[i[:, 0], i[:, 1], i[:, 2]]
 
-    whole = march(noise, 13)
+    whole = marching_cubes(noise, 13)
     assert faults(whole).watertight
     monkeypatch.setattr(marching, "BLOCK", 4)
-    parts = march(noise, 13)
+    parts = marching_cubes(noise, 13)
     assert faults(parts).watertight and parts.volume() == pytest.approx(whole.volume())
     np.testing.assert_array_equal(parts.vertices, whole.vertices)
 
 
 def test_a_surface_that_leaves_the_cube_is_closed_at_its_border():
-    mesh = march(lambda x: x[:, 2] - 0.4, 20)
+    mesh = marching_cubes(lambda x: x[:, 2] - 0.4, 20)
     assert faults(mesh).watertight and mesh.volume() == pytest.approx(0.4 * 0.95**2, rel=0.1)
 
 
 def test_no_surface_is_said():
     with pytest.raises(InputError, match="one sign everywhere"):
-        march(lambda x: torch.ones(len(x)), 16)
+        marching_cubes(lambda x: torch.ones(len(x)), 16)

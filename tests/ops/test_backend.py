@@ -19,7 +19,7 @@ from neuralfields.gpu import tcnn as backend_tcnn
 from neuralfields.gpu.network import using_precision
 from neuralfields.ops import backend
 from neuralfields.ops.hash_grid import HashGeometry, hash_encode
-from neuralfields.ops.march import MarchSettings, march, march_reference
+from neuralfields.ops.march import MarchSettings, march_rays, march_rays_reference
 from neuralfields.ops.network import network, network_reference
 from neuralfields.options.fit import FitOptions
 from neuralfields.training.fit import fit_scene
@@ -124,8 +124,8 @@ def test_marching(cascades, generator):
     settings = MarchSettings(1 / 64 if cascades > 1 else 1 / 128, 1.0, 0.0, 0.01)
     origins, directions, jitter = (part.float() for part in rays(24, cascades, generator))
     with backend.using(marcher="nerfacc"):
-        got = march(origins, directions, jitter, occupancy, settings)
-    want = march_reference(origins, directions, jitter, occupancy, settings)
+        got = march_rays(origins, directions, jitter, occupancy, settings)
+    want = march_rays_reference(origins, directions, jitter, occupancy, settings)
     assert len(want.x) > 100 and got.offsets[-1] == len(got.x) == len(got.ray)
     assert abs(len(got.x) - len(want.x)) <= 0.02 * len(want.x)  # samples at a cell's border, by rounding
     for ray in range(len(origins)):
@@ -141,7 +141,7 @@ def test_growing_steps(generator):
     settings = MarchSettings(1 / 64, 4.0, 1 / 16, 0.01)
     occupancy = nested(3, generator)
     with backend.using(marcher="nerfacc"):
-        got = march(origins, directions, jitter, occupancy, settings)
+        got = march_rays(origins, directions, jitter, occupancy, settings)
     assert len(got.t) > 20
     begin = got.t - got.length / 2
     torch.testing.assert_close(got.length, (begin / 16).clamp(1 / 64, 4.0), rtol=1e-3, atol=1e-5)
@@ -151,7 +151,7 @@ def test_rays_that_miss_everything():
     empty = torch.zeros(1, 32768, dtype=torch.int64)
     origins, directions = torch.full((3, 3), 0.5), torch.eye(3)
     with backend.using(marcher="nerfacc"):
-        got = march(origins, directions, torch.zeros(3), empty, MarchSettings(1 / 64, 1 / 64, 0.0, 0.0))
+        got = march_rays(origins, directions, torch.zeros(3), empty, MarchSettings(1 / 64, 1 / 64, 0.0, 0.0))
     assert got.x.shape == (0, 3) and got.offsets.tolist() == [0, 0, 0, 0]
 
 

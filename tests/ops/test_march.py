@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from neuralfields.ops.march import MarchSettings, march, march_reference
+from neuralfields.ops.march import MarchSettings, march_rays, march_rays_reference
 from neuralfields.ops.occupancy_bits import BRICKS, CELLS, occupied
 from neuralfields.rays import Samples
 
@@ -57,18 +57,18 @@ def assert_same(got: Samples, want: Samples) -> None:
 def test_reference_with_even_steps(cascades, generator, instruction_set):
     occupancy = sparse(cascades, generator)
     origins, directions, jitter = rays(200, cascades, generator)
-    got = march(origins, directions, jitter, occupancy, EVEN)
+    got = march_rays(origins, directions, jitter, occupancy, EVEN)
     assert got.x.shape[0] > 1000
-    assert_same(got, march_reference(origins, directions, jitter, occupancy, EVEN))
+    assert_same(got, march_rays_reference(origins, directions, jitter, occupancy, EVEN))
 
 
 @pytest.mark.parametrize("cascades", [1, 2, 4])
 def test_reference_with_growing_steps(cascades, generator, instruction_set):
     occupancy = nested(cascades, generator)
     origins, directions, jitter = rays(150, cascades, generator)
-    got = march(origins, directions, jitter, occupancy, GROWING)
+    got = march_rays(origins, directions, jitter, occupancy, GROWING)
     assert got.x.shape[0] > 1000
-    assert_same(got, march_reference(origins, directions, jitter, occupancy, GROWING))
+    assert_same(got, march_rays_reference(origins, directions, jitter, occupancy, GROWING))
 
 
 def test_reference_with_growing_steps_and_cascades_that_disagree(generator):
@@ -76,15 +76,15 @@ def test_reference_with_growing_steps_and_cascades_that_disagree(generator):
     occupancy = sparse(4, generator)
     origins, directions, jitter = rays(400, 4, generator)
     assert_same(
-        march(origins, directions, jitter, occupancy, GROWING),
-        march_reference(origins, directions, jitter, occupancy, GROWING),
+        march_rays(origins, directions, jitter, occupancy, GROWING),
+        march_rays_reference(origins, directions, jitter, occupancy, GROWING),
     )
 
 
 def test_float32_takes_nearly_the_same_samples(generator):
     occupancy, lines = sparse(2, generator), rays(400, 2, generator)
-    exact = march(*lines, occupancy, EVEN)
-    got = march(*(a.float() for a in lines), occupancy, EVEN)
+    exact = march_rays(*lines, occupancy, EVEN)
+    got = march_rays(*(a.float() for a in lines), occupancy, EVEN)
     assert got.t.dtype == torch.float32
     assert abs(len(got.t) - len(exact.t)) < 0.01 * len(exact.t)
 
@@ -93,7 +93,7 @@ def test_float32_takes_nearly_the_same_samples(generator):
 def test_lengths_in_a_full_grid_add_up_to_the_chord(cascades, generator):
     """Analytic truth: all steps that start inside are taken, so the sum is the chord rounded up to whole steps."""
     origins, directions, _ = rays(300, cascades, generator)
-    samples = march(origins, directions, torch.zeros(300, dtype=torch.float64), full(cascades), EVEN)
+    samples = march_rays(origins, directions, torch.zeros(300, dtype=torch.float64), full(cascades), EVEN)
     half = 0.5 * 2 ** (cascades - 1)
     a, b = (0.5 - half - origins) / directions, (0.5 + half - origins) / directions
     parallel = directions == 0
@@ -110,7 +110,7 @@ def test_lengths_in_a_full_grid_add_up_to_the_chord(cascades, generator):
 
 
 def test_empty_grid_has_no_samples(generator):
-    samples = march(*rays(200, 2, generator), torch.zeros(2, WORDS, dtype=torch.int64), GROWING)
+    samples = march_rays(*rays(200, 2, generator), torch.zeros(2, WORDS, dtype=torch.int64), GROWING)
     assert samples.x.shape == (0, 3) and not samples.offsets.any()
 
 
@@ -122,7 +122,7 @@ def test_one_brick_holds_all_samples(generator):
     origins, _, jitter = rays(300, 1, generator)
     target = low + torch.rand(300, 3, generator=generator, dtype=torch.float64) / BRICKS
     directions = torch.nn.functional.normalize(target - origins, dim=1)
-    samples = march(origins, directions, jitter, occupancy, EVEN)
+    samples = march_rays(origins, directions, jitter, occupancy, EVEN)
     assert bool(((samples.x >= low) & (samples.x <= low + 1 / BRICKS)).all())
     assert int((samples.offsets.diff() > 0).sum()) > 270  # a chord of a corner may be shorter than a step
 
@@ -136,27 +136,27 @@ def test_one_cell_is_found_through_its_bit():
     for axis in range(3):
         direction = torch.eye(3, dtype=torch.float64)[axis : axis + 1]
         origin = x - direction * x[:, axis : axis + 1]  # on the face of the cube
-        samples = march(origin, direction, torch.zeros(1, dtype=torch.float64), occupancy, EVEN)
+        samples = march_rays(origin, direction, torch.zeros(1, dtype=torch.float64), occupancy, EVEN)
         assert samples.x.shape[0] == 2 and float((samples.x - x).abs().max()) <= 0.5 / CELLS
 
 
 def test_rays_that_miss_or_look_away():
     origins = torch.tensor([[2.0, 2.0, 2.0], [-1.0, 0.5, 0.5], [0.5, 1.5, 0.5]], dtype=torch.float64)
     directions = torch.tensor([[1.0, 0, 0], [-1.0, 0, 0], [0, 0, 1.0]], dtype=torch.float64)
-    assert march(origins, directions, torch.zeros(3, dtype=torch.float64), full(1), EVEN).x.shape[0] == 0
+    assert march_rays(origins, directions, torch.zeros(3, dtype=torch.float64), full(1), EVEN).x.shape[0] == 0
 
 
 def test_near_is_kept(generator):
     settings = MarchSettings(1 / 256, 1 / 256, 0.0, 0.25)
     origins, directions, jitter = rays(100, 1, generator)
-    samples = march(origins, directions, jitter, full(1), settings)
+    samples = march_rays(origins, directions, jitter, full(1), settings)
     assert float((samples.t - samples.length / 2).min()) >= 0.25
-    assert_same(samples, march_reference(origins, directions, jitter, full(1), settings))
+    assert_same(samples, march_rays_reference(origins, directions, jitter, full(1), settings))
 
 
 def test_jitter_moves_samples_by_a_part_of_a_step(generator):
     origins, directions, jitter = rays(50, 1, generator)
-    still, moved = (march(origins, directions, j, full(1), EVEN) for j in (torch.zeros_like(jitter), jitter))
+    still, moved = (march_rays(origins, directions, j, full(1), EVEN) for j in (torch.zeros_like(jitter), jitter))
     for r in range(50):
         if still.offsets[r] < still.offsets[r + 1] and moved.offsets[r] < moved.offsets[r + 1]:
             shift = moved.t[moved.offsets[r]] - still.t[still.offsets[r]]
@@ -168,7 +168,7 @@ def test_same_bits_for_any_threads(generator):
     before, results = torch.get_num_threads(), []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        results.append(march(*lines, occupancy, GROWING))
+        results.append(march_rays(*lines, occupancy, GROWING))
     torch.set_num_threads(before)
     for name in ("x", "t", "length", "offsets"):
         assert torch.equal(getattr(results[0], name), getattr(results[1], name))
@@ -176,17 +176,17 @@ def test_same_bits_for_any_threads(generator):
 
 def test_empty_batch_and_refusals(generator):
     origins, directions, jitter = rays(5, 1, generator)
-    assert march(origins[:0], directions[:0], jitter[:0], full(1), EVEN).offsets.tolist() == [0]
+    assert march_rays(origins[:0], directions[:0], jitter[:0], full(1), EVEN).offsets.tolist() == [0]
     with pytest.raises(ValueError, match=r"directions has shape \[4, 3\], expected \[5, 3\]"):
-        march(origins, directions[:4], jitter, full(1), EVEN)
+        march_rays(origins, directions[:4], jitter, full(1), EVEN)
     with pytest.raises(ValueError, match=r"jitter has shape \[3\], expected \[5\]"):
-        march(origins, directions, jitter[:3], full(1), EVEN)
+        march_rays(origins, directions, jitter[:3], full(1), EVEN)
     with pytest.raises(ValueError, match=r"occupancy has shape \[1, 100\], expected \[\*, 32768\]"):
-        march(origins, directions, jitter, full(1)[:, :100], EVEN)
+        march_rays(origins, directions, jitter, full(1)[:, :100], EVEN)
     with pytest.raises(ValueError, match="steps must be positive"):
-        march(origins, directions, jitter, full(1), MarchSettings(0.0, 0.1, 0.0, 0.0))
+        march_rays(origins, directions, jitter, full(1), MarchSettings(0.0, 0.1, 0.0, 0.0))
     with pytest.raises(TypeError, match="float32 or float64"):
-        march(origins.half(), directions.half(), jitter.half(), full(1), EVEN)
+        march_rays(origins.half(), directions.half(), jitter.half(), full(1), EVEN)
 
 
 def test_opcheck(generator):

@@ -5,7 +5,7 @@ import torch
 
 from neuralfields.ops.composite import composite
 from neuralfields.rays import Samples
-from neuralfields.rendering.visible_samples import chosen, visible
+from neuralfields.rendering.visible_samples import take, visible_samples
 
 
 def rays(counts: list[int]) -> Samples:
@@ -26,7 +26,7 @@ def test_an_opaque_ray_is_left_after_its_run():
         looked.append(len(x))
         return density[x[:, 0].long()]
 
-    index, found = visible(samples, look)
+    index, found = visible_samples(samples, look)
     assert index.tolist() == [*range(8), *range(100, 203)]  # the first ray's first run; the others whole
     assert torch.equal(found, density[index])
     assert sum(looked) == len(index)
@@ -40,8 +40,8 @@ def test_sums_do_not_change(scale):
     density = torch.rand(len(samples.t), generator=generator, dtype=torch.float64) ** 4 * scale
     rgb = torch.rand(len(samples.t), 3, generator=generator, dtype=torch.float64)
     whole, _ = composite(density, samples.length, samples.t, rgb, samples.offsets)
-    index, found = visible(samples, lambda x: density[x[:, 0].long()])
-    few = chosen(samples, index)
+    index, found = visible_samples(samples, lambda x: density[x[:, 0].long()])
+    few = take(samples, index)
     assert few.offsets[-1] == len(index) and torch.equal(few.ray, samples.ray[index])
     got, _ = composite(found, few.length, few.t, rgb[index], few.offsets)
     assert torch.equal(got, whole)
@@ -50,5 +50,5 @@ def test_sums_do_not_change(scale):
 
 def test_no_samples_at_all():
     samples = rays([0, 0])
-    index, found = visible(samples, lambda x: x[:, 0])
-    assert len(index) == len(found) == 0 and chosen(samples, index).offsets.tolist() == [0, 0, 0]
+    index, found = visible_samples(samples, lambda x: x[:, 0])
+    assert len(index) == len(found) == 0 and take(samples, index).offsets.tolist() == [0, 0, 0]

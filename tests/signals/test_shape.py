@@ -14,7 +14,7 @@ from neuralfields import cli
 from neuralfields.domain import Domain
 from neuralfields.errors import InputError
 from neuralfields.mesh.files import read_mesh, write_mesh
-from neuralfields.mesh.marching_cubes import march
+from neuralfields.mesh.marching_cubes import marching_cubes
 from neuralfields.mesh.mesh import Mesh, SurfaceSampler
 from neuralfields.scene import Bounds
 from neuralfields.signals import shape as signal_shape
@@ -36,7 +36,7 @@ def ball_signal(monkeypatch: pytest.MonkeyPatch, values: str = "distance", colou
     monkeypatch.setattr(signal_shape, "JUDGED", 1 << 10)
     monkeypatch.setattr(signal_shape, "CHAMFER_RESOLUTION", 16)
     monkeypatch.setattr(signal_shape, "CHAMFER_POINTS", 1 << 8)
-    mesh = march(ball, 16)
+    mesh = marching_cubes(ball, 16)
     if colours:
         mesh = Mesh(mesh.vertices, mesh.faces, np.tile(np.uint8([[250, 120, 10]]), (len(mesh.vertices), 1)))
     generator = torch.Generator().manual_seed(0)
@@ -75,7 +75,7 @@ def test_a_mesh_file_is_fitted_in_its_own_frame(tmp_path, capsys, monkeypatch):
     open3d()
     monkeypatch.setattr(signal_shape, "NEAR", ((0.02, 1 << 13), (0.005, 1 << 13)))
     monkeypatch.setattr(signal_shape, "ANYWHERE", 1 << 12)
-    mesh = march(ball, 20)
+    mesh = marching_cubes(ball, 20)
     moved = Mesh(mesh.vertices * [30.0, 10.0, 20.0] + [100.0, -50.0, 7.0], mesh.faces)
     write_mesh(tmp_path / "egg.ply", moved)
     words = ["--steps", "300", "--set", *SMALL, "finest=32", "--threads", "1", "--quiet", "--json"]

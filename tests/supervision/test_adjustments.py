@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from neuralfields.rays import Rays, RaySums
-from neuralfields.supervision.adjustments import NONE, Adjustments, appended, divided
+from neuralfields.supervision.adjustments import NONE, Adjustments, concatenate_rays, split_sums
 from neuralfields.supervision.pixels import Batch
 from tests.support.small_fit import small_capture_folder
 from tests.test_ranks import TORCHRUN, environment
@@ -76,14 +76,14 @@ def test_off_is_the_very_same() -> None:
     assert NONE == Adjustments() and NONE.moved(some, camera) is some and NONE.exposed(sums, camera) is sums
     assert NONE.weight(valid, batch) is valid and NONE.tensors() == {}
     jitter = torch.rand(5)
-    assert appended(some, jitter, None) == (some, jitter)
+    assert concatenate_rays(some, jitter, None) == (some, jitter)
 
 
 def test_further_rays_are_behind_and_come_back_alone() -> None:
     some, more, jitter = rays(5), rays(2), torch.rand(5)
-    both, jitters = appended(some, jitter, more)
+    both, jitters = concatenate_rays(some, jitter, more)
     assert len(both) == 7 and torch.equal(both.origins[5:], more.origins) and jitters[5:].tolist() == [0.5, 0.5]
     sums = RaySums(torch.rand(7, 7), torch.ones(7, dtype=torch.uint8), 9)
-    first, behind = divided(sums, 5)
+    first, behind = split_sums(sums, 5)
     assert torch.equal(first.values, sums.values[:5]) and torch.equal(behind.values, sums.values[5:])
     assert first.samples == 9 and behind.samples == 0

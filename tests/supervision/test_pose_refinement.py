@@ -14,7 +14,7 @@ from neuralfields.captures.images import LoadedFrames, load_frames
 from neuralfields.captures.readers import read_scene
 from neuralfields.evaluation import held_out
 from neuralfields.evaluation.evaluate import evaluate, measure
-from neuralfields.evaluation.held_out import HeldOut, found, taken_along
+from neuralfields.evaluation.held_out import HeldOut, align_cameras, transfer_cameras
 from neuralfields.evaluation.protocol import viewing
 from neuralfields.fields.hash import Config, HashField
 from neuralfields.models.model import Model, volume_of
@@ -27,7 +27,7 @@ from neuralfields.supervision.adjustments import Adjustments
 from neuralfields.supervision.alignment import Alignment, rotations
 from neuralfields.supervision.image_gradients import Slopes, scales
 from neuralfields.supervision.pixels import Pixels
-from neuralfields.supervision.pose_refinement import PoseRefinement, Similarity, after
+from neuralfields.supervision.pose_refinement import PoseRefinement, Similarity, apply_motion
 from neuralfields.training.radiance import Background, RadianceTrainer
 from neuralfields.verbs import fit
 from tests.support.settings import set_training
@@ -44,7 +44,7 @@ def disturbed(cameras: Sequence[Camera], degrees: float, shift: float, seed: int
     generator = torch.Generator().manual_seed(seed)
     axes = torch.nn.functional.normalize(torch.randn(len(cameras), 3, generator=generator), dim=1)
     ways = torch.nn.functional.normalize(torch.randn(len(cameras), 3, generator=generator), dim=1)
-    return after(cameras, torch.cat([axes * np.radians(degrees), ways * shift], 1))
+    return apply_motion(cameras, torch.cat([axes * np.radians(degrees), ways * shift], 1))
 
 
 def off_in_pixels(cameras: Sequence[Camera], true: Sequence[Camera]) -> float:
@@ -66,14 +66,17 @@ def test_cameras_are_found_again_on_the_field(small_model: Model) -> None:
     true = [small_model.cameras[k] for k in small_model.held_out]
     pictures = own_pictures(small_model, true)
     starts, volume = disturbed(true, 2.0, 0.1), volume_of(small_model)
-    again = found(volume, pictures, starts, WHITE)
+    again = align_cameras(volume, pictures, starts, WHITE)
 
     def psnr(cameras: Sequence[Camera]) -> float:
         views = zip(pictures.images, cameras, strict=True)
         return float(np.mean([measure(volume, image, camera, WHITE, structure=False).psnr for image, camera in views]))
 
     assert psnr(starts) < 17 and psnr(again) > 35
-    assert found(volume, pictures, starts, WHITE)[0].world_from_camera.tolist() == again[0].world_from_camera.tolist()
+    assert (
+        align_cameras(volume, pictures, starts, WHITE)[0].world_from_camera.tolist()
+        == again[0].world_from_camera.tolist()
+    )
 
 
 def test_turns_and_shifts_are_told_apart_in_time(small_model: Model) -> None:
@@ -83,7 +86,7 @@ def test_turns_and_shifts_are_told_apart_in_time(small_model: Model) -> None:
     starts = disturbed(true, 2.0, 0.1)
     moving = HeldOut(Pixels(pictures.images, starts), WHITE)
     moving.align(volume_of(small_model), 40)
-    for camera, other in zip(after(starts, moving.motion), true, strict=True):
+    for camera, other in zip(apply_motion(starts, moving.motion), true, strict=True):
         assert np.abs(camera.world_from_camera - other.world_from_camera).max() < 0.02
 
 
@@ -93,7 +96,7 @@ def test_the_change_of_a_picture_is_what_moving_the_camera_makes(small_model: Mo
     pictures = own_pictures(small_model, [camera])
     pixels = Pixels(pictures.images, [camera])
     one = Alignment(pixels)
-    one.look_at(1)
+    one.set_scale(1)
     batch, volume = pixels.every(64 * 64), volume_of(small_model)
     before = finish(volume.sums(batch.rays), torch.ones(3), volume.bounds.side)
     solid = before.opacity > 0.5
@@ -141,10 +144,10 @@ def test_a_similarity_is_found_and_undone() -> None:
     seen = Similarity.between(cameras, moved)
     assert seen.scale == pytest.approx(1.7)
     np.testing.assert_allclose(seen.rotation, turn, atol=1e-9)
-    for one, other in zip(taken_along(cameras, moved, cameras), cameras, strict=True):
+    for one, other in zip(transfer_cameras(cameras, moved, cameras), cameras, strict=True):
         shown = Similarity.between(moved, cameras).moved(one)
         assert np.isfinite(shown.world_from_camera).all() and other.width == one.width
-    back = taken_along(moved, moved, cameras)
+    back = transfer_cameras(moved, moved, cameras)
     np.testing.assert_allclose(back[3].world_from_camera, cameras[3].world_from_camera, atol=1e-9)
 
 
@@ -193,7 +196,7 @@ def test_a_fit_finds_disturbed_cameras(monkeypatch: pytest.MonkeyPatch) -> None:
     for step in range(160):
         what.step(step / 160)
     refined = what.adjustments.poses.refined()
-    before, now = (off_in_pixels(found[::3], true[::3]) for found in (cameras, refined))
+    before, now = (off_in_pixels(align_cameras[::3], true[::3]) for align_cameras in (cameras, refined))
     assert now < 0.87 * before
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from neuralfields.fields.field import ParameterGroup
 from neuralfields.training import radiance as training
-from neuralfields.training.weight_average import AVERAGED, DECAY, Averages
+from neuralfields.training.weight_average import AVERAGED, DECAY, MovingAverage
 from tests.support.settings import set_training
 from tests.training.test_radiance import same_bits, small_training, steps
 
@@ -26,7 +26,7 @@ def weights(fit: training.RadianceTrainer) -> dict[str, torch.Tensor]:
 def test_the_average_of_what_was_seen():
     weight, table = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(3))
     groups = [ParameterGroup("network", (weight,), 1.0), ParameterGroup("grid", (table,), 1.0)]
-    averages, want = Averages(), 0.0
+    averages, want = MovingAverage(), 0.0
     for step in range(5):
         with torch.no_grad():
             weight.fill_(step + 1.0), table.fill_(step + 1.0)
