@@ -35,6 +35,16 @@ class Kernels(OnMachine):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConfigurableTraining(Training):
+    """A training whose settings can be changed."""
+
+    section: ClassVar[str] = "training"
+
+    training: tuple[str, ...] = ()
+    """Settings of the training, as key=value; an unknown key lists them all."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Supervision(Options):
     """What photos teach besides their colours, and which of their pixels count."""
 
@@ -62,7 +72,7 @@ class Supervision(Options):
 
 
 @dataclass(frozen=True)
-class FitOptions(Training, Supervision, Source, Kernels, Stored, Resuming, Reporting):
+class FitOptions(ConfigurableTraining, Supervision, Source, Kernels, Stored, Resuming, Reporting):
     """Fits a field to a posed capture, an image, a mesh, a video or a sound, and writes it as one .nf file."""
 
     scene: Path
@@ -74,8 +84,6 @@ class FitOptions(Training, Supervision, Source, Kernels, Stored, Resuming, Repor
     """Factor by which width and height of the photos are divided. Default: 1, and more for large photos."""
     background: Background = "auto"
     """Background of the scene; auto trains on random colours, then takes white for photos with alpha, else black."""
-    training: tuple[str, ...] = ()
-    """Settings of training, as key=value; an unknown key lists them all."""
     eval_every: float = 30.0
     """Seconds between validations on held-out views; 0 turns them off."""
     checkpoint_every: float = 30.0
