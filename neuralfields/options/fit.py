@@ -1,6 +1,6 @@
 """Options of `nf fit`."""
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, fields
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,6 +13,7 @@ from neuralfields.options.common import (
     MaskMeaning,
     OnMachine,
     Options,
+    Page,
     Reporting,
     Resuming,
     Source,
@@ -71,8 +72,23 @@ class Supervision(Options):
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class LivePage(Page):
+    """The viewer's page beside a running fit."""
+
+    section: ClassVar[str] = "viewer"
+
+    view: bool = False
+    """Show the running fit in a browser, where it can be paused, saved and stopped."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.view and any(getattr(self, item.name) != item.default for item in fields(Page)):
+            raise UsageError("--host, --port and --open are of the viewer's page; add --view")
+
+
 @dataclass(frozen=True)
-class FitOptions(ConfigurableTraining, Supervision, Source, Kernels, Stored, Resuming, Reporting):
+class FitOptions(ConfigurableTraining, Supervision, Source, LivePage, Kernels, Stored, Resuming, Reporting):
     """Fits a field to a posed capture, an image, a mesh, a video or a sound, and writes it as one .nf file."""
 
     scene: Path
@@ -88,8 +104,6 @@ class FitOptions(ConfigurableTraining, Supervision, Source, Kernels, Stored, Res
     """Seconds between validations on held-out views; 0 turns them off."""
     checkpoint_every: float = 30.0
     """Seconds between checkpoints."""
-    view: bool = False
-    """Show the running fit in a browser, where it can be paused, saved and stopped."""
     dry_run: bool = False
     """Check the input, print what would be done, and stop."""
     accept_doubtful_poses: bool = False
