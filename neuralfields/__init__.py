@@ -106,7 +106,7 @@ def view(things: Any, scene: Any = None, **choices: Any) -> "Viewer":
     """Serves the viewer's page for .nf files, captures, Models, Scenes or objects with `render(camera)`.
 
     Returns at once: `.url`, `.wait()` until Ctrl-C, `.close()`; a notebook shows the page in the cell.
-    `choices`: host, port, open_browser, threads.
+    `choices`: host, port, open_browser, threads, device.
     """
     from neuralfields.serving import viewer
 

@@ -6,51 +6,52 @@ Standard output holds the result alone (one JSON object with --json), standard e
 
 import errno
 import importlib
-import json
 import os
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout, suppress
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from neuralfields.errors import InterruptedFit, NeuralfieldsError, ResourceError, UsageError
-from neuralfields.options import captures, fit, machine, models
-from neuralfields.settings import did_you_mean
 
 ERROR, INTERRUPTED, OUT_OF_RESOURCES = 1, 5, 6
 
 
-@dataclass(frozen=True)
-class Verb:
-    """A verb: its options, the module whose `run` does it, and one line for the overview."""
+class Verb(NamedTuple):
+    """A verb: its options as module.Class, the module whose `run` does it, and one line for the overview."""
 
-    options: type
+    kind: str
     module: str
     line: str
 
+    @property
+    def options(self) -> type[Any]:
+        """The class of its options, imported only now: the overview needs none."""
+        module, _, name = self.kind.partition(".")
+        return getattr(importlib.import_module(f"neuralfields.options.{module}"), name)
+
 
 VERBS = {
-    "fit": Verb(fit.FitOptions, "neuralfields.verbs.fit", "fit a field to a capture, image, mesh, video or sound"),
-    "eval": Verb(models.EvalOptions, "neuralfields.verbs.evaluate", "measure PSNR and SSIM on held-out views"),
+    "fit": Verb("fit.FitOptions", "neuralfields.verbs.fit", "fit a field to a capture, image, mesh, video or sound"),
+    "eval": Verb("models.EvalOptions", "neuralfields.verbs.evaluate", "measure PSNR and SSIM on held-out views"),
     "convert": Verb(
-        models.ConvertOptions, "neuralfields.verbs.convert", "distil a field into another architecture or size"
+        "models.ConvertOptions", "neuralfields.verbs.convert", "distil a field into another architecture or size"
     ),
-    "edit": Verb(models.EditOptions, "neuralfields.verbs.edit", "erase a box of a scene, or keep only a box"),
+    "edit": Verb("models.EditOptions", "neuralfields.verbs.edit", "erase a box of a scene, or keep only a box"),
     "render": Verb(
-        models.RenderOptions, "neuralfields.verbs.render", "render views, an orbit or a spiral as PNG or video"
+        "models.RenderOptions", "neuralfields.verbs.render", "render views, an orbit or a spiral as PNG or video"
     ),
-    "view": Verb(models.ViewOptions, "neuralfields.verbs.view", "show models and captures in a browser"),
-    "export": Verb(models.ExportOptions, "neuralfields.verbs.export", "write a mesh, an image, a video or a sound"),
-    "info": Verb(models.InfoOptions, "neuralfields.verbs.info", "show what a model file contains"),
-    "poses": Verb(captures.PosesOptions, "neuralfields.verbs.poses", "find camera poses for photos or a video"),
-    "check": Verb(captures.CheckOptions, "neuralfields.verbs.check", "check a capture before fitting it"),
+    "view": Verb("models.ViewOptions", "neuralfields.verbs.view", "show models and captures in a browser"),
+    "export": Verb("models.ExportOptions", "neuralfields.verbs.export", "write a mesh, an image, a video or a sound"),
+    "info": Verb("models.InfoOptions", "neuralfields.verbs.info", "show what a model file contains"),
+    "poses": Verb("captures.PosesOptions", "neuralfields.verbs.poses", "find camera poses for photos or a video"),
+    "check": Verb("captures.CheckOptions", "neuralfields.verbs.check", "check a capture before fitting it"),
     "doctor": Verb(
-        machine.DoctorOptions, "neuralfields.verbs.doctor", "show what is installed and which backend will run"
+        "machine.DoctorOptions", "neuralfields.verbs.doctor", "show what is installed and which backend will run"
     ),
-    "bench": Verb(machine.BenchOptions, "neuralfields.verbs.bench", "compare the native kernels with plain torch"),
+    "bench": Verb("machine.BenchOptions", "neuralfields.verbs.bench", "compare the native kernels with plain torch"),
     "demo": Verb(
-        machine.DemoOptions, "neuralfields.verbs.demo", "fit the bundled scene in a minute and show the result"
+        "machine.DemoOptions", "neuralfields.verbs.demo", "fit the bundled scene in a minute and show the result"
     ),
 }
 
@@ -69,7 +70,7 @@ verbs
 
 examples
   nf fit fox/ --minutes 2                   fox/ holds photos and their poses
-  nf render fox.nf turn.mp4 --path orbit    a turn around what was fitted
+  nf render fox.nf turn.mp4 --path orbit    an orbit around the scene
 """
 
 
@@ -115,6 +116,8 @@ def _dispatch(words: list[str]) -> int:
         return 0
     name = words[0]
     if name not in VERBS:
+        from neuralfields.settings import did_you_mean
+
         kind = "option" if name.startswith("-") else "verb"
         near = did_you_mean(name, VERBS)
         raise UsageError(f"unknown {kind} {name!r}{near}; verbs: {', '.join(VERBS)}")
@@ -136,6 +139,8 @@ def _run(verb: Verb, chosen: Any) -> int:
         return 0
     shown = getattr(module, "text", readable)
     if chosen.json:
+        import json
+
         from neuralfields.files import plain
 
         sys.stdout.write(json.dumps(plain(result), allow_nan=False) + "\n")

@@ -57,6 +57,16 @@ def test_help_answers_in_half_a_second() -> None:
     assert best < 0.5, f"{best:.2f} s"
 
 
+def test_the_overview_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from neuralfields.cli import main; assert main(['--help']) == 0\n"
+        "heavy = {'torch', 'numpy', 'PIL', 'tyro', 'dataclasses', 'neuralfields.options'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_help_of_a_verb_imports_no_torch() -> None:
     code = (
         "import sys; from neuralfields.cli import main; assert main(['fit', '--help']) == 0\n"

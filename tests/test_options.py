@@ -85,6 +85,9 @@ def test_a_key_twice() -> None:
         ({"seed": -1}, "--seed -1"),
         ({"checkpoint_every": 0.0}, "--checkpoint-every 0.0"),
         ({"eval_every": -1.0}, "--eval-every -1.0"),
+        ({"port": 0}, "--host, --port and --open are of the viewer's page; add --view"),
+        ({"open": True}, "--host, --port and --open"),
+        ({"view": True, "port": 70000}, "--port 70000: must be between 0 and 65535"),
         ({"resume": True, "overwrite": True}, "--resume and --overwrite: give only one"),
     ],
 )
@@ -139,9 +142,10 @@ def test_every_option_stands_in_one_section(name: str) -> None:
 
 def test_sections_of_a_fit() -> None:
     found = command_line.sections(FitOptions)
-    assert list(found) == ["", "training", "supervision", "capture", "machine", "output", "report"]
+    assert list(found) == ["", "training", "supervision", "capture", "viewer", "machine", "output", "report"]
     assert found["machine"] == ["threads", "device", "backend", "marcher"]
     assert found["output"] == ["overwrite", "out", "resume", "half", "bits"]
+    assert found["viewer"] == ["host", "port", "open", "view"]
     assert {"scene", "field"} <= set(found[""]) and "json" in found["report"]
 
 

@@ -16,6 +16,7 @@ from neuralfields.errors import UsageError
 from neuralfields.options.common import Options, Quantity
 
 LISTS = ("--set", "--what", "--recipe", "--erase-box", "--keep-box")
+SECTION = "section_"  # before a section's name, which may be that of an option too
 
 
 def read_options(kind: type[Options], program: str, words: Sequence[str]) -> Any:
@@ -34,8 +35,8 @@ def read_options(kind: type[Options], program: str, words: Sequence[str]) -> Any
     text = _docs(kind)[0]
     read = tyro.cli(_layout(kind), prog=program, description=text, args=words, config=config)
     values = dict(vars(read))
-    for title in sections(kind):
-        values |= vars(values.pop(title)) if title else {}
+    for title in filter(None, sections(kind)):
+        values |= vars(values.pop(SECTION + title))
     return kind(**values)
 
 
@@ -93,7 +94,8 @@ def _layout(kind: type[Options]) -> type:
     for title, names in sections(kind).items():
         options = [option(name) for name in names]
         if title:
-            options = [(title, Annotated[make_dataclass(title, options), arg(help="")], field(kw_only=True))]
+            part = Annotated[make_dataclass(title, options), arg(name=title, help="")]
+            options = [(SECTION + title, part, field(kw_only=True))]
         members += options
     return make_dataclass(kind.__name__, members)
 

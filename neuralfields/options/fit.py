@@ -1,6 +1,6 @@
 """Options of `nf fit`."""
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, fields
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,6 +13,7 @@ from neuralfields.options.common import (
     MaskMeaning,
     OnMachine,
     Options,
+    Page,
     Reporting,
     Resuming,
     Source,
@@ -32,6 +33,16 @@ class Kernels(OnMachine):
     """Kernels for encodings and networks on a GPU; tcnn needs tiny-cuda-nn and is there to compare."""
     marcher: Marcher = "native"
     """Kernels for ray marching on a GPU; nerfacc needs that package and is there to compare."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigurableTraining(Training):
+    """A training whose settings can be changed."""
+
+    section: ClassVar[str] = "training"
+
+    recipe: tuple[str, ...] = ()
+    """Settings of the training, as key=value; an unknown key lists them all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +72,23 @@ class Supervision(Options):
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class LivePage(Page):
+    """The viewer's page beside a running fit."""
+
+    section: ClassVar[str] = "viewer"
+
+    view: bool = False
+    """Show the running fit in a browser, where it can be paused, saved and stopped."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.view and any(getattr(self, item.name) != item.default for item in fields(Page)):
+            raise UsageError("--host, --port and --open are of the viewer's page; add --view")
+
+
 @dataclass(frozen=True)
-class FitOptions(Training, Supervision, Source, Kernels, Stored, Resuming, Reporting):
+class FitOptions(ConfigurableTraining, Supervision, Source, LivePage, Kernels, Stored, Resuming, Reporting):
     """Fits a field to a posed capture, an image, a mesh, a video or a sound, and writes it as one .nf file."""
 
     scene: Path
@@ -74,14 +100,10 @@ class FitOptions(Training, Supervision, Source, Kernels, Stored, Resuming, Repor
     """Factor by which width and height of the photos are divided. Default: 1, and more for large photos."""
     background: Background = "auto"
     """Background of the scene; auto trains on random colours, then takes white for photos with alpha, else black."""
-    recipe: tuple[str, ...] = ()
-    """Recipe of the training, as key=value; an unknown key lists all settings."""
     eval_every: float = 30.0
     """Seconds between validations on held-out views; 0 turns them off."""
     checkpoint_every: float = 30.0
     """Seconds between checkpoints."""
-    view: bool = False
-    """Show the running fit in a browser, where it can be paused, saved and stopped."""
     dry_run: bool = False
     """Check the input, print what would be done, and stop."""
     accept_doubtful_poses: bool = False

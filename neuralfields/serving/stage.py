@@ -20,13 +20,13 @@ import torch
 from neuralfields.cameras import Camera, distort
 from neuralfields.captures.images import downscale, read_image
 from neuralfields.captures.readers import read_scene
+from neuralfields.codecs import is_foreign, load_any
 from neuralfields.errors import InputError, NeuralfieldsError, UsageError
 from neuralfields.evaluation.evaluate import recorded_scene
 from neuralfields.fields import field_name
 from neuralfields.files import size_text
 from neuralfields.gpu.device import choose_device
 from neuralfields.models.model import Model, volume_of
-from neuralfields.models.nf_file import load
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
 from neuralfields.pictures import camera_paths as paths
 from neuralfields.rays import Render
@@ -257,17 +257,18 @@ def facts_of(model: Model, size: int) -> dict[str, str]:
     return facts
 
 
-def stage_of(things: Sequence[Any], scene: Any = None) -> Stage:
-    """The stage of models, .nf files, captures (folders or `Scene`s), or objects with `render(camera) -> Render`.
+def stage_of(things: Sequence[Any], scene: Any = None, device: str = "auto") -> Stage:
+    """The stage of models, model files, captures (folders or `Scene`s), or objects with `render(camera) -> Render`.
 
     `scene`: the capture whose photos and points are shown; without it the one a model says it was fitted to, if that
-    is still there. Raises InputError and UsageError as the readers do.
+    is still there. `device`: where models that are read from files compute. Raises InputError and UsageError as the
+    readers do.
     """
     if not things:
         raise UsageError("view: nothing was given; name a .nf file or a capture")
     subjects, models, scenes = [], [], []
     for thing in things:
-        subject, model, found = _subject(thing)
+        subject, model, found = _subject(thing, scene, device)
         subjects.append(subject)
         models += [model] if model else []
         scenes += [found] if found else []
@@ -278,21 +279,32 @@ def stage_of(things: Sequence[Any], scene: Any = None) -> Stage:
     return stage
 
 
-def _subject(thing: Any) -> tuple[Subject, Model | None, Scene | None]:
+def _subject(thing: Any, scene: Any, device: str) -> tuple[Subject, Model | None, Scene | None]:
     if isinstance(thing, Subject):
         return thing, None, None
     if isinstance(thing, Model):
         return _model_subject(field_name(thing.field), thing, thing.field.bytes()), thing, None
-    if isinstance(thing, str | Path) and Path(thing).suffix.lower() == ".nf":
-        model = load(Path(thing), choose_device("auto"))
+    if isinstance(thing, str | Path) and _is_model_file(Path(thing)):
+        model = _read_model(Path(thing), scene, device)
         return _model_subject(Path(thing).name, model, Path(thing).stat().st_size), model, None
     if isinstance(thing, Scene | str | Path):
-        scene = _capture(thing)
-        facts = {"kind": scene.kind, "photos": str(len(scene.frames)), "held out": str(len(scene.test))}
-        return Subject(scene.name, "capture", None, facts=facts), None, scene
+        found = _capture(thing)
+        facts = {"kind": found.kind, "photos": str(len(found.frames)), "held out": str(len(found.test))}
+        return Subject(found.name, "capture", None, facts=facts), None, found
     if callable(getattr(thing, "render", None)):
         return _foreign(thing), None, None
     raise UsageError(f"view: cannot show a {type(thing).__name__}; give a .nf file, a capture, a Model or a Scene")
+
+
+def _is_model_file(path: Path) -> bool:
+    """Whether a path is read as a model: a .nf, or any file but a capture's transforms.json."""
+    return path.suffix.lower() == ".nf" or (path.is_file() and path.suffix.lower() != ".json")
+
+
+def _read_model(path: Path, scene: Any, device: str) -> Model:
+    """A model of ours or of another program; the latter looks from the cameras of `scene` where that is a path."""
+    capture = scene if isinstance(scene, str | Path) and is_foreign(path) else None
+    return load_any(path, capture, device=choose_device(device))
 
 
 def _model_subject(name: str, model: Model, size: int) -> Subject:

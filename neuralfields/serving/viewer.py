@@ -55,17 +55,19 @@ def view(
     port: int | None = None,
     open_browser: bool = False,
     threads: int | None = None,
+    device: str = "auto",
 ) -> Viewer:
-    """Serves the page for a .nf file, a capture, a Model, a Scene, an object with `render(camera)`, or a list of them.
+    """Serves the page for a model file, a capture, a Model, a Scene, an object with `render(camera)`, or several.
 
     Returns at once; `.wait()` blocks until Ctrl-C. `scene`: the capture for photos and points. `port`: the next free
-    one from 7077 on, 0 for any. Any `host` but this machine alone needs the token in `.url`.
+    one from 7077 on, 0 for any. Any `host` but this machine alone needs the token in `.url`. `device`: auto, cpu or
+    cuda, for models that are read from files.
     Raises InputError and UsageError.
     """
     from neuralfields.serving.server import PORT
 
     several = things if isinstance(things, Sequence) and not isinstance(things, str) else [things]
-    server = Server(stage_of(several, scene), host, PORT if port is None else port, threads)
+    server = Server(stage_of(several, scene, device), host, PORT if port is None else port, threads)
     if open_browser:
         webbrowser.open(server.url)
     return Viewer(server)

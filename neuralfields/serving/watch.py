@@ -11,6 +11,7 @@ import queue
 import sys
 import threading
 import time
+import webbrowser
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -21,6 +22,7 @@ from neuralfields.fields import field_name
 from neuralfields.files import size_text
 from neuralfields.models.model import Model
 from neuralfields.models.nf_file import save
+from neuralfields.options.common import Page
 from neuralfields.options.fit import FitOptions
 from neuralfields.scene import Scene
 from neuralfields.serving.server import Server
@@ -168,18 +170,20 @@ def watch_fit(scene: Scene, options: FitOptions, loop: Loop, model: Callable[[],
         save(model(), path, half=options.half)
         return str(path)
 
-    return Watching(Watch(loop, scene, save_now))
+    return Watching(Watch(loop, scene, save_now), options)
 
 
 class Watching:
     """A fit with a page beside it: `with Watching(watch): loop.run(...)`. Prints the address on standard error."""
 
-    def __init__(self, watch: Watch) -> None:
-        self.watch = watch
+    def __init__(self, watch: Watch, page: Page | None = None) -> None:
+        self.watch, self.page = watch, page or Page()
 
     def __enter__(self) -> "Watching":
-        self.server = Server(self.watch.stage, worker=self.watch.worker)
+        self.server = Server(self.watch.stage, self.page.host, self.page.port, worker=self.watch.worker)
         sys.stderr.write("\n".join(self.server.lines()) + "\n")
+        if self.page.open:
+            webbrowser.open(self.server.url)
         self.watch.loop.watch = self.watch
         return self
 

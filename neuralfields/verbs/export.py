@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neuralfields.codecs import load_any
 from neuralfields.errors import InputError, UsageError
 from neuralfields.files import check_writable
-from neuralfields.gpu.device import choose_device
+from neuralfields.gpu.device import use_machine
 from neuralfields.mesh.files import WRITERS, write_mesh
 from neuralfields.mesh.marching_cubes import marching_cubes
 from neuralfields.mesh.mesh import Mesh
 from neuralfields.models.model import Model, volume_of
-from neuralfields.models.nf_file import load
 from neuralfields.ops.occupancy_bits import occupied
 from neuralfields.options.models import ExportOptions
 from neuralfields.rendering.volume import Volume
@@ -38,10 +38,7 @@ def run(options: ExportOptions) -> dict[str, Any]:
 
     Raises UsageError for a suffix that does not suit what the model holds, InputError where there is no surface.
     """
-    choose_device(options.device)
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    model = load(options.model)
+    model = load_any(options.model, device=use_machine(options.device, options.threads))
     kind = model.field.domain.kind
     if kind in ("image", "video", "sound"):
         wanted = OutputSize(options.width, options.height, None, options.frames, options.fps, options.rate)

@@ -11,7 +11,7 @@ from neuralfields.serving.viewer import view
 def run(options: ViewOptions) -> dict[str, Any]:
     """Serves until Ctrl-C; keys: url, models. Raises InputError and UsageError before anything is served."""
     for_all = [Path(thing) for thing in options.models]
-    viewer = view(for_all, options.scene, options.host, options.port, options.open, options.threads)
+    viewer = view(for_all, options.scene, options.host, options.port, options.open, options.threads, options.device)
     notes = [f"note: {note}" for note in viewer.server.stage.notes]
     sys.stderr.write("\n".join([*notes, *viewer.server.lines(), "Ctrl-C stops"]) + "\n")
     sys.stderr.flush()

@@ -25,15 +25,17 @@ from neuralfields.fields.field import Field
 from neuralfields.fields.hash import Config as HashConfig
 from neuralfields.gpu.network import using_precision
 from neuralfields.gpu.schedules import SCHEDULES
+from neuralfields.mesh.files import read_mesh
 from neuralfields.models.nf_file import load, save
 from neuralfields.options.fit import FitOptions
-from neuralfields.options.models import ConvertOptions
+from neuralfields.options.models import ConvertOptions, ExportOptions
 from neuralfields.rendering.volume import Volume
 from neuralfields.training.checkpoint import Checkpoint
 from neuralfields.training.fit import fit_scene, fit_to_file
 from neuralfields.training.photos import new_training
 from neuralfields.training.plan import plan_fit
 from neuralfields.verbs import doctor_cuda as cuda_doctor
+from neuralfields.verbs import export
 from tests.support.fused import Case, case, results
 from tests.support.inputs import IN_PLACE, arguments, copied, moved, tensors
 from tests.support.settings import plan_of
@@ -211,6 +213,19 @@ def test_a_fit_in_eight_bits(small_capture: Path, tmp_path: Path):
     )
     made = fit_to_file(plan_fit(options, read_scene(small_capture)))
     assert evaluate(load(tmp_path / "a.nf")).psnr == pytest.approx(made.metrics["psnr"], abs=0.05)
+
+
+def test_a_mesh_is_the_same_from_either_device(small_file: Path, tmp_path: Path):
+    """The verb with --device: the field computes there, the mesh is made here."""
+    meshes = []
+    for device in ("cpu", "cuda"):
+        out = tmp_path / f"{device}.ply"
+        assert export.run(ExportOptions(small_file, out, resolution=48, device=device))["faces"] > 500
+        meshes.append(read_mesh(out))
+    here, there = meshes
+    assert len(there.faces) == pytest.approx(len(here.faces), rel=0.02)
+    assert np.abs(there.vertices.mean(0) - here.vertices.mean(0)).max() < 0.01
+    assert np.abs(there.colours.mean(0) - here.colours.mean(0)).max() < 3
 
 
 @pytest.mark.parametrize("name", ["mlp", "voxels", "triplane"])

@@ -17,6 +17,7 @@ from neuralfields.evaluation.render import render
 from neuralfields.models.model import Model
 from neuralfields.serving.shading import Reference
 from neuralfields.serving.stage import extent, stage_of, straightened
+from tests.support.foreign_files import snapshot_of, write_snapshot
 from tests.support.make_captures import colmap
 from tests.support.view_ball import Ball, ball_stage, eye
 
@@ -33,6 +34,33 @@ def test_a_file_with_its_capture(small_file: Path, small_model: Model) -> None:
     assert torch.equal(seen.rgb, render(small_model, camera).rgb) and stage.subjects[0].speed > 0
     header, data = stage.photo_packet(1)
     assert header["camera"] == 1 and Image.open(io.BytesIO(data)).size == (64, 64)
+
+
+def test_a_file_of_another_program(small_model: Model, small_capture: Path, tmp_path: Path) -> None:
+    path = write_snapshot(tmp_path / "a.ingp", snapshot_of(small_model, "float"))
+    stage = stage_of([path], small_capture, "cpu")
+    shown = stage.describe()
+    assert shown["subjects"][0]["name"] == "a.ingp" and shown["subjects"][0]["facts"]["field"] == "hash"
+    assert len(shown["cameras"]) == len(small_model.cameras) and all(c["photo"] for c in shown["cameras"])
+    camera = small_model.cameras[1]
+    seen, ours = stage.subjects[0].timed(camera, (0.0, 0.0, 0.0), None), render(small_model, camera, "black")
+    assert float((seen.rgb - ours.rgb).abs().mean()) < 0.02
+    alone = stage_of([path])
+    assert alone.album is None and "no photos: " in alone.notes[0] and alone.describe()["cameras"]
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff" + bytes(200))
+    with pytest.raises(InputError, match="is no radiance field that is known here"):
+        stage_of([tmp_path / "photo.jpg"])
+
+
+def test_models_are_loaded_on_the_device_that_is_chosen(small_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("neuralfields.serving.stage.choose_device", lambda name: asked.append(name) or "meta")
+    models = []
+    monkeypatch.setattr("neuralfields.serving.stage.volume_of", lambda model: models.append(model))
+    stage_of([small_file], device="cuda")
+    stage_of([small_file])
+    assert asked == ["cuda", "auto"]
+    assert {tensor.device.type for model in models for tensor in model.field.state_dict().values()} == {"meta"}
 
 
 def test_a_model_whose_capture_is_gone(small_model: Model, tmp_path: Path) -> None:

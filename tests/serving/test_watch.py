@@ -2,6 +2,7 @@
 
 import asyncio
 import queue
+import socket
 import threading
 import time
 from dataclasses import replace
@@ -107,6 +108,20 @@ def test_a_watched_fit_ends_in_the_same_bits(options: FitOptions, monkeypatch: p
     for name, value in plain.field.state_dict().items():
         assert torch.equal(value, watched.field.state_dict()[name]), name
     assert torch.equal(plain.occupancy, watched.occupancy)
+
+
+def test_the_page_of_a_fit_is_where_it_is_asked_for(options: FitOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    async def look(page: Page) -> dict:
+        return await page.next("stage")
+
+    visitor = Visitor(monkeypatch, look)
+    run(replace(options, view=True, port=port, host="localhost", open=True))
+    assert visitor.done()["live"] and opened == [f"http://localhost:{port}/"]
 
 
 def test_pause_save_resume_and_finish(options: FitOptions, monkeypatch: pytest.MonkeyPatch) -> None:

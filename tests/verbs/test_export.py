@@ -12,11 +12,13 @@ from neuralfields.errors import UsageError
 from neuralfields.fields.field import Field
 from neuralfields.fields.hash import Config, HashField
 from neuralfields.mesh.files import read_mesh
-from neuralfields.mesh.mesh import faults
+from neuralfields.mesh.mesh import Mesh, faults
 from neuralfields.models.model import Model
 from neuralfields.models.nf_file import load
 from neuralfields.scene import Bounds
+from neuralfields.verbs import export
 from neuralfields.verbs.export import surface_mesh
+from tests.support.foreign_files import snapshot_of, write_snapshot
 
 
 class Fog(Field):
@@ -61,6 +63,40 @@ def test_a_fitted_scene_becomes_a_mesh(small_file, tmp_path, capsys):
     assert report["faces"] == len(mesh.faces) > 500 and report["coloured"] and mesh.colours.std() > 5
     inside = np.abs(mesh.vertices - np.array(model.bounds.centre)) <= model.bounds.side / 2 + 1e-6
     assert inside.all()
+
+
+def test_the_model_is_loaded_on_the_device_that_is_chosen(small_file, tmp_path, monkeypatch, capsys):
+    """Without a GPU the meta device stands for one; what is computed there, tests/cuda/test_gpu.py judges."""
+    asked, seen = [], []
+
+    def use_machine(device: str, threads: int | None) -> torch.device:
+        asked.append((device, threads))
+        return torch.device("meta")
+
+    def surface(model: Model, *_: object) -> Mesh:
+        seen.append({tensor.device.type for tensor in (*model.field.state_dict().values(), model.occupancy)})
+        return Mesh(np.eye(3), np.array([[0, 1, 2]]))
+
+    monkeypatch.setattr(export, "use_machine", use_machine)
+    monkeypatch.setattr(export, "surface_mesh", surface)
+    words = ["export", str(small_file), str(tmp_path / "a.ply"), "--device", "cuda", "--threads", "3"]
+    assert cli.main(words) == 0
+    assert asked == [("cuda", 3)] and seen == [{"meta"}]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_a_gpu_that_is_not_there_is_said(small_file, tmp_path, capsys):
+    assert cli.main(["export", str(small_file), str(tmp_path / "a.ply"), "--device", "cuda"]) == 2
+    assert "--device cuda: " in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_a_snapshot_of_instant_ngp_becomes_the_same_mesh(small_file, tmp_path, capsys):
+    path = write_snapshot(tmp_path / "a.ingp", snapshot_of(load(small_file), "float"))
+    for source, name in ((small_file, "ours.ply"), (path, "theirs.ply")):
+        assert cli.main(["export", str(source), str(tmp_path / name), "--resolution", "32"]) == 0
+    ours, theirs = (read_mesh(tmp_path / name) for name in ("ours.ply", "theirs.ply"))
+    assert len(theirs.faces) == pytest.approx(len(ours.faces), rel=0.1)
+    assert np.abs(theirs.vertices.mean(0) - ours.vertices.mean(0)).max() < 0.05
 
 
 def test_what_cannot_be_exported_is_refused(small_file, tmp_path, capsys):
