@@ -3,7 +3,7 @@
 #include "../contraction.h"
 #include "../spherical_harmonics.h"
 #include "kernels.h"
-#include "tiles.h"
+#include "sample_tiles.h"
 
 namespace nf {
 namespace NF_ISA {

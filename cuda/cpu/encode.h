@@ -3,7 +3,7 @@
 // D: coordinates, 1 to 3; those that are not there lie at the lattice's beginning, and only 2^D corners are visited.
 #pragma once
 #include "../hash_grid.h"
-#include "tiles.h"
+#include "sample_tiles.h"
 
 namespace nf {
 namespace NF_ISA {

@@ -2,7 +2,7 @@
 #pragma once
 #include "../camera.h"
 #include "kernels.h"
-#include "tiles.h"
+#include "sample_tiles.h"
 
 namespace nf {
 namespace NF_ISA {
