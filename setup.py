@@ -14,6 +14,7 @@ import nanobind
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
+CPU = Path("cuda/cpu")
 X86_64 = platform.machine().lower() in ("x86_64", "amd64")
 # name, bytes of a vector, compiler flags
 INSTRUCTION_SETS = [("portable", 16, [])]
@@ -27,20 +28,18 @@ class BuildNative(build_ext):
     """Compiles each source with its own flags, in parallel, and links them into one module."""
 
     def build_extension(self, ext: Extension) -> None:
-        """One object for the binding, one for nanobind, one of kernels.cpp per instruction set."""
+        """One object for each part of the binding, one for nanobind, one of kernels.cpp per instruction set."""
         nanobind_root = Path(nanobind.__file__).parent
         include = [nanobind.include_dir(), str(nanobind_root / "ext" / "robin_map" / "include")]
         if sys.platform == "win32":
             raise SystemExit("neuralfields builds with g++ or clang++; on Windows use WSL")
         jobs: list[tuple[str, str, list[str]]] = [
-            ("cuda/cpu/bind.cpp", "bind", ["-Wno-missing-field-initializers"]),
-            ("cuda/cpu/bind_layers.cpp", "bind_layers", ["-Wno-missing-field-initializers"]),
-            ("cuda/cpu/bind_field.cpp", "bind_field", ["-Wno-missing-field-initializers"]),
+            *((str(path), path.stem, ["-Wno-missing-field-initializers"]) for path in sorted(CPU.glob("bind*.cpp"))),
             (f"{nanobind.source_dir()}/nb_combined.cpp", "nanobind", ["-fno-strict-aliasing", "-w", "-DNDEBUG"]),
         ]
         for name, width, flags in INSTRUCTION_SETS:
             flags = [*KERNEL, *flags, f"-DNF_ISA={name}", f"-DNF_VECTOR_BYTES={width}"]
-            jobs.append(("cuda/cpu/kernels.cpp", name, flags))
+            jobs.append((str(CPU / "kernels.cpp"), name, flags))
 
         def compile_one(job: tuple[str, str, list[str]]) -> str:
             source, name, flags = job
@@ -67,7 +66,7 @@ setup(
         *(f"neuralfields._{name}" for name in ("scenes", "cuda", "viewer")),
     ],
     ext_modules=[
-        Extension("neuralfields._native", ["cuda/cpu/bind.cpp"], depends=[str(p) for p in Path("cuda").rglob("*.*")])
+        Extension("neuralfields._native", [str(CPU / "bind.cpp")], depends=[str(p) for p in Path("cuda").rglob("*.*")])
     ],
     cmdclass={"build_ext": BuildNative},
 )

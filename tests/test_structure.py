@@ -207,6 +207,55 @@ def test_functions_are_short_and_take_few_arguments(module):
             assert len(arguments) <= MOST_ARGUMENTS, f"{module}.{name} takes {len(arguments)} arguments"
 
 
+def native_functions(text: str) -> Iterator[tuple[str, int]]:
+    """Name and number of lines of each function in C++ or CUDA, by its braces; lambdas belong to their function."""
+    blank = re.compile(
+        r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|^[ \t]*#(?:[^\n]*\\\n)*[^\n]*', re.DOTALL | re.MULTILINE
+    )
+    text = blank.sub(lambda found: "\n" * found.group().count("\n"), text)
+    prefix = re.compile(r"__launch_bounds__\(\w+\)|^template <[^>]*>+")
+    within: list[tuple[str, int] | None] = []  # a function's name and its first line, None for any other brace
+    begin = 0
+    for brace in re.finditer(r"[{};]", text):
+        place, found = brace.start(), brace.group()
+        head = text[begin:place].strip()
+        if found == "{":
+            name = re.match(r"[^=(]*?(~?\w+)\s*\(", prefix.sub("", head))
+            first = text.count("\n", 0, place - len(text[begin:place].lstrip())) + 1
+            within.append((name.group(1), first) if name and not any(within) else None)
+        elif found == "}" and within:
+            opened = within.pop()
+            if opened:
+                yield opened[0], text.count("\n", 0, place) + 2 - opened[1]
+        begin = place + 1
+
+
+def native_sources() -> list[Path]:
+    return sorted(p for suffix in ("h", "cpp", "cu") for p in (REPOSITORY / "cuda").rglob(f"*.{suffix}"))
+
+
+@pytest.mark.parametrize("path", native_sources(), ids=lambda path: str(path.relative_to(REPOSITORY / "cuda")))
+def test_native_functions_are_short(path):
+    found = native_functions(path.read_text(encoding="utf-8"))
+    assert [(name, lines) for name, lines in found if lines > MOST_FUNCTION_LINES] == []
+
+
+def test_the_judge_of_native_functions_counts_their_lines():
+    """Templates, members, kernels, lambdas, macros; what is no function is not taken for one."""
+    body = "    f([&](int i) {\n        if (i) { g(i); }\n    });\n"
+    text = (
+        "#define NF_X(a) \\\n    f(a) {\n// a comment {\nnamespace nf {\nconst int table[2] = {f(1), 2};\n"
+        "template <class T, class = A<T>>\ninline void one(const T& x,\n                int y) {\n" + body + "}\n"
+        "struct Two {\n    int n = 0;\n    explicit Two(int n_) : n(n_) {\n" + body + "    }\n"
+        '    void run() const { const char* s = "{"; }\n};\n'
+        "NF_KERNEL __launch_bounds__(kThreads) three(\n    const float* x) {\n" + body * 20 + "}\n"
+        "}  // namespace nf\nint four() { return 4; }\n"
+    )
+    assert list(native_functions(text)) == [("one", 7), ("Two", 5), ("run", 1), ("three", 63), ("four", 1)]
+    every = [name for path in native_sources() for name, _ in native_functions(path.read_text(encoding="utf-8"))]
+    assert {"render_network_gradients", "op_network_backward", "find_cells", "grid_args", "NB_MODULE"} <= {*every}
+
+
 def sources() -> list[Path]:
     folders = [REPOSITORY / name for name in ("neuralfields", "cuda", "tests", "viewer", "scenes", "benchmarks")]
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]

@@ -1,4 +1,4 @@
-// What both halves of the Python module share: tensors by DLPack, shape checks at the door, the chosen kernels.
+// What the parts of the Python module share: tensors by DLPack, shape checks at the door, the chosen kernels.
 // .noconvert() everywhere, because a silent conversion of an output would write the result into a copy and lose it.
 #pragma once
 #include <nanobind/nanobind.h>
@@ -26,6 +26,30 @@ const KernelSet*& chosen();
 template <class T> inline const Kernels<T>& kernels();
 template <> inline const Kernels<float>& kernels<float>() { return chosen()->f32; }
 template <> inline const Kernels<double>& kernels<double>() { return chosen()->f64; }
+
+// run::<name>(arguments) for each op of the list; other Python threads go on meanwhile.
+namespace run {
+#define NF_OP(name, Args)                                  \
+    template <class T> void name(const Args<T>& arguments) { \
+        nb::gil_scoped_release release;                    \
+        kernels<T>().name(arguments);                      \
+    }
+NF_OPS(NF_OP)
+#undef NF_OP
+}  // namespace run
+
+// Each part of the module stands in a file of its own, with one `const Part part(bind<float>, bind<double>)`: the module
+// runs them when it is made, and no other file names them.
+struct Part {
+    using Bind = void (*)(nb::module_&);
+    Bind float32, float64;
+    const Part* next;
+    static const Part*& first() {
+        static const Part* part = nullptr;
+        return part;
+    }
+    Part(Bind float32_, Bind float64_) : float32(float32_), float64(float64_), next(first()) { first() = this; }
+};
 
 template <class A> std::string shape_text(const A& a) {
     std::string s = "[";
@@ -103,8 +127,17 @@ inline MarchSettings settings_from(const Array<const i64>& occupancy, float min_
     return {min_step, max_step, cone, near, i32(cascades)};
 }
 
-void bind_ops(nb::module_& m);
-void bind_layers(nb::module_& m);
-void bind_field(nb::module_& m);
+// A march's inputs, as the op of its own and the fused render take them. `jitter` may be optional.
+template <class T, template <class> class Args, class Jitter>
+void take_rays(Args<T>& g, const Array<const T>& origins, const Array<const T>& directions, const Jitter& jitter,
+               const Array<const i64>& occupancy, const March& m) {
+    g.rays = origins.shape(0);
+    g.origins = checked("origins", origins, {-1, 3});
+    g.directions = checked("directions", directions, {g.rays, 3});
+    g.jitter = checked("jitter", jitter, {g.rays});
+    g.occupancy = reinterpret_cast<const u64*>(occupancy.data());
+    g.settings = m.settings;
+    if (i64(occupancy.shape(0)) != m.settings.cascades) throw std::invalid_argument("occupancy has other cascades");
+}
 
 }  // namespace nf

@@ -2,14 +2,13 @@
 // one multiply-add a corner. Levels are the outer loop, so that one level's table stays in cache for the whole tile.
 // D: coordinates, 1 to 3; those that are not there lie at the lattice's beginning, and only 2^D corners are visited.
 #pragma once
-#include "lanes.h"
 #include "../hash_grid.h"
+#include "sample_tiles.h"
 
 namespace nf {
 namespace NF_ISA {
 
-constexpr int kTile = 128;  // samples
-constexpr int kAhead = 16;   // samples whose table entries are fetched ahead: the tables do not fit into the near caches
+constexpr int kAhead = 16;  // samples whose table entries are fetched ahead: the tables do not fit into the near caches
 
 template <class T> struct Corners {
     u32 index[8][kTile];

@@ -1,9 +1,5 @@
 // One instruction set's build of all CPU kernels. Compiled several times with other flags, NF_ISA and NF_VECTOR_BYTES.
-#include "interpolate.h"
 #include "kernels.h"
-#include "ops.h"
-#include "rbf_tile.h"
-#include "render_backward.h"
 
 namespace nf {
 namespace NF_ISA {
@@ -33,12 +29,9 @@ double fma_peak(int threads) {
 }
 
 template <class T> constexpr Kernels<T> table() {
-    return {op_hash_forward<T>,       op_hash_backward<T>,      op_grid_forward<T>,     op_grid_backward<T>,
-            op_rbf_forward<T>,        op_rbf_backward<T>,       op_network_forward<T>,  op_network_backward<T>,
-            op_composite_forward<T>,  op_composite_backward<T>,
-            op_march<T>,              op_pixel_rays<T>,         op_contract_forward<T>, op_contract_backward<T>,
-            op_harmonics_forward<T>,  op_harmonics_backward<T>, op_adam<T>,             op_render_forward<T>,
-            op_render_backward<T>,    op_density<T>};
+#define NF_OP(name, Args) op_##name<T>,
+    return {NF_OPS(NF_OP)};
+#undef NF_OP
 }
 
 #define NF_TEXT_(x) #x

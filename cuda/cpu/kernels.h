@@ -1,4 +1,5 @@
-// The door between bind.cpp and the kernels: plain structs of pointers, one table of functions per instruction set.
+// The door between the Python module and the kernels: plain structs of pointers, the list of ops, one table of functions
+// per instruction set. A new op is told of here alone: its arguments, its line in NF_OPS, the header of its loop.
 //
 // S samples, R rays, L levels, F features an entry. All arrays are contiguous; d_x is the gradient of x.
 #pragma once
@@ -163,27 +164,34 @@ template <class T> struct DensityArgs {
     int threads;
 };
 
+// Every op: its name and the struct of its arguments. The table of functions below, what fills it (kernels.cpp) and what
+// calls it (bind.h) come from this list alone.
+#define NF_OPS(OP)                          \
+    OP(hash_forward, HashArgs)              \
+    OP(hash_backward, HashArgs)             \
+    OP(grid_forward, GridArgs)              \
+    OP(grid_backward, GridArgs)             \
+    OP(rbf_forward, RbfArgs)                \
+    OP(rbf_backward, RbfArgs)               \
+    OP(network_forward, NetworkArgs)        \
+    OP(network_backward, NetworkArgs)       \
+    OP(composite_forward, CompositeArgs)    \
+    OP(composite_backward, CompositeArgs)   \
+    OP(march, MarchArgs)                    \
+    OP(pixel_rays, PixelArgs)               \
+    OP(contract_forward, ElementArgs)       \
+    OP(contract_backward, ElementArgs)      \
+    OP(harmonics_forward, ElementArgs)      \
+    OP(harmonics_backward, ElementArgs)     \
+    OP(adam, AdamArgs)                      \
+    OP(render_forward, RenderArgs)          \
+    OP(render_backward, RenderBackwardArgs) \
+    OP(density, DensityArgs)
+
 template <class T> struct Kernels {
-    void (*hash_forward)(const HashArgs<T>&);
-    void (*hash_backward)(const HashArgs<T>&);
-    void (*grid_forward)(const GridArgs<T>&);
-    void (*grid_backward)(const GridArgs<T>&);
-    void (*rbf_forward)(const RbfArgs<T>&);
-    void (*rbf_backward)(const RbfArgs<T>&);
-    void (*network_forward)(const NetworkArgs<T>&);
-    void (*network_backward)(const NetworkArgs<T>&);
-    void (*composite_forward)(const CompositeArgs<T>&);
-    void (*composite_backward)(const CompositeArgs<T>&);
-    void (*march)(const MarchArgs<T>&);
-    void (*pixel_rays)(const PixelArgs<T>&);
-    void (*contract_forward)(const ElementArgs<T>&);
-    void (*contract_backward)(const ElementArgs<T>&);
-    void (*harmonics_forward)(const ElementArgs<T>&);
-    void (*harmonics_backward)(const ElementArgs<T>&);
-    void (*adam)(const AdamArgs<T>&);
-    void (*render_forward)(const RenderArgs<T>&);
-    void (*render_backward)(const RenderBackwardArgs<T>&);
-    void (*density)(const DensityArgs<T>&);
+#define NF_OP(name, Args) void (*name)(const Args<T>&);
+    NF_OPS(NF_OP)
+#undef NF_OP
 };
 
 struct KernelSet {
@@ -195,3 +203,15 @@ struct KernelSet {
 };
 
 }  // namespace nf
+
+// The loops op_<name><T>, where an instruction set is being built.
+#ifdef NF_ISA
+#include "composite.h"
+#include "elements.h"
+#include "grid.h"
+#include "hash_grid.h"
+#include "hash_render_backward.h"
+#include "network.h"
+#include "rays.h"
+#include "rbf.h"
+#endif

@@ -1,10 +1,11 @@
 // Small bias-free networks on a tile of samples, forward and backward. Activations are rows of samples padded to whole
 // lanes; lanes run over features, so no layer ever transposes anything: forward reads the transposed weights,
-// d_input the weights as they are, d_weights both activations by rows.
+// d_input the weights as they are, d_weights both activations by rows. Below, the network as an op of its own.
 #pragma once
 #include "encode.h"
 #include "gemm.h"
 #include "kernels.h"
+#include "scratch.h"
 
 namespace nf {
 namespace NF_ISA {
@@ -129,6 +130,74 @@ template <class T> struct WeightGradients {
                     out[l][i64(o) * widths[l] + i] += data[l][o * padded<T>(widths[l]) + i];
     }
 };
+
+// Rows as a tile reads them: where they are if they fill whole lanes, else a padded copy. Inputs are never written.
+template <class T> inline T* rows_of(const T* rows, int width, int n, T* copy) {
+    if (padded<T>(width) == width) return const_cast<T*>(rows);
+    copy_rows(rows, i64(width), copy, i64(padded<T>(width)), n, width);
+    return copy;
+}
+
+template <class T> inline void unpad_rows(const T* padded_rows, T* out, int n, int width) {
+    for (int s = 0; s < n; ++s)
+        for (int i = 0; i < width; ++i) out[s * width + i] = padded_rows[s * padded<T>(width) + i];
+}
+
+// One thread's packed network and the activations of a tile, in scratch memory that has `more` bytes besides.
+template <class T> struct Workspace {
+    Scratch& scratch;
+    Packed<T> net;
+    Tile<T> tile;
+
+    Workspace(const NetworkArgs<T>& g, i64 more) : scratch(thread_scratch()) {
+        scratch.reset(sizeof(T) * (Packed<T>::size(g.layers, g.widths) + Tile<T>::size(g.layers, g.widths)) + more);
+        net.pack(g.layers, g.widths, g.weights, scratch);
+        tile.take(g.layers, g.widths, scratch);
+    }
+};
+
+template <class T> void op_network_forward(const NetworkArgs<T>& g) {
+    int in = g.widths[0], out = g.widths[g.layers];
+#pragma omp parallel num_threads(threads_for(g.samples, g.threads))
+    {
+        Workspace<T> w(g, 4096);
+        share_tiles(g.samples, [&](i64 begin, int n) {
+            Tile<T> direct = w.tile;
+            direct.rows[0] = rows_of(g.x + begin * in, in, n, w.tile.rows[0]);
+            if (padded<T>(out) == out) direct.rows[g.layers] = g.out + begin * out;
+            network_forward(w.net, direct, n, false);
+            if (padded<T>(out) != out) unpad_rows(w.tile.rows[g.layers], g.out + begin * out, n, out);
+        });
+    }
+}
+
+template <class T> void op_network_backward(const NetworkArgs<T>& g) {
+    int in = g.widths[0], out = g.widths[g.layers];
+    i64 gradients = Tile<T>::size(g.layers, g.widths) + WeightGradients<T>::size(g.layers, g.widths);
+    for (int l = 0; l < g.layers; ++l)
+        for (i64 i = 0; i < i64(g.widths[l]) * g.widths[l + 1]; ++i) g.d_weights[l][i] = 0;
+#pragma omp parallel num_threads(threads_for(g.samples, g.threads))
+    {
+        Workspace<T> w(g, sizeof(T) * gradients + 8192);
+        Tile<T> d_tile;
+        d_tile.take(g.layers, g.widths, w.scratch);
+        WeightGradients<T> d_weights;
+        d_weights.take(g.layers, g.widths, w.scratch);
+        share_tiles(g.samples, [&](i64 begin, int n) {
+            Tile<T> direct = w.tile, d_direct = d_tile;
+            direct.rows[0] = rows_of(g.x + begin * in, in, n, w.tile.rows[0]);
+            network_forward(w.net, direct, n, false, true);
+            d_direct.rows[g.layers] = rows_of(g.d_out + begin * out, out, n, d_tile.rows[g.layers]);
+            if (g.d_x && padded<T>(in) == in) d_direct.rows[0] = g.d_x + begin * in;
+            network_backward(w.net, direct, d_direct, d_weights.data, n, g.d_x != nullptr);
+            if (g.d_x && padded<T>(in) != in) unpad_rows(d_tile.rows[0], g.d_x + begin * in, n, in);
+        });
+#pragma omp for ordered schedule(static, 1)
+        for (int t = 0; t < omp_get_num_threads(); ++t)
+#pragma omp ordered
+            d_weights.add_to(g.layers, g.widths, g.d_weights);
+    }
+}
 
 }  // namespace NF_ISA
 }  // namespace nf

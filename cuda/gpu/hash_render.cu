@@ -142,6 +142,15 @@ NF_DEVICE void render(const View& view, const Weights& weights, float floor, con
     if (lane == 0 && evaluated) atomicAdd(out.counters + 1, u64(evaluated));
 }
 
+// Gradients of rgb of samples [first, first + here), over what is there already.
+template <int M, int N> NF_DEVICE void load_colours(const float* d_rgb, i64 first, int here, Rows<M, N>& d_out) {
+    NF_UNROLL for (int m = 0; m < M; ++m)
+        NF_UNROLL for (int i = 0; i < 4; ++i) {
+            int row = row_of(m, i), column = column_of(0, i);
+            if (row < here && column < 3) d_out.v[m][0][i] = d_rgb[3 * (first + row) + column];
+        }
+}
+
 NF_DEVICE i64 recorded(const u64* counters, i64 capacity) { return min_<i64>(i64(counters[2]), capacity); }
 
 }  // namespace nf
@@ -233,11 +242,7 @@ NF_KERNEL __launch_bounds__(kThreads) render_network_gradients(
 
         auto d_out = output_of(colour);
         clear(d_out);
-        NF_UNROLL for (int m = 0; m < M; ++m)
-            NF_UNROLL for (int i = 0; i < 4; ++i) {
-                int row = row_of(m, i), column = column_of(0, i);
-                if (row < here && column < 3) d_out.v[m][0][i] = d_rgb[3 * (first + row) + column];
-            }
+        load_colours(d_rgb, first, here, d_out);
         Rows<M, Colour::padded_input> d_input;
         network_backward(colour, d_out, backward + packed_words<NF_BACKWARD, Density>(), stage, d_colour, d_input);
         Rows<M, kCode> d_code;

@@ -2,7 +2,7 @@
 // samples x units x features exists; the backward pass computes the distances again.
 #pragma once
 #include "../rbf.h"
-#include "ops.h"
+#include "network.h"
 
 namespace nf {
 namespace NF_ISA {
@@ -128,7 +128,6 @@ template <class T> inline void unit_sums(const PackedUnits<T>& u, const T* f, co
 
 template <RbfKernel K, class T> void rbf_forward(const RbfArgs<T>& g) {
     using V = Lanes<T>;
-    i64 tiles = (g.samples + kTile - 1) / kTile;
 #pragma omp parallel num_threads(threads_for(g.samples, g.threads))
     {
         Scratch& scratch = thread_scratch();
@@ -136,21 +135,18 @@ template <RbfKernel K, class T> void rbf_forward(const RbfArgs<T>& g) {
         PackedUnits<T> u;
         u.pack(g, scratch);
         T* copy = scratch.take<T>(kTile * u.unit_row);
-#pragma omp for schedule(static)
-        for (i64 tile = 0; tile < tiles; ++tile) {
-            i64 begin = tile * kTile;
-            int n = int(min_<i64>(kTile, g.samples - begin));
+        share_tiles(g.samples, [&](i64 begin, int n) {
             T* rows = u.unit_row == u.units ? g.out + begin * u.units : copy;
             distances(u, g.f + begin * u.features, u.features, n, rows);
             for (i64 i = 0; i < n * u.unit_row; i += kWidth<T>) store(rows + i, rbf_value<K>(load<V>(rows + i)));
             if (rows == copy) unpad_rows(copy, g.out + begin * u.units, n, u.units);
-        }
+        });
     }
 }
 
 template <RbfKernel K, class T> void rbf_backward(const RbfArgs<T>& g) {
     using V = Lanes<T>;
-    i64 tiles = (g.samples + kTile - 1) / kTile, parameters = i64(g.units) * g.features;
+    i64 parameters = i64(g.units) * g.features;
     for (i64 i = 0; i < parameters; ++i) g.d_centres[i] = g.d_log_precisions[i] = 0;
 #pragma omp parallel num_threads(threads_for(g.samples, g.threads))
     {
@@ -163,21 +159,18 @@ template <RbfKernel K, class T> void rbf_backward(const RbfArgs<T>& g) {
         T *first = u.zeros(scratch, sums), *second = u.zeros(scratch, sums);
         T *h = scratch.take<T>(kTile * u.unit_row), *d_out_copy = scratch.take<T>(kTile * u.unit_row);
         T *f_copy = scratch.take<T>(kTile * u.feature_row), *d_f_copy = scratch.take<T>(kTile * u.feature_row);
-#pragma omp for schedule(static)
-        for (i64 tile = 0; tile < tiles; ++tile) {
-            i64 begin = tile * kTile;
-            int n = int(min_<i64>(kTile, g.samples - begin));
+        share_tiles(g.samples, [&](i64 begin, int n) {
             const T* f = rows_of(g.f + begin * u.features, u.features, n, f_copy);
             const T* d_out = rows_of(g.d_out + begin * u.units, u.units, n, d_out_copy);
             distances(u, f, u.feature_row, n, h);
             for (i64 i = 0; i < n * u.unit_row; i += kWidth<T>)
                 store(h + i, rbf_slope<K>(load<V>(h + i)) * load<V>(d_out + i) * 2);
             unit_sums(u, f, h, n, first, second);
-            if (!g.d_f) continue;
+            if (!g.d_f) return;
             T* d_f = u.feature_row == u.features ? g.d_f + begin * u.features : d_f_copy;
             feature_gradient(u, f, h, n, d_f);
             if (d_f == d_f_copy) unpad_rows(d_f_copy, g.d_f + begin * u.features, n, u.features);
-        }
+        });
 #pragma omp for ordered schedule(static, 1)
         for (int t = 0; t < omp_get_num_threads(); ++t)
 #pragma omp ordered

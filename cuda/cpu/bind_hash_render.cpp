@@ -64,26 +64,20 @@ void render_forward(Field<T>& field, Array<const T> origins, Array<const T> dire
                     Array<unsigned char> valid, std::optional<RecordArrays<T>> record, Array<i64> samples) {
     RenderArgs<T> g{};
     g.field = field.view();
-    g.rays = origins.shape(0);
+    take_rays(g, origins, directions, jitter, occupancy, m);
     g.threads = int(samples.shape(0));
-    g.origins = checked("origins", origins, {-1, 3});
-    g.directions = checked("directions", directions, {g.rays, 3});
-    g.jitter = checked("jitter", jitter, {g.rays});
-    g.occupancy = reinterpret_cast<const u64*>(occupancy.data());
-    g.settings = m.settings;
-    if (i64(occupancy.shape(0)) != m.settings.cascades) throw std::invalid_argument("occupancy has other cascades");
     g.weight_floor = T(weight_floor);
     g.sums = checked("sums", sums, {g.rays, 7});
     g.valid = checked("valid", valid, {g.rays});
     g.samples = samples.data();
     if (record) g.record = record->view(g.field.config, g.threads);
-    nb::gil_scoped_release release;
-    kernels<T>().render_forward(g);
+    run::render_forward(g);
 }
 
 template <class T>
 void render_backward(Field<T>& field, Array<const T> directions, Array<const T> sums, Array<const T> d_sums,
-                     Array<const unsigned char> valid, RecordArrays<T>& record, Array<T> d_table, std::vector<Array<T>> d_density, std::vector<Array<T>> d_colour) {
+                     Array<const unsigned char> valid, RecordArrays<T>& record, Array<T> d_table,
+                     std::vector<Array<T>> d_density, std::vector<Array<T>> d_colour) {
     RenderBackwardArgs<T> g{};
     g.field = field.view();
     const FieldConfig& c = g.field.config;
@@ -99,19 +93,17 @@ void render_backward(Field<T>& field, Array<const T> directions, Array<const T> 
     if (layers_from<T>("d_density", d_density, widths, g.d_density_weights) != c.density_layers ||
         layers_from<T>("d_colour", d_colour, widths, g.d_colour_weights) != c.colour_layers)
         throw std::invalid_argument("d_density, d_colour: as many layers as the field");
-    nb::gil_scoped_release release;
-    kernels<T>().render_backward(g);
+    run::render_backward(g);
 }
 
 template <class T> void density(Field<T>& field, Array<const T> x, Array<T> out, int threads) {
     DensityArgs<T> g{field.view(), checked("x", x, {-1, 3}), i64(x.shape(0)), nullptr, threads};
     g.density = checked("out", out, {g.samples});
-    nb::gil_scoped_release release;
-    kernels<T>().density(g);
+    run::density(g);
 }
 
-template <class T> void bind_type(nb::module_& m, const char* suffix) {
-    auto name = [&](const char* s) { return std::string(s) + suffix; };
+template <class T> void bind(nb::module_& m) {
+    auto name = [](const char* s) { return s + std::to_string(8 * sizeof(T)); };
     nb::class_<Field<T>>(m, name("HashField").c_str())
         .def(nb::init<Array<const T>, Array<const float>, Array<const i64>, std::vector<Array<const T>>,
                       std::vector<Array<const T>>, int, int, double>(),
@@ -134,12 +126,7 @@ template <class T> void bind_type(nb::module_& m, const char* suffix) {
     m.def("density", density<T>, "field"_a, "x"_a.noconvert(), "out"_a.noconvert(), "threads"_a);
 }
 
+const Part part(bind<float>, bind<double>);
 
 }  // namespace
-
-void bind_field(nb::module_& m) {
-    bind_type<float>(m, "32");
-    bind_type<double>(m, "64");
-}
-
 }  // namespace nf

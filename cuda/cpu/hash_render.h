@@ -1,13 +1,10 @@
 // Rays to pictures in one pass: march, encode, density, weights, colour, composite, tile by tile.
 //
 // A tile is filled with short runs of several rays. After each tile the rays that turned opaque leave, so nothing is
-// evaluated far behind a surface. A training pass records the samples that counted, for render_backward.h.
+// evaluated far behind a surface. A training pass records the samples that counted, for hash_render_backward.h.
 #pragma once
-#include <omp.h>
-
 #include "../composite.h"
-#include "ops.h"
-#include "field.h"
+#include "hash_field.h"
 
 namespace nf {
 namespace NF_ISA {
@@ -216,8 +213,7 @@ template <class T> void op_render_forward(const RenderArgs<T>& g) {
 
 template <class T> void op_density(const DensityArgs<T>& g) {
     const FieldConfig& c = g.field.config;
-    i64 tiles = (g.samples + kTile - 1) / kTile;
-#pragma omp parallel num_threads(g.samples < 2048 ? 1 : g.threads)
+#pragma omp parallel num_threads(threads_for(g.samples, g.threads))
     {
         using V = Lanes<T>;
         Scratch& scratch = thread_scratch();
@@ -226,12 +222,10 @@ template <class T> void op_density(const DensityArgs<T>& g) {
         field.pack(g.field, scratch);
         FieldTile<T> rows;
         rows.take(c, field, scratch);
-#pragma omp for schedule(static)
-        for (i64 i = 0; i < tiles; ++i) {
-            int n = int(min_<i64>(kTile, g.samples - i * kTile));
+        share_tiles(g.samples, [&](i64 begin, int n) {
             T x[3][kTile], p[3], log_density[kTile];
             for (int s = 0; s < kTile; ++s) {
-                for (int a = 0; a < 3; ++a) p[a] = s < n ? g.x[(i * kTile + s) * 3 + a] : T(0);
+                for (int a = 0; a < 3; ++a) p[a] = s < n ? g.x[(begin + s) * 3 + a] : T(0);
                 contract(p, c.contraction, T(c.extent));
                 for (int a = 0; a < 3; ++a) x[a][s] = p[a];
             }
@@ -241,8 +235,8 @@ template <class T> void op_density(const DensityArgs<T>& g) {
             for (int s = 0; s < n; ++s) log_density[s] = code[s * padded<T>(field.code)];
             for (int s = 0; s < n; s += kWidth<T>)
                 store(log_density + s, density_forward(load<V>(log_density + s)));
-            for (int s = 0; s < n; ++s) g.density[i * kTile + s] = log_density[s];
-        }
+            for (int s = 0; s < n; ++s) g.density[begin + s] = log_density[s];
+        });
     }
 }
 

@@ -1,7 +1,7 @@
 // Gradients of the fused render, from the record of its samples: composite backward along the rays, then tile by tile
 // the networks (whose hidden activations are recomputed, not stored), then the table, one level per thread.
 #pragma once
-#include "render.h"
+#include "hash_render.h"
 
 namespace nf {
 namespace NF_ISA {

@@ -4,7 +4,9 @@
 // get as many samples, and walks through the samples of its stretch in their order. Same bits for any thread count.
 #pragma once
 #include "../grid.h"
-#include "ops.h"
+#include "encode.h"
+#include "kernels.h"
+#include "scratch.h"
 
 namespace nf {
 namespace NF_ISA {
@@ -125,39 +127,35 @@ inline void position_gradient(const GridShape& shape, const T (*x)[kTile], const
     }
 }
 
-template <class T, int D> void grid_forward(const GridArgs<T>& g) {
-    i64 tiles = (g.samples + kTile - 1) / kTile;
-    int C = g.shape.channels;
-    bool ahead = outgrows_near_caches<T>(g.shape);
-#pragma omp parallel for schedule(static) num_threads(threads_for(g.samples, g.threads))
-    for (i64 tile = 0; tile < tiles; ++tile) {
-        i64 begin = tile * kTile;
-        int n = int(min_<i64>(kTile, g.samples - begin));
+// body(begin, n, x, cells) for each tile of the samples.
+template <class T, int D, class Body> inline void for_cells(const GridArgs<T>& g, Body body) {
+    for_tiles(g.samples, g.threads, [&](i64 begin, int n) {
         T x[D][kTile];
         Cells<T, D> cells;
         load_tile<D>(g.x, begin, n, x);
         find_cells(g.shape, x, n, 0, cells);
+        body(begin, n, x, cells);
+    });
+}
+
+template <class T, int D> void grid_forward(const GridArgs<T>& g) {
+    int C = g.shape.channels;
+    bool ahead = outgrows_near_caches<T>(g.shape);
+    for_cells<T, D>(g, [&](i64 begin, int n, const T (*)[kTile], const Cells<T, D>& cells) {
         gather_cells(g.grid, cells, n, C, ahead, g.out + begin * C);
-    }
+    });
 }
 
 template <class T, int D> void grid_position_gradient(const GridArgs<T>& g) {
-    i64 tiles = (g.samples + kTile - 1) / kTile;
     int C = g.shape.channels;
     bool ahead = outgrows_near_caches<T>(g.shape);
-#pragma omp parallel for schedule(static) num_threads(threads_for(g.samples, g.threads))
-    for (i64 tile = 0; tile < tiles; ++tile) {
-        i64 begin = tile * kTile;
-        int n = int(min_<i64>(kTile, g.samples - begin));
-        T x[D][kTile], d_x[D][kTile], dot[1 << D][kTile] = {};
-        Cells<T, D> cells;
-        load_tile<D>(g.x, begin, n, x);
-        find_cells(g.shape, x, n, 0, cells);
+    for_cells<T, D>(g, [&](i64 begin, int n, const T (*x)[kTile], const Cells<T, D>& cells) {
+        T d_x[D][kTile], dot[1 << D][kTile] = {};
         dot_cells(g.grid, cells, n, C, ahead, g.d_out + begin * C, dot);
         position_gradient(g.shape, x, cells, dot, n, d_x);
         for (int s = 0; s < n; ++s)
             for (int a = 0; a < D; ++a) g.d_x[(begin + s) * D + a] = d_x[a][s];
-    }
+    });
 }
 
 // One thread's samples, a tile at a time; corners whose node on the axis lies outside [low, high) are other threads'.
