@@ -32,7 +32,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Turns links between files of the repository into links of the site, and fills in docstring and names of the package."""
+    """Turns links between files of the repository into links of the site; fills in the package docstring and names."""
     source = Path(page.file.abs_src_path or "").resolve().parent
     below = "../" * page.file.src_uri.count("/")
 
