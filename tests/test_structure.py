@@ -257,7 +257,8 @@ def test_the_judge_of_native_functions_counts_their_lines():
 
 
 def sources() -> list[Path]:
-    folders = [REPOSITORY / name for name in ("neuralfields", "cuda", "tests", "viewer", "scenes", "benchmarks")]
+    names = ("neuralfields", "cuda", "tests", "viewer", "scenes", "benchmarks", "docs")
+    folders = [REPOSITORY / name for name in names]
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     files += [path for path in REPOSITORY.iterdir() if path.is_file()]
     kinds = {".py", ".h", ".cpp", ".cu", ".md", ".toml", ".txt", ".js", ".html", ".css", ".json", ".yml", ".cfg"}
