@@ -184,3 +184,34 @@ def fitted(camera: Camera, size: tuple[int, int]) -> Camera:
         cx=(camera.cx - camera.width / 2) * scale + width / 2,
         cy=(camera.cy - camera.height / 2) * scale + height / 2,
     )
+
+
+def unit_vector(vector: np.ndarray) -> np.ndarray:
+    """A vector [3] at length 1; zero stays zero."""
+    return vector / max(float(np.linalg.norm(vector)), 1e-12)
+
+
+def look_at(position: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndarray:
+    """`world_from_camera` [4, 4] at `position`, the optical axis through `target`, the picture's top towards `up`."""
+    forward = unit_vector(target - position)
+    right = np.cross(forward, up)
+    if np.linalg.norm(right) < 1e-6:  # straight up or down: any level direction serves
+        right = np.cross(forward, np.eye(3)[int(np.argmin(np.abs(forward)))])
+    right = unit_vector(right)
+    pose = np.eye(4)
+    pose[:3] = np.stack([right, np.cross(forward, right), forward, position], axis=1)
+    return pose
+
+
+def quaternion(rotation: np.ndarray) -> np.ndarray:
+    """Rotation [3, 3] to a unit quaternion wxyz [4]: the largest eigenvector of Bar-Itzhack's matrix."""
+    m = rotation
+    matrix = np.array(
+        [
+            [m[0, 0] + m[1, 1] + m[2, 2], m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]],
+            [0.0, m[0, 0] - m[1, 1] - m[2, 2], m[0, 1] + m[1, 0], m[0, 2] + m[2, 0]],
+            [0.0, 0.0, m[1, 1] - m[0, 0] - m[2, 2], m[1, 2] + m[2, 1]],
+            [0.0, 0.0, 0.0, m[2, 2] - m[0, 0] - m[1, 1]],
+        ]
+    )
+    return np.linalg.eigh(matrix, UPLO="U")[1][:, -1]

@@ -1,28 +1,21 @@
 """Where a scene is: its inner cube, how far it reaches beyond, and the distance before which nothing is.
 
 Vocabulary
-  optical axis  the line through a camera along its viewing direction
-  point         the point of the world nearest to all optical axes, in least squares
-  around        cameras look inward at a common point
-  forward       cameras look the same way, as at a facade
-  outward       cameras look in many directions, away from where they stand, as in a room
+  layout        around, forward or outward, see arrangement.py
   reach         largest distance along any world axis (L-infinity), because the inner cube is axis-aligned
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from neuralfields.cameras import Camera, project
+from neuralfields.captures.arrangement import Arrangement, arrange
 from neuralfields.scene import Bounds
-
-Layout = Literal["around", "forward", "outward"]
 
 BLENDER_SIDE = 3.0  # instant-ngp trains the synthetic scenes in [-1.5, 1.5]^3
 NGP_SCALE, NGP_OFFSET = 0.33, 0.5
-FORWARD_SPREAD = 35.0  # degrees
 MARGIN = 1.1
 MOST_CASCADES, FEWEST_CASCADES = 7, 4
 NEAR_SHARE = 0.02
@@ -40,62 +33,6 @@ class Hints:
     offset: tuple[float, float, float] | None = None
     near: float | None = None
     far: float | None = None
-
-
-@dataclass(frozen=True)
-class Arrangement:
-    """How cameras stand: `point` [3]; `ahead`, the share of cameras that have it in front; `miss`, the median angle in
-    degrees between viewing direction and the point; `spread`, the 90th percentile of the angles to the mean direction.
-    """
-
-    layout: Layout
-    point: np.ndarray
-    ahead: float
-    miss: float
-    spread: float
-
-
-def arrange(cameras: Sequence[Camera]) -> Arrangement:
-    """Finds the common point of the optical axes and names the layout; needs one camera or more."""
-    centres = np.stack([camera.centre for camera in cameras])
-    forwards = np.stack([camera.forward for camera in cameras])
-    point = nearest_point(centres, forwards)
-    to_point = point - centres
-    distance = np.maximum(np.linalg.norm(to_point, axis=1), 1e-12)
-    cosine = np.einsum("nd,nd->n", to_point, forwards) / distance
-    mean = forwards.mean(axis=0)
-    mean_cosine = forwards @ mean / max(float(np.linalg.norm(mean)), 1e-12)
-    spread = float(np.percentile(np.degrees(np.arccos(np.clip(mean_cosine, -1, 1))), 90))
-    miss = float(np.median(np.degrees(np.arccos(np.clip(cosine, -1, 1)))))
-    ahead = float(np.mean(cosine > 0))
-    layout: Layout = "outward"
-    if spread < FORWARD_SPREAD:
-        layout = "forward"
-    elif ahead >= 0.7 and miss < 35.0:
-        layout = "around"
-    return Arrangement(layout, point, ahead, miss, spread)
-
-
-def nearest_point(centres: np.ndarray, forwards: np.ndarray) -> np.ndarray:
-    """The point nearest to all optical axes: argmin_p sum_i w_i |(I - f_i f_i^T)(p - c_i)|^2, [3].
-
-    Five rounds of reweighting by 1 / distance let a few stray cameras not drag it. Along a direction that the axes
-    leave open (all parallel) it stays beside the mean camera.
-    """
-    across = np.eye(3) - forwards[:, :, None] * forwards[:, None, :]
-    origin = centres.mean(axis=0)
-    local = centres - origin
-    size = max(float(np.abs(local).max()), 1e-9)
-    weights = np.ones(len(centres))
-    point = np.zeros(3)
-    for _ in range(5):
-        matrix = np.einsum("n,nij->ij", weights, across)
-        right = np.einsum("n,nij,nj->i", weights, across, local)
-        point = np.linalg.pinv(matrix, rcond=1e-6, hermitian=True) @ right
-        miss = np.linalg.norm(np.einsum("nij,nj->ni", across, point - local), axis=1)
-        weights = 1.0 / np.maximum(miss, 1e-3 * size)
-        weights /= weights.max()
-    return point + origin
 
 
 def points_in_view(camera: Camera, points: np.ndarray) -> np.ndarray:

@@ -12,7 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from neuralfields.cameras import CAMERA_AXES, Camera, distort, field_of_view
-from neuralfields.captures.bounds import Arrangement, arrange, describe_bounds
+from neuralfields.captures.arrangement import Arrangement, arrange
+from neuralfields.captures.bounds import describe_bounds
 from neuralfields.captures.preview import Preview, previews
 from neuralfields.captures.readers import read_capture, scene_from_capture
 from neuralfields.scene import Bounds, Scene

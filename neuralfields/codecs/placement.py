@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuralfields.cameras import Camera, focal_from_angle
+from neuralfields.cameras import Camera, focal_from_angle, look_at
 from neuralfields.captures.readers import read_scene
 from neuralfields.errors import UsageError
 from neuralfields.models.model import Model
 from neuralfields.ops.occupancy_bits import BRICKS, bricks_of, cells_of
-from neuralfields.pictures.camera_paths import look_at
 from neuralfields.rendering.occupancy import UNSEEN, Occupancy
 from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Bounds

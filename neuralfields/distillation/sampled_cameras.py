@@ -16,9 +16,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from neuralfields.cameras import Camera
+from neuralfields.cameras import Camera, look_at, quaternion, rotation_from_quaternion
+from neuralfields.captures.arrangement import common_up, focus_point, is_forward_facing
 from neuralfields.errors import InputError
-from neuralfields.pictures.camera_paths import common_up, focus_point, is_forward_facing, look_at, quaternion, rotation
 from neuralfields.scene import Bounds
 
 LOW, HIGH = 5, 95  # percentiles of what was recorded
@@ -109,7 +109,7 @@ def _partway(one: Camera, other: Camera, share: float) -> np.ndarray:
     """The pose that share of the way from one camera to another: straight, and turned along the shorter arc."""
     a, b = quaternion(one.world_from_camera[:3, :3]), quaternion(other.world_from_camera[:3, :3])
     pose = np.eye(4)
-    pose[:3, :3] = rotation((1 - share) * a + share * (b if a @ b >= 0 else -b))
+    pose[:3, :3] = rotation_from_quaternion((1 - share) * a + share * (b if a @ b >= 0 else -b))
     pose[:3, 3] = (1 - share) * one.centre + share * other.centre
     return pose
 

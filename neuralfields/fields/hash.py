@@ -5,9 +5,6 @@
 
 Small tables and four features an entry, not the paper's defaults: on a CPU the table's cache misses and Adam's traffic
 are what one waits for (8 levels x 4 features need half the gathers of 16 x 2 and fit as well).
-
-A signal with samples (pixels, frames) has cells of its own shape: x * lengths / max(lengths) is what is encoded, so
-that a film of 16 frames does not pay for 640 cells in time.
 """
 
 from dataclasses import dataclass
@@ -18,13 +15,11 @@ from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
 from neuralfields.fields.field import Encoding, FusedRenderer, HeadedField, ParameterGroup
+from neuralfields.layers.hash_table import HashTable
 from neuralfields.layers.heads import Heads
-from neuralfields.ops.hash_grid import HashGeometry, hash_encode
 from neuralfields.ops.hash_render import HashRenderer, TurnedRenderer
 from neuralfields.ops.occupancy_bits import ORDERS
 from neuralfields.settings import require_range
-
-FINEST = {"radiance": 2048, "shape": 512, "image": 2048, "video": 512, "sound": 1 << 16}  # where there are no samples
 
 
 @dataclass(frozen=True)
@@ -90,31 +85,24 @@ class HashField(HeadedField):
 
     def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:
         super().__init__()
-        if domain.dimensions > 3:
-            raise ValueError(f"dimensions {domain.dimensions}: the hash field takes three at most; use --field kplanes")
         if config.axes != "xyz" and not domain.radiance:
             raise ValueError(f"axes {config.axes}: only a scene's coordinates can be turned")
         self.config, self.domain = config, domain
         self._order = ORDERS[config.axes]
-        finest = config.finest or max(config.base, min(max(domain.lengths, default=FINEST[domain.kind]), 1 << 18))
-        geometry = HashGeometry.of(config.levels, config.table, config.base, finest, domain.dimensions)
-        self._scales, self._levels = geometry.scales, geometry.levels
-        self._aspect = torch.tensor(domain.lengths, dtype=torch.float64, device="cpu") / max(domain.lengths, default=1)
+        self.layout = HashTable.of(config.levels, config.table, config.base, config.finest, domain)
         self._renderer: HashRenderer | TurnedRenderer | None = None
-        self.table = nn.Parameter(torch.empty(geometry.entries, config.features).uniform_(-1e-4, 1e-4))
+        self.table = nn.Parameter(torch.empty(self.layout.entries, config.features).uniform_(-1e-4, 1e-4))
         layers = config.density_layers, config.colour_layers
         self.heads = Heads(config.levels * config.features, config.hidden, layers, config.code, config.degree, domain)
 
     def features(self, x: Tensor) -> Tensor:
         """Hash-grid features, [S, levels * features]."""
         x = x[:, self._order] if self.config.axes != "xyz" else x
-        x = x * self._aspect.to(x) if self.domain.lengths else x
-        return hash_encode(x, self.table, self._scales, self._levels)
+        return self.layout.encode(x, self.table)
 
     def encoding_of(self) -> Encoding:
         """The table, read by its geometry."""
-        geometry = self._scales.tolist(), self._levels.tolist()
-        return Encoding((self.table,), (*geometry, self.config.features, self.config.axes))
+        return Encoding((self.table,), self.layout.facts(self.table, self.config.axes))
 
     def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Density network, then colour network on its code and the direction's harmonics."""
@@ -131,7 +119,7 @@ class HashField(HeadedField):
             return None
         if self._renderer is None or self._renderer.table is not self.table:
             heads = list(self.heads.density), list(self.heads.colour)
-            own = HashRenderer(self.table, self._scales, self._levels, *heads, self.config.degree)
+            own = HashRenderer(self.table, self.layout.scales, self.layout.levels, *heads, self.config.degree)
             self._renderer = own if self.config.axes == "xyz" else TurnedRenderer(own, self._order)
         return self._renderer if self._renderer.available else None
 

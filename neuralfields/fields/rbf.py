@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
 from neuralfields.fields.field import Encoding, Field, ParameterGroup
-from neuralfields.fields.hash import FINEST
-from neuralfields.ops.hash_grid import HashGeometry, hash_encode
+from neuralfields.layers.hash_table import HashTable
 from neuralfields.ops.network import network
 from neuralfields.ops.rbf import KERNELS, rbf
 from neuralfields.ops.spherical_harmonics import spherical_harmonics
@@ -98,17 +97,12 @@ class RbfField(Field):
 
     def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:
         super().__init__()
-        if domain.dimensions > 3:
-            raise ValueError(f"dimensions {domain.dimensions}: the rbf field takes three at most; use --field kplanes")
         self.config, self.domain = config, domain
-        finest = config.finest or max(config.base, min(max(domain.lengths, default=FINEST[domain.kind]), 1 << 18))
-        geometry = HashGeometry.of(config.levels, config.table, config.base, finest, domain.dimensions)
-        self._scales, self._levels = geometry.scales, geometry.levels
-        self._aspect = torch.tensor(domain.lengths, dtype=torch.float64, device="cpu") / max(domain.lengths, default=1)
+        self.layout = HashTable.of(config.levels, config.table, config.base, config.finest, domain)
         inputs = config.levels * config.features
         outputs = 1 + 3 * config.degree**2 if domain.radiance else domain.channels
         readers = config.units + inputs * config.bypass
-        self.table = nn.Parameter(torch.empty(geometry.entries, config.features))
+        self.table = nn.Parameter(torch.empty(self.layout.entries, config.features))
         self.centres = nn.Parameter(torch.empty(config.units, inputs).uniform_(-RELEASED_CENTRES, RELEASED_CENTRES))
         self.log_precisions = nn.Parameter(torch.zeros(config.units, inputs))
         self.weights = nn.Parameter(torch.empty(outputs, readers).uniform_(-1, 1).div_(math.sqrt(readers)))
@@ -160,8 +154,7 @@ class RbfField(Field):
 
     def features(self, x: Tensor) -> Tensor:
         """Hash-grid features, [S, levels * features]."""
-        x = x * self._aspect.to(x) if self.domain.lengths else x
-        return hash_encode(x, self.table, self._scales, self._levels)
+        return self.layout.encode(x, self.table)
 
     def _inputs(self, f: Tensor) -> Tensor:
         """What the weights read."""
@@ -175,8 +168,7 @@ class RbfField(Field):
 
     def encoding_of(self) -> Encoding:
         """The table, read by its geometry."""
-        geometry = self._scales.tolist(), self._levels.tolist()
-        return Encoding((self.table,), (*geometry, self.config.features, "xyz"))
+        return Encoding((self.table,), self.layout.facts(self.table, "xyz"))
 
     def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Log-density, and the sigmoid of the harmonics' sum."""

@@ -16,14 +16,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from neuralfields.cameras import Camera
+from neuralfields.cameras import CAMERA_AXES, Camera, look_at, quaternion, rotation_from_quaternion, unit_vector
+from neuralfields.captures.arrangement import common_up, focus_point, is_forward_facing
 from neuralfields.errors import InputError, UsageError
 from neuralfields.files import atomic_write_bytes
 from neuralfields.scene import Bounds
 
 Size = tuple[int, int]
 
-FORWARD_SPREAD = 35.0  # degrees within which nine of ten optical axes lie in a forward-facing capture
 WIDE_GAP = 120.0  # degrees without a camera that an orbit does not cross
 KEYS_MOST = 24  # cameras that a path through a long capture keeps
 FILE_MOST = 64_000_000  # bytes of a keyframe file
@@ -39,58 +39,6 @@ def _check(cameras: list[Camera], frames: int, size: Size | None = None) -> None
         raise UsageError(f"size {size[0]}x{size[1]}: each side must be 1 to {SIDE_MOST} pixels")
 
 
-def _unit(vector: np.ndarray) -> np.ndarray:
-    return vector / max(float(np.linalg.norm(vector)), 1e-12)
-
-
-def common_up(cameras: list[Camera]) -> np.ndarray:
-    """The direction that was up for the photographers, unit [3].
-
-    It starts as the mean of the cameras' -y axes. A camera that is held level has its x axis at right angles to up, so
-    up is then refined as the smallest eigenvector of the sum of x x^T, rolled cameras weighing less, held near its
-    start where the x axes say little. Photos stored sideways (x axes agree, y axes do not) count by their x axes;
-    whether x or -x is up is told by cameras looking down, and x is taken when they look level.
-    """
-    x, down, forward = (np.stack([c.world_from_camera[:3, axis] for c in cameras]) for axis in range(3))
-    level, up = x, -down.mean(0)
-    if np.linalg.norm(x.mean(0)) > np.linalg.norm(up) + 0.3:
-        level, up = down, x.mean(0)
-        up = -up if float((forward @ _unit(up)).mean()) > 0.15 else up
-    if np.linalg.norm(up) < 0.05:  # cameras that look straight down, all ways round
-        up = -forward.mean(0)
-    up = _unit(up) if np.linalg.norm(up) > 1e-6 else -down[0]
-    for _ in range(6):
-        weight = 1.0 / (1.0 + ((level @ up) / 0.15) ** 2)
-        scatter = (level * weight[:, None]).T @ level / weight.sum() + 0.05 * (np.eye(3) - np.outer(up, up))
-        refined = np.linalg.eigh(scatter)[1][:, 0]
-        up = refined if refined @ up >= 0 else -refined
-    return up
-
-
-def focus_point(cameras: list[Camera], bounds: Bounds) -> np.ndarray:
-    """The point nearest to all optical axes [3]; the centre of the bounds where the axes do not meet in front.
-
-    Minimises the sum of |(I - f f^T)(p - c)|^2, with a weak pull to the centre of the bounds for parallel axes.
-    """
-    forward, centre = np.stack([c.forward for c in cameras]), np.stack([c.centre for c in cameras])
-    away = np.eye(3) - forward[:, :, None] * forward[:, None, :]
-    pull, middle = 1e-3, np.asarray(bounds.centre, dtype=np.float64)
-    right = np.einsum("nij,nj->i", away, centre) / len(cameras) + pull * middle
-    point = np.linalg.solve(away.mean(0) + pull * np.eye(3), right)
-    in_front = ((point - centre) * forward).sum(1) > 0
-    return point if in_front.mean() >= 0.8 else middle
-
-
-def is_forward_facing(cameras: list[Camera]) -> bool:
-    """True when nine of ten cameras look within 35 degrees of their mean direction."""
-    forward = np.stack([c.forward for c in cameras])
-    mean = forward.mean(0)
-    if np.linalg.norm(mean) < 0.5:
-        return False
-    angle = np.degrees(np.arccos(np.clip(forward @ _unit(mean), -1.0, 1.0)))
-    return float(np.percentile(angle, 90)) <= FORWARD_SPREAD
-
-
 def _lens(cameras: list[Camera], size: Size) -> float:
     """Focal length in pixels at `size`: the median of the photos' focal lengths, scaled so that a photo fits in."""
     return float(np.median([np.sqrt(c.fx * c.fy) * min(size[0] / c.width, size[1] / c.height) for c in cameras]))
@@ -98,18 +46,6 @@ def _lens(cameras: list[Camera], size: Size) -> float:
 
 def _camera(pose: np.ndarray, focal: float, size: Size) -> Camera:
     return Camera(pose, size[0], size[1], focal, focal, size[0] / 2, size[1] / 2)
-
-
-def look_at(position: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndarray:
-    """`world_from_camera` [4, 4] at `position`, the optical axis through `target`, the picture's top towards `up`."""
-    forward = _unit(target - position)
-    right = np.cross(forward, up)
-    if np.linalg.norm(right) < 1e-6:  # straight up or down: any level direction serves
-        right = np.cross(forward, np.eye(3)[int(np.argmin(np.abs(forward)))])
-    right = _unit(right)
-    pose = np.eye(4)
-    pose[:3] = np.stack([right, np.cross(forward, right), forward, position], axis=1)
-    return pose
 
 
 def _azimuths(around: np.ndarray, frames: int) -> np.ndarray:
@@ -131,7 +67,7 @@ def orbit(cameras: list[Camera], bounds: Bounds, frames: int, size: Size) -> lis
     """
     _check(cameras, frames, size)
     up, focus = common_up(cameras), focus_point(cameras, bounds)
-    east = _unit(np.cross(up, np.eye(3)[int(np.argmin(np.abs(up)))]))
+    east = unit_vector(np.cross(up, np.eye(3)[int(np.argmin(np.abs(up)))]))
     north = np.cross(up, east)
     offset = np.stack([c.centre for c in cameras]) - focus
     distance = np.linalg.norm(offset, axis=1)
@@ -156,7 +92,7 @@ def spiral(cameras: list[Camera], bounds: Bounds, frames: int, size: Size) -> li
     """
     _check(cameras, frames, size)
     centre = np.stack([c.centre for c in cameras])
-    mean, forward = centre.mean(0), _unit(np.stack([c.forward for c in cameras]).mean(0))
+    mean, forward = centre.mean(0), unit_vector(np.stack([c.forward for c in cameras]).mean(0))
     depth = float((focus_point(cameras, bounds) - mean) @ forward)
     if depth <= 1e-3 * bounds.side:
         depth = 0.5 * bounds.side
@@ -171,32 +107,6 @@ def spiral(cameras: list[Camera], bounds: Bounds, frames: int, size: Size) -> li
         local = np.array([across * np.cos(turn), down * np.sin(turn), 0.25 * min(across, down) * np.sin(2 * turn)])
         path.append(_camera(look_at(mean + axes @ local, target, up), focal, size))
     return path
-
-
-def quaternion(rotation: np.ndarray) -> np.ndarray:
-    """Rotation [3, 3] to a unit quaternion wxyz [4]: the largest eigenvector of Bar-Itzhack's matrix."""
-    m = rotation
-    matrix = np.array(
-        [
-            [m[0, 0] + m[1, 1] + m[2, 2], m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]],
-            [0.0, m[0, 0] - m[1, 1] - m[2, 2], m[0, 1] + m[1, 0], m[0, 2] + m[2, 0]],
-            [0.0, 0.0, m[1, 1] - m[0, 0] - m[2, 2], m[1, 2] + m[2, 1]],
-            [0.0, 0.0, 0.0, m[2, 2] - m[0, 0] - m[1, 1]],
-        ]
-    )
-    return np.linalg.eigh(matrix, UPLO="U")[1][:, -1]
-
-
-def rotation(q: np.ndarray) -> np.ndarray:
-    """A quaternion wxyz [4] of any length to its rotation [3, 3]."""
-    w, x, y, z = _unit(q)
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ]
-    )
 
 
 def _catmull_rom(keys: np.ndarray, s: np.ndarray) -> np.ndarray:
@@ -227,7 +137,7 @@ def interpolate(cameras: list[Camera], frames: int, size: Size | None = None) ->
     path = []
     for value in values:
         pose = np.eye(4)
-        pose[:3, :3], pose[:3, 3] = rotation(value[3:7]), value[:3]
+        pose[:3, :3], pose[:3, 3] = rotation_from_quaternion(value[3:7]), value[:3]
         path.append(_camera(pose, float(np.exp(value[7])), size))
     return path
 
@@ -278,8 +188,8 @@ def _pose(values: list[float], where: str) -> np.ndarray:
     turn = pose[:3, :3] / scale if scale > 1e-12 else np.zeros((3, 3))
     if not np.allclose(turn.T @ turn, np.eye(3), atol=1e-3):
         raise InputError(f"{where}.camera_to_world: is not a finite rotation and position; export the path again")
-    pose[:3, :3] = rotation(quaternion(turn))
-    return pose @ np.diag([1.0, -1.0, -1.0, 1.0])
+    pose[:3, :3] = rotation_from_quaternion(quaternion(turn))
+    return pose @ CAMERA_AXES["opengl"]
 
 
 def read_keyframes(path: Path) -> list[Camera]:
@@ -328,7 +238,7 @@ def write_keyframes(path: Path, cameras: list[Camera], fps: float = 24.0) -> Non
         raise UsageError(f"{path}: cameras of several sizes; a keyframe file has one, resize them first")
     keys = []
     for camera in cameras:
-        pose = camera.world_from_camera @ np.diag([1.0, -1.0, -1.0, 1.0])
+        pose = camera.world_from_camera @ CAMERA_AXES["opengl"]
         fov = float(np.degrees(2 * np.arctan(0.5 * size[1] / camera.fy)))
         keys.append(_Key([float(v) for v in pose.ravel()], fov, size[0] / size[1]))
     film = _Film(keys, size[1], size[0], fps=fps, seconds=len(keys) / fps)

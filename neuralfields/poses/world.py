@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from neuralfields.cameras import Camera
-from neuralfields.captures.bounds import arrange
-from neuralfields.pictures.camera_paths import common_up
+from neuralfields.captures.arrangement import arrange, common_up
 
 DISTANCE = 4.0
 LEVEL = 25.0  # degrees between floor and common up

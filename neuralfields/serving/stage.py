@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from neuralfields import cameras as cameras_module
 from neuralfields.cameras import Camera, distort
+from neuralfields.captures import arrangement
 from neuralfields.captures.images import downscale, read_image
 from neuralfields.captures.readers import read_scene
 from neuralfields.codecs import is_foreign, load_any
@@ -28,7 +30,6 @@ from neuralfields.files import size_text
 from neuralfields.gpu.device import choose_device
 from neuralfields.models.model import Model, volume_of
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
-from neuralfields.pictures import camera_paths as paths
 from neuralfields.rays import Render
 from neuralfields.rendering.renderable import Colour
 from neuralfields.rendering.volume import Volume
@@ -181,11 +182,11 @@ class Stage:
         if not self.cameras:
             up = np.array([0.0, 0.0, 1.0])
             place = centre + self.bounds.side * np.array([1.1, -1.1, 0.7])
-            return {"pose": paths.look_at(place, centre, up)[:3].ravel().tolist(), "fov": 45.0}, up, centre
+            return {"pose": cameras_module.look_at(place, centre, up)[:3].ravel().tolist(), "fov": 45.0}, up, centre
         eye = eye_of(self.cameras[0])
         _, _, top, bottom = extent(self.cameras[0])
         eye["fov"] = float(np.degrees(2 * np.arctan(max(-top, bottom))))
-        return eye, paths.common_up(self.cameras), paths.focus_point(self.cameras, self.bounds)
+        return eye, arrangement.common_up(self.cameras), arrangement.focus_point(self.cameras, self.bounds)
 
     def photo_packet(self, index: int) -> tuple[dict[str, Any], bytes]:
         """A camera's photo without distortion, over its extent, as a header and the bytes of an image file."""

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from neuralfields import cameras as cameras_module
 from neuralfields.cameras import Camera, focal_from_angle
 from neuralfields.domain import Domain
 from neuralfields.errors import InputError
@@ -30,7 +31,6 @@ from neuralfields.mesh.distance import VOTES, MeshDistance
 from neuralfields.mesh.files import read_mesh
 from neuralfields.mesh.marching_cubes import marching_cubes
 from neuralfields.mesh.mesh import Mesh, SurfaceSampler, checked, faults
-from neuralfields.pictures import camera_paths as paths
 from neuralfields.pictures.metrics import psnr_from_mse
 from neuralfields.scene import Bounds
 from neuralfields.signals.signal import Signal
@@ -142,7 +142,7 @@ def ring(bounds: Bounds) -> tuple[Camera, ...]:
     centre, up = np.array(bounds.centre), np.array([0.0, 1.0, 0.0])
     for turn in np.linspace(0, 2 * np.pi, VIEWS, endpoint=False) - np.pi / 6:
         away = np.array([np.sin(turn), 0.35, np.cos(turn)])
-        pose = paths.look_at(centre + 1.6 * bounds.side * away / np.linalg.norm(away), centre, up)
+        pose = cameras_module.look_at(centre + 1.6 * bounds.side * away / np.linalg.norm(away), centre, up)
         cameras.append(Camera(pose, VIEW_SIZE, VIEW_SIZE, focal, focal, VIEW_SIZE / 2, VIEW_SIZE / 2))
     return tuple(cameras)
 

@@ -76,7 +76,7 @@ class Plain:
             p.detach().clone().requires_grad_() for p in (field.table, *field.heads.density, *field.heads.colour)
         )
         self.density, self.colour = weights[: len(field.heads.density)], weights[len(field.heads.density) :]
-        self.geometry, self.degree = (field._scales, field._levels), field.config.degree
+        self.geometry, self.degree = (field.layout.scales, field.layout.levels), field.config.degree
         # fused=True is the fastest that torch has on a CPU.
         self.optimiser = torch.optim.Adam([self.table, *weights], lr=0.0, betas=BETAS, eps=EPSILON, fused=True)
 
@@ -260,7 +260,7 @@ def parts(volume: Volume, batch: Batch, seconds: float) -> dict[str, float]:
     samples = march_rays(*arguments)
     x, count = volume.contraction(samples.x), samples.x.shape[0]
     table = field.table.detach().requires_grad_()
-    f = hash_encode(x, table, field._scales, field._levels)
+    f = hash_encode(x, table, field.layout.scales, field.layout.levels)
     d_f = torch.rand_like(f)
     density, rgb = torch.rand(count).requires_grad_(), torch.rand(count, 3).requires_grad_()
     packed = (density, samples.length, samples.t, rgb, samples.offsets)
@@ -276,7 +276,7 @@ def parts(volume: Volume, batch: Batch, seconds: float) -> dict[str, float]:
     calls: dict[str, Callable[[], object]] = {
         "march": lambda: march_rays(*arguments),
         "encode_forward": lambda: kernel("hash_forward", x.dtype)(
-            x, table.detach(), field._scales, field._levels, f.detach(), threads()
+            x, table.detach(), field.layout.scales, field.layout.levels, f.detach(), threads()
         ),
         "encode_backward": lambda: torch.autograd.grad(f, table, d_f, retain_graph=True),
         "composite_forward": lambda: composite(*packed),

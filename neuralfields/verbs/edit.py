@@ -1,37 +1,17 @@
-"""`nf edit`: erase a box of a scene, or keep a box alone, in any field and by way of it in any other.
+"""`nf edit`: erases a box of a scene, or keeps a box alone (distillation/edit.py)."""
 
-  masked teacher (distillation/boxes.py) -> distillation into the target (distillation/convert.py)
-
-A field of the target's own kind begins as a copy of what is edited: only the neighbourhood of the cut is learned again.
-"""
-
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from neuralfields.distillation.boxes import Edit, parse_box
-from neuralfields.errors import UsageError
-from neuralfields.options.models import ConvertOptions, EditOptions
-from neuralfields.verbs import convert as convert_module
-
-EDIT_STEPS = 500
+from neuralfields.distillation.convert import report_text
+from neuralfields.distillation.edit import edit_to_file
+from neuralfields.options.models import EditOptions
 
 
 def run(options: EditOptions) -> dict[str, Any]:
-    """The verb: what `nf convert` reports, against the edited teacher."""
-    erase = tuple(parse_box(text, "--erase-box") for text in options.erase_box)
-    keep = tuple(parse_box(text, "--keep-box") for text in options.keep_box)
-    if not erase and not keep:
-        raise UsageError("nothing to edit: give --erase-box or --keep-box x0,y0,z0,x1,y1,z1")
-    shared = {name: getattr(options, name) for name in ConvertOptions.__dataclass_fields__ if hasattr(options, name)}
-    chosen = ConvertOptions(**shared)
-    if chosen.out is None:
-        chosen = replace(chosen, out=Path(f"{chosen.model.stem}-edited.nf"))
-    if chosen.steps is None and chosen.minutes is None and options.to is None:
-        chosen = replace(chosen, steps=EDIT_STEPS)
-    return convert_module.write(chosen, Edit(erase, keep))
+    """Edits, compares, saves; see `edit_to_file`."""
+    return edit_to_file(options)
 
 
 def text(result: dict[str, Any]) -> str:
     """What the verb prints."""
-    return convert_module.text(result)
+    return report_text(result)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from neuralfields.cameras import Camera, pose_from_matrix
-from neuralfields.captures.bounds import Hints, arrange, describe_bounds, estimate_bounds, nearest_point, points_in_view
+from neuralfields.captures.arrangement import arrange, nearest_point
+from neuralfields.captures.bounds import Hints, describe_bounds, estimate_bounds, points_in_view
 from neuralfields.captures.readers import read_scene
 from neuralfields.scene import Bounds
 from tests.support import make_captures

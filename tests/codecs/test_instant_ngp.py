@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from neuralfields import cli
-from neuralfields.cameras import Camera
+from neuralfields.cameras import Camera, look_at
 from neuralfields.codecs import describe_any, load_any
 from neuralfields.errors import InputError
 from neuralfields.evaluation.render import render
@@ -18,7 +18,6 @@ from neuralfields.models.model import Model, volume_of
 from neuralfields.models.nf_file import load, save
 from neuralfields.ops.hash_grid import HashGeometry
 from neuralfields.ops.occupancy_bits import bricks_of, occupied
-from neuralfields.pictures.camera_paths import look_at
 from neuralfields.scene import Bounds
 from tests.support.foreign_files import snapshot_of, write_snapshot
 

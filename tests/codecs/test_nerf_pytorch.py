@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, relu
 
-from neuralfields.cameras import Camera
+from neuralfields.cameras import Camera, look_at
 from neuralfields.captures.readers import read_scene
 from neuralfields.codecs import load_any, nerf_pytorch
 from neuralfields.codecs.nerf_pytorch import EMPTY, Config, Nerf, layout_of, octaves, read
@@ -20,7 +20,6 @@ from neuralfields.evaluation.render import render
 from neuralfields.models.model import volume_of
 from neuralfields.models.nf_file import save
 from neuralfields.ops.occupancy_bits import occupied
-from neuralfields.pictures.camera_paths import look_at
 from tests.support import foreign_files
 from tests.support.foreign_files import flexible_weights, original_weights
 

@@ -5,11 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neuralfields.cameras import Camera
+from neuralfields.cameras import Camera, look_at
 from neuralfields.captures.readers import read_scene
 from neuralfields.distillation.sampled_cameras import Viewpoints, jittered
 from neuralfields.errors import InputError
-from neuralfields.pictures.camera_paths import look_at
 from neuralfields.scene import Bounds
 
 BOUNDS = Bounds((0.0, 0.0, 0.0), 2.0)

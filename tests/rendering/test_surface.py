@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from neuralfields import cameras
 from neuralfields.cameras import Camera
 from neuralfields.domain import Domain
 from neuralfields.fields.field import Field
-from neuralfields.pictures import camera_paths as paths
 from neuralfields.rays import Rays
 from neuralfields.rendering.surface import AMBIENT, CLAY, Surface, trace
 from neuralfields.scene import Bounds
@@ -75,7 +75,7 @@ def test_normals_are_radial_and_depth_is_of_the_world():
 
 
 def test_a_camera_sees_a_disc_brightest_in_its_middle():
-    pose = paths.look_at(np.array([0.5, 0.5, 2.5]), np.array([0.5, 0.5, 0.5]), np.array([0.0, 1.0, 0.0]))
+    pose = cameras.look_at(np.array([0.5, 0.5, 2.5]), np.array([0.5, 0.5, 0.5]), np.array([0.0, 1.0, 0.0]))
     camera = Camera(pose, 65, 49, 60.0, 60.0, 32.5, 24.5)
     seen = Surface(Ball(), Bounds((0.5, 0.5, 0.5), 1.0)).render(camera, (0.0, 0.0, 0.0))
     assert seen.rgb.shape == (49, 65, 3) and seen.normal.shape == (49, 65, 3)

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from neuralfields.cameras import Camera
+from neuralfields.cameras import Camera, look_at
 from neuralfields.distillation.boxes import cells
 from neuralfields.models.model import Model, volume_of
 from neuralfields.ops.occupancy_bits import pack_bricks
-from neuralfields.pictures.camera_paths import look_at
 from neuralfields.rendering.volume import camera_rays
 from neuralfields.scene import Bounds
 from neuralfields.serving.crop import render_box

@@ -11,8 +11,7 @@ import aiohttp
 import numpy as np
 import torch
 
-from neuralfields.cameras import Camera
-from neuralfields.pictures.camera_paths import look_at
+from neuralfields.cameras import Camera, look_at
 from neuralfields.rays import Render
 from neuralfields.rendering.volume import camera_rays
 from neuralfields.scene import Bounds

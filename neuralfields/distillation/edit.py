@@ -1,0 +1,32 @@
+"""Edits a scene: erases a box, or keeps a box alone, in any field and by way of it in any other.
+
+  masked teacher (boxes.py) -> distillation into the target (convert.py)
+
+A field of the target's own kind begins as a copy of what is edited: only the neighbourhood of the cut is learned again.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from neuralfields.distillation.boxes import Edit, parse_box
+from neuralfields.distillation.convert import convert_to_file
+from neuralfields.errors import UsageError
+from neuralfields.options.models import ConvertOptions, EditOptions
+
+EDIT_STEPS = 500
+
+
+def edit_to_file(options: EditOptions) -> dict[str, Any]:
+    """Edits as the options say and writes the result; reports as `convert_to_file`, against the edited teacher."""
+    erase = tuple(parse_box(text, "--erase-box") for text in options.erase_box)
+    keep = tuple(parse_box(text, "--keep-box") for text in options.keep_box)
+    if not erase and not keep:
+        raise UsageError("nothing to edit: give --erase-box or --keep-box x0,y0,z0,x1,y1,z1")
+    shared = {name: getattr(options, name) for name in ConvertOptions.__dataclass_fields__ if hasattr(options, name)}
+    chosen = ConvertOptions(**shared)
+    if chosen.out is None:
+        chosen = replace(chosen, out=Path(f"{chosen.model.stem}-edited.nf"))
+    if chosen.steps is None and chosen.minutes is None and options.to is None:
+        chosen = replace(chosen, steps=EDIT_STEPS)
+    return convert_to_file(chosen, Edit(erase, keep))
