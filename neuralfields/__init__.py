@@ -32,6 +32,7 @@ Importing the package is cheap: torch is loaded by the first name that needs it.
 """
 
 import importlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,10 @@ if TYPE_CHECKING:
     from neuralfields.rays import Rays, Render
     from neuralfields.scene import Bounds, Scene
     from neuralfields.serving.viewer import Viewer
+
+# OpenMP's threads otherwise spin for long at a barrier that another process keeps one of them from, and a fit on a busy
+# machine crawls. What is set by the user, or was loaded before (torch), stays as it is.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 __all__ = [
     "Bounds", "Camera", "Model", "Rays", "Render", "Scene", "__version__", "evaluate", "fit", "load", "read_scene",

@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from neuralfields.files import size_text
 from neuralfields.options.machine import DoctorOptions
 from neuralfields.version import VERSION
 
-BUILD_COMMAND = "pip install ."
 CORE = ("torch", "numpy", "safetensors", "msgspec", "tyro", "rich", "pillow")
 # What for, and the packages of which one is enough.
 EXTRAS = {
@@ -23,6 +23,8 @@ EXTRAS = {
     "mesh": ("nf fit of a mesh", "open3d", "open3d-cpu"),
     "cuda": ("CUDA GPUs", "cuda-core"),
 }
+LOAD_SECONDS = 0.3  # over which the load of other processes is measured
+BUSY = 0.25  # share of the cores that others may use before it is said
 DISK_WANTED = 1_000_000_000  # bytes; a fit with its checkpoints and pictures stays below
 
 
@@ -38,6 +40,7 @@ def run(options: DoctorOptions) -> dict[str, Any]:
         "executable": sys.executable,
         "platform": platform.platform(),
         "cores": _cores(),
+        "busy_cores": _busy_cores(),
         "packages": packages,
         "extras": {extra: _extra(extra, *use_and_names) for extra, use_and_names in EXTRAS.items()},
         "torch": torch_state,
@@ -57,7 +60,13 @@ def run(options: DoctorOptions) -> dict[str, Any]:
         problems.append(f"the GPU computes otherwise than the CPU (by {cuda['difference']:.1e}): use --device cpu")
     if free < DISK_WANTED:
         problems.append(f"{size_text(free)} are free on the disk of this folder: {size_text(DISK_WANTED)} are wanted")
-    missing = None in packages.values() or bool(torch_state["error"])
+    busy, cores = result["busy_cores"], result["cores"]
+    if busy is not None and busy > BUSY * cores:
+        problems.append(
+            f"other processes use {busy:.1f} of {cores} cores, so this machine is oversubscribed by a fit with {cores}"
+            f" threads: wait for them, or give --threads {max(1, cores - round(busy))}"
+        )
+    missing = None in packages.values() or bool(torch_state["error"]) or not native["built"]
     return result | {"problems": problems, "ready": not missing, "verdict": _verdict(result, problems, missing)}
 
 
@@ -65,8 +74,6 @@ def _verdict(result: dict[str, Any], problems: list[str], missing: bool) -> str:
     if missing:
         return "not ready: " + problems[0]
     native = result["native"]
-    if not native["built"]:
-        return f"works, but slowly: plain torch will run; build the native core with: {BUILD_COMMAND}"
     if result["cuda"].get("works"):
         return f"ready: the CUDA kernels will run on {result['torch']['gpu']}"
     count = native["threads"]
@@ -76,6 +83,25 @@ def _verdict(result: dict[str, Any], problems: list[str], missing: bool) -> str:
 def _cores() -> int:
     """Cores that this process may use, which a container may have limited."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _busy_cores() -> float | None:
+    """Cores that other processes keep busy just now; None where the system does not say (no /proc/stat)."""
+
+    def ticks() -> tuple[int, int]:
+        with open("/proc/stat", encoding="ascii") as file:
+            numbers = [int(word) for word in file.readline().split()[1:9]]
+        return sum(numbers) - numbers[3] - numbers[4], sum(numbers)  # idle and waiting for the disk are not busy
+
+    try:
+        (busy, whole), mine = ticks(), time.process_time()
+        begin = time.perf_counter()
+        time.sleep(LOAD_SECONDS)
+        (busy_after, whole_after), seconds = ticks(), time.perf_counter() - begin
+    except (OSError, ValueError, IndexError):
+        return None
+    share = (busy_after - busy) / max(whole_after - whole, 1)
+    return round(max(0.0, share * (os.cpu_count() or 1) - (time.process_time() - mine) / seconds), 2)
 
 
 def _version(name: str) -> str | None:
@@ -154,7 +180,8 @@ def text(result: dict[str, Any]) -> str:
     details = ", ".join(f"{key} {_join(value)}" for key, value in native.items() if key not in ("built", "error"))
     lines.append("native core " + (f"built: {details}" if native["built"] else f"NOT built: {native['error']}"))
     lines += _cuda_lines(result["cuda"], torch_state["gpu"])
-    lines.append(f"machine     {result['cores']} cores, {size_text(result['disk_free_bytes'])} free on this disk")
+    busy = "" if result["busy_cores"] is None else f" ({result['busy_cores']:.1f} busy with other processes)"
+    lines.append(f"machine     {result['cores']} cores{busy}, {size_text(result['disk_free_bytes'])} free on this disk")
     lines += [f"to do       {problem}" for problem in result["problems"]]
     return "\n".join([*lines, result["verdict"]])
 
