@@ -5,7 +5,7 @@
 A field of the target's own kind begins as a copy of what is edited: only the neighbourhood of the cut is learned again.
 """
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ def edit_to_file(options: EditOptions) -> dict[str, Any]:
     keep = tuple(parse_box(text, "--keep-box") for text in options.keep_box)
     if not erase and not keep:
         raise UsageError("nothing to edit: give --erase-box or --keep-box x0,y0,z0,x1,y1,z1")
-    shared = {name: getattr(options, name) for name in ConvertOptions.__dataclass_fields__ if hasattr(options, name)}
+    shared = {item.name: getattr(options, item.name) for item in fields(ConvertOptions) if hasattr(options, item.name)}
     chosen = ConvertOptions(**shared)
     if chosen.out is None:
         chosen = replace(chosen, out=Path(f"{chosen.model.stem}-edited.nf"))

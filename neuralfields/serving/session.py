@@ -20,7 +20,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import CameraPath
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,8 +31,8 @@ from neuralfields.errors import InputError, NeuralfieldsError
 from neuralfields.pictures import camera_paths as paths
 from neuralfields.pictures.film import write_video
 from neuralfields.rays import Render
-from neuralfields.serving.messages import CameraPath as Route
 from neuralfields.serving.messages import (
+    CameraPath,
     Cancel,
     Film,
     Message,
@@ -144,7 +144,7 @@ class Session:
             self._room.set()
         elif isinstance(message, Photo):
             self._start(self._guarded(self._photo(message.camera)))
-        elif isinstance(message, Route):
+        elif isinstance(message, CameraPath):
             await self._route(message)
         elif isinstance(message, Cancel):
             if self._job is not None:
@@ -312,7 +312,7 @@ class Session:
         header, data = await asyncio.to_thread(self.stage.photo_packet, index)
         await self.send(packet(header, data))
 
-    async def _route(self, message: Route) -> None:
+    async def _route(self, message: CameraPath) -> None:
         eyes = [eye_of(c) for c in paths.interpolate(_cameras(message.keys, (640, 480)), message.frames)]
         await self.send(json.dumps({"type": "path", "number": message.number, "eyes": eyes}))
 
@@ -354,7 +354,7 @@ class Session:
 
         suffix = ".mp4" if _have_av() else ".webp"
         with tempfile.TemporaryDirectory(prefix="neuralfields-film-", ignore_cleanup_errors=True) as folder:
-            target = CameraPath(folder) / f"film{suffix}"
+            target = Path(folder) / f"film{suffix}"
             try:
                 await asyncio.to_thread(write_video, target, frames(), message.fps)
             finally:
@@ -366,7 +366,7 @@ class Session:
 
     async def _keys(self, message: Film, subject: Subject, size: tuple[int, int]) -> None:
         with tempfile.TemporaryDirectory(prefix="neuralfields-path-") as folder:
-            target = CameraPath(folder) / "path.json"
+            target = Path(folder) / "path.json"
             paths.write_keyframes(target, _cameras(message.keys, size), message.fps)
             data = target.read_bytes()
         await self._send_file(message.number, f"{_stem(subject)}.path.json", "application/json", data, size)

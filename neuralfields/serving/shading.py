@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from neuralfields.cameras import Camera, project
+from neuralfields.evaluation.evaluate import photo_over
 from neuralfields.pictures.background import over
 from neuralfields.pictures.panels import error_picture, render_picture, to_uint8
 from neuralfields.rays import Render
@@ -121,7 +122,7 @@ def _error(
     margin = 0.01  # of a pixel, for rounding
     within = (uv > -margin) & (uv < np.array([width, height]) + margin)
     inside = (depth > 0) & within.all(-1)
-    photo = sample(over(reference.image, background), uv)
+    photo = sample(photo_over(reference.image, background), uv)
     return np.where(inside[..., None], error_picture(seen.rgb, photo, ERROR_FACTOR), blank)
 
 

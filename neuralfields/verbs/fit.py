@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,5 +107,5 @@ def _dry_run(plan: FitPlan, out: Path) -> dict[str, Any]:
 
 
 def _options_json(options: FitOptions) -> bytes:
-    values = {name: getattr(options, name) for name in options.__dataclass_fields__}
+    values = {item.name: getattr(options, item.name) for item in fields(options)}
     return json.dumps(values, default=str, indent=1).encode()

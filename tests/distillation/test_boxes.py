@@ -12,7 +12,7 @@ from neuralfields.distillation.boxes import NOTHING, Edit, parse_box, uncontract
 from neuralfields.errors import UsageError
 from neuralfields.models.model import Model, volume_of
 from neuralfields.models.nf_file import load, save
-from neuralfields.ops.contract import contract
+from neuralfields.ops.contract import Contraction, contract
 from neuralfields.scene import Bounds
 
 
@@ -21,7 +21,9 @@ def test_uncontract_is_the_inverse(kind: str, extent: float):
     generator = torch.Generator().manual_seed(0)
     reach = extent if kind == "box" else 6.0
     x = (torch.rand(2000, 3, generator=generator, dtype=torch.float64) - 0.5) * reach + 0.5
-    torch.testing.assert_close(uncontract(contract(x, kind, extent), kind, extent), x, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        uncontract(contract(x, kind, extent), Contraction(kind, extent)), x, rtol=1e-9, atol=1e-9
+    )
 
 
 def test_boxes_are_in_world_units():

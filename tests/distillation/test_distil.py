@@ -98,9 +98,9 @@ def test_voxels_begin_with_what_their_teacher_says(small_model: Model):
     """Without a step they are nearer to it than a student that learned for a while; what they read is not smoothed."""
     grids = VoxelField(VoxelConfig(resolution=65, colour_resolution=33))
     what = distillation(small_model, grids)
-    assert what.read and what.stage == len(grids.stages())
+    assert what.initialised and what.stage == len(grids.stages())
     assert likeness(what, small_model) > 21.5
-    assert not distillation(small_model, VoxelField(VoxelConfig(resolution=17)), read_nodes=False).read
+    assert not distillation(small_model, VoxelField(VoxelConfig(resolution=17)), read_nodes=False).initialised
 
 
 def test_stages_follow_the_recipe(small_model: Model):

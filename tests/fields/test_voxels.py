@@ -191,7 +191,7 @@ def test_an_analytic_function_is_learnt_in_all_three_axes():
         assert error(says, lambda x, o=order: lopsided(x[:, o]), 3) > 0.5
 
 
-def test_nodes_read_what_is_told_to_them():
+def test_nodes_are_initialised_from_a_teacher():
     """Log-densities linear in x, and logits of colours that are harmonics of degree 2, come back between the nodes."""
     field = VoxelField(Config(resolution=9, colour_resolution=5, doublings=0))
     steep, tint = torch.tensor([1.0, -2.0, 0.5]), torch.tensor([0.3, -0.4, 0.6])
@@ -199,13 +199,13 @@ def test_nodes_read_what_is_told_to_them():
     def seen(x: torch.Tensor, directions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return x @ steep, torch.sigmoid((x[..., :1] - 0.5) * tint + directions * tint)
 
-    def told(x: torch.Tensor, directions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def teacher(x: torch.Tensor, directions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return seen(x, directions[:, None])
 
-    assert field.read(told)
+    assert field.initialise_from(teacher)
     generator = torch.Generator().manual_seed(5)
     x = torch.rand(200, 3, generator=generator)
     directions = torch.nn.functional.normalize(torch.randn(200, 3, generator=generator), dim=1)
     for mine, theirs in zip(field.decode(field.features(x), directions), seen(x, directions), strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
-    assert not VoxelField(Config(resolution=9), Domain("image", 2, 3, (8, 8))).read(told)
+    assert not VoxelField(Config(resolution=9), Domain("image", 2, 3, (8, 8))).initialise_from(teacher)

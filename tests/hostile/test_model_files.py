@@ -309,7 +309,8 @@ def test_a_wrong_occupancy_never_reaches_a_kernel(tmp_path: Path) -> None:
 def test_locale_and_optimisation_do_not_change_a_file(tmp_path: Path, odd: dict[str, str]) -> None:
     """A comma locale changes how C prints numbers; PYTHONOPTIMIZE strips asserts and docstrings. There is no HOME."""
     code = (
-        "import sys, pytest; from pathlib import Path; from tests import fake_field; from neuralfields import model\n"
+        "import sys, pytest; from pathlib import Path; from tests.support import fake_field\n"
+        "from neuralfields.models import nf_file\n"
         "fake_field.install(pytest.MonkeyPatch()); nf_file.save(fake_field.sample(), Path(sys.argv[1]))\n"
         "nf_file.load(Path(sys.argv[1]))"
     )

@@ -261,7 +261,7 @@ def test_the_verb_ends_with_4_and_says_why_when_poses_are_doubtful(shot, tmp_pat
         doubtful(out)
         return json.loads((out / "poses.json").read_text())
 
-    monkeypatch.setattr(poses, "find_poses", find)
+    monkeypatch.setattr(poses_module, "find_poses", find)
     assert main(["poses", str(shot), "-o", str(tmp_path / "out")]) == 4
     assert "sides look alike" in capsys.readouterr().out
     shutil.rmtree(tmp_path / "out")

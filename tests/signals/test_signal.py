@@ -14,10 +14,9 @@ from neuralfields.signals.image import ImageFacts
 from neuralfields.signals.readers import read_signal, signal_format
 from neuralfields.signals.signal import facts_of
 from neuralfields.signals.sound import wav
-from neuralfields.training.fit import fit_scene
-from neuralfields.training.plan import SIGNAL_STEPS, signal_steps
+from neuralfields.training.fit import fit_scene, fit_to_file
+from neuralfields.training.plan import SIGNAL_STEPS, plan_fit, signal_steps
 from neuralfields.training.signals import SignalTrainer
-from neuralfields.verbs import fit
 from tests.captures.test_images import png_header
 from tests.mesh.test_distance import open3d
 from tests.support.small_signals import chosen, saved, scene_picture, small_steps, tone
@@ -86,7 +85,7 @@ def test_facts_of_a_file_are_not_trusted():
 
 def test_another_source_is_refused_by_eval(tmp_path, capsys):
     path = saved(tmp_path, scene_picture())
-    fit.fit_to_file(read_signal(path), chosen(path, 2, out=tmp_path / "a.nf"))
+    fit_to_file(plan_fit(chosen(path, 2, out=tmp_path / "a.nf"), read_signal(path)))
     other = saved(tmp_path, scene_picture(20, 10), "b.png")
     assert cli.main(["eval", str(tmp_path / "a.nf"), "--scene", str(other)]) == 3
     assert "give the source that it was fitted to" in capsys.readouterr().err
