@@ -5,6 +5,6 @@ fit.py           nf fit
 models.py        nf eval, render, view, info, convert, edit, export
 captures.py      nf poses, check
 machine.py       nf doctor, bench, demo
-training.py      the settings of `nf fit --training`
+training.py      the settings of `nf fit --recipe`
 command_line.py  an options object from words, and the help page
 """
