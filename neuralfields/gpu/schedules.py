@@ -1,7 +1,8 @@
 """What each op does on a CUDA GPU: its kernels of cuda/gpu, how many threads, in which order.
 
 A schedule takes `allocate`, the op's own function that makes empty outputs, and then the op's arguments. It is found by
-the op's name (`schedule`). Formulas are those of cuda/*.h, the ones that the CPU runs.
+the op's name (`schedule`); an op that is one kernel (`OneKernel`) needs none here.
+Formulas are those of cuda/*.h, the ones that the CPU runs.
 """
 
 from collections.abc import Callable
@@ -18,8 +19,8 @@ from neuralfields.gpu.grid import grid_interpolate, grid_interpolate_backward
 from neuralfields.gpu.launch import THREADS, blocks_for, expect, inputs, scalar
 from neuralfields.gpu.network import network, network_backward
 from neuralfields.gpu.rbf import rbf, rbf_backward
+from neuralfields.ops.register import OneKernel, Op, every_op
 
-CAMERA_NUMBERS = 25  # of a camera's row
 BLOCK_WORDS = 8  # of a cascade: one bit a block of 16^3 cells (see cuda/march.h)
 ADAM_BLOCKS = 16  # a multiprocessor; each thread then does several elements
 
@@ -29,6 +30,28 @@ def schedule(name: str) -> Callable[..., Any]:
     if name not in SCHEDULES:
         raise UsageError(f"{name} runs on the CPU alone; use --device cpu")
     return SCHEDULES[name]
+
+
+def one_kernel(op: Op, kernel: OneKernel) -> Callable[..., Any]:
+    """The schedule of an op that is one kernel."""
+
+    def run(allocate: Callable, *given: Any) -> Any:
+        sides: dict[int | str, int] = {}
+        for name, shape in kernel.shapes.items():
+            tensor = given[op.parameters.index(name)]
+            wanted = tuple(sides.get(side, -1) if isinstance(side, str) else side for side in shape)
+            expect(**{name: (tensor, wanted)})
+            sides |= zip(shape, tensor.shape, strict=True)
+        out = allocate(*given)
+        outputs = out if isinstance(out, tuple) else (out,)
+        tensors = inputs(*(value for value in given if isinstance(value, Tensor)))
+        numbers = [value for value in given if not isinstance(value, Tensor)]
+        rows = outputs[0].shape[0]
+        launch = scalar_module(kernel.source, outputs[0].dtype), kernel.name, blocks_for(rows), THREADS
+        cuda_launch.launch(*launch, *tensors, rows, *numbers, *outputs)
+        return out
+
+    return run
 
 
 def scalar_module(source: str, dtype: torch.dtype) -> Module:
@@ -58,16 +81,6 @@ def occupancy_blocks(occupancy: Tensor) -> Tensor:
     return blocks
 
 
-def _pixel_rays(allocate: Callable, cameras: Tensor, camera: Tensor, pixel: Tensor) -> tuple[Tensor, Tensor]:
-    out = allocate(cameras, camera, pixel)
-    cameras, camera, pixel = inputs(cameras, camera, pixel)
-    rays = pixel.shape[0]
-    expect(cameras=(cameras, (-1, CAMERA_NUMBERS)), camera=(camera, (rays,)), pixel=(pixel, (rays, 2)))
-    launch = scalar_module("rays", pixel.dtype), "pixel_rays", blocks_for(rays), THREADS
-    cuda_launch.launch(*launch, cameras, camera, pixel, rays, *out)
-    return out
-
-
 def _march(
     allocate: Callable, origins: Tensor, directions: Tensor, jitter: Tensor, occupancy: Tensor, steps: list[float]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -85,22 +98,6 @@ def _march(
     return x, t, length, offsets
 
 
-def _contract(allocate: Callable, x: Tensor, kind: int, extent: float) -> Tensor:
-    expect(x=(x, (-1, 3)))
-    out, (x,) = allocate(x, kind, extent), inputs(x)
-    launch = scalar_module("elements", x.dtype), "contract_forward", blocks_for(x.shape[0]), THREADS
-    cuda_launch.launch(*launch, x, x.shape[0], kind, extent, out)
-    return out
-
-
-def _contract_backward(allocate: Callable, x: Tensor, d_out: Tensor, kind: int, extent: float) -> Tensor:
-    expect(x=(x, (-1, 3)), d_out=(d_out, tuple(x.shape)))
-    d_x, (x, d_out) = allocate(x), inputs(x, d_out)
-    launch = scalar_module("elements", x.dtype), "contract_gradient", blocks_for(x.shape[0]), THREADS
-    cuda_launch.launch(*launch, x, d_out, x.shape[0], kind, extent, d_x)
-    return d_x
-
-
 def _harmonics(allocate: Callable, directions: Tensor, degree: int) -> Tensor:
     _check_degree(directions, degree)
     out, (d,) = allocate(directions, degree), inputs(directions)
@@ -116,17 +113,6 @@ def _harmonics_backward(allocate: Callable, directions: Tensor, d_out: Tensor, d
     launch = scalar_module("elements", d.dtype), "harmonics_gradient", blocks_for(d.shape[0]), THREADS
     cuda_launch.launch(*launch, d, d_out, d.shape[0], degree, d_directions)
     return d_directions
-
-
-def _composite(
-    allocate: Callable, density: Tensor, length: Tensor, t: Tensor, rgb: Tensor, offsets: Tensor
-) -> tuple[Tensor, Tensor]:
-    tensors, samples = inputs(density, length, t, rgb, offsets), density.shape[0]
-    expect(density=(density, (samples,)), length=(length, (samples,)), t=(t, (samples,)), rgb=(rgb, (samples, 3)))
-    out, rays = allocate(*tensors), offsets.shape[0] - 1
-    launch = scalar_module("composite", density.dtype), "composite_forward", blocks_for(rays), THREADS
-    cuda_launch.launch(*launch, *tensors, rays, *out)
-    return out
 
 
 def _composite_backward(allocate: Callable, given: list[Tensor], sums: Tensor, d_sums: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,13 +168,10 @@ def _adam(
 
 
 SCHEDULES: dict[str, Callable[..., Any]] = {
-    "pixel_rays": _pixel_rays,
+    **{name: one_kernel(op, op.gpu) for name, op in every_op().items() if op.gpu},
     "march": _march,
-    "contract": _contract,
-    "contract_backward": _contract_backward,
     "spherical_harmonics": _harmonics,
     "spherical_harmonics_backward": _harmonics_backward,
-    "composite": _composite,
     "composite_backward": _composite_backward,
     "hash_encode": _hash_encode,
     "hash_encode_backward": _hash_encode_backward,

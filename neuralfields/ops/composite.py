@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from neuralfields.ops.native import array, kernel, threads
-from neuralfields.ops.register import native_op
+from neuralfields.ops.register import OneKernel, native_op
 
 TRANSMITTANCE_STOP = 1e-4
 SUMS = 7
@@ -33,7 +33,10 @@ def _out(density: Tensor, length: Tensor, t: Tensor, rgb: Tensor, offsets: Tenso
     return density.new_empty(offsets.shape[0] - 1, SUMS), density.new_empty(density.shape)
 
 
-@native_op("composite", _out)
+SHAPES = {"density": ("samples",), "length": ("samples",), "t": ("samples",), "rgb": ("samples", 3)}
+
+
+@native_op("composite", _out, gpu=OneKernel("composite", "composite_forward", SHAPES))
 def _composite(density: Tensor, length: Tensor, t: Tensor, rgb: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
     inputs = density, length, t, rgb, offsets
     out = _out(*inputs)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from neuralfields.ops.native import array, kernel
-from neuralfields.ops.register import native_op
+from neuralfields.ops.register import OneKernel, native_op
 from neuralfields.scene import ContractionKind
 
 KINDS = {"box": 0, "cube": 1}
@@ -39,14 +39,17 @@ def _like(x: Tensor, *args: object) -> Tensor:
     return x.new_empty(x.shape)
 
 
-@native_op("contract", _like)
+@native_op("contract", _like, gpu=OneKernel("elements", "contract_forward", {"x": ("samples", 3)}))
 def _contract(x: Tensor, kind: int, extent: float) -> Tensor:
     out = _like(x)
     kernel("contract_forward", x.dtype)(array(x), out, kind, extent)
     return out
 
 
-@native_op("contract_backward", _like)
+BACKWARD = OneKernel("elements", "contract_gradient", {"x": ("samples", 3), "d_out": ("samples", 3)})
+
+
+@native_op("contract_backward", _like, gpu=BACKWARD)
 def _contract_backward(x: Tensor, d_out: Tensor, kind: int, extent: float) -> Tensor:
     d_x = _like(x)
     kernel("contract_backward", x.dtype)(array(x), array(d_out), d_x, kind, extent)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from neuralfields.cameras import Camera
 from neuralfields.ops.native import array, kernel
-from neuralfields.ops.register import native_op
+from neuralfields.ops.register import OneKernel, native_op
 
 
 def camera_table(cameras: list[Camera], dtype: torch.dtype = torch.float32) -> Tensor:
@@ -37,7 +37,10 @@ def _out(cameras: Tensor, camera: Tensor, pixel: Tensor) -> tuple[Tensor, Tensor
     return pixel.new_empty(pixel.shape[0], 3), pixel.new_empty(pixel.shape[0], 3)
 
 
-@native_op("pixel_rays", _out)
+SHAPES = {"cameras": ("cameras", 25), "camera": ("rays",), "pixel": ("rays", 2)}
+
+
+@native_op("pixel_rays", _out, gpu=OneKernel("rays", "pixel_rays", SHAPES))
 def _pixel_rays(cameras: Tensor, camera: Tensor, pixel: Tensor) -> tuple[Tensor, Tensor]:
     out = _out(cameras, camera, pixel)
     kernel("pixel_rays", pixel.dtype)(array(cameras), array(camera), array(pixel), *out)

@@ -2,13 +2,15 @@
 
 Both directions are ops of their own, so that autograd, torch.compile and torch.library.opcheck see whole ops and never
 look into the native code. An op allocates its outputs by a function that is its fake at the same time: what tracing
-believes about shapes and strides is what the kernel gets. On CUDA tensors an op runs its schedule of
-ops/cuda_schedules.py, which is loaded when the first one comes.
+believes about shapes and strides is what the kernel gets. On CUDA tensors an op runs its one kernel (`OneKernel`), or
+its schedule of neuralfields/gpu/schedules.py, which is loaded when the first one comes.
 """
 
 import importlib
 import inspect
+import pkgutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,13 +18,51 @@ import torch
 NAMESPACE = "neuralfields"
 
 
-def native_op(name: str, allocate: Callable[..., Any], mutates: tuple[str, ...] = ()) -> Callable[[Callable], Any]:
+@dataclass(frozen=True)
+class OneKernel:
+    """An op that is one kernel on a GPU: cuda/gpu/<source>.cu, compiled for a scalar type, one thread a row of outputs.
+
+    The kernel takes the op's tensors, the number of rows, the op's numbers, and the outputs. `shapes` are the tensors'
+    by their names; sides of one name are equal.
+    """
+
+    source: str
+    name: str
+    shapes: dict[str, tuple[int | str, ...]]
+
+
+@dataclass(frozen=True)
+class Op:
+    """What is known of an op: `parameters` are its arguments' names, `module` is where it stands."""
+
+    allocate: Callable[..., Any]
+    parameters: tuple[str, ...]
+    module: str
+    gpu: OneKernel | None
+
+
+OPS: dict[str, Op] = {}  # of the modules that are loaded, by name
+
+
+def every_op() -> dict[str, Op]:
+    """All ops of the package by name; loads the modules of neuralfields.ops."""
+    package = importlib.import_module("neuralfields.ops")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+    return OPS
+
+
+def native_op(
+    name: str, allocate: Callable[..., Any], mutates: tuple[str, ...] = (), gpu: OneKernel | None = None
+) -> Callable[[Callable], Any]:
     """Decorator: an annotated function on CPU tensors becomes the op `neuralfields::name`.
 
-    `allocate` takes the op's arguments and gives empty outputs; `mutates` names the arguments written in place.
+    `allocate` takes the op's arguments and gives empty outputs; `mutates` names the arguments written in place; `gpu`
+    is what runs on CUDA tensors where one kernel is all.
     """
 
     def decorate(run: Callable) -> Any:
+        OPS[name] = Op(allocate, tuple(inspect.signature(run).parameters), run.__module__, gpu)
         # Not torch.library.custom_op: its first call imports torch._dynamo, seconds of every process.
         whole = f"{NAMESPACE}::{name}"
         torch.library.define(whole, torch.library.infer_schema(run, mutates_args=mutates))

@@ -22,6 +22,7 @@ from neuralfields.gpu.schedules import hash_module, scalar_module
 from neuralfields.ops.contract import Contraction
 from neuralfields.ops.hash_grid import HashGeometry
 from neuralfields.ops.march import Marching, MarchSettings
+from neuralfields.ops.register import every_op
 from neuralfields.rays import Rays
 
 ARCHS = ("sm_80", "sm_90", "sm_120")
@@ -37,9 +38,7 @@ def usual_modules(precision: str = "half") -> dict[str, Module]:
     with using_precision(precision):
         stack = Stack.of(list(field.heads.density))
         return {
-            "rays": scalar_module("rays", torch.float32),
-            "elements": scalar_module("elements", torch.float32),
-            "composite": scalar_module("composite", torch.float32),
+            **{op.gpu.source: scalar_module(op.gpu.source, torch.float32) for op in every_op().values() if op.gpu},
             "grid": grid_module(torch.empty(0, 3)),
             "rbf": rbf_module(torch.empty(0, 32), 0),
             "hash_grid": hash_module("hash_grid", table, geometry.scales, geometry.levels),

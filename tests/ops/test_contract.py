@@ -4,6 +4,12 @@ import torch
 from neuralfields.ops.contract import contract, contract_reference
 from tests.support.judges import assert_matches
 
+# What kernels of a GPU are judged on (see tests/support/inputs.py).
+ARGUMENTS = {
+    "contract": lambda inputs: [inputs.normal(300, 3) * 2, 1, 1.0],
+    "contract_backward": lambda inputs: [inputs.normal(300, 3) * 2, inputs.normal(300, 3), 1, 1.0],
+}
+
 
 def points(count: int, generator: torch.Generator, dtype: torch.dtype) -> torch.Tensor:
     """Inside the inner cube, near it and far from it."""

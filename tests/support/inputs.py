@@ -1,5 +1,9 @@
-"""Arguments for every op that has a CUDA schedule: what the emulated kernels and a GPU are both judged on."""
+"""Arguments for every op that has a CUDA schedule: what the emulated kernels and a GPU are both judged on.
 
+A new op needs no entry here: ARGUMENTS of its tests/ops/test_<op>.py gives them by the op's name, from `Inputs`.
+"""
+
+import importlib
 import math
 from typing import Any
 
@@ -7,40 +11,25 @@ import torch
 from torch import Tensor
 
 from neuralfields.cameras import Camera
-from neuralfields.ops import adam, composite, contract, grid, hash_grid, network, pixel_rays, rbf, spherical_harmonics
+from neuralfields.ops import composite
 from neuralfields.ops.hash_grid import HashGeometry
 from neuralfields.ops.pixel_rays import camera_table
+from neuralfields.ops.register import every_op
 from tests.ops.test_pixel_rays import LENSES
 
 # How the CPU's op makes its outputs, which a schedule is given.
-ALLOCATE = {
-    "pixel_rays": pixel_rays._out,
-    "march": None,
-    "contract": contract._like,
-    "contract_backward": contract._like,
-    "spherical_harmonics": spherical_harmonics._out,
-    "spherical_harmonics_backward": spherical_harmonics._gradient,
-    "composite": composite._out,
-    "composite_backward": composite._gradients,
-    "hash_encode": hash_grid._out,
-    "hash_encode_backward": hash_grid._gradients,
-    "grid_interpolate": grid._out,
-    "grid_interpolate_backward": grid._gradients,
-    "rbf": rbf._out,
-    "rbf_backward": rbf._gradients,
-    "network": network._out,
-    "network_backward": network._gradients,
-    "adam": adam.nothing,
-}
+ALLOCATE = {name: op.allocate for name, op in every_op().items()}
 IN_PLACE = ("adam",)
 
 
 def arguments(name: str, dtype: torch.dtype, widths: tuple[int, ...] = (20, 32, 5)) -> list[Any]:
     """Arguments of the op `name` on the CPU, the same for the same dtype; `widths` are a network's."""
-    return _Inputs(dtype, widths).of(name)
+    return Inputs(dtype, widths).of(name)
 
 
-class _Inputs:
+class Inputs:
+    """Tensors of one dtype, the same each time."""
+
     def __init__(self, dtype: torch.dtype, widths: tuple[int, ...]) -> None:
         self.dtype, self.widths, self.generator = dtype, widths, torch.Generator().manual_seed(5)
 
@@ -54,6 +43,9 @@ class _Inputs:
         return torch.nn.functional.normalize(self.normal(*shape), dim=1)
 
     def of(self, name: str) -> list[Any]:
+        tests = importlib.import_module(every_op()[name].module.replace("neuralfields.ops.", "tests.ops.test_"))
+        if name in getattr(tests, "ARGUMENTS", {}):
+            return tests.ARGUMENTS[name](self)
         for ending, own in (("_backward", self._backward), ("", self._forward)):
             if name.endswith(ending):
                 return own(name.removesuffix(ending))
@@ -64,8 +56,6 @@ class _Inputs:
 
     def _backward(self, name: str) -> list[Any]:
         given = self._forward(name)
-        if name == "contract":
-            return [given[0], self.normal(*given[0].shape), *given[1:]]
         if name == "spherical_harmonics":
             return [given[0], self.normal(len(given[0]), given[1] ** 2), given[1]]
         if name == "composite":
@@ -93,9 +83,6 @@ class _Inputs:
         origins, target = self.uniform(70, 3) * 4 - 1.5, self.uniform(70, 3)
         directions = torch.nn.functional.normalize(target - origins, dim=1)
         return [origins, directions, self.uniform(70), occupancy, [1 / 300, 1 / 8, 1 / 128, 0.05]]
-
-    def _contract(self) -> list[Any]:
-        return [self.normal(300, 3) * 2, 1, 1.0]
 
     def _spherical_harmonics(self) -> list[Any]:
         return [self.unit(300, 3), 4]
