@@ -129,6 +129,101 @@ def empty(degree: int = 0) -> Gaussians:
     return Gaussians(*(torch.empty(0, *shape) for shape in ((3,), (3,), (4,), (), (COUNTS[degree], 3))))
 
 
+def basis(directions: Tensor, degree: int = 3) -> Tensor:
+    """Real spherical harmonics [..., K] of unit directions [..., 3], in the order and with the signs of `harmonics`."""
+    x, y, z = directions.unbind(-1)
+    xx, yy, zz = x * x, y * y, z * z
+    found = [torch.full_like(x, DC)]
+    if degree > 0:
+        found += [-0.4886025119029199 * y, 0.4886025119029199 * z, -0.4886025119029199 * x]
+    if degree > 1:
+        found += [1.0925484305920792 * x * y, -1.0925484305920792 * y * z]
+        found += [0.31539156525252005 * (2 * zz - xx - yy), -1.0925484305920792 * x * z]
+        found += [0.5462742152960396 * (xx - yy)]
+    if degree > 2:
+        found += [-0.5900435899266435 * y * (3 * xx - yy), 2.890611442640554 * x * y * z]
+        found += [-0.4570457994644658 * y * (4 * zz - xx - yy), 0.3731763325901154 * z * (2 * zz - 3 * xx - 3 * yy)]
+        found += [-0.4570457994644658 * x * (4 * zz - xx - yy), 1.445305721320277 * z * (xx - yy)]
+        found += [-0.5900435899266435 * x * (xx - 3 * yy)]
+    return torch.stack(found, -1)
+
+
+def flipped(gaussians: Gaussians, axes: str) -> Gaussians:
+    """The same in a frame whose named axes point the other way, e.g. "yz"; exact, and its own inverse.
+
+    An axis's sign S: means S x; rotations of vector part det(S) S v; every harmonic is even or odd in each axis.
+    """
+    if not axes:
+        return gaussians
+    signs = torch.tensor([-1.0 if axis in axes else 1.0 for axis in "xyz"])
+    turn = torch.cat([torch.ones(1), signs.prod() * signs]).to(gaussians.device)
+    generic = torch.tensor([0.36, 0.48, 0.8])  # where no harmonic is 0
+    parity = torch.sign(basis(generic * signs, gaussians.degree) * basis(generic, gaussians.degree))
+    return replace(
+        gaussians,
+        means=gaussians.means * signs.to(gaussians.device),
+        rotations=gaussians.rotations * turn,
+        harmonics=gaussians.harmonics * parity[:, None].to(gaussians.device),
+    )
+
+
+def moved(gaussians: Gaussians, to_from: Tensor) -> Gaussians:
+    """The same in another frame: `to_from` [4, 4] is a rotation, one scale and a translation.
+
+    Harmonics h of a degree become D h, where Y(R^T d) = Y(d) D for every direction d. Raises InputError for a mirror or
+    for scales that differ between axes, under which Gaussians stay Gaussians but quaternions do not say how.
+    """
+    linear, shift = to_from[:3, :3].double().cpu(), to_from[:3, 3].double().cpu()
+    scale = torch.linalg.det(linear).abs() ** (1 / 3)
+    turn = linear / scale
+    off = (turn @ turn.T - torch.eye(3, dtype=torch.float64)).abs().max()
+    if not (bool(torch.isfinite(to_from).all()) and float(scale) > 0 and float(off) < 1e-3) or torch.det(turn) < 0:
+        raise InputError(
+            "a frame that mirrors, shears or scales its axes apart cannot be applied to Gaussians; undo it"
+        )
+    device, means = gaussians.device, gaussians.means.double().cpu()
+    mixed = _rotate_harmonics(turn, gaussians.degree).float().to(device)
+    return replace(
+        gaussians,
+        means=(means @ linear.T + shift).float().to(device),
+        scales=gaussians.scales + float(torch.log(scale)),
+        rotations=_times(_quaternion(turn).float().to(device), gaussians.rotations),
+        harmonics=torch.einsum("kj,njc->nkc", mixed, gaussians.harmonics),
+    )
+
+
+def _rotate_harmonics(turn: Tensor, degree: int) -> Tensor:
+    """D [K, K], block by block: coefficients in the frame after a rotation from those before it."""
+    chance = torch.Generator().manual_seed(0)
+    seen = torch.nn.functional.normalize(torch.randn(64, 3, generator=chance, dtype=torch.float64), dim=1)
+    after, before = basis(seen, degree), basis(seen @ turn, degree)
+    found = torch.zeros(COUNTS[degree], COUNTS[degree], dtype=torch.float64)
+    for low, high in zip((0, *COUNTS[:degree]), COUNTS[: degree + 1], strict=True):
+        found[low:high, low:high] = torch.linalg.lstsq(after[:, low:high], before[:, low:high]).solution
+    return found
+
+
+def _quaternion(turn: Tensor) -> Tensor:
+    """w, x, y, z of a rotation matrix, from the one of four equal forms that divides by the largest number."""
+    m, trace = turn, turn.trace()
+    squares = torch.stack([trace, m[0, 0], m[1, 1], m[2, 2]])
+    k = int(squares.argmax())
+    if k == 0:
+        parts = [1 + trace, m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]]
+    else:
+        i, j, n = k - 1, k % 3, (k + 1) % 3
+        parts = [m[n, j] - m[j, n], torch.tensor(0.0), torch.tensor(0.0), torch.tensor(0.0)]
+        parts[1 + i], parts[1 + j], parts[1 + n] = 1 + 2 * m[i, i] - trace, m[j, i] + m[i, j], m[n, i] + m[i, n]
+    return torch.nn.functional.normalize(torch.stack([part.double() for part in parts]), dim=0)
+
+
+def _times(a: Tensor, b: Tensor) -> Tensor:
+    """Quaternion product [..., 4] of w, x, y, z: first b, then a."""
+    aw, av, bw, bv = a[..., :1], a[..., 1:], b[..., :1], b[..., 1:]
+    vector = aw * bv + bw * av + torch.linalg.cross(av.expand_as(bv), bv, dim=-1)
+    return torch.cat([aw * bw - (av * bv).sum(-1, keepdim=True), vector], -1)
+
+
 def logit(opacity: Tensor, margin: float = 1e-6) -> Tensor:
     """ln(a / (1 - a)) of opacities, those within `margin` of 0 and 1 moved there, where it is infinite."""
     return torch.logit(opacity.clamp(margin, 1 - margin))
