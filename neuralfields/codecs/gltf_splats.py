@@ -19,6 +19,7 @@ harmonics the same bits, rotations, logarithms of scales and opacities CLOSE; ex
 import base64
 import binascii
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def read(path: Path) -> Gaussians:
     parts = [reader.gaussians(primitive, frame) for primitive, frame in reader.placed()]
     if not parts:
         raise InputError(f"{path}: its scene has no primitive of {EXTENSION}; is it a mesh?")
-    return keep_sound(flipped(Gaussians.cat(parts), "xy"), path)
+    return keep_sound(_half_turned(Gaussians.cat(parts), -1), path)
 
 
 def _chunks(path: Path, data: bytes) -> tuple[bytes, bytes]:
@@ -257,6 +258,12 @@ class _Reader:
         return gaussians if np.array_equal(frame, np.eye(4)) else moved(gaussians, torch.from_numpy(frame))
 
 
+def _half_turned(gaussians: Gaussians, sign: int) -> Gaussians:
+    """x and y the other way, as the half turn about z that it is: of the two rotations with the same ellipsoid, k q."""
+    w, x, y, z = gaussians.rotations.unbind(1)
+    return replace(flipped(gaussians, "xy"), rotations=sign * torch.stack([-z, -y, x, w], 1))
+
+
 def _transform(path: Path, node: _Node) -> np.ndarray:
     """parent_from_node [4, 4]: its matrix, stored column by column, or T R S."""
     sizes = {"matrix": 16, "translation": 3, "rotation": 4, "scale": 3}
@@ -278,7 +285,7 @@ def _transform(path: Path, node: _Node) -> np.ndarray:
 
 def write(gaussians: Gaussians, path: Path) -> None:
     """Writes a .glb, or a .gltf with its data within where the name ends so; whole or not at all."""
-    turned = flipped(gaussians, "xy")
+    turned = _half_turned(gaussians, 1)
     unit = torch.nn.functional.normalize(turned.rotations.double(), dim=1).roll(-1, 1)
     opacity = sigmoid(turned.opacities)
     colour = np.concatenate([to_byte(colour_of(turned.harmonics[:, 0])), to_byte(opacity)[:, None]], 1)

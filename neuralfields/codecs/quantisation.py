@@ -16,7 +16,7 @@ ROOT_HALF = 2**-0.5  # no number of a unit quaternion but its largest exceeds it
 # With each of the three kept numbers off by h, the fourth is off by 3 h and the angle by 4 sqrt(3) h, to first order.
 ANGLE_PER_STEP = 4 * 3**0.5
 UNIFORM_SHARE = 1 / 8  # of a codebook's words, spread evenly over the whole range
-BINS = 8192
+BINS, LLOYD_STEPS = 256, 4
 SAMPLE, NEIGHBOURS = 40_000, 4  # vectors that the groups are found from; groups looked into beside one's own
 ROWS = 2**24  # distances held at once
 
@@ -102,19 +102,32 @@ def codebook(values: np.ndarray, words: int = 256) -> np.ndarray:
     """Up to `words` numbers in order for values of any shape: the values themselves where they are that few.
 
     Otherwise most lie at a density proportional to the cube root of the values' (Panter and Dite 1951, least squared
-    error), UNIFORM_SHARE of them evenly, the ends at the ends: so no value is farther from its word than half a gap,
-    and no gap is wider than range / (words UNIFORM_SHARE - 1).
+    error), UNIFORM_SHARE of them evenly, the ends at the ends; then Lloyd's steps, each taken only while no value is
+    farther from its word than `farthest(range, words)`, which holds at the beginning: half the widest gap.
     """
-    flat = values.reshape(-1).astype(np.float64)
-    distinct = np.unique(flat)
+    flat = np.sort(values.reshape(-1).astype(np.float64))
+    distinct = flat[np.concatenate([[True], np.diff(flat) > 0])]
     if len(distinct) <= words:
         return np.concatenate([distinct, np.full(words - len(distinct), distinct[-1])])
-    counts, edges = np.histogram(flat, BINS, (distinct[0], distinct[-1]))
+    counts, edges = np.histogram(flat, BINS, (flat[0], flat[-1]))
     density = np.cbrt(counts)
     share = (1 - UNIFORM_SHARE) * density / density.sum() + UNIFORM_SHARE / BINS
     found = np.interp(np.linspace(0, 1, words), np.concatenate([[0], np.cumsum(share)]) / share.sum(), edges)
-    found[0], found[-1] = distinct[0], distinct[-1]
+    found[0], found[-1] = flat[0], flat[-1]
+    sums = np.concatenate([[0], np.cumsum(flat)])
+    for _ in range(LLOYD_STEPS):
+        cuts = np.concatenate([[0], np.searchsorted(flat, (found[1:] + found[:-1]) / 2), [len(flat)]])
+        members = np.diff(cuts)
+        better = np.where(members > 0, np.diff(sums[cuts]) / np.maximum(members, 1), found)
+        if np.abs(better[nearest_word(flat, better)] - flat).max() > farthest(flat[-1] - flat[0], words):
+            break
+        found = better
     return found
+
+
+def farthest(extent: float, words: int = 256) -> float:
+    """The most that a value is from its word in a `codebook` of values of some range."""
+    return float(extent) / (words * UNIFORM_SHARE - 1) / 2
 
 
 def nearest_word(values: np.ndarray, words: np.ndarray) -> np.ndarray:

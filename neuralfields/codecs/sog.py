@@ -14,9 +14,9 @@
                 of a level are `count` from `offset` on of the SOG in a file
 
 The world is that of an INRIA .ply. Written along a Z-curve: the order changes. Round trip: sign(x) ln(1 + |x|) of means
-1/131070 of its range; scales and the constant harmonic half a gap of the codebook, a gap at most range / 31; opacities
-1/510; rotations ANGLE; harmonics half a gap where the palette holds every set of them, beyond that the nearest of its
-words (benchmarks/splat_files.md); extra properties are lost.
+1/131070 of its range; logarithms of scales and the constant harmonic 1/62 of their ranges (quantisation.farthest);
+opacities 1/510; rotations ANGLE; other harmonics 1/62 of their range where the palette holds every set of them, beyond
+that whatever the nearest of its words is (benchmarks/splat_files.md); extra properties are lost.
 """
 
 import io
