@@ -175,7 +175,7 @@ def _read_level(path: Path, levels: _Levels, level: int | None) -> Gaussians:
             found.setdefault(int(key), []).append(part)
     whole = [k for k in sorted(found) if all((path.parent / names[part.file]).is_file() for part in found[k])]
     chosen = level if level is not None else next(iter(whole), None)
-    if chosen not in found:
+    if chosen not in whole:
         raise InputError(f"{path}: level {chosen} is not there or misses files; those that are whole: {whole}")
     opened: dict[int, Gaussians] = {}
     pieces = []
