@@ -16,7 +16,7 @@ PACKAGE = REPOSITORY / "neuralfields"
 LAYERS = """
 errors version files settings progress
 options
-domain cameras scene rays
+domain cameras scene rays gaussians
 captures
 mesh
 pictures
