@@ -13,7 +13,8 @@ Who decodes what, and where it is not imageio's v3 interface, why (measured: ima
   HEIC, AVIF    Pillow, for HEIC with pillow-heif.
   deep TIFF     imageio with tifffile.
   deep PNG      PyAV. imageio's plugin collects garbage as it closes: 190 ms a file where torch is loaded.
-  EXR           OpenEXR. imageio takes PyAV, hands out 16-bit floats as integers, and does not know newer compressions.
+  EXR           OpenEXR. imageio takes PyAV: 16-bit floats come as integers, DWAA is wrong where 8 does not divide
+                the width, and the newer compressions are unknown.
   videos        PyAV. imageio drops rotation and time stamps, cannot skip to key frames, and cannot set the quality of
                 h264 (1.6 dB lower without).
   animations    imageio writes them (.gif, .webp).
@@ -75,9 +76,9 @@ def image_format(head: bytes) -> str | None:
         return "WEBP"
     starts = {"JPEG": b"\xff\xd8\xff", "BMP": b"BM", "EXR": b"\x76\x2f\x31\x01"}
     tiff = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-    return next(
-        (name for name, start in starts.items() if head.startswith(start)), "TIFF" if head[:4] in tiff else None
-    )
+    if head[:4] in tiff:
+        return "TIFF"
+    return next((name for name, start in starts.items() if head.startswith(start)), None)
 
 
 def has(package: str) -> bool:

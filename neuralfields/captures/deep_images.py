@@ -116,13 +116,13 @@ def _refuse_large(path: Path, pixels: int, samples: int) -> None:
 
 
 def _read_png(path: Path) -> np.ndarray:
-    """Samples uint16 [H, W, 2 to 4]."""
+    """Samples uint16 [H, W, 3 or 4]."""
     av = import_plugin("av", path, "a PNG with 16 bits a channel")
     deep_header(path, "PNG16")
     with av.open(str(path), format="png_pipe") as file:
         frame = next(file.decode(video=0))
-    native = {2: "ya16le", 3: "rgb48le", 4: "rgba64le"}[len(frame.format.components)]
-    return frame.to_ndarray(format=native)
+    # Grey with alpha becomes RGBA: PyAV hands out no arrays of it.
+    return frame.to_ndarray(format="rgb48le" if len(frame.format.components) == 3 else "rgba64le")
 
 
 # ---------------------------------------------------------------- TIFF
@@ -161,9 +161,7 @@ def _tiff_channels(path: Path, values: np.ndarray, tags: Mapping[str, Any]) -> n
     colours = 3 if photometric == RGB else 1
     wanted = colours + (_tiff_alpha(tags) is not None)
     if values.ndim != 3 or values.shape[2] < wanted:
-        raise InputError(
-            f"{path}: a TIFF of {values.shape[-1]} channels that is neither grey nor RGB; convert it to RGB"
-        )
+        raise InputError(f"{path}: a TIFF of shape {values.shape} that is neither grey nor RGB; convert it")
     values = values[..., :wanted]
     if photometric == GREY_FROM_WHITE:
         white = 1 if values.dtype.kind == "f" else SPAN[values.dtype.name]

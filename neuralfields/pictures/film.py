@@ -87,13 +87,14 @@ def _write_numbered(path: Path, frames: Iterable[np.ndarray]) -> int:
 def _write_animation(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
     import imageio.v3 as iio
 
-    suffix, count = path.suffix.lower(), 0
+    suffix, written = path.suffix.lower(), 0
     options = {"quality": 85, "method": 4} if suffix == ".webp" else {"disposal": 1}
     # An open file, not a name: imageio takes some names for URLs, archives and the like.
     with path.open("wb") as file, iio.imopen(file, "w", plugin="pillow", extension=suffix) as film:
-        for count, frame in enumerate(frames, start=1):
+        for frame in frames:
             film.write(frame, is_batch=False, duration=round(1000 / fps), loop=0, **options)
-    return count
+            written += 1
+    return written
 
 
 def _write_h264(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:

@@ -26,12 +26,13 @@ def lookup(before: Camera, after: Camera) -> np.ndarray:
 
 
 def sample(image: np.ndarray, places: np.ndarray, how: Literal["bilinear", "bicubic"] = "bilinear") -> np.ndarray:
-    """Values of an image [H, W, C] at places [h, w, 2], float32 [h, w, C]; its border is repeated, NaN is its corner.
+    """Values of an image [H, W, C] at places [..., 2], float32 [..., C]; its border is repeated, NaN counts as 0.
 
-    Bicubic values may overshoot the image's by an eighth of a step.
+    Bicubic values overshoot at edges. Not differentiable.
     """
     size = np.array([image.shape[1], image.shape[0]], np.float32)
-    grid = torch.from_numpy(np.nan_to_num(places.astype(np.float32)) / size * 2 - 1)
+    flat = np.nan_to_num(places.astype(np.float32)).reshape(1, -1, 1, 2)
     values = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).to(torch.float32)
-    seen = grid_sample(values[None], grid[None], mode=how, padding_mode="border", align_corners=False)
-    return seen[0].permute(1, 2, 0).numpy()
+    grid = torch.from_numpy(flat / size * 2 - 1)
+    seen = grid_sample(values[None], grid, mode=how, padding_mode="border", align_corners=False)
+    return seen[0, :, :, 0].T.reshape(*places.shape[:-1], image.shape[2]).numpy()
