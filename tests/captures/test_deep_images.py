@@ -268,7 +268,7 @@ def test_bombs_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
 
 
 def test_a_strip_that_inflates_to_more_than_its_pixels_is_refused(tmp_path: Path) -> None:
-    bomb = zlib.compress(b"\0" * 300_000_000, 9)
+    bomb = zlib.compress(b"\0" * 150_000_000, 1)
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((256, 256, 3), np.uint16), photometric="rgb", compression="zlib")
     with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as file:
         end = file.filehandle.size
