@@ -18,9 +18,9 @@ from neuralfields.cameras import CAMERA_AXES, Camera
 from neuralfields.captures.bounds import Hints, points_in_view
 from neuralfields.captures.images import FEWEST_IMAGES, LARGEST_BAD_SHARE, ImageHeader, image_header
 from neuralfields.errors import InputError
+from neuralfields.media import IMAGES
 from neuralfields.scene import Frame
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".JPG", ".JPEG", ".PNG", ".webp", ".tif", ".tiff", ".bmp")
 HOLD_OUT_EVERY = 8
 SAME_ASPECT = 0.01
 LARGEST_SIDE = 1_000_000
@@ -85,7 +85,7 @@ class Finder:
             raise InputError(f"{where}: {name!r} names a drive; write the path relative to the capture's folder")
         path = os.path.normpath(os.path.join(self.root, clean))
         self._refuse_outside(path, os.path.abspath(self.root), name, where)
-        for candidate in (path, *(path + suffix for suffix in SUFFIXES), self._any_case(path)):
+        for candidate in (path, *(path + suffix for suffix in IMAGES), self._any_case(path)):
             if candidate is not None and os.path.isfile(candidate):
                 self._refuse_outside(os.path.realpath(candidate), os.path.realpath(self.root), name, where)
                 return Path(candidate)
@@ -107,7 +107,7 @@ class Finder:
                 entries = []
             self.folders[folder] = {entry.lower(): entry for entry in entries}
         known = self.folders[folder]
-        for suffix in ("", *SUFFIXES):
+        for suffix in ("", *IMAGES):
             if (base + suffix).lower() in known:
                 return os.path.join(folder, known[(base + suffix).lower()])
         return None

@@ -11,19 +11,23 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from neuralfields.cameras import Camera
+from neuralfields.captures.deep_images import DeepHeader, deep_header, read_deep
 from neuralfields.errors import InputError
+from neuralfields.media import HEAD, RAW, image_format, import_plugin
 from neuralfields.scene import Frame, Scene
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")  # others are left out on purpose: EPS, for one, runs Ghostscript
-ORIENTATION_TAG = 0x0112
+# Of Pillow's formats; others are left out on purpose: EPS, for one, runs Ghostscript.
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "AVIF", "HEIF")
+DEEP_FORMATS = ("EXR", "PNG16")
+ORIENTATION_TAG, EXIF_FOLDER, BITS_TAG = 0x0112, 0x8769, 0x0102
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 LONGEST_SIDE = 1000
 WORKERS = 2
@@ -34,12 +38,17 @@ SAME_MASK_SHAPE = 0.01
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What a file says about itself before it is decoded: stored size, EXIF orientation (1 to 8), alpha."""
+    """What a file says about itself before it is decoded: stored size, EXIF orientation (1 to 8), alpha.
+
+    `format` in Pillow's words, or EXR or PNG16; `mode` of Pillow's pixels, empty where another package decodes them.
+    """
 
     width: int
     height: int
     orientation: int
     alpha: bool
+    format: str = ""
+    mode: str = ""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -65,20 +74,55 @@ class LoadedFrames:
     warnings: list[str]
 
 
-def _open(path: Path) -> "Image":
-    from PIL import Image
-
+def _format(path: Path) -> str:
+    """The format that a file's first bytes say. Raises InputError for one that is not read."""
+    if path.suffix.lower() in RAW:  # raw files are TIFF inside, and a preview would be taken for the photo
+        raise InputError(
+            f"{path}: {path.suffix[1:].upper()} is not read; convert it to JPEG, or let the camera save it"
+        )
     try:
-        return Image.open(path, formats=FORMATS)
+        with path.open("rb") as file:
+            found = image_format(file.read(HEAD))
     except FileNotFoundError:
         raise InputError(f"{path}: no such image") from None
+    except (OSError, ValueError):
+        found = None
+    if found is None:
+        raise InputError(f"{path}: not a readable image; {_remedy(path)}")
+    return found
+
+
+def _open(path: Path, format: str) -> "Image | None":
+    """A file as Pillow opens it; None for one whose pixels are deeper than Pillow hands them out."""
+    from PIL import Image, UnidentifiedImageError, features
+
+    if format == "HEIF":
+        import_plugin("pillow_heif", path, "an image in HEIC").register_heif_opener()
+    if format == "AVIF" and not features.check("avif"):
+        raise InputError(f"{path}: an image in AVIF, which needs Pillow 11.3; run: pip install -U pillow")
+    if format in DEEP_FORMATS:
+        return None
+    try:
+        image = Image.open(path, formats=(format,))
     except Image.DecompressionBombError:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise InputError(f"{path}: image declares more than {limit} million pixels; make it smaller first") from None
     except MemoryError:
         raise
-    except Exception:  # a decoder may raise anything on bad bytes, and its text is not for users
-        raise InputError(f"{path}: not a readable image; {_remedy(path)}") from None
+    except Exception as error:  # a decoder may raise anything on bad bytes, and its text is not for users
+        if format == "TIFF" and isinstance(error, UnidentifiedImageError):
+            return None  # floating-point and 32-bit colour
+        raise InputError(f"{path}: not a readable {format} image; {_remedy(path)}") from None
+    if format == "TIFF" and (image.mode == "F" or (image.mode[0] != "I" and _bits(image) > 8)):
+        image.close()
+        return None
+    return image
+
+
+def _bits(image: Any) -> int:
+    """Bits a channel of a TIFF image."""
+    bits = image.tag_v2.get(BITS_TAG, 1)
+    return max(bits) if isinstance(bits, tuple) else int(bits)
 
 
 def _remedy(path: Path) -> str:
@@ -87,20 +131,55 @@ def _remedy(path: Path) -> str:
             return "the file is empty, copy it again or remove it"
     except OSError:
         return "check that the file exists and may be read"
-    return "JPEG, PNG, WebP, TIFF and BMP are read, convert it or remove it"
+    return "JPEG, PNG, WebP, TIFF, BMP, EXR, HEIC and AVIF are read, convert it or remove it"
+
+
+def _deep(path: Path, format: str) -> DeepHeader:
+    """The header of a file that Pillow does not decode."""
+    try:
+        return deep_header(path, format)
+    except (InputError, MemoryError):
+        raise
+    except Exception:
+        raise InputError(f"{path}: not a readable {format} image; {_remedy(path)}") from None
 
 
 def image_header(path: Path) -> ImageHeader:
     """Size, orientation and alpha from the first bytes; pixels are not decoded. Raises InputError."""
-    with _open(path) as image:
-        orientation = 1
+    format = _format(path)
+    image = _open(path, format)
+    if image is None:
+        deep = _deep(path, format)
+        width, height = (deep.height, deep.width) if deep.orientation in SIDEWAYS else (deep.width, deep.height)
+        return ImageHeader(width, height, 1, deep.alpha, format)  # TIFF is turned by itself, as Pillow does it
+    with image:
         # Pillow turns TIFF by itself, and would decode a whole PNG to look for EXIF that is not up front.
-        if "exif" in image.info and image.format != "TIFF":
-            try:
-                orientation = int(image.getexif().get(ORIENTATION_TAG, 1))
-            except Exception:  # broken EXIF says nothing about the pixels
-                orientation = 1
-        return ImageHeader(image.width, image.height, orientation, _has_alpha(image))
+        ahead = "exif" in image.info and format != "TIFF"
+        orientation = _orientation(image) if ahead else 1
+        return ImageHeader(image.width, image.height, orientation, _has_alpha(image), str(image.format), image.mode)
+
+
+def _orientation(image: "Image") -> int:
+    """EXIF orientation, 1 to 8; 1 where there is none."""
+    try:
+        return int(image.getexif().get(ORIENTATION_TAG, 1))
+    except Exception:  # broken EXIF says nothing about the pixels
+        return 1
+
+
+def exif_fields(path: Path) -> dict[int, Any]:
+    """The EXIF fields of a photo by number, those of its sub-folder among them; empty where there are none."""
+    image = _open(path, _format(path))
+    if image is None:
+        return {}
+    with image:
+        if "exif" not in image.info:
+            return {}
+        try:
+            exif = image.getexif()
+            return {**exif, **exif.get_ifd(EXIF_FOLDER)}
+        except Exception:  # broken EXIF says nothing about the pixels
+            return {}
 
 
 def _has_alpha(image: "Image") -> bool:
@@ -112,27 +191,39 @@ def read_image(
 ) -> np.ndarray:
     """A photo as uint8 [H, W, 3], or [H, W, 4] with straight alpha where the file has alpha; sRGB as stored.
 
-    Grey, palette, CMYK and 16-bit files are converted. `size` (width, height) is what the intrinsics expect: the EXIF
-    orientation is applied only when that is how the size matches, or always when `upright`. `at_least`: a JPEG may
-    come back smaller (1/2, 1/4, 1/8) as long as its shorter side keeps that many pixels; a fast preview, not an exact
-    area average.
-    Raises InputError naming the file when it cannot be decoded.
+    Grey, palette, CMYK, 16-bit and floating-point files (linear light, deep_images.py) are converted; a colour profile
+    is not applied. `size` (width, height) is what the intrinsics expect: the EXIF orientation is applied only when that
+    is how the size matches, or always when `upright`. `at_least`: a JPEG may come back smaller (1/2, 1/4, 1/8) as long
+    as its shorter side keeps that many pixels; a fast preview, not an exact area average.
+    Raises InputError naming the file when it cannot be decoded, or when the package is missing that decodes it.
     """
-    from PIL import ImageOps
-
-    with _open(path) as image:
-        stored = image.size
-        try:
+    format = _format(path)
+    image = _open(path, format)
+    try:
+        if image is None:
+            return turned(read_deep(path, format), _deep(path, format).orientation)
+        with image:
+            stored = image.size
             if at_least is not None and image.format == "JPEG":
                 image.draft(None, tuple(max(1, s * at_least // min(stored)) for s in stored))
             image.load()
-            if upright or (size is not None and stored != tuple(size) and stored[::-1] == tuple(size)):
-                image = ImageOps.exif_transpose(image)
-            return _to_uint8(image, path)
-        except (InputError, MemoryError):
-            raise
-        except Exception:
-            raise InputError(f"{path}: the image data is damaged or cut short; copy it again or remove it") from None
+            asked = upright or (size is not None and stored != tuple(size) and stored[::-1] == tuple(size))
+            return turned(_to_uint8(image, path), _orientation(image) if asked else 1)
+    except (InputError, MemoryError):
+        raise
+    except Exception:
+        raise InputError(f"{path}: the image data is damaged or cut short; copy it again or remove it") from None
+
+
+def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """A photo [H, W, C] as its EXIF orientation (1 to 8) says it is to be seen."""
+    if orientation in SIDEWAYS:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
 
 
 def _to_uint8(image: "Image", path: Path) -> np.ndarray:
@@ -142,8 +233,6 @@ def _to_uint8(image: "Image", path: Path) -> np.ndarray:
             raise InputError(f"{path}: 32-bit integer pixels are not read; convert it to 8 or 16 bits")
         grey = ((values + 128) // 257).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
-    if image.mode == "F":
-        raise InputError(f"{path}: floating-point pixels are not read; convert it to 8 or 16 bits")
     return np.array(image.convert("RGBA" if _has_alpha(image) else "RGB"))
 
 
@@ -166,8 +255,10 @@ def read_mask(path: Path, size: tuple[int, int], ignores: bool = False) -> np.nd
             f"{path}: mask is {width}x{height} but its photo is {size[0]}x{size[1]}; a mask needs its photo's size, or"
             " its shape"
         )
-    how = Image.Resampling.BOX if width > size[0] else Image.Resampling.BILINEAR
-    return np.array(Image.fromarray(keep.astype(np.uint8) * 255).resize(tuple(size), how)) == 255
+    whole = keep.astype(np.uint8) * 255
+    if width >= size[0] and height >= size[1]:
+        return downscale(whole, tuple(size)) == 255
+    return np.array(Image.fromarray(whole).resize(tuple(size), Image.Resampling.BILINEAR)) == 255
 
 
 def automatic_downscale(width: int, height: int) -> int:

@@ -12,8 +12,9 @@ from numpy.lib import format as npy
 
 from neuralfields.cameras import Camera, pose_from_matrix
 from neuralfields.captures.bounds import Hints
-from neuralfields.captures.capture import SUFFIXES, Capture, Finder, Listed, checked_size, place, with_points
+from neuralfields.captures.capture import Capture, Finder, Listed, checked_size, place, with_points
 from neuralfields.errors import InputError
+from neuralfields.media import IMAGES
 
 IMAGE_FOLDERS = ("images", "images_2", "images_4", "images_8")
 
@@ -72,7 +73,7 @@ def _photos(path: Path, count: int, file: Path) -> tuple[str, list[str]]:
     for folder in IMAGE_FOLDERS:
         if (path / folder).is_dir():
             photos = sorted(
-                p.name for p in (path / folder).iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
+                p.name for p in (path / folder).iterdir() if p.suffix.lower() in IMAGES and not p.name.startswith(".")
             )
             if len(photos) == count:
                 return folder, photos

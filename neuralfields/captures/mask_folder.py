@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from neuralfields.captures.capture import SUFFIXES
 from neuralfields.errors import InputError
+from neuralfields.media import IMAGES
 from neuralfields.options.common import MaskMeaning
 from neuralfields.scene import Frame, Scene
 
@@ -28,8 +28,8 @@ def with_masks(scene: Scene, folder: Path, means: MaskMeaning) -> Scene:
         raise InputError(f"--masks {folder}: no such folder; give the folder that holds the masks")
     by_stem: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and path.is_file():
-            for stem in {path.stem, PurePosixPath(path.stem).stem if path.stem.endswith(SUFFIXES) else path.stem}:
+        if path.suffix.lower() in IMAGES and path.is_file():
+            for stem in {path.stem, PurePosixPath(path.stem).stem if path.stem.lower().endswith(IMAGES) else path.stem}:
                 by_stem.setdefault(stem, []).append(path)
     stems = [PurePosixPath(frame.name).stem for frame in scene.frames]
     found = [

@@ -53,9 +53,14 @@ def preview(frame: Frame) -> Preview:
         colour = colour * alpha + 255 * (1 - alpha)
         transparent = float(np.mean(pixels[..., 3] < 128))
     kept = None if frame.mask_path is None else float(read_mask(frame.mask_path, size).mean())
-    grey = colour.mean(axis=2)
+    return Preview(frame.name, *sharpness_and_contrast(colour), transparent, kept)
+
+
+def sharpness_and_contrast(colour: np.ndarray) -> tuple[float, float]:
+    """Variance of the Laplacian over the variance of grey, and the standard deviation of grey, of [H, W, 3]."""
+    grey = colour.astype(np.float32, copy=False).mean(axis=2)
     variance = float(grey.var())
-    return Preview(frame.name, laplacian_variance(grey) / max(variance, 1e-6), variance**0.5, transparent, kept)
+    return laplacian_variance(grey) / max(variance, 1e-6), variance**0.5
 
 
 def laplacian_variance(grey: np.ndarray) -> float:

@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from neuralfields.captures.deep_images import srgb_from_linear
 from neuralfields.errors import InputError, UsageError
 from neuralfields.files import atomic_file
+from neuralfields.media import WRITTEN_IMAGES
 from neuralfields.options.common import Quantity
 from neuralfields.rays import Render
 
@@ -39,7 +41,6 @@ ERROR_STOPS = (
     (0.88, 0.15, 450),
     (0.98, 0.03, 460),
 )
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 SMALLEST_PANEL = 240  # pixels of height below which a panel is enlarged by a whole number
 
 
@@ -57,7 +58,7 @@ def save_image(path: Path, array: Any) -> None:
     Raises UsageError for another suffix, ResourceError and InputError as files.atomic_file does.
     """
     path, suffix = Path(path), Path(path).suffix.lower()
-    if suffix not in IMAGE_SUFFIXES:
+    if suffix not in WRITTEN_IMAGES:
         raise UsageError(f"{path}: cannot write {suffix or 'a file without suffix'!r}; use .png or .jpg")
     image = Image.fromarray(to_uint8(array))
     with atomic_file(path) as temporary:
@@ -92,7 +93,7 @@ def colour_table(stops: tuple[tuple[float, float, float], ...]) -> np.ndarray:
         ],
         axis=-1,
     ).clip(0.0, 1.0)
-    return to_uint8(np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055))
+    return to_uint8(srgb_from_linear(linear))
 
 
 def _array(values: Any) -> np.ndarray:

@@ -21,6 +21,7 @@ from neuralfields.cameras import CAMERA_AXES
 from neuralfields.captures.images import FEWEST_IMAGES
 from neuralfields.errors import InputError, PosesNotFoundError, UsageError
 from neuralfields.files import OutputLock, atomic_write_bytes, check_writable, plain
+from neuralfields.media import VIDEOS, kind_of
 from neuralfields.options.captures import PoseSettings
 from neuralfields.poses.colmap_process import run_job
 from neuralfields.poses.graph import PoseGraph, read_graph
@@ -32,7 +33,6 @@ from neuralfields.poses.verdict import Verdict, judge, why_missing
 from neuralfields.poses.video_frames import Chosen, choose_frames, write_frames
 from neuralfields.poses.world import World, find_world
 from neuralfields.progress import StageDisplay
-from neuralfields.signals.readers import SUFFIXES as SIGNAL_SUFFIXES
 from neuralfields.version import VERSION
 
 MARK = "made-by-nf-poses"
@@ -46,7 +46,7 @@ def default_capture(source: Path) -> Path:
 
 def is_video(path: Path) -> bool:
     """Whether a path is a film by its suffix."""
-    return path.is_file() and path.suffix.lower() in SIGNAL_SUFFIXES["video"]
+    return path.is_file() and kind_of(path) == "video"
 
 
 def find_poses(source: Path, out: Path, settings: PoseSettings, display: StageDisplay) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def _check_folders(source: Path, out: Path) -> None:
     if not source.exists():
         raise InputError(f"{source}: no such file or folder; give a folder of photos or a video")
     if source.is_file() and not is_video(source):
-        raise InputError(f"{source}: is no video; give a folder of photos or a film ({', '.join(_film_suffixes())})")
+        raise InputError(f"{source}: is no video; give a folder of photos or a film ({', '.join(VIDEOS)})")
     target, photos = out.resolve(), (source if source.is_file() else _folder(source)).resolve()
     if photos.is_dir() and (target in (photos, source.resolve()) or target == photos.parent):
         raise UsageError(f"--out {out}: holds the photos; the capture needs a folder of its own")
@@ -105,10 +105,6 @@ def _check_folders(source: Path, out: Path) -> None:
         raise UsageError(f"--out {out}: is a file; the capture is a folder")
     if out.is_dir() and any(out.iterdir()) and not _is_ours(out):
         raise UsageError(f"--out {out}: holds other files; the capture needs a folder of its own")
-
-
-def _film_suffixes() -> tuple[str, ...]:
-    return SIGNAL_SUFFIXES["video"]
 
 
 def _folder(source: Path) -> Path:

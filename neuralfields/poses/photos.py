@@ -21,28 +21,27 @@ import numpy as np
 
 from neuralfields.captures.images import (
     FEWEST_IMAGES,
-    FORMATS,
     LARGEST_BAD_SHARE,
     WORKERS,
-    ImageHeader,
+    downscale,
+    exif_fields,
     image_header,
     read_image,
 )
-from neuralfields.captures.preview import SHORT_SIDE, laplacian_variance
+from neuralfields.captures.preview import SHORT_SIDE, sharpness_and_contrast
 from neuralfields.captures.readers import formats_in
 from neuralfields.errors import InputError
+from neuralfields.media import IMAGES, RAW
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-PHOTO_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
-PHONE_SUFFIXES = (".heic", ".heif", ".avif", ".dng", ".cr2", ".cr3", ".nef", ".arw")
 PHOTO_FOLDERS = (".", "images", "photos", "input")
 PLAIN = {"JPEG": ".jpg", "PNG": ".png"}  # formats of plain photos
 JPEG_QUALITY = 95
 FULL_FRAME_DIAGONAL = 43.267  # mm, of 36 x 24
 MAKER, CAMERA, FOCAL_LENGTH, FOCAL_35 = 0x010F, 0x0110, 0x920A, 0xA405
-EXIF_FOLDER, PLANE_RESOLUTION, PLANE_UNIT, STORED_WIDTH = 0x8769, 0xA20E, 0xA210, 0xA002
+PLANE_RESOLUTION, PLANE_UNIT, STORED_WIDTH = 0xA20E, 0xA210, 0xA002
 UNIT_MM = {2: 25.4, 3: 10.0, 4: 1.0}
 SAME_FOCAL = 0.02
 LONGEST_STEM = 80
@@ -106,7 +105,7 @@ def photo_folder(path: Path) -> Path | None:
 
 def photo_files(folder: Path) -> list[Path]:
     """Files of a folder whose suffix is a photo's, sorted by name; hidden ones are passed over."""
-    known = PHOTO_SUFFIXES + PHONE_SUFFIXES
+    known = IMAGES + RAW
     with suppress(OSError):
         return sorted(p for p in folder.iterdir() if p.suffix.lower() in known and p.name[:1] != "." and p.is_file())
     return []
@@ -174,41 +173,19 @@ def safe_names(files: Iterable[Path]) -> list[str]:
 def inspect_photo(path: Path, stem: str) -> Photo | InputError:
     """What one file is, with its measures; an unreadable one is returned as the error that says why."""
     try:
-        if path.suffix.lower() in PHONE_SUFFIXES:
-            kind = path.suffix[1:].upper()
-            raise InputError(f"{path}: {kind} is not read; convert it to JPEG, or let the phone save JPEG")
         header = image_header(path)
         pixels = read_image(path, at_least=SHORT_SIDE, upright=True)
     except InputError as error:
         return error
-    grey = pixels[..., :3].astype(np.float32).mean(axis=2)
-    step = max(1, min(grey.shape) // SHORT_SIDE)
-    grey = grey[: grey.shape[0] // step * step, : grey.shape[1] // step * step]
-    grey = grey.reshape(grey.shape[0] // step, step, -1, step).mean((1, 3))
-    variance = float(grey.var())
-    kind, mode, focal, camera = _exif(path, header)
-    plain = kind in PLAIN and mode in ("RGB", "L") and header.orientation == 1
+    pixels = downscale(pixels, max(1, min(pixels.shape[:2]) // SHORT_SIDE))
+    sharpness, contrast = sharpness_and_contrast(pixels[..., :3])
+    plain = header.format in PLAIN and header.mode in ("RGB", "L") and header.orientation == 1
     width, height = header.rotated_size
-    name = stem + (PLAIN[kind] if plain else ".jpg")
-    sharpness = laplacian_variance(grey) / max(variance, 1e-6)
-    return Photo(path, name, width, height, focal, camera, sharpness, variance**0.5, plain, header.alpha)
-
-
-def _exif(path: Path, header: ImageHeader) -> tuple[str, str, float | None, str]:
-    """Format, pixel mode, focal length in pixels, and make and model of the camera."""
-    from PIL import Image
-
-    with Image.open(path, formats=FORMATS) as image:
-        kind, mode = str(image.format), image.mode
-        if "exif" not in image.info:
-            return kind, mode, None, ""
-        try:
-            exif = image.getexif()
-            fields = {**exif, **exif.get_ifd(EXIF_FOLDER)}
-            camera = f"{fields.get(MAKER, '')} {fields.get(CAMERA, '')}".strip(" \0")
-            return kind, mode, focal_pixels(fields, header.size), camera
-        except Exception:  # broken EXIF says nothing about the pixels
-            return kind, mode, None, ""
+    name = stem + (PLAIN[header.format] if plain else ".jpg")
+    fields = exif_fields(path)
+    camera = f"{fields.get(MAKER, '')} {fields.get(CAMERA, '')}".strip(" \0")
+    focal = focal_pixels(fields, header.size)
+    return Photo(path, name, width, height, focal, camera, sharpness, contrast, plain, header.alpha)
 
 
 def focal_pixels(fields: dict[int, object], size: tuple[int, int]) -> float | None:

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch.nn.functional import grid_sample
 
-from neuralfields.cameras import Camera, distort
+from neuralfields.cameras import Camera
 from neuralfields.captures.colmap_files import MODELS, ColmapCamera
 from neuralfields.captures.images import WORKERS
+from neuralfields.pictures.undistort import lookup, sample
 from neuralfields.poses.photos import Photo, save_photo, upright
 
 NOTHING = 0.02  # px: a lens that moves no pixel further leaves the photo as it is
@@ -31,20 +30,9 @@ def camera_of(lens: dict[str, Any]) -> Camera:
     return ColmapCamera(lens["model"], lens["width"], lens["height"], parameters).posed(np.eye(4))
 
 
-def lookup(before: Camera, after: Camera) -> np.ndarray:
-    """Where each pixel of the flat photo lies in the original: [H, W, 2] float32, pixel centres at +0.5."""
-    u, v = np.meshgrid(np.arange(after.width) + 0.5, np.arange(after.height) + 0.5)
-    a, b = distort(before, (u - after.cx) / after.fx, (v - after.cy) / after.fy)
-    return np.stack([a * before.fx + before.cx, b * before.fy + before.cy], axis=-1).astype(np.float32)
-
-
 def flat(photo: np.ndarray, places: np.ndarray) -> np.ndarray:
     """The photo uint8 [H, W, 3] seen at `places` [h, w, 2], bicubic, uint8 [h, w, 3]; edges are repeated."""
-    size = np.array([photo.shape[1], photo.shape[0]], np.float32)
-    grid = torch.from_numpy(places / size * 2 - 1)
-    picture = torch.from_numpy(np.ascontiguousarray(photo)).permute(2, 0, 1).to(torch.float32)
-    seen = grid_sample(picture[None], grid[None], mode="bicubic", padding_mode="border", align_corners=False)
-    return (seen[0].permute(1, 2, 0).clamp(0, 255) + 0.5).to(torch.uint8).numpy()
+    return (np.clip(sample(photo, places, "bicubic"), 0, 255) + np.float32(0.5)).astype(np.uint8)
 
 
 def write_flat(

@@ -14,14 +14,13 @@ Vocabulary
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from neuralfields.captures.images import FEWEST_IMAGES
 from neuralfields.captures.preview import laplacian_variance
 from neuralfields.errors import InputError
-from neuralfields.signals.video import import_av
+from neuralfields.media import frame_pixels, video_frames, video_header
 
 SMALL_WIDTH = 160
 MOST_DECODED = 20_000  # frames; of longer films only those that stand by themselves (key frames) are decoded
@@ -29,6 +28,7 @@ STILL = 2e-4  # of the width: what a resting camera's noise moves; it keeps wind
 TWIN = 0.999  # correlation of small frames
 TWIN_STEP = 0.004
 JPEG_QUALITY = 97
+USUAL_FPS = 30  # of films that do not say
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ class Chosen:
 
 def choose_frames(path: Path, count: int, progress: Callable[[int, int], None]) -> Chosen:
     """Chooses about `count` frames of a film. Raises InputError for what cannot be decoded or has too few frames."""
-    length, frames = _film_facts(path)
+    header = video_header(path)
+    frames = header.frames or header.seconds * (header.fps or USUAL_FPS)
     keys_only = frames > MOST_DECODED
     measures = list(_measures(path, keys_only, frames, progress))
     if len(measures) < FEWEST_IMAGES:
@@ -65,7 +66,7 @@ def choose_frames(path: Path, count: int, progress: Callable[[int, int], None]) 
     picked = pick(measures, count)
     if len(picked) < FEWEST_IMAGES:
         raise InputError(f"{path}: the camera does not move: {len(picked)} frames differ; walk around what you film")
-    seconds = max(length, measures[-1].time)
+    seconds = max(header.seconds, measures[-1].time)
     times = tuple(measures[i].time for i in picked)
     return Chosen(tuple(measures[i].index for i in picked), times, len(measures), keys_only, seconds)
 
@@ -92,10 +93,10 @@ def write_frames(path: Path, chosen: Chosen, folder: Path, progress: Callable[[i
 
     folder.mkdir(parents=True, exist_ok=True)
     wanted, names = set(chosen.indices), []
-    for index, frame in enumerate(_decoded(path, chosen.keys_only)):
+    for index, frame in enumerate(video_frames(path, chosen.keys_only)):
         if index in wanted:
             names.append(f"frame_{index:05d}.jpg")
-            picture = Image.fromarray(_upright(frame.to_ndarray(format="rgb24"), frame))
+            picture = Image.fromarray(frame_pixels(frame))
             picture.save(folder / names[-1], quality=JPEG_QUALITY, subsampling=0)
             progress(len(names), len(wanted))
         if len(names) == len(wanted):
@@ -103,48 +104,16 @@ def write_frames(path: Path, chosen: Chosen, folder: Path, progress: Callable[[i
     return names
 
 
-def _film_facts(path: Path) -> tuple[float, float]:
-    """Length in seconds and number of frames as the file states them, 0 where it does not."""
-    av = import_av(path)
-    try:
-        with av.open(str(path)) as film:
-            if not film.streams.video:
-                raise InputError(f"{path}: has no video stream; give a film, or a folder of photos")
-            stream = film.streams.video[0]
-            length = float(film.duration or 0) / 1e6
-            return length, float(stream.frames or length * float(stream.average_rate or 30))
-    except av.FFmpegError as error:
-        raise InputError(f"{path}: is not a readable video ({error.strerror}); convert it to mp4") from None
-
-
-def _decoded(path: Path, keys_only: bool) -> Iterator[Any]:
-    av = import_av(path)
-    try:
-        with av.open(str(path)) as film:
-            stream = film.streams.video[0]
-            stream.thread_type = "AUTO"
-            if keys_only:
-                stream.codec_context.skip_frame = "NONKEY"
-            yield from film.decode(stream)
-    except av.FFmpegError as error:
-        raise InputError(f"{path}: the video is damaged or cut short ({error.strerror}); copy it again") from None
-
-
-def _upright(pixels: np.ndarray, frame: Any) -> np.ndarray:
-    """A frame turned as the film's rotation flag asks."""
-    return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
-
-
 def _measures(path: Path, keys_only: bool, frames: float, progress: Callable[[int, int], None]) -> Iterator[Measure]:
     before: np.ndarray | None = None
-    for index, frame in enumerate(_decoded(path, keys_only)):
+    for index, frame in enumerate(video_frames(path, keys_only)):
         height = max(16, round(SMALL_WIDTH * frame.height / frame.width))
         small = frame.reformat(2 * SMALL_WIDTH, 2 * height, format="gray").to_ndarray()
         small = small[: 2 * height, : 2 * SMALL_WIDTH].astype(np.float32)
         sharpness = laplacian_variance(small) / max(float(small.var()), 1e-6)
         grey = small.reshape(height, 2, SMALL_WIDTH, 2).mean((1, 3))
         step, alike = (0.0, 0.0) if before is None else movement(before, grey)
-        yield Measure(index, float(frame.time or index / 30), sharpness, step, alike)
+        yield Measure(index, float(frame.time or index / USUAL_FPS), sharpness, step, alike)
         before = grey
         if index % 20 == 0 and not keys_only:
             progress(index, max(index, round(frames)))

@@ -12,7 +12,6 @@ finished, so that the picture follows the hand. All finer ones are dropped as so
 
 import asyncio
 import contextlib
-import importlib.util
 import json
 import math
 import tempfile
@@ -28,6 +27,7 @@ import torch
 
 from neuralfields.cameras import Camera
 from neuralfields.errors import InputError, NeuralfieldsError
+from neuralfields.media import has
 from neuralfields.pictures import camera_paths as paths
 from neuralfields.pictures.film import write_video
 from neuralfields.rays import Render
@@ -352,7 +352,7 @@ class Session:
                     raise Dropped
                 yield asyncio.run_coroutine_threadsafe(frame(index, camera), loop).result()
 
-        suffix = ".mp4" if _have_av() else ".webp"
+        suffix = ".mp4" if has("av") else ".webp"
         with tempfile.TemporaryDirectory(prefix="neuralfields-film-", ignore_cleanup_errors=True) as folder:
             target = Path(folder) / f"film{suffix}"
             try:
@@ -387,7 +387,3 @@ def _stem(subject: Subject) -> str:
     """A file name for what the page saves: letters and digits of the subject's name."""
     kept = "".join(c if c.isalnum() or c in "-_" else "-" for c in subject.name.removesuffix(".nf"))
     return kept.strip("-")[:60] or "scene"
-
-
-def _have_av() -> bool:
-    return importlib.util.find_spec("av") is not None

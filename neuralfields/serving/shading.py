@@ -21,6 +21,7 @@ from neuralfields.cameras import Camera, project
 from neuralfields.evaluation.evaluate import photo_over
 from neuralfields.pictures.background import over
 from neuralfields.pictures.panels import error_picture, render_picture, to_uint8
+from neuralfields.pictures.undistort import sample
 from neuralfields.rays import Render
 from neuralfields.rendering.volume import camera_rays
 
@@ -124,19 +125,6 @@ def _error(
     inside = (depth > 0) & within.all(-1)
     photo = sample(photo_over(reference.image, background), uv)
     return np.where(inside[..., None], error_picture(seen.rgb, photo, ERROR_FACTOR), blank)
-
-
-def sample(image: np.ndarray, uv: np.ndarray) -> np.ndarray:
-    """Bilinear values of a float image [H, W, C] at pixels [..., 2] (centres at +0.5), its border repeated."""
-    height, width = image.shape[:2]
-    x = np.clip(np.nan_to_num(uv[..., 0]) - 0.5, 0, width - 1)
-    y = np.clip(np.nan_to_num(uv[..., 1]) - 0.5, 0, height - 1)
-    left, top = x.astype(np.int64), y.astype(np.int64)
-    right, bottom = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
-    fx, fy = (x - left)[..., None].astype(np.float32), (y - top)[..., None].astype(np.float32)
-    upper = image[top, left] * (1 - fx) + image[top, right] * fx
-    lower = image[bottom, left] * (1 - fx) + image[bottom, right] * fx
-    return upper * (1 - fy) + lower * fy
 
 
 # ---------------------------------------------------------------- bytes

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from neuralfields import cameras as cameras_module
-from neuralfields.cameras import Camera, distort
+from neuralfields.cameras import Camera, look_at
 from neuralfields.captures import arrangement
 from neuralfields.captures.images import downscale, read_image
 from neuralfields.captures.readers import read_scene
@@ -30,13 +29,14 @@ from neuralfields.files import size_text
 from neuralfields.gpu.device import choose_device
 from neuralfields.models.model import Model, volume_of
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
+from neuralfields.pictures.undistort import lookup, sample
 from neuralfields.rays import Render
 from neuralfields.rendering.renderable import Colour
 from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Bounds, Scene
 from neuralfields.serving.crop import Box, render_box
 from neuralfields.serving.messages import eye_of
-from neuralfields.serving.shading import Reference, jpeg, png, sample
+from neuralfields.serving.shading import Reference, jpeg, png
 from neuralfields.version import VERSION
 
 PHOTO_SIDE = 1024
@@ -182,7 +182,7 @@ class Stage:
         if not self.cameras:
             up = np.array([0.0, 0.0, 1.0])
             place = centre + self.bounds.side * np.array([1.1, -1.1, 0.7])
-            return {"pose": cameras_module.look_at(place, centre, up)[:3].ravel().tolist(), "fov": 45.0}, up, centre
+            return {"pose": look_at(place, centre, up)[:3].ravel().tolist(), "fov": 45.0}, up, centre
         eye = eye_of(self.cameras[0])
         _, _, top, bottom = extent(self.cameras[0])
         eye["fov"] = float(np.degrees(2 * np.arctan(max(-top, bottom))))
@@ -224,12 +224,8 @@ def straightened(photo: Reference) -> np.ndarray:
         return image
     height, width = image.shape[:2]
     left, right, top, bottom = extent(camera)
-    a, b = np.meshgrid(
-        left + (np.arange(width) + 0.5) / width * (right - left),
-        top + (np.arange(height) + 0.5) / height * (bottom - top),
-    )
-    x, y = distort(camera, a, b)
-    uv = np.stack([x * camera.fx + camera.cx, y * camera.fy + camera.cy], -1)
+    fx, fy = width / (right - left), height / (bottom - top)
+    uv = lookup(camera, Camera(np.eye(4), width, height, fx, fy, -left * fx, -top * fy))
     inside = (uv >= 0).all(-1) & (uv[..., 0] <= width) & (uv[..., 1] <= height)
     alpha = image[..., 3:] if image.shape[2] == 4 else np.full((height, width, 1), 255, np.uint8)
     whole = np.concatenate([image[..., :3], alpha], 2).astype(np.float32)

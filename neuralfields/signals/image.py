@@ -48,22 +48,10 @@ class ImageSignal(Lattice):
 
 def read_image_signal(path: Path, downscale: int | None = None) -> ImageSignal:
     """An image file as a signal, `downscale` times smaller if asked for. Raises what `images.read_image` raises."""
-    pixels = upright(images.read_image(path), images.image_header(path).orientation)
-    pixels = slim(images.downscale(pixels, downscale or 1))
+    pixels = slim(images.downscale(images.read_image(path, upright=True), downscale or 1))
     height, width, channels = pixels.shape
     domain = Domain("image", 2, channels, (width, height))
     return ImageSignal(path.stem, path, domain, ImageFacts(width, height), torch.from_numpy(pixels))
-
-
-def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """A photo [H, W, C] as its EXIF orientation (1 to 8) says it is to be seen."""
-    if orientation in images.SIDEWAYS:
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return np.ascontiguousarray(pixels)
 
 
 def slim(pixels: np.ndarray) -> np.ndarray:

@@ -1,26 +1,19 @@
 """Looks at a file and reads the signal in it; a folder of frames is a video only when --format says so.
 
-.png .jpg .jpeg .webp .tif .tiff .bmp       image        .obj .ply                 shape (or occupancy)
-.mp4 .mov .mkv .webm .avi .m4v              video        .wav .flac .ogg .mp3 ...  sound
+The suffixes of images, shapes (or occupancies), videos and sounds are media.SIGNALS.
 """
 
 from pathlib import Path
 
 from neuralfields.errors import InputError, UsageError
-from neuralfields.mesh.files import READERS
+from neuralfields.media import SIGNALS, kind_of
 from neuralfields.signals.image import read_image_signal
 from neuralfields.signals.shape import read_shape_signal
 from neuralfields.signals.signal import Signal
 from neuralfields.signals.sound import read_sound_signal
-from neuralfields.signals.video import FRAME_SUFFIXES, read_video_signal
+from neuralfields.signals.video import read_video_signal
 
-SUFFIXES = {
-    "image": FRAME_SUFFIXES,
-    "shape": tuple(READERS),
-    "video": (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"),
-    "sound": (".wav", ".flac", ".ogg", ".oga", ".mp3", ".m4a", ".aac", ".opus"),
-}
-FORMATS = (*SUFFIXES, "occupancy")
+FORMATS = (*SIGNALS, "occupancy")
 
 
 def signal_format(path: Path | str, format: str | None = None) -> str | None:
@@ -28,9 +21,7 @@ def signal_format(path: Path | str, format: str | None = None) -> str | None:
     if format is not None:
         return format if format in FORMATS else None
     path = Path(path)
-    if path.is_dir():
-        return None
-    return next((kind for kind, suffixes in SUFFIXES.items() if path.suffix.lower() in suffixes), None)
+    return None if path.is_dir() else kind_of(path)
 
 
 def read_signal(path: Path | str, format: str | None = None, downscale: int | None = None) -> Signal:

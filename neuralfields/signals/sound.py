@@ -16,9 +16,9 @@ from torch import Tensor
 from neuralfields.domain import Domain
 from neuralfields.errors import InputError
 from neuralfields.fields.field import Field, values_at
+from neuralfields.media import import_av, open_av
 from neuralfields.pictures.metrics import psnr_from_mse
 from neuralfields.signals.lattice import Lattice, centres
-from neuralfields.signals.video import import_av
 
 MOST_SAMPLES = 1 << 28  # of all channels: 100 minutes of mono, 1 GB in memory
 MOST_CHANNELS = 8
@@ -64,25 +64,21 @@ def read_sound_signal(path: Path) -> SoundSignal:
 
 def _decode(path: Path) -> tuple[np.ndarray, int]:
     """Amplitudes [T, C] float32, and their rate."""
-    av = import_av(path)
-    parts, held = [], 0
-    try:
-        with av.open(str(path)) as file:
-            if not file.streams.audio:
-                raise InputError(f"{path}: has no sound; give a sound file")
-            stream = file.streams.audio[0]
-            rate, channels = stream.rate, stream.codec_context.layout.nb_channels
-            if channels > MOST_CHANNELS:
-                raise InputError(f"{path}: has {channels} channels; at most {MOST_CHANNELS} are read")
-            resampler = av.AudioResampler(format="fltp")
-            for frame in file.decode(stream):
-                for piece in resampler.resample(frame):
-                    parts.append(piece.to_ndarray())
-                    held += parts[-1].size
-                if held > MOST_SAMPLES:
-                    raise InputError(f"{path}: has more than {MOST_SAMPLES} samples; give a shorter sound")
-    except av.FFmpegError as error:
-        raise InputError(f"{path}: is not a readable sound ({error.strerror}); convert it to wav") from None
+    av, parts, held = import_av(path), [], 0
+    with open_av(path, "sound") as file:
+        if not file.streams.audio:
+            raise InputError(f"{path}: has no sound; give a sound file")
+        stream = file.streams.audio[0]
+        rate, channels = stream.rate, stream.codec_context.layout.nb_channels
+        if channels > MOST_CHANNELS:
+            raise InputError(f"{path}: has {channels} channels; at most {MOST_CHANNELS} are read")
+        resampler = av.AudioResampler(format="fltp")
+        for frame in file.decode(stream):
+            for piece in resampler.resample(frame):
+                parts.append(piece.to_ndarray())
+                held += parts[-1].size
+            if held > MOST_SAMPLES:
+                raise InputError(f"{path}: has more than {MOST_SAMPLES} samples; give a shorter sound")
     if not parts:
         return np.zeros((0, 1), np.float32), 1
     return np.ascontiguousarray(np.concatenate(parts, axis=1).T, dtype=np.float32), rate

@@ -11,16 +11,16 @@ from torch import Tensor
 
 from neuralfields.captures import images
 from neuralfields.domain import Domain
-from neuralfields.errors import InputError, UsageError
+from neuralfields.errors import InputError
 from neuralfields.fields.field import Field
 from neuralfields.files import size_text
+from neuralfields.media import IMAGES, frame_pixels, video_frames, video_header
 from neuralfields.pictures.metrics import psnr
 from neuralfields.signals.image import Side, picture, three_channels
 from neuralfields.signals.lattice import Lattice
 
 LARGEST = 2_000_000_000  # bytes of pixels in memory
 FOLDER_FPS = 25.0
-FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 MOST_TARGETS = 8
 
 
@@ -81,37 +81,9 @@ def read_video_signal(path: Path, downscale: int | None = None) -> VideoSignal:
 
 
 def _folder(path: Path) -> tuple[Iterator[np.ndarray], float]:
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in FRAME_SUFFIXES)
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGES)
     return (np.ascontiguousarray(images.read_image(file)[..., :3]) for file in files), FOLDER_FPS
 
 
 def _clip(path: Path) -> tuple[Iterator[np.ndarray], float]:
-    av = import_av(path)
-    try:
-        with av.open(str(path)) as film:
-            if not film.streams.video:
-                raise InputError(f"{path}: has no video stream; give a clip")
-            fps = float(film.streams.video[0].average_rate or FOLDER_FPS)
-    except av.FFmpegError as error:
-        raise InputError(f"{path}: is not a readable video ({error.strerror}); convert it to mp4") from None
-    return _decoded(path), fps
-
-
-def _decoded(path: Path) -> Iterator[np.ndarray]:
-    av = import_av(path)
-    try:
-        with av.open(str(path)) as film:
-            for frame in film.decode(video=0):
-                turned = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
-                yield np.ascontiguousarray(turned)
-    except av.FFmpegError as error:
-        raise InputError(f"{path}: the video is damaged or cut short ({error.strerror}); copy it again") from None
-
-
-def import_av(path: Path) -> "object":
-    """The package av. Raises UsageError where it is missing."""
-    try:
-        import av
-    except ImportError:
-        raise UsageError(f"{path}: needs the package av; run: pip install 'neuralfields[video]'") from None
-    return av
+    return map(frame_pixels, video_frames(path)), video_header(path).fps or FOLDER_FPS

@@ -11,10 +11,11 @@ from typing import Any
 
 from neuralfields.errors import UsageError
 from neuralfields.files import atomic_write_bytes, check_writable
+from neuralfields.media import WRITTEN_IMAGES
 from neuralfields.models.model import Model
 from neuralfields.options.common import MAX_SIZE
 from neuralfields.pictures.film import check_film, write_video
-from neuralfields.pictures.panels import IMAGE_SUFFIXES, save_image
+from neuralfields.pictures.panels import save_image
 from neuralfields.signals.image import ImageFacts, picture
 from neuralfields.signals.signal import facts_of
 from neuralfields.signals.sound import SoundFacts, amplitudes, wav
@@ -61,7 +62,7 @@ def write_signal(model: Model, out: Path, wanted: OutputSize, overwrite: bool) -
 def _check_suffix(out: Path, kind: str) -> None:
     if kind == "video":
         check_film(out)
-    allowed = {"image": IMAGE_SUFFIXES, "sound": (".wav",)}.get(kind)
+    allowed = {"image": WRITTEN_IMAGES, "sound": (".wav",)}.get(kind)
     if allowed and out.suffix.lower() not in allowed:
         raise UsageError(f"{out}: the model holds a field of {kind}; give a name that ends in {' or '.join(allowed)}")
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from neuralfields.captures.images import EXIF_FOLDER
 from neuralfields.errors import InputError
 from neuralfields.poses import photos
 from tests.support.make_captures import photo, transforms
@@ -126,7 +127,7 @@ def test_focal_lengths_of_files_group_photos(tmp_path):
     for index, focal in enumerate((28, 28, 50)):
         exif = Image.Exif()
         exif[photos.CAMERA] = "a phone"
-        exif.get_ifd(photos.EXIF_FOLDER)[photos.FOCAL_35] = focal
+        exif.get_ifd(EXIF_FOLDER)[photos.FOCAL_35] = focal
         Image.new("RGB", (400, 300), (index, 80, 80)).save(tmp_path / f"{index}.jpg", exif=exif)
     lenses = photos.lens_groups(photos.read_photos(tmp_path).photos)
     assert [lens.names for lens in lenses] == [("0.jpg", "1.jpg"), ("2.jpg",)]

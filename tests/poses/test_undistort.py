@@ -9,6 +9,7 @@ from PIL import Image
 
 from neuralfields.cameras import project
 from neuralfields.errors import InputError
+from neuralfields.pictures.undistort import lookup
 from neuralfields.poses import undistort as flat_photos
 from neuralfields.poses.photos import read_photos
 from tests.support.make_captures import photo
@@ -19,7 +20,7 @@ PINHOLE = {"model": "PINHOLE", "width": 152, "height": 112, "parameters": [150.0
 
 def test_a_flat_pixel_is_the_photos_where_the_lens_puts_it():
     before, after = flat_photos.camera_of(BENT), flat_photos.camera_of(PINHOLE)
-    places = flat_photos.lookup(before, after)
+    places = lookup(before, after)
     point = np.array([0.31, -0.22, 1.0])  # the same ray through both lenses
     bent, _ = project(before, point)
     (u, v), _ = project(after, point)
@@ -31,7 +32,7 @@ def test_a_flat_pixel_is_the_photos_where_the_lens_puts_it():
     inner = (slice(4, -4), slice(4, -4))
     assert np.abs(seen[..., 0] + 0.5 - places[..., 0])[inner].max() <= 1.0
     assert np.abs(seen[..., 1] - 2 * places[..., 1])[inner].max() <= 1.6
-    assert np.abs(places - flat_photos.lookup(after, after))[56, 76].max() < 5
+    assert np.abs(places - lookup(after, after))[56, 76].max() < 5
 
 
 def result_for(names: list[str], before: dict, after: dict) -> dict:

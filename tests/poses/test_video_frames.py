@@ -11,6 +11,7 @@ from neuralfields.pictures.film import write_video
 from neuralfields.poses import video_frames
 from neuralfields.poses.video_frames import Measure, choose_frames, movement, pick, write_frames
 from tests.support.cube_photos import texture
+from tests.support.make_media import shown_clockwise
 
 av = pytest.importorskip("av")
 WALL = (np.kron(texture(3, 512), np.ones((2, 2, 1))) * 255).astype(np.uint8)
@@ -61,15 +62,17 @@ def test_times_may_be_uneven(tmp_path):
     assert np.diff(chosen.indices).max() <= 5 and chosen.times[-1] > 5
 
 
-def test_a_rotation_flag_is_obeyed(tmp_path, monkeypatch):
+def test_a_rotation_flag_is_obeyed(tmp_path):
     write_video(tmp_path / "clip.mp4", (view(8 * i) for i in range(12)), 30)
-    monkeypatch.setattr(video_frames, "_upright", lambda pixels, frame: np.rot90(pixels, round(-90 / 90)).copy())
+    shown_clockwise(tmp_path / "clip.mp4")
     chosen = choose_frames(tmp_path / "clip.mp4", 6, quiet)
     names = write_frames(tmp_path / "clip.mp4", chosen, tmp_path / "frames", quiet)
     from PIL import Image
 
     with Image.open(tmp_path / "frames" / names[0]) as picture:
         assert picture.size == (240, 320)
+        turned = np.rot90(view(8 * chosen.indices[0]), -1).astype(int)
+        assert np.abs(np.asarray(picture) - turned).mean() < np.abs(np.asarray(picture) - turned[::-1]).mean() / 3
 
 
 def test_of_a_long_film_only_key_frames_are_decoded(tmp_path, monkeypatch):

@@ -20,7 +20,6 @@ from neuralfields.serving.shading import (
     paint,
     png,
     points_of,
-    sample,
 )
 from tests.support.view_ball import RADIUS, Ball, eye
 
@@ -91,12 +90,6 @@ def test_the_error_follows_the_surface_into_another_camera(seen: tuple) -> None:
     assert np.median(shown[solid].max(-1)) < 45
     wrong = paint(render, camera, "error", WHITE, Reference(255 - photo.image, other))
     assert np.median(wrong[solid].max(-1)) > 150
-
-
-def test_bilinear_values() -> None:
-    image = np.arange(12, dtype=np.float32).reshape(3, 4, 1)
-    uv = np.array([[0.5, 0.5], [1.0, 0.5], [0.5, 1.0], [3.5, 2.5], [-9, -9], [99, 99], [np.nan, 1.5]])
-    assert sample(image, uv)[:, 0].tolist() == [0, 0.5, 2, 11, 0, 11, 4]
 
 
 def test_depth_comes_back_within_its_step(seen: tuple) -> None:

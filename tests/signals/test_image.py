@@ -10,12 +10,13 @@ from PIL import Image, ImageOps
 
 import neuralfields
 from neuralfields import cli
+from neuralfields.captures.images import turned
 from neuralfields.domain import Domain
 from neuralfields.errors import InterruptedFit, UsageError
 from neuralfields.models.nf_file import load
 from neuralfields.pictures.panels import save_image
 from neuralfields.scene import Bounds
-from neuralfields.signals.image import ImageFacts, picture, read_image_signal, upright
+from neuralfields.signals.image import ImageFacts, picture, read_image_signal
 from neuralfields.signals.shape import ring
 from neuralfields.training.fit import fit_scene
 from tests.support.small_signals import SMALL, chosen, saved, scene_picture, small_steps
@@ -79,7 +80,7 @@ def test_photos_stand_upright(tmp_path, orientation):
     with Image.open(tmp_path / "a.png") as image:
         truth = np.asarray(ImageOps.exif_transpose(image))
     np.testing.assert_array_equal(read_image_signal(tmp_path / "a.png").values.numpy(), truth)
-    np.testing.assert_array_equal(upright(scene_picture(), orientation), truth)
+    np.testing.assert_array_equal(turned(scene_picture(), orientation), truth)
 
 
 def test_a_step_draws_every_part_of_a_picture_alike(tmp_path):

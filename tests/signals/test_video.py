@@ -52,7 +52,7 @@ def test_a_clip_is_decoded(tmp_path):
     assert signal.values.shape == (5, 24, 32, 3) and signal.facts.fps == 10
     assert np.abs(signal.values.numpy().astype(int) - np.stack(clip())).mean() < 6
     (tmp_path / "cut.mp4").write_bytes((tmp_path / "a.mp4").read_bytes()[:300])
-    with pytest.raises(InputError, match="has no video stream; give a clip"):
+    with pytest.raises(InputError, match="has no video stream; give a video"):
         read_signal(tmp_path / "cut.mp4")
 
 

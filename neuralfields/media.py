@@ -1,0 +1,169 @@
+"""The door to images, videos, sounds and meshes: what a suffix means, what a file's first bytes say, who decodes it.
+
+Vocabulary
+  suffix  says what a file is wanted as; its first bytes say what it is, and they alone choose a decoder (image_format)
+  plugin  a package that decodes what Pillow does not; each is imported where it is used, and where it is missing one
+          line names the file, what it holds and the command that installs it
+  deep    more than 8 bits a channel: 16-bit integers, or floating point
+
+Who decodes what, and where it is not imageio's v3 interface, why (measured: imageio 2.38, 12 megapixels, 2 cores)
+  8-bit images  Pillow. imageio's plugin refuses 1,052 of 4,500 photos with damaged EXIF that Pillow decodes, since it
+                parses EXIF before it hands out pixels. It decodes a whole PNG for its header (332 ms, Pillow 0.05 ms),
+                cannot decode a JPEG smaller (207 ms, 60 ms), and opens every format, EPS and so Ghostscript among them.
+  HEIC, AVIF    Pillow, for HEIC with pillow-heif.
+  deep TIFF     imageio with tifffile.
+  deep PNG      PyAV. imageio's plugin collects garbage as it closes: 190 ms a file where torch is loaded.
+  EXR           OpenEXR. imageio takes PyAV: 16-bit floats come as integers, DWAA is wrong where 8 does not divide
+                the width, and the newer compressions are unknown.
+  videos        PyAV. imageio drops rotation and time stamps, cannot skip to key frames, and cannot set the quality of
+                h264 (1.6 dB lower without).
+  animations    imageio writes them (.gif, .webp).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neuralfields.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".exr", ".heic", ".heif", ".avif")
+RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw")  # known as photos, and refused by name
+VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
+SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".m4a", ".aac", ".opus")
+MESHES = (".obj", ".ply")
+SIGNALS = {"image": IMAGES, "shape": MESHES, "video": VIDEOS, "sound": SOUNDS}
+WRITTEN_IMAGES = (".png", ".jpg", ".jpeg")
+WRITTEN_VIDEOS = (".mp4", ".gif", ".webp")
+
+# Import name -> what pip installs. `neuralfields[...]` are the extras of pyproject.toml.
+PLUGINS = {
+    "av": "'neuralfields[video]'",
+    "OpenEXR": "'neuralfields[images]'",
+    "pillow_heif": "'neuralfields[images]'",
+    "imagecodecs": "imagecodecs",
+}
+HEAD = 64  # bytes that `image_format` needs
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+# Demuxers of VIDEOS and SOUNDS. Others are kept shut: a playlist (HLS, ffconcat) named .mp4 would open further files.
+CONTAINERS = "mov,matroska,avi,mpegts,wav,w64,flac,ogg,mp3,aac"
+LARGEST_FRAME = 178_956_970  # pixels; what Pillow refuses in an image
+
+
+def kind_of(path: Path | str) -> str | None:
+    """The kind of signal that a file holds by its suffix: image, shape, video, sound; None for another suffix."""
+    suffix = Path(path).suffix.lower()
+    return next((kind for kind, suffixes in SIGNALS.items() if suffix in suffixes), None)
+
+
+def image_format(head: bytes) -> str | None:
+    """An image's format by its first 64 bytes, in Pillow's words, or PNG16 (16-bit colour) or EXR; None for others."""
+    if head[:8] == b"\x89PNG\r\n\x1a\n":
+        # Byte 24 is the depth, 25 the colour type; of 16 bits Pillow keeps all of grey and the upper 8 of colour.
+        return "PNG16" if head[24:25] == b"\x10" and head[25:26] != b"\0" else "PNG"
+    if head[4:8] == b"ftyp":
+        brands = {head[i : i + 4] for i in range(8, min(len(head), int.from_bytes(head[:4], "big")), 4)}
+        if brands & {b"avif", b"avis"}:
+            return "AVIF"
+        return "HEIF" if brands & set(HEIF_BRANDS) else None
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    starts = {"JPEG": b"\xff\xd8\xff", "BMP": b"BM", "EXR": b"\x76\x2f\x31\x01"}
+    tiff = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+    if head[:4] in tiff:
+        return "TIFF"
+    return next((name for name, start in starts.items() if head.startswith(start)), None)
+
+
+def has(package: str) -> bool:
+    """Whether a plugin is installed; it is not imported."""
+    return find_spec(package) is not None
+
+
+def import_plugin(package: str, path: Path, holds: str) -> Any:
+    """A package of PLUGINS. Raises InputError where it is missing: what the file `holds`, and what installs it."""
+    try:
+        return import_module(package)
+    except ImportError:
+        raise InputError(
+            f"{path}: {holds}, which needs the package {package}; run: pip install {PLUGINS[package]}"
+        ) from None
+
+
+def import_av(path: Path, instead: str = "") -> Any:
+    """The package av (PyAV). Raises UsageError where it is missing; `instead` names another way, if there is one."""
+    try:
+        return import_module("av")
+    except ImportError:
+        way = f", or {instead}" if instead else ""
+        raise UsageError(f"{path}: needs the package av; run: pip install {PLUGINS['av']}{way}") from None
+
+
+@contextmanager
+def open_av(path: Path, kind: str) -> Iterator[Any]:
+    """The container of a video or a sound (`kind`) file, opened by PyAV, and read to its end within the block.
+
+    Raises UsageError where av is missing, InputError for what is no such file or is damaged.
+    """
+    av = import_av(path)
+    inside = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
+    try:
+        # Tags are not always UTF-8; by default one that is not would end in a UnicodeDecodeError.
+        container = av.open(str(path), options=inside, metadata_errors="replace")
+    except av.FFmpegError as error:
+        into = {"video": "mp4", "sound": "wav"}[kind]
+        raise InputError(f"{path}: is not a readable {kind} ({error.strerror}); convert it to {into}") from None
+    with container:
+        try:
+            yield container
+        except av.FFmpegError as error:
+            raise InputError(f"{path}: the {kind} is damaged or cut short ({error.strerror}); copy it again") from None
+
+
+@dataclass(frozen=True)
+class VideoHeader:
+    """What a video file states of itself: length in seconds, number of frames, frames a second; 0 where it does not."""
+
+    seconds: float
+    frames: int
+    fps: float
+
+
+@contextmanager
+def _video(path: Path) -> Iterator[tuple[Any, Any]]:
+    """The container and its first video stream."""
+    with open_av(path, "video") as container:
+        if not container.streams.video:
+            raise InputError(f"{path}: has no video stream; give a video, or a folder of images")
+        stream = container.streams.video[0]
+        if stream.width * stream.height > LARGEST_FRAME:
+            raise InputError(f"{path}: declares frames of {stream.width}x{stream.height}; make them smaller first")
+        yield container, stream
+
+
+def video_header(path: Path) -> VideoHeader:
+    """Length, frames and rate as the file states them; no frame is decoded. Raises what `open_av` raises."""
+    with _video(path) as (container, stream):
+        return VideoHeader(float(container.duration or 0) / 1e6, stream.frames, float(stream.average_rate or 0))
+
+
+def video_frames(path: Path, keys_only: bool = False) -> Iterator[Any]:
+    """The frames of a video as PyAV hands them out (with their time), or key frames alone; see `frame_pixels`."""
+    with _video(path) as (container, stream):
+        stream.thread_type = "AUTO"
+        if keys_only:
+            stream.codec_context.skip_frame = "NONKEY"
+        yield from container.decode(stream)
+
+
+def frame_pixels(frame: Any) -> "np.ndarray":
+    """A frame's pixels, uint8 [H, W, 3] in sRGB, turned as the video's rotation flag asks."""
+    import numpy as np
+
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
