@@ -143,6 +143,7 @@ def test_told_to_stop_and_killed_it_still_ends_in_the_same_bits(
     assert steps == sorted(steps) and steps[0] == 1 and steps[-1] == STEPS
 
 
+@pytest.mark.serial
 def test_a_second_process_is_refused_and_two_signals_stop_at_once(
     capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,6 +165,7 @@ def test_a_second_process_is_refused_and_two_signals_stop_at_once(
         fit_scene(read_scene(capture), options, Interrupting(1))
 
 
+@pytest.mark.serial
 def test_minutes_end_in_time(capture: Path, tmp_path: Path) -> None:
     out = tmp_path / "run" / "a.nf"
     out.parent.mkdir()
