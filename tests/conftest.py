@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.support.side_by_side import Turns, begin_run
 from tests.support.small_fit import one_thread, small_capture, small_file, small_model, small_steps  # noqa: F401  for every test
@@ -44,6 +45,14 @@ if WORKER:
         finally:
             if nextitem is None or nextitem.get_closest_marker("serial") is None:
                 turns.leave()
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before() -> Iterator[None]:
+    """A test's number of threads is its own."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,7 @@ import torch
 
 from neuralfields.codecs import describe_any, load_any
 from neuralfields.errors import InputError
-from tests.codecs.test_instant_ngp import model_of
-from tests.support.foreign_files import flexible_weights, snapshot_of, write_snapshot
+from tests.support.foreign_files import flexible_weights, model_of, snapshot_of, write_snapshot
 
 
 def refused(path: Path, match: str | None = None) -> str:

@@ -18,8 +18,8 @@ from neuralfields.training.fit import fit_scene
 from neuralfields.training.plan import SIGNAL_STEPS, signal_steps
 from neuralfields.training.signals import SignalTrainer
 from neuralfields.verbs import fit
-from tests.captures.test_images import png_header
-from tests.mesh.test_distance import open3d
+from tests.support.make_captures import png_header
+from tests.support.shapes import open3d
 from tests.support.small_signals import chosen, saved, scene_picture, small_steps, tone
 
 __all__ = ["small_steps"]  # used by every test here

@@ -10,7 +10,7 @@ from neuralfields.cameras import Camera
 from neuralfields.ops import adam, composite, contract, grid, hash_grid, network, pixel_rays, rbf, spherical_harmonics
 from neuralfields.ops.hash_grid import HashGeometry
 from neuralfields.ops.pixel_rays import camera_table
-from tests.ops.test_pixel_rays import LENSES
+from tests.support.lenses import LENSES
 
 # How the CPU's op makes its outputs, which a schedule is given.
 ALLOCATE = {

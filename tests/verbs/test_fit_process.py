@@ -17,11 +17,10 @@ from neuralfields.errors import InterruptedFit
 from neuralfields.models.nf_file import load
 from neuralfields.options.fit import FitOptions
 from neuralfields.training.fit import fit_scene
+from tests.support.fit_runs import SMALL, Interrupting, listing, refused, same_model
 from tests.support.peak import MEASURED
 from tests.support.small_fit import small_capture_folder
-from tests.verbs.test_fit import SMALL, Interrupting, listing, refused, same_model, threads_as_before
 
-__all__ = ["threads_as_before"]  # used by every test here
 WORDS = ("--threads", "1", "--checkpoint-every", "0.1", "--set", *SMALL)
 STEPS = 120
 MEASURER = (sys.executable, "-c", MEASURED)
