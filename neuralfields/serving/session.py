@@ -20,7 +20,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import CameraPath
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
