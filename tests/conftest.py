@@ -1,13 +1,58 @@
-"""Fixtures that every test may use."""
+"""Fixtures that every test may use, and how tests run beside each other."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
+from tests.support.side_by_side import Turns, begin_run
 from tests.support.small_fit import one_thread, small_capture, small_file, small_model, small_steps  # noqa: F401  for every test
 
 REPOSITORY = Path(__file__).parent.parent
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers find the run's folder, and run one thread each, they and their children, where a test asks for no more.
+
+    More threads than cores would spin against each other at barriers.
+    """
+    if WORKER:
+        return
+    config.add_cleanup(begin_run())
+    if config.option.numprocesses:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that run alone first: at the end the workers share what is left evenly."""
+    if WORKER:
+        items.sort(key=lambda item: item.get_closest_marker("serial") is None)
+
+
+if WORKER:
+    turns = Turns()
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+        """A test waits for its turn; those marked `serial` that follow each other stay alone in between."""
+        turns.enter(item.get_closest_marker("serial") is not None)
+        try:
+            return (yield)
+        finally:
+            if nextitem is None or nextitem.get_closest_marker("serial") is None:
+                turns.leave()
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before() -> Iterator[None]:
+    """A test's number of threads is its own."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -47,14 +46,17 @@ def verb(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Run], None]:
     return replace
 
 
-def test_help_answers_in_half_a_second() -> None:
+@pytest.mark.serial
+def test_help_answers_in_a_quarter_of_a_second() -> None:
+    """Of processor time, that another process does not take away; a machine with nothing else to do needs half."""
     best = 9.0
     for _ in range(3):
-        begin = time.perf_counter()
+        begin = os.times()
         done = process("--help")
-        best = min(best, time.perf_counter() - begin)
+        end = os.times()
+        best = min(best, end.children_user + end.children_system - begin.children_user - begin.children_system)
         assert done.returncode == 0 and done.stderr == ""
-    assert best < 0.5, f"{best:.2f} s"
+    assert best < 0.25, f"{best:.2f} s"
 
 
 def test_the_overview_imports_nothing_heavy() -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -174,14 +175,13 @@ def test_an_interrupt_passes_through_and_the_last_step_is_logged(tmp_path: Path)
     assert [entry["step"] for entry in log(tmp_path / "a.jsonl")] == [1, 3]
 
 
+@pytest.mark.serial
 def test_updates_cost_little() -> None:
-    import time
-
     progress = Progress(100_000, None, quiet=True)
-    begin = time.perf_counter()
+    begin = time.process_time()
     for step in range(20_000):
         progress.update(step, step * 0.002, 4096, 50_000, 20.0)
-    assert (time.perf_counter() - begin) / 20_000 < 100e-6
+    assert (time.process_time() - begin) / 20_000 < 100e-6
 
 
 def test_texts() -> None:

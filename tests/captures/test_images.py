@@ -1,7 +1,5 @@
 """Pixels: every kind of file to 8-bit RGB or RGBA, exact area averages, masks, skipping."""
 
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from neuralfields.captures.images import (
 from neuralfields.captures.readers import read_scene
 from neuralfields.errors import InputError
 from tests.support import make_captures
+from tests.support.make_captures import png_header
 
 GREY = np.array([[0, 100, 200], [50, 150, 255]], dtype=np.uint8)
 
@@ -73,21 +72,6 @@ def test_orientation_is_applied_only_when_the_intrinsics_ask(tmp_path: Path) -> 
     assert (read_image(tmp_path / "a.png", (6, 4)) == stored).all()
     assert (read_image(tmp_path / "a.png") == stored).all()
     assert (read_image(tmp_path / "a.png", (4, 6)) == np.rot90(stored, -1)).all()
-
-
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that declares a size and holds next to nothing."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
-        + chunk(b"IEND", b"")
-    )
 
 
 def cut(image: bytes, share: float) -> bytes:

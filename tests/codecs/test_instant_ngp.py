@@ -9,39 +9,15 @@ import pytest
 import torch
 
 from neuralfields import cli
-from neuralfields.cameras import Camera, look_at
 from neuralfields.codecs import describe_any, load_any
 from neuralfields.errors import InputError
 from neuralfields.evaluation.render import render
-from neuralfields.fields.hash import Config, HashField
-from neuralfields.models.model import Model, volume_of
+from neuralfields.fields.hash import Config
+from neuralfields.models.model import volume_of
 from neuralfields.models.nf_file import load, save
 from neuralfields.ops.hash_grid import HashGeometry
-from neuralfields.ops.occupancy_bits import bricks_of, occupied
-from neuralfields.scene import Bounds
-from tests.support.foreign_files import snapshot_of, write_snapshot
-
-CONFIG = Config(levels=4, features=2, table=10, base=4, finest=4 * 1.7**3, hidden=16, axes="yzx")
-CENTRE, SIDE = (0.3, -0.5, 0.2), 2.5
-
-
-def model_of(config: Config = CONFIG, cascades: int = 1) -> Model:
-    """A field of random weights, its occupancy a ball off the middle, and three cameras."""
-    torch.manual_seed(3)
-    field = HashField(config)
-    with torch.no_grad():
-        field.table.uniform_(-1, 1)
-        field.heads.density[-1][0].abs_().mul_(4)
-    axis = torch.arange(128)
-    z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
-    ball = (x - 70) ** 2 + (y - 55) ** 2 + (z - 90) ** 2 < 12**2
-    occupancy = bricks_of(ball[None].repeat(cascades, 1, 1, 1))
-    cameras = []
-    for place in ((3.0, 0.5, 1.0), (-2.0, 2.5, 0.5), (0.5, -3.0, 2.0)):
-        pose = look_at(np.add(place, CENTRE), np.add((0.1, -0.2, 0.5), CENTRE), np.array([0.0, 0.0, 1.0]))
-        cameras.append(Camera(pose, 24, 20, 22.0, 21.0, 12.5, 9.5))
-    bounds = Bounds(CENTRE, SIDE, cascades, near=0.05 * SIDE)
-    return Model(field, bounds, occupancy, tuple(cameras), camera_names=("a.png", "b.png", "c.png"))
+from neuralfields.ops.occupancy_bits import occupied
+from tests.support.foreign_files import CENTRE, SIDE, model_of, snapshot_of, write_snapshot
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,14 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(UsageError, match=r"Old GPU is of compute capability 7.5 and 8.0 \(Ampere\) is needed"):
         cuda_launch.require_gpu()
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
-    assert cuda_launch.missing_for_cuda() is None or "cuda-core" in cuda_launch.missing_for_cuda()
+    monkeypatch.setattr(cuda_launch, "compiler", lambda: None)
+    assert cuda_launch.missing_for_cuda() is None
+
+    def no_compiler():
+        raise UsageError("needs cuda-core")
+
+    monkeypatch.setattr(cuda_launch, "compiler", no_compiler)
+    assert cuda_launch.missing_for_cuda() == "needs cuda-core"
 
 
 def test_what_kernels_take():

@@ -12,6 +12,7 @@ from torch import Tensor
 from neuralfields.errors import UsageError
 from neuralfields.gpu import network as cuda_network
 from neuralfields.gpu import schedules as cuda_schedules
+from neuralfields.gpu.compile import source_folder
 from neuralfields.gpu.hash_render import CudaPass
 from neuralfields.gpu.network import Stack, using_precision
 from neuralfields.gpu.schedules import SCHEDULES
@@ -241,13 +242,21 @@ def test_occupied_blocks(emulator: Emulator):
     assert torch.equal(blocks, want)
 
 
-def test_every_kernel_was_run(emulator: Emulator):
-    """After the others: nothing in cuda/gpu escapes the emulator."""
-    if "render_recorded" not in emulator.launched or "march_write" not in emulator.launched:
-        pytest.skip("the tests before were left out")
-    for name in ("network", "hash_render", "rays", "elements", "composite", "hash_grid", "grid", "rbf"):
-        missing = set(kernels_of(name)) - set(emulator.launched)
-        assert not missing, f"{name}: {missing} never ran"
+def test_every_kernel_is_run(emulator: Emulator):
+    """Nothing in cuda/gpu escapes the cases that the tests of this file take."""
+    before = len(emulator.launched)
+    c = case(dtype=torch.float32, rays=4)
+    fused_on_gpu(c)
+    with emulator.running(), using_precision("half"):
+        for name in SCHEDULES:
+            emulated(name, arguments(name, torch.float32 if name.startswith("network") else torch.float64))
+        c.gradients(True)
+        c.render(True, capacity=0)
+        c.volume.density(torch.rand(5, 3))
+    launched = set(emulator.launched[before:])
+    for path in (source_folder() / "gpu").glob("*.cu"):
+        missing = set(kernels_of(path.stem)) - launched
+        assert not missing, f"{path.stem}: {missing} never ran"
 
 
 def test_stacks_and_precision(monkeypatch: pytest.MonkeyPatch):

@@ -14,7 +14,7 @@ from neuralfields.ops.march import MarchSettings, march_rays
 from neuralfields.ops.network import network
 from neuralfields.options.fit import FitOptions
 from neuralfields.training.fit import fit_scene
-from tests.ops.test_march import nested, rays, sparse
+from tests.support.marching_cases import nested, rays, sparse
 
 pytestmark = pytest.mark.cuda
 

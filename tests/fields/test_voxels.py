@@ -14,7 +14,7 @@ from neuralfields.layers.grids import LOOK_EVERY, growth_shares, resized, stage_
 from neuralfields.training.optimiser import Optimiser
 from tests.support.grid_truths import error, learnt, lopsided, points
 from tests.support.settings import set_training
-from tests.training.test_radiance import same_bits, small_training, steps
+from tests.support.small_training import same_bits, small_training, steps
 
 SMALL = Config(resolution=9, colour_resolution=5, doublings=2)
 SHAPE = Domain("shape", 3, 1)

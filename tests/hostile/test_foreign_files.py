@@ -20,16 +20,15 @@ import torch
 
 from neuralfields.codecs import describe_any, load_any
 from neuralfields.errors import InputError
-from tests.codecs.test_instant_ngp import model_of
-from tests.support.foreign_files import flexible_weights, snapshot_of, write_snapshot
+from tests.support.foreign_files import flexible_weights, model_of, snapshot_of, write_snapshot
 
 
 def refused(path: Path, match: str | None = None) -> str:
     """The one line of the refusal, alike from both ways in."""
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(InputError, match=match) as caught:
         load_any(path)
-    assert time.perf_counter() - begin < 10
+    assert time.process_time() - begin < 10
     text = str(caught.value)
     assert "\n" not in text and text.startswith(str(path)) and len(text) < 500 + len(str(path))
     return text

@@ -10,9 +10,11 @@ import torch
 
 from neuralfields.models import model, nf_file
 from neuralfields.models import nf_header as header
-from tests.hostile.test_model_files import Edit, fake, forge, refused, seal  # noqa: F401  fake is a fixture
 from tests.support.fake_field import sample
+from tests.support.forge import Edit, forge, refused
 from tests.support.peak import at_most
+
+pytestmark = pytest.mark.usefixtures("fake")
 
 
 @pytest.fixture

@@ -10,21 +10,12 @@ from neuralfields.errors import UsageError
 from neuralfields.mesh.distance import MeshDistance
 from neuralfields.mesh.marching_cubes import marching_cubes
 from neuralfields.mesh.mesh import Mesh
-from tests.mesh.test_marching_cubes import ball
-from tests.mesh.test_mesh import box
 from tests.support.mesh_judge import PlainDistance
+from tests.support.shapes import ball, box, open3d
 
 
 def points(count: int = 600) -> torch.Tensor:
     return torch.rand(count, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([3.0, 4.0, 5.0]) - 1
-
-
-def open3d() -> None:
-    """Skips without Open3D, or where a library of the system that it needs is missing."""
-    try:
-        import open3d  # noqa: F401
-    except (ImportError, OSError) as error:
-        pytest.skip(f"open3d cannot be loaded: {error}")
 
 
 def test_the_judge_knows_a_box():

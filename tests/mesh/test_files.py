@@ -8,7 +8,7 @@ import pytest
 from neuralfields.errors import InputError, UsageError
 from neuralfields.mesh.files import read_mesh, write_mesh
 from neuralfields.mesh.mesh import faults
-from tests.mesh.test_mesh import CUBE, QUADS, box
+from tests.support.shapes import CUBE, QUADS, box
 
 
 @pytest.mark.parametrize("suffix", [".obj", ".ply"])

@@ -8,11 +8,7 @@ from neuralfields.errors import InputError
 from neuralfields.mesh import marching_cubes as marching
 from neuralfields.mesh.marching_cubes import cases, marching_cubes
 from neuralfields.mesh.mesh import faults
-
-
-def ball(x: torch.Tensor) -> torch.Tensor:
-    """Signed distance to a ball of radius 0.3 in the middle of the unit cube."""
-    return (x - 0.5).norm(dim=1) - 0.3
+from tests.support.shapes import ball
 
 
 def test_every_case_separates_inside_from_outside():

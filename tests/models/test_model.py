@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 from neuralfields import fields
 from neuralfields.errors import InputError, UsageError
@@ -90,10 +91,9 @@ def test_eight_bits_for_weights_and_grids(tmp_path: Path) -> None:
 
 
 def test_is_a_safetensors_file_that_others_can_read(tmp_path: Path) -> None:
-    safetensors = pytest.importorskip("safetensors")
     before = sample()
     nf_file.save(before, tmp_path / "a.nf")
-    with safetensors.safe_open(tmp_path / "a.nf", framework="pt") as file:
+    with safe_open(tmp_path / "a.nf", framework="pt") as file:
         assert same_bits(file.get_tensor("field.table"), before.field.table)
         text = json.loads(file.metadata()["neuralfields"])
     assert text["format_version"] == 2 and text["field"] == "fake" and text["config"]["sizes"] == [8, 4]

@@ -25,8 +25,8 @@ from neuralfields.options.fit import FitOptions
 from neuralfields.training.fit import fit_scene
 from neuralfields.training.photos import new_training
 from neuralfields.verbs.fit import run
-from tests.ops.test_march import nested, rays, sparse
 from tests.support import other_kernels as others
+from tests.support.marching_cases import nested, rays, sparse
 from tests.support.settings import plan_of
 
 CLOSE = {"half": 2e-3, "float": 1e-5}

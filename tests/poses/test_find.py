@@ -28,6 +28,7 @@ from neuralfields.verbs import poses as poses_module
 from tests.support.cube_photos import Shoot, position_errors, texture
 from tests.support.cube_photos import photo as cast
 from tests.support.make_captures import photo, transforms
+from tests.support.side_by_side import made_once
 
 REPOSITORY = Path(__file__).parents[2]
 SHOOT = Shoot(count=8, arc=60.0, size=(224, 168), ground=True)
@@ -42,9 +43,9 @@ def has_pycolmap():
 
 
 @pytest.fixture(scope="session")
-def shot(tmp_path_factory) -> Path:
+def shot() -> Path:
     """Photos of a cube whose sides differ, on a rich ground."""
-    return SHOOT.write(tmp_path_factory.mktemp("shot") / "cube photos")
+    return made_once("cube photos", SHOOT.write)
 
 
 @pytest.fixture(scope="session")
@@ -135,13 +136,13 @@ def write_noise(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("write", "words"), [(write_blank, "next to nothing"), (write_noise, "overlap")])
-def test_photos_that_show_nothing_in_common_have_no_poses(tmp_path, write, words):
+def test_photos_that_show_nothing_in_common_have_no_poses(tmp_path, capsys, write, words):
     folder = tmp_path / "photos"
     folder.mkdir()
     write(folder)
-    assert main(["poses", str(folder), "-o", str(tmp_path / "out"), "--quiet", "--debug"]) == 4
-    with pytest.raises(PosesNotFoundError, match=words):
-        poses_module.run(PosesOptions(photos=folder, out=tmp_path / "out", quiet=True))
+    assert main(["poses", str(folder), "-o", str(tmp_path / "out"), "--quiet"]) == PosesNotFoundError.exit_code == 4
+    err = capsys.readouterr().err
+    assert words in err and err.startswith("nf: error: ") and err.count("\n") == 1
     assert not (tmp_path / "out" / "transforms.json").exists()
 
 
@@ -167,20 +168,30 @@ def start(*words: str, cwd: Path) -> subprocess.Popen:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_run_goes_on_after_its_last_stage(shot, tmp_path, number):
-    running = start("poses", str(shot), "-o", "out", cwd=tmp_path)
-    record, end = tmp_path / "out" / "work" / "features.done.json", time.monotonic() + 60
+def interrupted(number: int, record: Path, *words: str, cwd: Path) -> str:
+    """`nf poses`, sent a signal as soon as a stage's record is there; its errors."""
+    running, end = start("poses", *words, cwd=cwd), time.monotonic() + 60
     while not record.exists():
         assert running.poll() is None and time.monotonic() < end
         time.sleep(0.01)
     running.send_signal(number)
     _, told = running.communicate(timeout=30)
-    assert running.returncode == (5 if number == signal.SIGINT else -signal.SIGKILL)
-    assert "--resume" in told or number == signal.SIGKILL
-    before = record.read_bytes()
+    assert running.returncode == (5 if number == signal.SIGINT else -signal.SIGKILL), told
+    return told
+
+
+def test_interrupted_runs_go_on_after_their_last_stage(shot, tmp_path):
+    """Killed after one stage, resumed, stopped by Ctrl-C after the next, and resumed to the end."""
+    work = tmp_path / "out" / "work"
+    features, matches = work / "features.done.json", work / "matches.done.json"
+    interrupted(signal.SIGKILL, features, str(shot), "-o", "out", cwd=tmp_path)
+    before = features.read_bytes()
+    told = interrupted(signal.SIGINT, matches, str(shot), "-o", "out", "--resume", cwd=tmp_path)
+    assert "--resume" in told and features.read_bytes() == before
+    before += matches.read_bytes()
     report = poses_module.run(PosesOptions(photos=shot, out=tmp_path / "out", quiet=True, resume=True))
-    assert {"photos", "features"} <= set(report["kept"]) and record.read_bytes() == before
+    assert {"photos", "features", "matches"} <= set(report["kept"])
+    assert features.read_bytes() + matches.read_bytes() == before
     assert report["registered"] == 8
 
 

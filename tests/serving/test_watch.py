@@ -149,6 +149,7 @@ def test_pause_save_resume_and_finish(options: FitOptions, monkeypatch: pytest.M
     assert path.name in seen["saved"]["message"] and load(path).made["steps"] == seen["saved"]["step"]
 
 
+@pytest.mark.serial
 def test_pictures_take_their_share_and_no_more() -> None:
     """With more wishes than time, the time of watching is a quarter of all."""
     watch = Watch.__new__(Watch)

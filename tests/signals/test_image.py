@@ -19,8 +19,8 @@ from neuralfields.scene import Bounds
 from neuralfields.signals.image import ImageFacts, picture, read_image_signal
 from neuralfields.signals.shape import ring
 from neuralfields.training.fit import fit_scene
+from tests.support.fit_runs import Interrupting
 from tests.support.small_signals import SMALL, chosen, saved, scene_picture, small_steps
-from tests.verbs.test_fit import Interrupting
 
 __all__ = ["small_steps"]  # used by every test here
 

@@ -21,9 +21,8 @@ from neuralfields.signals import shape as signal_shape
 from neuralfields.signals.readers import read_signal
 from neuralfields.signals.shape import ShapeFacts, ShapeSignal, shape_mesh
 from neuralfields.training.fit import fit_scene
-from tests.mesh.test_distance import open3d
-from tests.mesh.test_marching_cubes import ball
 from tests.support.mesh_judge import PlainDistance
+from tests.support.shapes import ball, open3d
 from tests.support.small_signals import SMALL, chosen, small_steps
 
 __all__ = ["small_steps"]  # used by every test here

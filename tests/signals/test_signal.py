@@ -17,8 +17,8 @@ from neuralfields.signals.sound import wav
 from neuralfields.training.fit import fit_scene, fit_to_file
 from neuralfields.training.plan import SIGNAL_STEPS, plan_fit, signal_steps
 from neuralfields.training.signals import SignalTrainer
-from tests.captures.test_images import png_header
-from tests.mesh.test_distance import open3d
+from tests.support.make_captures import png_header
+from tests.support.shapes import open3d
 from tests.support.small_signals import chosen, saved, scene_picture, small_steps, tone
 
 __all__ = ["small_steps"]  # used by every test here

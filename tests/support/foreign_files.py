@@ -9,10 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuralfields.cameras import Camera
-from neuralfields.fields.hash import HashField
+from neuralfields.cameras import Camera, look_at
+from neuralfields.fields.hash import Config, HashField
 from neuralfields.models.model import Model
-from neuralfields.ops.occupancy_bits import BRICKS, CELLS
+from neuralfields.ops.occupancy_bits import BRICKS, CELLS, bricks_of
+from neuralfields.scene import Bounds
+
+CONFIG = Config(levels=4, features=2, table=10, base=4, finest=4 * 1.7**3, hidden=16, axes="yzx")
+CENTRE, SIDE = (0.3, -0.5, 0.2), 2.5
 
 
 def linear(state: dict[str, Tensor], name: str, inputs: int, outputs: int, generator: torch.Generator) -> None:
@@ -141,3 +145,22 @@ def write_snapshot(path: Path, content: dict[str, Any]) -> Path:
     data = msgspec.msgpack.encode(content)
     path.write_bytes(gzip.compress(data, 1) if path.suffix == ".ingp" else data)
     return path
+
+
+def model_of(config: Config = CONFIG, cascades: int = 1) -> Model:
+    """A field of random weights, its occupancy a ball off the middle, and three cameras."""
+    torch.manual_seed(3)
+    field = HashField(config)
+    with torch.no_grad():
+        field.table.uniform_(-1, 1)
+        field.heads.density[-1][0].abs_().mul_(4)
+    axis = torch.arange(128)
+    z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
+    ball = (x - 70) ** 2 + (y - 55) ** 2 + (z - 90) ** 2 < 12**2
+    occupancy = bricks_of(ball[None].repeat(cascades, 1, 1, 1))
+    cameras = []
+    for place in ((3.0, 0.5, 1.0), (-2.0, 2.5, 0.5), (0.5, -3.0, 2.0)):
+        pose = look_at(np.add(place, CENTRE), np.add((0.1, -0.2, 0.5), CENTRE), np.array([0.0, 0.0, 1.0]))
+        cameras.append(Camera(pose, 24, 20, 22.0, 21.0, 12.5, 9.5))
+    bounds = Bounds(CENTRE, SIDE, cascades, near=0.05 * SIDE)
+    return Model(field, bounds, occupancy, tuple(cameras), camera_names=("a.png", "b.png", "c.png"))

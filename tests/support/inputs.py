@@ -15,7 +15,7 @@ from neuralfields.ops import composite
 from neuralfields.ops.hash_grid import HashGeometry
 from neuralfields.ops.pixel_rays import camera_table
 from neuralfields.ops.register import every_op
-from tests.ops.test_pixel_rays import LENSES
+from tests.support.lenses import LENSES
 
 # How the CPU's op makes its outputs, which a schedule is given.
 ALLOCATE = {name: op.allocate for name, op in every_op().items()}

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +117,18 @@ def colmap(folder: Path, names: list[str] | None = None, model: str = "sparse/0"
     for name, data in {**files, **changes}.items():
         (target / f"{name}.bin").write_bytes(data)
     return target
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that declares a size and holds next to nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )

@@ -1,8 +1,6 @@
-"""The sample scene in small, and a field that is fitted to it in seconds: once a session, for every test that asks."""
+"""The sample scene in small, and a field that is fitted to it in seconds: once a run, for every test that asks."""
 
-import atexit
 import shutil
-import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -18,6 +16,7 @@ from neuralfields.options.fit import FitOptions
 from neuralfields.pictures.panels import save_image
 from neuralfields.training.fit import fit_scene
 from tests.support.settings import set_training, training_settings
+from tests.support.side_by_side import made_once
 
 SAMPLE = Path(__file__).resolve().parents[2] / "scenes" / "sample"
 SHRINK = 4  # 256 to 64 pixels
@@ -35,8 +34,7 @@ def make_small_capture(folder: Path) -> Path:
     return folder
 
 
-@cache
-def _small_model(folder: Path) -> Model:
+def _fitted(folder: Path) -> Model:
     options = FitOptions(scene=folder, steps=STEPS, eval_every=0, quiet=True, threads=1, set=SMALL)
     before = torch.get_num_threads()
     with training_settings(samples=1 << 12):
@@ -46,11 +44,15 @@ def _small_model(folder: Path) -> Model:
 
 
 @cache
+def _small_model() -> Model:
+    capture = small_capture_folder()
+    file = made_once("small-model", lambda path: torch.save(_fitted(capture), path))
+    return torch.load(file, weights_only=False)  # written by this run
+
+
 def small_capture_folder() -> Path:
-    """The small capture, made once a process."""
-    folder = Path(tempfile.mkdtemp(prefix="neuralfields-small-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return make_small_capture(folder / "small")
+    """The small capture, made once a run."""
+    return made_once("small", make_small_capture)
 
 
 @pytest.fixture
@@ -78,7 +80,7 @@ def small_capture() -> Path:
 def small_model(small_capture: Path) -> Iterator[Model]:
     """A hash field fitted to the small capture, and the thread count put back after the test."""
     before = torch.get_num_threads()
-    yield _small_model(small_capture)
+    yield _small_model()
     torch.set_num_threads(before)
 
 

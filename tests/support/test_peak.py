@@ -10,6 +10,7 @@ from neuralfields.gpu.device import keep_memory
 from tests.support.peak import MEASURED, at_most
 
 
+@pytest.mark.serial
 def test_a_peak_that_is_gone_is_seen_and_one_of_before_is_not():
     keep_memory()
     before = [np.ones(2_000_000) for _ in range(20)]  # below the size that the C library gives back at once
@@ -22,6 +23,7 @@ def test_a_peak_that_is_gone_is_seen_and_one_of_before_is_not():
         np.ones(2_000_000)
 
 
+@pytest.mark.serial
 def test_a_child_is_measured_without_its_parents_peak():
     np.ones(60_000_000)
     done = subprocess.run([sys.executable, "-c", MEASURED, "true"], capture_output=True, text=True)

@@ -15,9 +15,9 @@ from neuralfields.errors import InputError, NeuralfieldsError, ResourceError, Us
 from neuralfields.files import OutputLock
 from neuralfields.training.checkpoint import VERSION, Checkpoint
 from tests.support.settings import set_training
-from tests.training.test_radiance import one_thread_and_small_steps, same_bits, small_training, steps
+from tests.support.small_training import same_bits, small_training, steps
 
-__all__ = ["one_thread_and_small_steps"]  # used by every test here
+pytestmark = pytest.mark.usefixtures("one_thread", "small_steps")
 REPOSITORY = Path(__file__).resolve().parents[2]
 FIT = {"field": "hash", "seed": 3, "steps": 40, "photos": "abc", "threads": 1, "config": {"levels": 4, "rate": 0.01}}
 
@@ -240,7 +240,7 @@ import torch
 torch.set_num_threads(1)
 from neuralfields import files
 from neuralfields.training.checkpoint import Checkpoint
-from tests.training.test_radiance import small_training, steps
+from tests.support.small_training import small_training, steps
 folder = Path(sys.argv[1])
 what, checkpoint = small_training(), Checkpoint.beside(folder / "a.nf", {})
 """

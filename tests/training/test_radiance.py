@@ -1,67 +1,25 @@
 """Training learns, repeats itself bit for bit, takes the same way on both paths, and survives numbers gone wrong."""
 
-from collections.abc import Iterator
-from functools import cache
 from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
 
-from neuralfields.captures.images import LoadedFrames, load_frames
-from neuralfields.captures.readers import read_scene
 from neuralfields.errors import NeuralfieldsError
-from neuralfields.fields.hash import Config, HashField
+from neuralfields.fields.hash import HashField
 from neuralfields.options.training import DEFAULT
 from neuralfields.pictures.metrics import psnr_from_mse
 from neuralfields.rendering.volume import finish
-from neuralfields.scene import Scene
 from neuralfields.supervision.pixels import Batch, Pixels
 from neuralfields.training import radiance as training
 from neuralfields.training import trainer
 from neuralfields.training.radiance import Background, RadianceTrainer
 from tests.support.settings import set_training
-from tests.support.small_fit import small_capture_folder
+from tests.support.small_training import WHITE, same_bits, small_scene, small_training, steps
 
-SAMPLES = 1 << 12
-WHITE = (1.0, 1.0, 1.0)
-SMALL = Config(levels=4, table=12, finest=64, hidden=32)
-
-
-@cache
-def small_scene() -> tuple[Scene, LoadedFrames, LoadedFrames]:
-    """The small capture, its training photos and its held-out photos."""
-    scene = read_scene(small_capture_folder())
-    return scene, load_frames(scene, scene.train), load_frames(scene, scene.test)
-
-
-def small_training(seed: int = 0, kind: type[HashField] = HashField, config: Config = SMALL) -> RadianceTrainer:
-    """A training of a few thousand parameters on the small capture."""
-    scene, loaded, _ = small_scene()
-    torch.manual_seed(seed)
-    pixels = Pixels(loaded.images, loaded.cameras, loaded.masks)
-    return RadianceTrainer(kind(config), scene.bounds, pixels, Background(WHITE, random=True), seed)
-
-
-@pytest.fixture(autouse=True)
-def one_thread_and_small_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    set_training(monkeypatch, samples=SAMPLES)
-    yield
-    torch.set_num_threads(before)
-
-
-def steps(what: RadianceTrainer, count: int, of: int = 300) -> list[training.StepReport]:
-    return [what.step(what.step_count / of) for _ in range(count)]
-
-
-def same_bits(one: RadianceTrainer, two: RadianceTrainer) -> None:
-    """Asserts that two trainings would go on alike."""
-    assert one.counters() == two.counters()
-    other = two.tensors()
-    for name, tensor in one.tensors().items():
-        assert torch.equal(tensor, other[name]), name
+SAMPLES = 1 << 12  # of small_steps
+pytestmark = pytest.mark.usefixtures("one_thread", "small_steps")
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from neuralfields.fields.field import ParameterGroup
 from neuralfields.training import radiance as training
 from neuralfields.training.weight_average import AVERAGED, DECAY, MovingAverage
 from tests.support.settings import set_training
-from tests.training.test_radiance import same_bits, small_training, steps
+from tests.support.small_training import same_bits, small_training, steps
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

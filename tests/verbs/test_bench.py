@@ -99,6 +99,7 @@ def test_ratios_are_medians_over_rounds(monkeypatch: pytest.MonkeyPatch) -> None
     assert race(work(clock, 0.5, 1), work(clock, 100.0, 1), 1.0)["rounds"] == bench.FEWEST_ROUNDS
 
 
+@pytest.mark.serial
 def test_the_networks_are_counted_by_hand(small_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "SAMPLES", 1 << 10)
     result = networks(small_model.field, 0.01)
@@ -120,6 +121,7 @@ def test_every_part_takes_time(own: Model, batch: Batch) -> None:
     assert all(times[name] > 0 for name in names - {"adam"}) and times["adam"] >= 0
 
 
+@pytest.mark.serial
 def test_the_verb(
     small_model: Model,
     small_capture: Path,

@@ -17,11 +17,10 @@ from neuralfields.errors import InterruptedFit
 from neuralfields.models.nf_file import load
 from neuralfields.options.fit import FitOptions
 from neuralfields.training.fit import fit_scene
+from tests.support.fit_runs import SMALL, Interrupting, listing, refused, same_model
 from tests.support.peak import MEASURED
 from tests.support.small_fit import small_capture_folder
-from tests.verbs.test_fit import SMALL, Interrupting, listing, refused, same_model, threads_as_before
 
-__all__ = ["threads_as_before"]  # used by every test here
 WORDS = ("--threads", "1", "--checkpoint-every", "0.1", "--set", *SMALL)
 STEPS = 120
 MEASURER = (sys.executable, "-c", MEASURED)
@@ -143,6 +142,7 @@ def test_told_to_stop_and_killed_it_still_ends_in_the_same_bits(
     assert steps == sorted(steps) and steps[0] == 1 and steps[-1] == STEPS
 
 
+@pytest.mark.serial
 def test_a_second_process_is_refused_and_two_signals_stop_at_once(
     capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,6 +164,7 @@ def test_a_second_process_is_refused_and_two_signals_stop_at_once(
         fit_scene(read_scene(capture), options, Interrupting(1))
 
 
+@pytest.mark.serial
 def test_minutes_end_in_time(capture: Path, tmp_path: Path) -> None:
     out = tmp_path / "run" / "a.nf"
     out.parent.mkdir()
