@@ -36,11 +36,13 @@ class BuildNative(build_ext):
             ("cuda/cpu/bind.cpp", "bind", ["-Wno-missing-field-initializers"]),
             ("cuda/cpu/bind_layers.cpp", "bind_layers", ["-Wno-missing-field-initializers"]),
             ("cuda/cpu/bind_field.cpp", "bind_field", ["-Wno-missing-field-initializers"]),
+            ("cuda/cpu/bind_splat.cpp", "bind_splat", ["-Wno-missing-field-initializers"]),
             (f"{nanobind.source_dir()}/nb_combined.cpp", "nanobind", ["-fno-strict-aliasing", "-w", "-DNDEBUG"]),
         ]
         for name, width, flags in INSTRUCTION_SETS:
             flags = [*KERNEL, *flags, f"-DNF_ISA={name}", f"-DNF_VECTOR_BYTES={width}"]
             jobs.append(("cuda/cpu/kernels.cpp", name, flags))
+            jobs.append(("cuda/cpu/splat.cpp", name, flags))
 
         def compile_one(job: tuple[str, str, list[str]]) -> str:
             source, name, flags = job

@@ -284,6 +284,7 @@ NB_MODULE(_native, m) {
     bind_ops(m);
     bind_layers(m);
     bind_field(m);
+    bind_splat(m);
     m.def("instruction_sets", [] {
         std::vector<std::string> names;
         for (const KernelSet* s : supported()) names.push_back(s->name);

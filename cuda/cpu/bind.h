@@ -106,5 +106,6 @@ inline MarchSettings settings_from(const Array<const i64>& occupancy, float min_
 void bind_ops(nb::module_& m);
 void bind_layers(nb::module_& m);
 void bind_field(nb::module_& m);
+void bind_splat(nb::module_& m);
 
 }  // namespace nf
