@@ -40,6 +40,7 @@ class BuildNative(build_ext):
         for name, width, flags in INSTRUCTION_SETS:
             flags = [*KERNEL, *flags, f"-DNF_ISA={name}", f"-DNF_VECTOR_BYTES={width}"]
             jobs.append((str(CPU / "kernels.cpp"), name, flags))
+            jobs.append((str(CPU / "splat.cpp"), name, flags))
 
         def compile_one(job: tuple[str, str, list[str]]) -> str:
             source, name, flags = job

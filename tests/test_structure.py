@@ -31,6 +31,7 @@ signals
 codecs
 supervision
 poses
+splatting
 evaluation
 training
 distillation

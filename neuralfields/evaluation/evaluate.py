@@ -21,13 +21,13 @@ from neuralfields.captures.images import load_frames
 from neuralfields.captures.readers import read_scene
 from neuralfields.errors import InputError
 from neuralfields.evaluation.protocol import masked_like_fit, viewing
-from neuralfields.models.model import Model, background_of, volume_of
+from neuralfields.models.model import Model, background_of
 from neuralfields.options.common import Split
 from neuralfields.pictures.background import over
 from neuralfields.pictures.metrics import WINDOW, psnr, ssim
 from neuralfields.pictures.panels import comparison, stack, to_uint8
 from neuralfields.progress import counted
-from neuralfields.rendering.volume import Volume
+from neuralfields.rendering.renderable import Renderable
 from neuralfields.scene import Scene
 from neuralfields.supervision.exposure import by_other_half
 
@@ -116,7 +116,7 @@ def photo_over(image: np.ndarray, background: tuple[float, float, float]) -> np.
 
 
 def measure(
-    volume: Volume,
+    renderable: Renderable,
     image: np.ndarray,
     camera: Camera,
     background: tuple[float, float, float],
@@ -136,7 +136,7 @@ def measure(
         raise InputError(f"{name or 'photo'}: is {size} but its camera is for {camera.width}x{camera.height}")
     photo = photo_over(image, background)
     begin = time.perf_counter()
-    render = volume.render(camera, background)
+    render = renderable.render(camera, background)
     rgb = render.rgb.cpu().numpy()
     seconds = time.perf_counter() - begin
     if exposed:
@@ -170,8 +170,8 @@ def evaluate(
         raise InputError(f"{scene.root}: has no views of the split {split!r}; evaluate another one with --split")
     downscale = model.made.get("downscale") if downscale is None else downscale
     loaded = load_frames(scene, indices, downscale)
-    colour, volume = background_of(model, background), volume_of(model)
-    how = viewing(model, scene, loaded, volume, colour)
+    colour, renderable = background_of(model, background), model.renderable()
+    how = viewing(model, scene, loaded, colour)
     warnings = [*loaded.warnings, *gone, *_seen_in_training(model, scene, split)]
     every = list(zip(loaded.images, how.cameras, loaded.masks, how.given, loaded.indices, strict=True))
     chosen = [entry for entry in every if entry[2] is None or entry[2].any()]
@@ -181,9 +181,9 @@ def evaluate(
         raise InputError(f"{scene.root}: the masks keep no pixel of any view; look at them with: nf check {scene.root}")
     views: list[View] = []
     for image, camera, keep, given, index in counted(chosen, len(chosen), quiet, "views"):
-        view = measure(volume, image, camera, colour, keep, scene.frames[index].name, exposed=how.exposed)
+        view = measure(renderable, image, camera, colour, keep, scene.frames[index].name, exposed=how.exposed)
         if how.convention:
-            view = replace(view, given=measure(volume, image, given, colour, keep, structure=False).psnr)
+            view = replace(view, given=measure(renderable, image, given, colour, keep, structure=False).psnr)
         views.append(view)
         _drop_pictures(views)
     return Report(tuple(views), split, downscale, colour, tuple(warnings), how.convention)

@@ -13,8 +13,7 @@ from neuralfields.cameras import Camera
 from neuralfields.captures.images import LoadedFrames
 from neuralfields.captures.mask_folder import with_masks
 from neuralfields.evaluation.held_out import align_cameras, transfer_cameras
-from neuralfields.models.model import Model
-from neuralfields.rendering.volume import Volume
+from neuralfields.models.model import Model, volume_of
 from neuralfields.scene import Scene
 
 
@@ -41,7 +40,7 @@ def masked_like_fit(scene: Scene, model: Model) -> tuple[Scene, list[str]]:
     return with_masks(scene, Path(recorded), model.made["mask_means"]), []
 
 
-def viewing(model: Model, scene: Scene, loaded: LoadedFrames, volume: Volume, colour: tuple[float, ...]) -> Viewing:
+def viewing(model: Model, scene: Scene, loaded: LoadedFrames, colour: tuple[float, ...]) -> Viewing:
     """How the loaded photos of a scene are to be measured on a model; `colour` lies behind both."""
     exposed = bool(model.made.get("exposure"))
     words = ["each half of a view in the exposure found on its other half"] if exposed else []
@@ -55,7 +54,7 @@ def viewing(model: Model, scene: Scene, loaded: LoadedFrames, volume: Volume, co
             chosen = LoadedFrames(
                 [loaded.images[k] for k in new], [given[k] for k in new], [loaded.masks[k] for k in new], new, []
             )
-            for k, camera in zip(new, align_cameras(volume, chosen, chosen.cameras, colour), strict=True):
+            for k, camera in zip(new, align_cameras(volume_of(model), chosen, chosen.cameras, colour), strict=True):
                 cameras[k] = camera
             words.insert(0, "cameras of views that were not trained on aligned to the field as it stands")
     return Viewing(cameras, given, exposed, "; ".join(words))

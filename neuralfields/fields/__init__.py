@@ -14,17 +14,23 @@ if TYPE_CHECKING:
     from neuralfields.fields.field import Field
 
 CONTRACT = "field"
+GAUSSIANS = "gaussians"  # an architecture, though no function of a point
 
 
 def field_names() -> list[str]:
     """Names of the architectures, by the files of this folder; nothing is imported."""
     names = (path.stem for path in Path(__file__).parent.glob("*.py"))
-    return sorted(name for name in names if name != CONTRACT and not name.startswith("_"))
+    return sorted(name for name in names if name not in (CONTRACT, GAUSSIANS) and not name.startswith("_"))
+
+
+def architecture_names() -> list[str]:
+    """Names of the fields and of what else can be fitted and stored: Gaussians."""
+    return sorted([*field_names(), GAUSSIANS])
 
 
 def field_class(name: str) -> "type[Field]":
     """The architecture of that name; only its own file is imported. An unknown name is a UsageError."""
-    names = field_names()
+    names = architecture_names()
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""

@@ -11,7 +11,9 @@ from neuralfields import fields
 from neuralfields.cameras import Camera
 from neuralfields.domain import CASCADE_WORDS
 from neuralfields.errors import UsageError
+from neuralfields.fields.gaussians import GaussianField
 from neuralfields.rendering.renderable import Colour, Renderable
+from neuralfields.rendering.splat import Splats
 from neuralfields.rendering.surface import Surface
 from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Bounds
@@ -45,6 +47,8 @@ class Model:
         Raises UsageError for an image, a video or a sound, which no camera looks at.
         """
         kind = self.field.domain.kind
+        if isinstance(self.field, GaussianField):
+            return Splats(self.field.gaussians(), self.bounds)
         if kind == "radiance":
             return volume_of(self)
         if kind == "shape":

@@ -69,7 +69,7 @@ def save(model: Model, path: Path, half: bool = False, bits: int = 32) -> None:
     """
     if bits not in (8, 32) or (half and bits == 8):
         raise ValueError(f"bits {bits} with half {half}: 8 or 32, and half only with 32")
-    if field_name(model.field) not in fields.field_names():
+    if field_name(model.field) not in fields.architecture_names():
         name = field_name(model.field)
         raise InputError(f"{path}: a {name} field is a teacher from elsewhere and is not saved; use nf convert")
     forms = plan(model.field) if bits == 8 else {}
@@ -269,7 +269,7 @@ def _occupancy(path: Path, stored: Tensor | None, cascades: int) -> Tensor | Non
 
 def _field_of(path: Path, header: Header) -> Callable[[], Field]:
     """Makes the field from the header's plain values."""
-    known = fields.field_names()
+    known = fields.architecture_names()
     if header.field not in known:
         near = did_you_mean(header.field, known)
         raise InputError(f"{path}: field {header.field[:60]!r} is unknown{near}; known: {', '.join(known)}")

@@ -8,6 +8,7 @@ ends in the same bits. A fit of a given time follows the clock.
 """
 
 from neuralfields import ranks
+from neuralfields.fields import GAUSSIANS
 from neuralfields.files import OutputLock, check_writable
 from neuralfields.models.model import Model
 from neuralfields.models.nf_file import save
@@ -20,6 +21,7 @@ from neuralfields.training.checkpoint import Checkpoint
 from neuralfields.training.photos import fit_photos
 from neuralfields.training.plan import FitPlan, WatchFit, plan_fit
 from neuralfields.training.signals import fit_signal
+from neuralfields.training.splat_fit import fit_gaussians
 
 
 def fit_scene(
@@ -43,7 +45,8 @@ def run_plan(plan: FitPlan, progress: Progress | None = None, watch: WatchFit | 
         with backend.using(options.backend, options.marcher, "cpu"):
             return fit_signal(source, plan, progress)
     with backend.using(options.backend, options.marcher, plan.device.type):
-        return fit_photos(source, plan, progress, watch)
+        fit = fit_gaussians if options.field == GAUSSIANS else fit_photos
+        return fit(source, plan, progress, watch)
 
 
 def fit_to_file(plan: FitPlan, progress: Progress | None = None, watch: WatchFit | None = None) -> Model:

@@ -44,7 +44,7 @@ def fit_photos(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchFit 
     options, settings = plan.options, plan.settings
     known, scene = scene.warnings, prepare_scene(scene, options)
     loaded = load_frames(scene, scene.train, options.downscale)
-    held_out = load_frames(scene, scene.test, _factor(scene, loaded)) if scene.test else None
+    held_out = load_frames(scene, scene.test, scale_of(scene, loaded)) if scene.test else None
     doubt = polarity_doubt(loaded.masks, options.mask_means) if options.mask_means else None
     for line in (*scene.warnings[len(known) :], *loaded.warnings, *([doubt] if doubt else [])):
         progress.note(line)
@@ -54,7 +54,7 @@ def fit_photos(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchFit 
         aligned, colour = training.adjustments.poses is not None, training.background.colour
         validate = PhotoValidation(training, pixels.to(plan.device), colour, settings.validation_pixels, aligned)
     loop = Loop(training, plan.budget, options, progress, validate)
-    identity = checkpoint_identity(options, plan.config, settings, {"photos": _photos_hash(scene, loaded)})
+    identity = checkpoint_identity(options, plan.config, settings, {"photos": photos_hash(scene, loaded)})
 
     identity |= _asked_for(options)
 
@@ -121,12 +121,13 @@ def choose_background(scene: Scene, options: FitOptions) -> Background:
     return Background(colour, options.background in ("auto", "random"))
 
 
-def _factor(scene: Scene, loaded: LoadedFrames) -> int:
+def scale_of(scene: Scene, loaded: LoadedFrames) -> int:
     """The factor by which the training photos were made smaller, so that the others are made smaller alike."""
     return max(1, round(scene.frames[loaded.indices[0]].camera.width / loaded.cameras[0].width))
 
 
-def _photos_hash(scene: Scene, loaded: LoadedFrames) -> str:
+def photos_hash(scene: Scene, loaded: LoadedFrames) -> str:
+    """A hash of all that a fit sees of a scene."""
     pixels = hashlib.sha256()
     pixels.update(repr(scene.bounds).encode())
     for image, camera, mask in zip(loaded.images, loaded.cameras, loaded.masks, strict=True):
@@ -168,7 +169,7 @@ def _model(
     made = (
         provenance(options.field, training.step_count, loop.seconds, options.seed)
         | input_record(options)
-        | {"scene_kind": scene.kind, "downscale": _factor(scene, loaded)}
+        | {"scene_kind": scene.kind, "downscale": scale_of(scene, loaded)}
     )
     return Model(
         field=training.field,

@@ -41,7 +41,7 @@ class StepReport:
         return None if not self.rendered else -10 * math.log10(max(self.loss, 1e-10))
 
 
-def _mixed(seed: int, step: int) -> int:
+def mixed_seed(seed: int, step: int) -> int:
     """One generator seed for each pair (splitmix64), so that neighbouring seeds share no step's randomness."""
     mask = (1 << 64) - 1
     z = (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + 0x632BE59BD9B4E019) & mask
@@ -89,8 +89,8 @@ class Trainer:
 
     def generator(self, rank: int = 0) -> torch.Generator:
         """The randomness of this step, on the field's device; of a process's own (see ranks.py) by its rank."""
-        seed = _mixed(self.seed, rank) if rank else self.seed
-        return torch.Generator(self.device).manual_seed(_mixed(seed, self.step_count))
+        seed = mixed_seed(self.seed, rank) if rank else self.seed
+        return torch.Generator(self.device).manual_seed(mixed_seed(seed, self.step_count))
 
     def advance(self, progress: float) -> None:
         """Begins a step: lets the field grow to the stage of that progress; 1 ends the fit, and no step follows."""

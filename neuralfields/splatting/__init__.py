@@ -1,0 +1,1 @@
+"""How do Gaussians begin, grow and shrink?"""

@@ -1,0 +1,173 @@
+"""Where a fit of Gaussians begins: from sparse points, from what a field shows, or at random.
+
+Vocabulary
+  N          Gaussians
+  footprint  world units that a pixel covers at a depth: depth / focal length
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuralfields.cameras import Camera
+from neuralfields.gaussians import COUNTS, DC, Gaussians
+from neuralfields.ops.pixel_rays import camera_table, pixel_rays
+from neuralfields.rendering.volume import Volume, finish
+from neuralfields.scene import Bounds
+
+OPACITY = 0.1  # of random and sparse beginnings; of surfaces SURE
+SURE = 0.5
+NEIGHBOURS = 3
+FLAT = 0.3  # thickness of a Gaussian on a surface, in its width
+LEAST_FOOTPRINTS, MOST_SHARE = 0.3, 0.1  # bounds of a scale: footprints, and the share of the inner cube's side
+GREY = 0.5
+
+
+def gaussians_at(
+    points: Tensor, colours: Tensor, scales: Tensor, opacity: float, degree: int, normals: Tensor | None = None
+) -> Gaussians:
+    """Gaussians at points [N, 3] with colours [N, 3] in [0, 1] and widths [N] in world units.
+
+    Round; with unit `normals` [N, 3] flat along them.
+    """
+    count = len(points)
+    harmonics = points.new_zeros(count, COUNTS[degree], 3)
+    harmonics[:, 0] = (colours - 0.5) / DC
+    log_scales = scales.log()[:, None].repeat(1, 3)
+    rotations = points.new_zeros(count, 4)
+    rotations[:, 0] = 1
+    if normals is not None:
+        log_scales[:, 2] += float(np.log(FLAT))
+        rotations = _turns_z_to(normals)
+    logit = float(np.log(opacity / (1 - opacity)))
+    return Gaussians(points, log_scales, rotations, points.new_full((count,), logit), harmonics)
+
+
+def from_points(points: np.ndarray, photos: "Photos", degree: int, most: int) -> Gaussians:
+    """Gaussians at sparse points [P, 3], as large as the distance to their neighbours, coloured by the photos."""
+    chosen = np.unique(points.round(6), axis=0).astype(np.float32)
+    if len(chosen) > most:
+        chosen = chosen[np.random.default_rng(0).permutation(len(chosen))[:most]]
+    x = torch.from_numpy(chosen)
+    return gaussians_at(x, photos.colours_of(x), _widths(x, photos.bounds), OPACITY, degree)
+
+
+def at_random(photos: "Photos", degree: int, count: int, generator: torch.Generator) -> Gaussians:
+    """Gaussians at random places along rays of the photos, in the inner cube and a little beyond it."""
+    camera = torch.randint(0, len(photos.cameras), (count,), generator=generator)
+    size = torch.tensor([[c.width, c.height] for c in photos.cameras], dtype=torch.float32)
+    pixel = torch.rand(count, 2, generator=generator) * size[camera]
+    origins, directions = pixel_rays(camera_table(photos.cameras), camera, pixel)
+    half, centre = 0.5 * photos.bounds.side, torch.tensor(photos.bounds.centre)
+    steep = torch.where(directions.abs() < 1e-9, 1e-9, directions)
+    a, b = (centre - half - origins) / steep, (centre + half - origins) / steep
+    enter, leave = torch.minimum(a, b).amax(1), torch.maximum(a, b).amin(1)
+    near = enter.clamp(min=max(photos.bounds.near, 0.02 * photos.bounds.side))
+    far = torch.where(leave > near, leave, near + photos.bounds.side)
+    share = torch.rand(count, generator=generator)
+    if photos.bounds.cascades > 1:  # a third of them behind the cube, evenly in inverse distance
+        behind = torch.rand(count, generator=generator) < 1 / 3
+        far = torch.where(behind, far * photos.bounds.cascades, far)
+        depth = torch.where(behind, 1 / (share / near + (1 - share) / far), near + share * (far - near))
+    else:
+        depth = near + share * (far - near)
+    x = origins + directions * depth[:, None]
+    return gaussians_at(x, photos.read(camera, pixel), _widths(x, photos.bounds), OPACITY, degree)
+
+
+@torch.no_grad()
+def from_volume(volume: Volume, photos: "Photos", degree: int, count: int, generator: torch.Generator) -> Gaussians:
+    """Gaussians on the surfaces that a radiance field shows along rays of the photos, more where photos have detail.
+
+    A ray counts where its opacity is over a half; the width is the distance to three neighbours, at least a part of
+    the pixel's footprint.
+    """
+    tries = 3 * count
+    camera, pixel = photos.detailed(tries, generator)
+    origins, directions = pixel_rays(camera_table(photos.cameras), camera, pixel)
+    parts = []
+    black = torch.zeros(3)
+    from neuralfields.rays import Rays
+
+    for i in range(0, tries, 1 << 16):
+        sums = volume.sums(Rays(origins[i : i + (1 << 16)], directions[i : i + (1 << 16)]))
+        parts.append(finish(sums, black, volume.bounds.side))
+    opacity, depth = (torch.cat([getattr(part, name) for part in parts]) for name in ("opacity", "depth"))
+    kept = ((opacity > 0.5) & (depth > 0)).nonzero().flatten()[:count]
+    x = origins[kept] + directions[kept] * depth[kept, None]
+    focal = torch.tensor([np.sqrt(c.fx * c.fy) for c in photos.cameras], dtype=torch.float32)
+    footprint = depth[kept] / focal[camera[kept]]
+    widths = torch.maximum(_widths(x, photos.bounds), LEAST_FOOTPRINTS * footprint)
+    return gaussians_at(x, photos.read(camera[kept], pixel[kept]), widths, SURE, degree)
+
+
+class Photos:
+    """The training photos for a beginning: `images` float [H, W, 3], cameras without distortion, the bounds."""
+
+    def __init__(self, images: list[Tensor], cameras: list[Camera], bounds: Bounds) -> None:
+        self.images, self.cameras, self.bounds = images, cameras, bounds
+
+    def read(self, camera: Tensor, pixel: Tensor) -> Tensor:
+        """Colours [N, 3] of the pixels [N, 2] of photos [N]."""
+        out = torch.empty(len(camera), 3)
+        for index, image in enumerate(self.images):
+            mine = camera == index
+            column, row = pixel[mine].long().unbind(1)
+            out[mine] = image[row.clamp(0, image.shape[0] - 1), column.clamp(0, image.shape[1] - 1)]
+        return out
+
+    def detailed(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Photos [N] and pixels [N, 2], drawn by the size of the image's gradient, half of them evenly."""
+        each = -(-count // len(self.images))
+        cameras, pixels = [], []
+        for index, image in enumerate(self.images):
+            grey = image.mean(2)
+            slope = torch.zeros_like(grey)
+            slope[:, 1:] += (grey[:, 1:] - grey[:, :-1]).abs()
+            slope[1:] += (grey[1:] - grey[:-1]).abs()
+            weight = slope / slope.mean().clamp(min=1e-6) + 1
+            place = torch.multinomial(weight.flatten(), each, replacement=True, generator=generator)
+            row, column = place // image.shape[1], place % image.shape[1]
+            cameras.append(torch.full((each,), index))
+            pixels.append(torch.stack([column, row], 1) + 0.5)
+        order = torch.randperm(each * len(self.images), generator=generator)[:count]
+        return torch.cat(cameras)[order], torch.cat(pixels)[order].float()
+
+    def colours_of(self, points: Tensor) -> Tensor:
+        """Mean colours [N, 3] of points in the photos whose picture they fall in; grey where there is none."""
+        from neuralfields.cameras import project
+        from neuralfields.captures.bounds import points_in_view
+
+        total, count = torch.zeros(len(points), 3), torch.zeros(len(points), 1)
+        world = points.numpy().astype(np.float64)
+        for camera, image in zip(self.cameras, self.images, strict=True):
+            seen = torch.from_numpy(points_in_view(camera, world))
+            pixel, _ = project(camera, world)
+            column = torch.from_numpy(pixel[:, 0]).nan_to_num().clamp(0, image.shape[1] - 1).long()
+            row = torch.from_numpy(pixel[:, 1]).nan_to_num().clamp(0, image.shape[0] - 1).long()
+            total += torch.where(seen[:, None], image[row, column], 0)
+            count += seen[:, None]
+        return torch.where(count > 0, total / count.clamp(min=1), GREY)
+
+
+def _widths(x: Tensor, bounds: Bounds) -> Tensor:
+    """Mean distance of points [N, 3] to their three nearest neighbours, within the bounds of a scale, [N]."""
+    if len(x) <= NEIGHBOURS:
+        return x.new_full((len(x),), 0.02 * bounds.side)
+    return nearest_distance(x, NEIGHBOURS).clamp(1e-5 * bounds.side, MOST_SHARE * bounds.side * bounds.cascades)
+
+
+def nearest_distance(x: Tensor, neighbours: int) -> Tensor:
+    """Mean distance [N] to the nearest others, by a grid whose cells hold about one point each."""
+    from scipy.spatial import cKDTree
+
+    distance, _ = cKDTree(x.numpy()).query(x.numpy(), k=neighbours + 1, workers=1)
+    return torch.from_numpy(np.sqrt(np.square(distance[:, 1:]).mean(1))).to(x.dtype)
+
+
+def _turns_z_to(normals: Tensor) -> Tensor:
+    """Quaternions wxyz [N, 4] of the shortest turns of the z axis to unit normals [N, 3]."""
+    turned = torch.stack([1 + normals[:, 2], -normals[:, 1], normals[:, 0], torch.zeros_like(normals[:, 0])], 1)
+    opposite = turned[:, 0] < 1e-6
+    turned[opposite] = turned.new_tensor([0.0, 1.0, 0.0, 0.0])
+    return torch.nn.functional.normalize(turned, dim=1)

@@ -1,0 +1,159 @@
+"""Fits Gaussians to the photos of a scene: scene -> photos -> beginning -> steps (splats.py) -> model."""
+
+import time
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from neuralfields.captures.images import LoadedFrames, load_frames
+from neuralfields.domain import RADIANCE
+from neuralfields.errors import UsageError
+from neuralfields.evaluation.evaluate import measure
+from neuralfields.evaluation.quick import mean_psnr
+from neuralfields.fields import field_class, make_field
+from neuralfields.fields.gaussians import GaussianField
+from neuralfields.gaussians import Gaussians
+from neuralfields.models.model import Model
+from neuralfields.models.record import provenance, throughput
+from neuralfields.options.fit import FitOptions
+from neuralfields.options.training import TrainingSettings
+from neuralfields.progress import Progress
+from neuralfields.scene import Scene
+from neuralfields.settings import flag
+from neuralfields.splatting.initial import Photos, at_random, from_points, from_volume
+from neuralfields.splatting.photos import training_photos
+from neuralfields.supervision.pixels import Pixels
+from neuralfields.training.loop import Loop, checkpoint_identity, run_with_checkpoint
+from neuralfields.training.photos import choose_background, photos_hash, prepare_scene, scale_of
+from neuralfields.training.plan import FitPlan, WatchFit, input_record
+from neuralfields.training.radiance import RadianceTrainer
+from neuralfields.training.splats import SplatTrainer, budget
+
+NOT_YET = ("refine_poses", "exposure", "robust", "sparse_depth", "half")
+FEW_POINTS = 500  # sparse points below which a beginning from a field is better
+FIELD_SHARE, FIELD_MOST = 0.15, 5.0  # of a fit's time that a hash field may take for the beginning, and seconds
+VALIDATION_PIXELS = 1 << 17
+STEPS_A_SECOND = 60  # taken for fits by steps, to give the beginning its part
+
+
+def fit_gaussians(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchFit | None = None) -> Model:
+    """Fits Gaussians to the scene's training photos and measures them on the others; errors as in `fit_photos`."""
+    options = plan.options
+    for name in NOT_YET:
+        if getattr(options, name):
+            raise UsageError(f"{flag(name)} is not there for --field gaussians; leave it out, or fit another field")
+    if options.bits == 8 or options.device == "cuda":
+        what = "--bits 8" if options.bits == 8 else "--device cuda"
+        raise UsageError(f"{what} is not there for --field gaussians; leave it out")
+    known, scene = scene.warnings, prepare_scene(scene, options)
+    loaded = load_frames(scene, scene.train, options.downscale)
+    held_out = load_frames(scene, scene.test, scale_of(scene, loaded)) if scene.test else None
+    for line in (*scene.warnings[len(known) :], *loaded.warnings):
+        progress.note(line)
+    background = choose_background(scene, options)
+    begin = time.perf_counter()
+    photos, given = training_photos(loaded, scene.bounds, plan.config.antialiased)
+    pixels = sum(image.shape[0] * image.shape[1] for image in given.images)
+    most = plan.config.most or budget(pixels, plan.budget.seconds)
+    gaussians, how = beginning(scene, plan, loaded, given, most)
+    progress.note(f"{len(gaussians)} Gaussians {how}, up to {most}")
+    training = SplatTrainer(gaussians, photos, scene.bounds, background, most, options.seed)
+    loop = Loop(training, plan.budget, options, progress, _validation(training, held_out, background.colour))
+    loop.seconds = time.perf_counter() - begin
+    identity = checkpoint_identity(options, plan.config, plan.settings, {"photos": photos_hash(scene, loaded)})
+
+    def model() -> Model:
+        return _model(scene, plan, training, loop, loaded, held_out)
+
+    with nullcontext() if watch is None else watch(scene, options, loop, model):
+        run_with_checkpoint(loop, options, identity)
+    return model()
+
+
+def beginning(scene: Scene, plan: FitPlan, loaded: LoadedFrames, photos: Photos, most: int) -> tuple[Gaussians, str]:
+    """Gaussians to begin with, and where they are from: sparse points where the capture has some, else a hash field
+    fitted for a few seconds, whose surfaces are seen along rays of the photos.
+    """
+    degree, seed = plan.config.degree, plan.options.seed
+    generator = torch.Generator().manual_seed(seed)
+    first = max(1000, most // 2)
+    if scene.points is not None and len(scene.points) >= FEW_POINTS:
+        return from_points(scene.points, photos, degree, first), "at sparse points"
+    seconds = plan.budget.seconds or plan.budget.steps / STEPS_A_SECOND
+    volume = _quick_field(scene, plan, loaded, min(FIELD_MOST, FIELD_SHARE * seconds))
+    found = from_volume(volume, photos, degree, first, generator)
+    if len(found) < first // 4:
+        return at_random(photos, degree, first, generator), "at random"
+    return found, "on the surfaces of a hash field"
+
+
+def _quick_field(scene: Scene, plan: FitPlan, loaded: LoadedFrames, seconds: float) -> Any:
+    """A small hash field after some seconds; by a number of steps where the fit is by steps, so that it repeats."""
+    kind = field_class("hash")
+    field = make_field(kind, kind.Config(), RADIANCE, plan.options.seed, [])
+    pixels = Pixels(loaded.images, loaded.cameras, loaded.masks)
+    background = choose_background(scene, plan.options)
+    trainer = RadianceTrainer(field, scene.bounds, pixels, background, plan.options.seed, settings=TrainingSettings())
+    trainer.occupancy.hide_unseen(loaded.cameras, scene.bounds.centre, scene.bounds.side)
+    steps = None if plan.budget.seconds else max(30, round(12 * seconds))
+    begin = time.perf_counter()
+    while True:
+        done = trainer.step_count / steps if steps else (time.perf_counter() - begin) / seconds
+        if done >= 1:
+            return trainer.volume
+        trainer.step(done)
+
+
+def _validation(training: SplatTrainer, held_out: LoadedFrames | None, colour: tuple[float, ...]) -> Any:
+    """Mean PSNR of the held-out views at a part of their size, or None without any."""
+    from neuralfields.captures.images import downscale
+    from neuralfields.evaluation.evaluate import photo_over
+
+    if held_out is None or not held_out.images:
+        return None
+    total = sum(camera.width * camera.height for camera in held_out.cameras)
+    smaller = max(1, round((total / VALIDATION_PIXELS) ** 0.5))
+    cameras, pictures = [], []
+    for image, camera in zip(held_out.images, held_out.cameras, strict=True):
+        size = max(1, camera.width // smaller), max(1, camera.height // smaller)
+        cameras.append(camera.resized(*size))
+        pictures.append(torch.from_numpy(photo_over(downscale(image, size), colour)))
+    return lambda: mean_psnr(training.volume, cameras, pictures, colour)[0]
+
+
+def _model(
+    scene: Scene,
+    plan: FitPlan,
+    training: SplatTrainer,
+    loop: Loop,
+    loaded: LoadedFrames,
+    held_out: LoadedFrames | None,
+) -> Model:
+    options: FitOptions = plan.options
+    metrics: dict[str, Any] = throughput(loop.samples, loop.seconds)
+    field: GaussianField = training.field
+    colour, others = training.background.colour, held_out.cameras if held_out else []
+    indices = loaded.indices + (held_out.indices if held_out else [])
+    made = provenance(options.field, training.step_count, loop.seconds, options.seed) | input_record(options)
+    model = Model(
+        field=field,
+        bounds=scene.bounds,
+        cameras=(*loaded.cameras, *others),
+        held_out=tuple(range(len(loaded.cameras), len(loaded.cameras) + len(others))),
+        camera_names=tuple(scene.frames[index].name for index in indices),
+        background=colour,
+        made=made | {"scene_kind": scene.kind, "downscale": scale_of(scene, loaded)},
+        metrics=metrics,
+    )
+    if loop.validate and held_out:
+        renderable = model.renderable()
+        scores = [
+            measure(renderable, image, camera, colour, mask, structure=False).psnr
+            for image, camera, mask in zip(held_out.images, others, held_out.masks, strict=True)
+            if mask is None or mask.any()
+        ]
+        if scores:
+            model = replace(model, metrics=metrics | {"psnr": sum(scores) / len(scores)})
+    return model

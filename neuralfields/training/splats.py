@@ -1,0 +1,187 @@
+"""Fits Gaussians to photos: one photo a step, drawn, compared, and led back by hand (ops/splat_pass.py).
+
+  photo -> render -> 0.8 L1 + 0.2 D-SSIM -> backward -> Adam on what was seen, and now and then growth (splatting/)
+
+Rates are those of 3DGS (arXiv:2308.04079); growth, degrees and sizes of the photos are shares of the fit, so that a
+fit of 20 seconds ends as well as it can.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from neuralfields.fields.gaussians import GaussianField
+from neuralfields.gaussians import Gaussians
+from neuralfields.ops.image_loss import image_loss
+from neuralfields.ops.splat_pass import Adam, Packed, SplatPass
+from neuralfields.rendering.renderable import Colour
+from neuralfields.rendering.splat import Splats
+from neuralfields.scene import Bounds
+from neuralfields.splatting.densify import State, grown, morton_order
+from neuralfields.splatting.photos import PhotoPyramid
+from neuralfields.training.radiance import Background
+from neuralfields.training.trainer import StepReport, mixed_seed
+
+MEANS_RATE, MEANS_LAST = 2e-4, 0.02  # in extents, and the share of it at the end
+SCALES_RATE, ROTATIONS_RATE, OPACITIES_RATE, COLOURS_RATE, HARMONICS_RATE = 5e-3, 1e-3, 5e-2, 5e-3, 2.5e-4
+DEGREES = (0.2, 0.4, 0.6)  # shares of a fit at which the harmonics' degree rises
+SIZES = ((0.08, 4), (0.45, 2))  # until which share of a fit photos are how many times smaller
+HARMONICS_EVERY = 16  # steps between updates of the higher harmonics
+GROW_EVERY, GROW_FROM, GROW_UNTIL = 100, 0.02, 0.5
+LARGEST = 0.5  # standard deviation in inner cubes beyond which a Gaussian dies, where the scene ends with the cube
+OPACITY_PULL, SCALE_PULL = 1e-7, 1e-7
+
+
+class SplatTrainer:
+    """Gaussians being fitted: parameters, moments, statistics, the order of the photos; all that a step depends on."""
+
+    averaging = False
+    bits = 32
+
+    def __init__(
+        self,
+        gaussians: Gaussians,
+        photos: list[PhotoPyramid],
+        bounds: Bounds,
+        background: Background,
+        most: int,
+        seed: int,
+    ) -> None:
+        self.photos, self.bounds, self.background, self.seed = photos, bounds, background, seed
+        self.antialiased, self.most = gaussians.antialiased, max(most, len(gaussians))
+        order = morton_order(gaussians.means)
+        sorted_ = gaussians.take(order)
+        values = Packed.of(sorted_.means, sorted_.scales, sorted_.rotations, sorted_.opacities, sorted_.harmonics)
+        self.first_count = len(gaussians)
+        self.state = State(values, values.zeros_like(), values.zeros_like())
+        self.statistics = torch.zeros(len(values), 4)
+        self.run = SplatPass(values)
+        self.step_count = self.adam_steps = self.rest_steps = self.grown_at = 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return torch.device("cpu")
+
+    @property
+    def gaussians(self) -> Gaussians:
+        """The Gaussians as they are."""
+        return Gaussians(*self.state.values.unpacked(), antialiased=self.antialiased)
+
+    @property
+    def field(self) -> GaussianField:
+        """The Gaussians as what a model holds."""
+        return GaussianField.of(self.gaussians, self.most)
+
+    @property
+    def volume(self) -> Splats:
+        """What renders, as it is now."""
+        return Splats(self.gaussians, self.bounds)
+
+    def advance(self, progress: float) -> None:
+        """Ends the fit at progress 1; nothing is left to settle."""
+
+    def generator(self) -> torch.Generator:
+        """The randomness of this step."""
+        return torch.Generator().manual_seed(mixed_seed(self.seed, self.step_count))
+
+    def step(self, progress: float) -> StepReport:
+        """One step; `progress` in [0, 1] says how far the fit is, for rates, sizes, degrees and growth."""
+        generator = self.generator()
+        photo = self.photos[self._turn()]
+        smaller = next((times for share, times in SIZES if progress < share), 1)
+        smaller = max(times for times in photo.images if times <= smaller)
+        target, colour = self._target(photo, smaller, generator)
+        view = photo.views[smaller]
+        degree = sum(progress >= share for share in DEGREES)
+        rendered = self.run.render(view, colour, degree)
+        loss = image_loss(rendered.rgb, target, photo.masks[smaller])
+        growing = GROW_FROM <= progress < GROW_UNTIL
+        self.run.backward(loss.d_rgb, error=loss.error if growing else None)
+        self.run.adam(
+            (self.state.first, self.state.second), self._rates(progress), self.statistics if growing else None
+        )
+        self.step_count += 1
+        if growing and self.step_count - self.grown_at >= GROW_EVERY:
+            self._grow(progress, generator)
+        pixels = target.shape[0] * target.shape[1]
+        squared = float((rendered.rgb - target).square().mean()) if self.step_count % 10 == 1 else self._squared
+        self._squared = squared
+        return StepReport(pixels, len(self.state.values), squared, "" if smaller == 1 else f"1/{smaller}")
+
+    _squared = 0.0
+
+    def _turn(self) -> int:
+        """Which photo this step takes: all of them in a new order each round."""
+        count = len(self.photos)
+        turn, place = divmod(self.step_count, count)
+        if getattr(self, "_round", None) != turn:
+            generator = torch.Generator().manual_seed(mixed_seed(self.seed + 1, turn))
+            self._round, self._order = turn, torch.randperm(count, generator=generator).tolist()
+        return self._order[place]
+
+    def _target(self, photo: PhotoPyramid, smaller: int, generator: torch.Generator) -> tuple[Tensor, Colour]:
+        """The photo over the step's background: random colours where that is asked for and there is alpha."""
+        image, alpha = photo.images[smaller], photo.alphas[smaller]
+        if alpha is None:
+            return image, self.background.colour
+        colour = self.background.colour
+        if self.background.random:
+            colour = tuple(torch.rand(3, generator=generator).tolist())
+        return image * alpha[..., None] + torch.tensor(colour) * (1 - alpha[..., None]), colour
+
+    def _rates(self, progress: float) -> Adam:
+        self.adam_steps += 1
+        rest = self.adam_steps % HARMONICS_EVERY == 0
+        self.rest_steps += rest
+        extent = 0.5 * self.bounds.side * 1.1
+        return Adam(
+            means=MEANS_RATE * extent * MEANS_LAST**progress,
+            scales=SCALES_RATE,
+            rotations=ROTATIONS_RATE,
+            opacities=OPACITIES_RATE,
+            colours=COLOURS_RATE,
+            harmonics=HARMONICS_RATE * HARMONICS_EVERY**0.5,
+            step=self.adam_steps,
+            rest_step=self.rest_steps if rest else 0,
+            opacity_pull=OPACITY_PULL,
+            scale_pull=SCALE_PULL,
+        )
+
+    def _grow(self, progress: float, generator: torch.Generator) -> None:
+        share = (progress - GROW_FROM) / (GROW_UNTIL - GROW_FROM)
+        count = round(self.first_count + (self.most - self.first_count) * min(1.0, share * 1.15))
+        largest = LARGEST * self.bounds.side * (1 if self.bounds.cascades == 1 else 2 ** (self.bounds.cascades - 1))
+        self._take(grown(self.state, self.statistics, max(count, len(self.state.values)), largest, generator))
+        self.grown_at = self.step_count
+
+    def _take(self, state: State) -> None:
+        self.state, self.statistics = state, torch.zeros(len(state.values), 4)
+        self.run.replace(state.values)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything the next step depends on, for a checkpoint."""
+        parts = {"values": self.state.values, "first": self.state.first, "second": self.state.second}
+        found = {f"{name}.{half}": getattr(part, half) for name, part in parts.items() for half in ("core", "rest")}
+        return found | {"statistics": self.statistics}
+
+    def counters(self) -> dict[str, int]:
+        """The same, of plain numbers."""
+        names = ("step_count", "adam_steps", "rest_steps", "grown_at", "first_count", "most")
+        return {name: getattr(self, name) for name in names}
+
+    def restore(self, tensors: dict[str, Tensor], counters: dict[str, int]) -> None:
+        """The reverse of `tensors` and `counters`."""
+        parts = [Packed(tensors[f"{name}.core"], tensors[f"{name}.rest"]) for name in ("values", "first", "second")]
+        for name, value in counters.items():
+            setattr(self, name, value)
+        self._take(State(*parts))
+        self.statistics = tensors["statistics"]
+
+
+def budget(pixels: int, seconds: float | None) -> int:
+    """Gaussians that a fit may grow to: by the pixels of all photos, and by the time that there is."""
+    by_pixels = 20_000 + pixels / 60
+    by_time = math.inf if seconds is None else 1_300 * seconds
+    return int(min(max(min(by_pixels, by_time), 20_000), 400_000))
