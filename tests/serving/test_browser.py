@@ -20,6 +20,7 @@ from neuralfields.captures.readers import read_scene
 from neuralfields.evaluation.render import render
 from neuralfields.models.model import Model
 from neuralfields.pictures.background import over
+from neuralfields.pictures.camera_paths import read_keyframes
 from neuralfields.pictures.panels import to_uint8
 from neuralfields.serving.messages import Eye, camera_of
 from neuralfields.serving.viewer import Viewer
@@ -287,7 +288,7 @@ def test_downloads(screen: Screen, tmp_path: Path) -> None:
     name, data = screen.save(lambda: page.click("#path"))
     assert name == "hash.path.json"
     (tmp_path / name).write_bytes(data)
-    assert len(neuralfields.verbs.render.paths.read_keyframes(tmp_path / name)) == 2
+    assert len(read_keyframes(tmp_path / name)) == 2
     name, data = screen.save(lambda: page.click("#film"))
     assert name == "hash.mp4"
     (tmp_path / name).write_bytes(data)

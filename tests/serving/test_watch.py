@@ -20,7 +20,7 @@ from neuralfields.errors import InputError, UsageError
 from neuralfields.models.model import Model
 from neuralfields.models.nf_file import load
 from neuralfields.options.fit import FitOptions
-from neuralfields.serving.watch import CURVE, MOST_SAVED, SHARE, FitWorker, Watch, Watching
+from neuralfields.serving.watch import CURVE, MOST_SAVED, SHARE, FitWorker, Watch, Watching, watch_fit
 from neuralfields.training.fit import fit_scene
 from neuralfields.verbs import fit
 from tests.support.make_captures import photo
@@ -40,7 +40,7 @@ def run(options: FitOptions) -> Model:
     before = torch.get_num_threads()
     with training_settings(samples=1 << 10):
         try:
-            return fit_scene(read_scene(options.scene), options)
+            return fit_scene(read_scene(options.scene), options, watch=watch_fit if options.view else None)
         finally:
             torch.set_num_threads(before)
 

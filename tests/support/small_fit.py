@@ -11,7 +11,7 @@ import torch
 from neuralfields.captures.images import downscale, read_image
 from neuralfields.captures.readers import read_scene
 from neuralfields.models.model import Model
-from neuralfields.models.nf_file import save
+from neuralfields.models.nf_file import load, save
 from neuralfields.options.fit import FitOptions
 from neuralfields.pictures.panels import save_image
 from neuralfields.training.fit import fit_scene
@@ -46,8 +46,7 @@ def _fitted(folder: Path) -> Model:
 @cache
 def _small_model() -> Model:
     capture = small_capture_folder()
-    file = made_once("small-model", lambda path: torch.save(_fitted(capture), path))
-    return torch.load(file, weights_only=False)  # written by this run
+    return load(made_once("small-model.nf", lambda path: save(_fitted(capture), path)))
 
 
 def small_capture_folder() -> Path:
