@@ -167,20 +167,18 @@ def flipped(gaussians: Gaussians, axes: str) -> Gaussians:
     )
 
 
-def moved(gaussians: Gaussians, to_from: Tensor) -> Gaussians:
+def moved(gaussians: Gaussians, to_from: Tensor, where: object = "Gaussians") -> Gaussians:
     """The same in another frame: `to_from` [4, 4] is a rotation, one scale and a translation.
 
-    Harmonics h of a degree become D h, where Y(R^T d) = Y(d) D for every direction d. Raises InputError for a mirror or
-    for scales that differ between axes, under which Gaussians stay Gaussians but quaternions do not say how.
+    Harmonics h of a degree become D h, where Y(R^T d) = Y(d) D for every direction d. Raises InputError naming `where`
+    for a mirror or for scales that differ between axes, which quaternions and three scales cannot follow.
     """
     linear, shift = to_from[:3, :3].double().cpu(), to_from[:3, 3].double().cpu()
     scale = torch.linalg.det(linear).abs() ** (1 / 3)
     turn = linear / scale
     off = (turn @ turn.T - torch.eye(3, dtype=torch.float64)).abs().max()
     if not (bool(torch.isfinite(to_from).all()) and float(scale) > 0 and float(off) < 1e-3) or torch.det(turn) < 0:
-        raise InputError(
-            "a frame that mirrors, shears or scales its axes apart cannot be applied to Gaussians; undo it"
-        )
+        raise InputError(f"{where}: a frame that mirrors, shears or scales its axes apart cannot be applied; undo it")
     device, means = gaussians.device, gaussians.means.double().cpu()
     mixed = _rotate_harmonics(turn, gaussians.degree).float().to(device)
     return replace(

@@ -158,7 +158,6 @@ class _Reader:
     def __init__(self, path: Path, document: _Document, binary: bytes, size: int) -> None:
         self.path, self.document, self.size = path, document, size
         self._buffers: dict[int, bytes] = {0: binary} if binary else {}
-        self._total = 0
         for buffer in document.buffers[:1000]:
             if buffer.uri and not buffer.uri.startswith("data:"):
                 beside = path.parent / safe_name(path, buffer.uri)
@@ -187,6 +186,10 @@ class _Reader:
             found += [(p, frame) for p in primitives if p.extensions and p.extensions.splatting]
             if len(found) > 1000:
                 raise InputError(f"{self.path}: has more than 1000 primitives of Gaussians; merge them")
+        numbers = (self._item("accessors", p.attributes.get("POSITION")).count for p, _ in found)
+        total = sum(max(number, 0) for number in numbers)  # of all, because primitives can share their data
+        if found:
+            require_count(self.path, total, max(_degree(p) for p, _ in found), self.size)
         return found
 
     def _bytes(self, index: int) -> bytes:
@@ -233,11 +236,8 @@ class _Reader:
             raise InputError(f"{self.path}: its splats are of {told[0][:60]!r}, 'ellipse' is read; export it again")
         count = self._item("accessors", primitive.attributes.get("POSITION")).count
         names = [[f"{EXTENSION}:SH_DEGREE_{d}_COEF_{c}" for c in range(2 * d + 1)] for d in range(4)]
-        degree = next((d - 1 for d in range(1, 4) if names[d][0] not in primitive.attributes), 3)
-        self._total += max(count, 0)  # primitives can share their data
-        require_count(self.path, self._total, degree, self.size)
         wanted = {"POSITION": 3, f"{EXTENSION}:ROTATION": 4, f"{EXTENSION}:SCALE": 3, f"{EXTENSION}:OPACITY": 1}
-        wanted |= {name: 3 for some in names[: degree + 1] for name in some}
+        wanted |= {name: 3 for some in names[: _degree(primitive) + 1] for name in some}
         found = {name: self.values(name, primitive, width) for name, width in wanted.items()}
         if {len(value) for value in found.values()} != {count}:
             raise InputError(f"{self.path}: its attributes have different numbers of values; it is damaged")
@@ -255,7 +255,12 @@ class _Reader:
             harmonics=torch.stack(harmonics, 1).float(),
             notes=tuple(notes),
         )
-        return gaussians if np.array_equal(frame, np.eye(4)) else moved(gaussians, torch.from_numpy(frame))
+        return gaussians if np.array_equal(frame, np.eye(4)) else moved(gaussians, torch.from_numpy(frame), self.path)
+
+
+def _degree(primitive: _Primitive) -> int:
+    """Degree of a primitive's harmonics, by the first of each degree."""
+    return next((d - 1 for d in range(1, 4) if f"{EXTENSION}:SH_DEGREE_{d}_COEF_0" not in primitive.attributes), 3)
 
 
 def _half_turned(gaussians: Gaussians, sign: int) -> Gaussians:

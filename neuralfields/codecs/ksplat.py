@@ -82,6 +82,8 @@ def read(path: Path) -> Gaussians:
             centres = _centres(path, data, place, section) if level else np.zeros((section.splats, 3))
             parts.append(_gaussians(found, centres, section, level, (low or -1.5, high or 1.5)))
         place = rows + section.room * row.itemsize
+        if place > len(data):
+            raise InputError(f"{path}: is cut short in its splats; copy it again")
     return keep_sound(Gaussians.cat(parts), path)
 
 

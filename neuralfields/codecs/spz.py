@@ -49,7 +49,7 @@ from neuralfields.codecs.quantisation import (
     with_largest,
     without_largest,
 )
-from neuralfields.codecs.untrusted import EXPANSION, FREE, gunzip, head_of, read_whole, require_count, unzstd, zstd
+from neuralfields.codecs.untrusted import gunzip, gunzip_head, head_of, read_whole, require_count, unzstd, zstd
 from neuralfields.errors import InputError
 from neuralfields.files import atomic_write_bytes
 from neuralfields.gaussians import COUNTS, Gaussians, flipped, keep_sound
@@ -62,6 +62,7 @@ LOG = 1 / 32
 CONSTANT = 1 / (2 * 255 * 0.15)
 ANGLE = ANGLE_PER_STEP * ROOT_HALF / 1022
 ANGLE_2 = 0.24  # w comes of x, y, z, badly where it is small: off by sqrt(2 sqrt(3) / 255), twice that as an angle
+MOST_EXTENSIONS = 2**20  # bytes of them after the columns of versions 1 to 3
 BITS = (5, 4)  # of harmonics of degree 1 and beyond
 AXES = 0xADBE0003  # SPZ_ADOBE_coordinate_system; its values less 1 are bits: x is right, y is up, z is forward
 COLUMNS = ("means", "opacities", "colours", "scales", "rotations", "harmonics")
@@ -86,30 +87,24 @@ class _Header:
 def recognises(path: Path) -> bool:
     """Whether a file begins as .spz does, packed or plain."""
     head = head_of(path, 4096)
-    if head.startswith(GZIP):
-        import zlib
-
-        try:
-            return zlib.decompressobj(31).decompress(head, 4).startswith(MAGIC)
-        except zlib.error:
-            return False
-    return head.startswith(MAGIC)
+    return (gunzip_head(head, 4) if head.startswith(GZIP) else head).startswith(MAGIC)
 
 
 def read(path: Path) -> Gaussians:
     """The Gaussians of a .spz. Raises InputError with one line for any other file."""
     data = read_whole(path)
-    size = len(data)
-    if data.startswith(GZIP):
-        data = gunzip(path, data, max(FREE, EXPANSION * size))
-    if not data.startswith(MAGIC) or len(data) < 16:
-        raise InputError(f"{path}: is no .spz file; export it again")
-    header = _Header(*struct.unpack_from("<IIBBB", data, 4))
+    packed = data.startswith(GZIP)
+    head = gunzip_head(data, 16) if packed else data[:16]
+    if not head.startswith(MAGIC) or len(head) < 16:
+        raise InputError(f"{path}: is no .spz file or is cut short in its header; copy it again")
+    header = _Header(*struct.unpack_from("<IIBBB", head, 4))
     if not 1 <= header.version <= 4:
         raise InputError(f"{path}: is .spz of version {header.version}, 1 to 4 are read; export it again")
     if header.degree > 4 or header.fraction > 23:
         raise InputError(f"{path}: degree {header.degree}, {header.fraction} fraction bits; it is damaged")
-    require_count(path, header.count, min(header.degree, 3), size)
+    require_count(path, header.count, min(header.degree, 3), len(data))
+    if packed:
+        data = gunzip(path, data, 16 + header.count * sum(header.sizes()) + MOST_EXTENSIONS)
     columns, extensions = (_frames if header.version == 4 else _stream)(path, data, header)
     gaussians = flipped(_decode(header, columns), _turned(path, extensions))
     return keep_sound(gaussians, path)

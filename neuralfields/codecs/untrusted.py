@@ -67,6 +67,14 @@ def columns(path: Path, data: bytes, offset: int, count: int, kind: np.dtype | s
     return np.frombuffer(data, kind, count, offset)
 
 
+def gunzip_head(data: bytes, count: int) -> bytes:
+    """The first bytes of what a gzip stream holds, fewer where it holds fewer; none where it is no such stream."""
+    try:
+        return zlib.decompressobj(31).decompress(data, count)
+    except zlib.error:
+        return b""
+
+
 def gunzip(path: Path, data: bytes, largest: int) -> bytes:
     """The content of a gzip stream of at most `largest` bytes; nothing may follow it."""
     unpacker = zlib.decompressobj(31)
