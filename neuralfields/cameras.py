@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float, Real
 
 from neuralfields.errors import InputError
 
@@ -39,7 +40,7 @@ class Camera:
     perspective (k1, k2, p1, p2, k3, k4, k5, k6), fisheye (k1, k2, k3, k4, 0, 0, 0, 0).
     """
 
-    world_from_camera: np.ndarray
+    world_from_camera: Float[np.ndarray, "4 4"]
     width: int
     height: int
     fx: float
@@ -50,12 +51,12 @@ class Camera:
     distortion: tuple[float, ...] = NO_DISTORTION
 
     @property
-    def centre(self) -> np.ndarray:
+    def centre(self) -> Float[np.ndarray, "3"]:
         """Position of the camera in the world, [3]."""
         return self.world_from_camera[:3, 3]
 
     @property
-    def forward(self) -> np.ndarray:
+    def forward(self) -> Float[np.ndarray, "3"]:
         """Unit viewing direction in the world, [3]."""
         return self.world_from_camera[:3, 2]
 
@@ -92,7 +93,9 @@ def distort(camera: Camera, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, n
     )
 
 
-def project(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def project(
+    camera: Camera, points: Real[np.ndarray, "*N 3"]
+) -> tuple[Float[np.ndarray, "*N 2"], Float[np.ndarray, "*N"]]:
     """World points [..., 3] to pixels [..., 2] and depth along z [...]; depth <= 0 is behind the camera."""
     rotation, centre = camera.world_from_camera[:3, :3], camera.centre
     local = (points - centre) @ rotation
@@ -102,7 +105,7 @@ def project(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return np.stack([a * camera.fx + camera.cx, b * camera.fy + camera.cy], axis=-1), depth
 
 
-def pose_from_matrix(matrix: object, axes: str, where: str) -> tuple[np.ndarray, float]:
+def pose_from_matrix(matrix: object, axes: str, where: str) -> tuple[Float[np.ndarray, "4 4"], float]:
     """A file's camera-to-world matrix as a checked rigid pose.
 
     `matrix`: 3x4 or 4x4 numbers; `axes`: a key of `CAMERA_AXES`; `where` names file and frame in messages.
@@ -141,7 +144,7 @@ def _rotation_and_scale(block: np.ndarray, where: str) -> tuple[np.ndarray, floa
     return rotation, 1.0 if abs(scale - 1.0) < 1e-2 else scale
 
 
-def rotation_from_quaternion(wxyz: np.ndarray) -> np.ndarray:
+def rotation_from_quaternion(wxyz: Real[np.ndarray, "4"]) -> Float[np.ndarray, "3 3"]:
     """Rotation [3, 3] of a quaternion (w, x, y, z) of any length above 0."""
     w, x, y, z = np.asarray(wxyz, dtype=np.float64) / np.linalg.norm(wxyz)
     return np.array(
@@ -191,7 +194,9 @@ def unit_vector(vector: np.ndarray) -> np.ndarray:
     return vector / max(float(np.linalg.norm(vector)), 1e-12)
 
 
-def look_at(position: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndarray:
+def look_at(
+    position: Real[np.ndarray, "3"], target: Real[np.ndarray, "3"], up: Real[np.ndarray, "3"]
+) -> Float[np.ndarray, "4 4"]:
     """`world_from_camera` [4, 4] at `position`, the optical axis through `target`, the picture's top towards `up`."""
     forward = unit_vector(target - position)
     right = np.cross(forward, up)
@@ -203,7 +208,7 @@ def look_at(position: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndar
     return pose
 
 
-def quaternion(rotation: np.ndarray) -> np.ndarray:
+def quaternion(rotation: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "4"]:
     """Rotation [3, 3] to a unit quaternion wxyz [4]: the largest eigenvector of Bar-Itzhack's matrix."""
     m = rotation
     matrix = np.array(

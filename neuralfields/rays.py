@@ -1,13 +1,14 @@
 """Rays, and what comes back along them.
 
 Vocabulary
-  R  number of rays
+  R  number of rays; S of samples; R1 = R + 1; *R: any shape, of rays in a row or of a picture [H, W]
   t  distance along a ray, in the units of the frame the ray lives in (world, unless a name says otherwise)
 """
 
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 
@@ -15,8 +16,8 @@ from torch import Tensor
 class Rays:
     """`origins` [R, 3] and unit `directions` [R, 3], world frame, float32."""
 
-    origins: Tensor
-    directions: Tensor
+    origins: Float[Tensor, "R 3"]
+    directions: Float[Tensor, "R 3"]
 
     def __len__(self) -> int:
         return self.origins.shape[0]
@@ -39,10 +40,10 @@ class Render:
     knows no surface.
     """
 
-    rgb: Tensor
-    opacity: Tensor
-    depth: Tensor
-    normal: Tensor | None = None
+    rgb: Float[Tensor, "*R 3"]
+    opacity: Float[Tensor, "*R"]
+    depth: Float[Tensor, "*R"]
+    normal: Float[Tensor, "*R 3"] | None = None
 
     def reshape(self, *shape: int) -> "Render":
         """[R] to any shape of as many elements, e.g. a picture's (H, W)."""
@@ -67,13 +68,13 @@ class Render:
 class Samples:
     """Samples one after the other: x [S, 3], t [S] middle, length [S]; ray r owns offsets[r] : offsets[r + 1]."""
 
-    x: Tensor
-    t: Tensor
-    length: Tensor
-    offsets: Tensor
+    x: Float[Tensor, "S 3"]
+    t: Float[Tensor, " S"]
+    length: Float[Tensor, " S"]
+    offsets: Int64[Tensor, " R1"]
 
     @property
-    def ray(self) -> Tensor:
+    def ray(self) -> Int64[Tensor, " S"]:
         """Index of each sample's ray, [S]."""
         return torch.repeat_interleave(self.offsets.diff())
 
@@ -82,26 +83,26 @@ class Samples:
 class RaySums:
     """RaySums along rays: `values` [R, 7] (see ops/composite.py), `valid` [R] uint8, `samples` evaluated."""
 
-    values: Tensor
-    valid: Tensor
+    values: Float[Tensor, "R 7"]
+    valid: UInt8[Tensor, " R"]
     samples: int
 
     @property
-    def rgb(self) -> Tensor:
+    def rgb(self) -> Float[Tensor, "R 3"]:
         """Sum of w rgb, [R, 3]: no background yet."""
         return self.values[:, :3]
 
     @property
-    def opacity(self) -> Tensor:
+    def opacity(self) -> Float[Tensor, " R"]:
         """Sum of w, [R]."""
         return self.values[:, 3]
 
     @property
-    def depth(self) -> Tensor:
+    def depth(self) -> Float[Tensor, " R"]:
         """Sum of w t, [R]."""
         return self.values[:, 4]
 
     @property
-    def distortion(self) -> Tensor:
+    def distortion(self) -> Float[Tensor, " R"]:
         """How far a ray's weight is from being in one place, [R]."""
         return self.values[:, 5]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float, Integer
 
 from neuralfields.cameras import Camera
 
@@ -38,8 +39,8 @@ class Bounds:
 class Sightings:
     """Which of the scene's sparse points a photo saw: `points` [K] indices, `errors` [K] of reprojection in pixels."""
 
-    points: np.ndarray
-    errors: np.ndarray
+    points: Integer[np.ndarray, " K"]
+    errors: Float[np.ndarray, " K"]
 
 
 @dataclass(frozen=True)
@@ -69,5 +70,5 @@ class Scene:
     test: tuple[int, ...]
     bounds: Bounds
     has_alpha: bool = False
-    points: np.ndarray | None = None
+    points: Float[np.ndarray, "N 3"] | None = None
     warnings: tuple[str, ...] = ()

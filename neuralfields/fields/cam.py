@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
@@ -166,7 +167,9 @@ class Cam(Mlp):
         h = self.trunk(self.encoding(x), modulate)
         return self.readout(h) if self.domain.radiance else h
 
-    def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    def decode(
+        self, f: Float[Tensor, "S F"], directions: Float[Tensor, "S 3"]
+    ) -> tuple[Float[Tensor, " S"], Float[Tensor, "S 3"]]:
         """The shared heads; with `direction` the hidden layers of the colour network are treated as the trunk's are."""
         if self.config.coordinates == "planes":
             return super().decode(f, directions)

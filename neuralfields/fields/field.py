@@ -1,7 +1,7 @@
 """The contract every architecture keeps; nothing else in the program knows which one it holds.
 
 Vocabulary
-  S  samples     F  features     D  coordinates (3 for a scene; see domain.py)
+  S  samples     F  features     D  coordinates (3 for a scene; see domain.py)     C  channels of a signal
   x            [S, D] in the unit cube (after contraction)
   log_density  the pre-activation that architectures are compared by; density = exp(log_density), in 1/length
   rgb          [S, 3] in [0, 1]
@@ -9,9 +9,10 @@ Vocabulary
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
@@ -23,14 +24,18 @@ from neuralfields.rays import RaySums
 Role = Literal["grid", "network", "pose"]
 
 
+@runtime_checkable
 class Teacher(Protocol):
     """A field that a student learns from point by point."""
 
-    def __call__(self, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, x: Float[Tensor, "S 3"], directions: Float[Tensor, "K 3"]
+    ) -> tuple[Float[Tensor, " S"], Float[Tensor, "K S 3"]]:
         """x [S, 3] in the unit cube, unit directions [K, 3] -> log_density [S], rgb [K, S, 3]: each place from each."""
         ...
 
 
+@runtime_checkable
 class FusedRenderer(Protocol):
     """A native pass from rays to colours: marching, encoding, networks and compositing at once.
 
@@ -42,7 +47,7 @@ class FusedRenderer(Protocol):
         """Whether it can be used where its field is."""
         ...
 
-    def density(self, x: Tensor, contraction: Contraction) -> Tensor:
+    def density(self, x: Float[Tensor, "S 3"], contraction: Contraction) -> Float[Tensor, " S"]:
         """Density at points of the inner cube's frame, x [S, 3] -> [S]. Not differentiable."""
         ...
 
@@ -101,21 +106,23 @@ class Field(nn.Module):
         """
         return config
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, x: Float[Tensor, "S D"]) -> Float[Tensor, "S F"]:
         """What the encoding says about points: x [S, D] -> f [S, F]."""
         raise NotImplementedError
 
-    def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    def decode(
+        self, f: Float[Tensor, "S F"], directions: Float[Tensor, "S 3"]
+    ) -> tuple[Float[Tensor, " S"], Float[Tensor, "S 3"]]:
         """f [S, F], unit directions [S, 3] -> log_density [S], rgb [S, 3]. Radiance only."""
         raise NotImplementedError
 
-    def log_density(self, f: Tensor) -> Tensor:
+    def log_density(self, f: Float[Tensor, "S F"]) -> Float[Tensor, " S"]:
         """f [S, F] -> log_density [S], where colour is not needed."""
         directions = torch.zeros(f.shape[0], 3, dtype=f.dtype, device=f.device)
         directions[:, 2] = 1
         return self.decode(f, directions)[0]
 
-    def values(self, f: Tensor) -> Tensor:
+    def values(self, f: Float[Tensor, "S F"]) -> Float[Tensor, "S C"]:
         """f [S, F] -> [S, channels], without an activation. Every domain but radiance."""
         raise NotImplementedError
 
@@ -162,15 +169,17 @@ class HeadedField(Field):
 
     heads: Heads
 
-    def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    def decode(
+        self, f: Float[Tensor, "S F"], directions: Float[Tensor, "S 3"]
+    ) -> tuple[Float[Tensor, " S"], Float[Tensor, "S 3"]]:
         """Density network, then colour network on its code and the direction's harmonics."""
         return self.heads.decode(f, directions)
 
-    def log_density(self, f: Tensor) -> Tensor:
+    def log_density(self, f: Float[Tensor, "S F"]) -> Float[Tensor, " S"]:
         """The density network alone."""
         return self.heads.log_density(f)
 
-    def values(self, f: Tensor) -> Tensor:
+    def values(self, f: Float[Tensor, "S F"]) -> Float[Tensor, "S C"]:
         """The value network."""
         return self.heads.values(f)
 
@@ -184,7 +193,7 @@ CHUNK = 1 << 17  # points that a field is asked at a time
 
 
 @torch.no_grad()
-def values_at(field: Field, x: Tensor) -> Tensor:
+def values_at(field: Field, x: Float[Tensor, "S D"]) -> Float[Tensor, "S C"]:
     """A field's values [S, C] at points x [S, D] of the CPU, a part at a time."""
     device = next(field.parameters()).device
     parts = [field.values(field.features(part.to(device))).cpu() for part in x.split(CHUNK)]

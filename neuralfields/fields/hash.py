@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
@@ -95,7 +96,7 @@ class HashField(HeadedField):
         layers = config.density_layers, config.colour_layers
         self.heads = Heads(config.levels * config.features, config.hidden, layers, config.code, config.degree, domain)
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, x: Float[Tensor, "S D"]) -> Float[Tensor, "S F"]:
         """Hash-grid features, [S, levels * features]."""
         x = x[:, self._order] if self.config.axes != "xyz" else x
         return self.layout.encode(x, self.table)
@@ -104,7 +105,9 @@ class HashField(HeadedField):
         """The table, read by its geometry."""
         return Encoding((self.table,), self.layout.facts(self.table, self.config.axes))
 
-    def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    def decode(
+        self, f: Float[Tensor, "S F"], directions: Float[Tensor, "S 3"]
+    ) -> tuple[Float[Tensor, " S"], Float[Tensor, "S 3"]]:
         """Density network, then colour network on its code and the direction's harmonics."""
         directions = directions[:, self._order] if self.config.axes != "xyz" else directions
         return self.heads.decode(f, directions)

@@ -9,6 +9,7 @@ that stands still leaves them so (Sec. 3.2). Time has one resolution, `moments`.
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
@@ -88,7 +89,7 @@ class KPlanesField(HeadedField):
         plane = torch.empty(*sides, self.config.features // len(self.config.resolutions))
         return nn.Parameter(plane.fill_(1) if self._time in pair else plane.uniform_(0.1, 0.5))
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, x: Float[Tensor, "S D"]) -> Float[Tensor, "S F"]:
         """The products of the planes' features, resolution by resolution, [S, features]."""
         count, planes = len(self._pairs), list(self.planes)
         sets = [planes[i : i + count] for i in range(0, len(planes), count)]

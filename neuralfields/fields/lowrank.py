@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
@@ -134,7 +135,7 @@ class LowRankField(Field):
         ]
         return [vector * matrix for vector, matrix in zip(along, across, strict=True)]
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, x: Float[Tensor, "S D"]) -> Float[Tensor, "S F"]:
         """The log-density and the code of points, [S, code]."""
         components = self.components(x)
         rank = self._density_rank
@@ -144,16 +145,18 @@ class LowRankField(Field):
         density = sum(c[:, :rank].sum(1, keepdim=True) for c in components)
         return torch.cat([density + self.config.shift, f], dim=1)
 
-    def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    def decode(
+        self, f: Float[Tensor, "S F"], directions: Float[Tensor, "S 3"]
+    ) -> tuple[Float[Tensor, " S"], Float[Tensor, "S 3"]]:
         """The first feature, and the colour network on all of them and the direction's harmonics."""
         harmonics = spherical_harmonics(directions, self.config.degree)
         return f[:, 0], torch.sigmoid(network(torch.cat([f, harmonics], dim=1), list(self.network)))
 
-    def log_density(self, f: Tensor) -> Tensor:
+    def log_density(self, f: Float[Tensor, "S F"]) -> Float[Tensor, " S"]:
         """The first feature."""
         return f[:, 0]
 
-    def values(self, f: Tensor) -> Tensor:
+    def values(self, f: Float[Tensor, "S F"]) -> Float[Tensor, "S C"]:
         """The value network."""
         return network(f, list(self.network))
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
@@ -146,7 +147,7 @@ class Mlp(HeadedField):
         along[:, 2] = 1
         return self.decode(f, along)[1]
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, x: Float[Tensor, "S D"]) -> Float[Tensor, "S F"]:
         """Radiance: 32 features read out of the trunk; others: its last hidden layer."""
         tiles = x.split(TILE if x.device.type == "cpu" else max(1, len(x)))
         return torch.cat([self.tile(x) for x in tiles])
@@ -156,7 +157,7 @@ class Mlp(HeadedField):
         h = self.trunk(self.encoding(x))
         return self.readout(h) if self.domain.radiance else h
 
-    def values(self, f: Tensor) -> Tensor:
+    def values(self, f: Float[Tensor, "S F"]) -> Float[Tensor, "S C"]:
         """The last, linear layer."""
         return self.readout(f)
 

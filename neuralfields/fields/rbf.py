@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
@@ -152,7 +153,7 @@ class RbfField(Field):
         weights = torch.linalg.solve(normal, inputs.T @ before.double()).T
         self.weights = nn.Parameter(weights.to(self.weights.dtype).contiguous())
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, x: Float[Tensor, "S D"]) -> Float[Tensor, "S F"]:
         """Hash-grid features, [S, levels * features]."""
         return self.layout.encode(x, self.table)
 
@@ -170,18 +171,20 @@ class RbfField(Field):
         """The table, read by its geometry."""
         return Encoding((self.table,), self.layout.facts(self.table, "xyz"))
 
-    def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    def decode(
+        self, f: Float[Tensor, "S F"], directions: Float[Tensor, "S 3"]
+    ) -> tuple[Float[Tensor, " S"], Float[Tensor, "S 3"]]:
         """Log-density, and the sigmoid of the harmonics' sum."""
         out = self._read(f)
         harmonics = spherical_harmonics(directions, self.config.degree)
         coefficients = out[:, 1:].unflatten(1, (3, self.config.degree**2))
         return out[:, 0], torch.sigmoid((coefficients * harmonics[:, None]).sum(2))
 
-    def log_density(self, f: Tensor) -> Tensor:
+    def log_density(self, f: Float[Tensor, "S F"]) -> Float[Tensor, " S"]:
         """The first output alone."""
         return self._read(f, 1)[:, 0]
 
-    def values(self, f: Tensor) -> Tensor:
+    def values(self, f: Float[Tensor, "S F"]) -> Float[Tensor, "S C"]:
         """The outputs."""
         return self._read(f)
 

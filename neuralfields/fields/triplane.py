@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
@@ -96,7 +97,7 @@ class TriplaneField(HeadedField):
         points = [stage_points(p, doublings, doublings if stage is None else stage) for p in self._points]
         return [(points[i], points[j], self.config.features) for i, j in plane_pairs(3)]
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, x: Float[Tensor, "S D"]) -> Float[Tensor, "S F"]:
         """The planes' features, summed or multiplied, [S, features]."""
         return plane_features(x, self.planes, self.config.combination == "product", self.domain.radiance)
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
@@ -83,23 +84,25 @@ class VoxelField(Field):
         sides = (max(2, min(most, round(length * share))) for length in lengths)
         return tuple(stage_points(side, doublings, doublings if stage is None else stage) for side in sides)
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, x: Float[Tensor, "S D"]) -> Float[Tensor, "S F"]:
         """Interpolated log-density and coefficients, [S, 1 + 3 degree^2]; of other domains the values."""
         if not self.domain.radiance:
             return grid_interpolate(x, self.grid)
         return torch.cat([grid_interpolate(x, grid, accumulate=True) for grid in (self.grid, self.colour)], dim=1)
 
-    def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    def decode(
+        self, f: Float[Tensor, "S F"], directions: Float[Tensor, "S 3"]
+    ) -> tuple[Float[Tensor, " S"], Float[Tensor, "S 3"]]:
         """The features are the log-density and the coefficients of the direction's harmonics."""
         harmonics = spherical_harmonics(directions, self.config.degree)
         coefficients = f[:, 1:].unflatten(1, (3, self.config.degree**2))
         return f[:, 0], torch.sigmoid((coefficients * harmonics[:, None]).sum(2))
 
-    def log_density(self, f: Tensor) -> Tensor:
+    def log_density(self, f: Float[Tensor, "S F"]) -> Float[Tensor, " S"]:
         """The first feature."""
         return f[:, 0]
 
-    def values(self, f: Tensor) -> Tensor:
+    def values(self, f: Float[Tensor, "S F"]) -> Float[Tensor, "S C"]:
         """The features themselves."""
         return f
 
