@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
 from neuralfields.fields.field import HeadedField, ParameterGroup
-from neuralfields.layers.grids import LOOK_EVERY, PenaltySchedule, axis_points, plane_features, plane_pairs, variation
+from neuralfields.layers.grids import PENALTY_EVERY, PenaltySchedule, axis_points, plane_features, plane_pairs, variation
 from neuralfields.layers.heads import Heads
 from neuralfields.settings import require_range
 
@@ -114,7 +114,7 @@ class KPlanesField(HeadedField):
                 curve = plane.diff(dim=1).diff(dim=1)
                 smooth = curve.square().mean() if curve.numel() else 0.0
                 loss = loss + c.smoothness * smooth + c.stillness * (plane - 1).abs().mean()
-        return LOOK_EVERY * loss
+        return PENALTY_EVERY * loss
 
 
 FIELD = KPlanesField

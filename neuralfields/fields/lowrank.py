@@ -20,7 +20,7 @@ from neuralfields.domain import RADIANCE, Domain
 from neuralfields.errors import UsageError
 from neuralfields.fields.field import Field, ParameterGroup
 from neuralfields.layers.grids import (
-    LOOK_EVERY,
+    PENALTY_EVERY,
     PenaltySchedule,
     axis_points,
     growth_shares,
@@ -180,7 +180,7 @@ class LowRankField(Field):
             axes = tuple(range(factor.ndim - 1))
             if c.variation and (len(axes) > 1 or c.decomposition == "cp"):
                 loss = loss + c.variation * len(axes) * variation(factor, axes, PLACES, generator).mean()
-        return LOOK_EVERY * loss
+        return PENALTY_EVERY * loss
 
     def stages(self) -> tuple[float, ...]:
         """Vectors and matrices double their points `doublings` times."""

@@ -13,7 +13,7 @@ from neuralfields.domain import RADIANCE, Domain
 from neuralfields.errors import UsageError
 from neuralfields.fields.field import HeadedField, ParameterGroup
 from neuralfields.layers.grids import (
-    LOOK_EVERY,
+    PENALTY_EVERY,
     PenaltySchedule,
     axis_points,
     growth_shares,
@@ -111,7 +111,7 @@ class TriplaneField(HeadedField):
         if generator is None or not self.config.variation:
             return None
         seen = sum(2 * variation(plane, (0, 1), PLACES, generator).mean() for plane in self.planes)
-        return LOOK_EVERY * self.config.variation * seen
+        return PENALTY_EVERY * self.config.variation * seen
 
     def stages(self) -> tuple[float, ...]:
         """The planes double `doublings` times."""

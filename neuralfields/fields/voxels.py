@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
 from neuralfields.fields.field import Field, ParameterGroup, Teacher
-from neuralfields.layers.grids import LOOK_EVERY, PenaltySchedule, growth_shares, resized, stage_points, variation
+from neuralfields.layers.grids import PENALTY_EVERY, PenaltySchedule, growth_shares, resized, stage_points, variation
 from neuralfields.ops.grid import grid_interpolate
 from neuralfields.ops.spherical_harmonics import spherical_harmonics
 from neuralfields.settings import require_range
@@ -121,7 +121,7 @@ class VoxelField(Field):
             return None
         axes = tuple(range(self.domain.dimensions))
         seen = [weight * variation(grid, axes, PLACES, generator).mean() for grid, weight in grids]
-        return LOOK_EVERY * len(axes) * sum(seen)
+        return PENALTY_EVERY * len(axes) * sum(seen)
 
     @torch.no_grad()
     def initialise_from(self, teacher: Teacher) -> bool:
