@@ -57,14 +57,14 @@ def _march(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Marches twice: one pass counts the samples of each ray, one writes them."""
     origins, directions, jitter, occupancy = (array(a) for a in (origins, directions, jitter, occupancy))
-    walk = kernel("march", origins.dtype)
+    march = kernel("march", origins.dtype)
     native = MarchSettings(*steps).native(occupancy)
     offsets = torch.zeros(origins.shape[0] + 1, dtype=torch.int64)
-    walk(origins, directions, jitter, occupancy, native, offsets, None, None, None, threads())
+    march(origins, directions, jitter, occupancy, native, offsets, None, None, None, threads())
     offsets = offsets.cumsum(0)
     count = int(offsets[-1])
     x, t, length = origins.new_empty(count, 3), origins.new_empty(count), origins.new_empty(count)
-    walk(origins, directions, jitter, occupancy, native, offsets, x, t, length, threads())
+    march(origins, directions, jitter, occupancy, native, offsets, x, t, length, threads())
     return x, t, length, offsets
 
 
