@@ -58,7 +58,7 @@ def native_op(
     """Decorator that registers an annotated function on CPU tensors as the op `neuralfields::name`.
 
     `allocate` takes the op's arguments and gives empty outputs; `mutates` names the arguments written in place; `gpu`
-    is what runs on CUDA tensors where one kernel is all.
+    is the op's kernel on CUDA tensors, if it is a single one.
     """
 
     def decorate(run: Callable) -> Any:
