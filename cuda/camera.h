@@ -1,4 +1,4 @@
-// From a pixel to a ray (the inverse of cameras.py's `project`).
+// Ray generation: from a pixel to a ray (the inverse of cameras.py's `project`).
 //
 // perspective: OpenCV's rational model, k = (k1, k2, p1, p2, k3, k4, k5, k6)
 // fisheye:     OpenCV's equidistant model, k = (k1, k2, k3, k4)

@@ -1,18 +1,19 @@
-// Compositing along a ray (Max 1995; NeRF, arXiv:2003.08934, Eq. 3), one sample at a time from front to back.
+// Alpha compositing along a ray (Max 1995; NeRF, arXiv:2003.08934, Eq. 3), one sample at a time from front to back.
 //
 //   alpha_i = 1 - exp(-density_i * length_i)    w_i = T_i * alpha_i    T_{i+1} = T_i * (1 - alpha_i),  T_0 = 1
+//   T: transmittance
 //   C = sum w_i c_i    O = sum w_i    D = sum w_i t_i    V = sum w_i s_i with s = t / (1 + t)
 //
 // Backward, with q_i = dL/dw_i = dL/dC . c_i + dL/dO + dL/dD t_i + dL/dV s_i and Q = sum w_i q_i:
 //   dL/dc_i       = w_i dL/dC
 //   dL/ddensity_i = length_i * (T_{i+1} q_i - sum_{j > i} w_j q_j)
 // The sum over later samples is Q minus the running sum, so one front-to-back pass serves both directions.
-// Distortion (Mip-NeRF 360, arXiv:2111.12077 Eq. 15) asks a ray's weight to be in one place:
+// The distortion loss (Mip-NeRF 360, arXiv:2111.12077 Eq. 15) penalises weight spread along a ray, and so floaters:
 //   E = sum_{i,j} w_i w_j |s_i - s_j| + 1/3 sum_i w_i^2 delta_i,   delta the sample's length in s
 //   dE/dw_i = 2 (s_i (W_before - W_after) + V_after - V_before) + 2/3 w_i delta_i,   W = sum w, V = sum w s
 // E is of second degree in w, so sum_i w_i dE/dw_i = 2 E and the one front-to-back pass still serves.
 //
-// Past `kTransmittanceStop` a ray is opaque: later samples neither count nor learn.
+// Early termination: past `kTransmittanceStop` a ray is opaque; later samples have no weight and no gradient.
 #pragma once
 #include "scalar.h"
 
@@ -22,7 +23,7 @@ constexpr float kTransmittanceStop = 1e-4f;
 
 template <class T> NF_HD T alpha_of(T density, T length) { return 1 - exp_(-density * length); }
 
-// Distance squeezed into [0, 1), and a sample's length there.
+// Normalised distance s in [0, 1), and a sample's length there.
 template <class T> NF_HD T squeeze(T t) { return t / (1 + t); }
 template <class T> NF_HD T squeezed_length(T t, T length) { return length / ((1 + t) * (1 + t)); }
 
@@ -31,7 +32,7 @@ template <class T> struct Compositor {
 
     NF_HD bool opaque() const { return transmittance < T(kTransmittanceStop); }
 
-    // Takes one sample's weight out of the light that is left.
+    // Takes one sample's weight from the remaining transmittance.
     NF_HD T take(T alpha) {
         T weight = transmittance * alpha;
         transmittance *= 1 - alpha;
@@ -48,7 +49,7 @@ template <class T> struct Compositor {
     }
 };
 
-// What a ray was found to be, and the gradient of the loss with respect to it; in memory in this order.
+// A ray's accumulated values, and the gradient of the loss with respect to them; in memory in this order.
 constexpr int kSums = 7;
 template <class T> struct RaySums {
     T rgb[3], opacity, depth, distortion, squeezed;
@@ -90,8 +91,8 @@ template <class T> struct CompositorBackward {
         transmittance *= 1 - alpha;
         before += weight;
         squeezed_before += weight * s;
-        // Behind the sample that makes the ray opaque nothing counts: what rounding left over must not be multiplied
-        // by a wall's density.
+        // Behind the sample that makes the ray opaque nothing counts: a rounding remainder must not be multiplied by a
+        // surface's density.
         remaining = opaque() ? T(0) : remaining - weight * q;
         d_density = length * (transmittance * q - remaining);
         for (int c = 0; c < 3; ++c) d_colour[c] = weight * d.rgb[c];

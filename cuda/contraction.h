@@ -1,4 +1,4 @@
-// From the frame of the inner cube ([0, 1]^3 inside, anything outside) to the unit cube that fields live in.
+// Scene contraction: from the frame of the inner cube ([0, 1]^3 inside, anything outside) to a field's unit cube.
 //
 // box:  x -> (x - 0.5) / extent + 0.5, extent the side of the outermost cascade in inner cubes
 // cube: u = 2 (x - 0.5), m = max |u|;  u stays where m <= 1, else u -> (2 - 1/m) u / m;  then u / 4 + 0.5

@@ -38,7 +38,7 @@ template <int D, class T> NF_HD T grid_weight(const T* f, int corner) {
     return w;
 }
 
-// d w_b / d x_axis; zero where x was clamped is the caller's to see to.
+// d w_b / d x_axis; the caller zeroes it where x was clamped.
 template <int D, class T> NF_HD T grid_weight_slope(const T* f, int corner, int axis, u32 nodes) {
     T w = T{} + ((corner >> axis) & 1 ? float(nodes - 1) : -float(nodes - 1));
     for (int a = 0; a < D; ++a)

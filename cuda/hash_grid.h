@@ -3,8 +3,8 @@
 //   position p = x * scale + 0.5, cell i = floor(p), fraction f = p - i
 //   feature   = sum over the 8 corners k of  w_k * table[index(i + k)],   w_k = product of f or 1 - f
 //
-// Levels whose lattice fits into the table are stored dense (x fastest); others are hashed, and collisions are left
-// to the networks to sort out. scale = base * growth^level - 1 and 0.5 are the layout of tiny-cuda-nn, so that
+// Levels whose lattice fits into the table are stored dense (x fastest); others are hashed, and the networks resolve
+// the collisions. scale = base * growth^level - 1 and 0.5 are the layout of tiny-cuda-nn, so that
 // foreign snapshots can be read. U: u32 or lanes of it; T: float, double or lanes.
 #pragma once
 #include "scalar.h"

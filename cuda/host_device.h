@@ -1,4 +1,4 @@
-// What lets one formula be compiled by g++ for the CPU and by NVRTC or nvcc for the GPU.
+// Macros that let one formula be compiled by g++ for the CPU and by NVRTC or nvcc for the GPU.
 #pragma once
 
 #ifdef __CUDACC__

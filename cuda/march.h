@@ -1,4 +1,4 @@
-// Ray marching through the occupancy grid.
+// Ray marching through the occupancy grid, with empty-space skipping.
 //
 // Frame: the inner cube is [0, 1]^3. Cascade c is a cube of side 2^c around 0.5 with 128^3 cells. Cells are kept in
 // bricks of 4^3, one 64-bit word each: one load tells whether any of 64 cells is occupied, and an empty brick, or an

@@ -48,7 +48,7 @@ template <RbfKernel K, class T> NF_HD T rbf_slope(T r2) {
 // e^{b/2} (f - c), from the scale e^{b/2} and the scaled centre e^{b/2} c.
 template <class T> NF_HD T rbf_offset(T f, T scale, T scaled_centre) { return f * scale - scaled_centre; }
 
-// One sample's share of what d_c and d_b are made of: sums of h (f - c) and of h (f - c)^2.
+// One sample's share of the sums behind d_c and d_b: of h (f - c) and of h (f - c)^2.
 template <class T> NF_HD void rbf_sums(T f, T c, T h, T& first, T& second) {
     T difference = f - c, share = h * difference;
     first += share;

@@ -1,14 +1,14 @@
-"""Scenes whose image is known in closed form: the analytic judge of everything that composites samples.
+"""Analytic scenes: images in closed form, the ground truth of all volume rendering tests.
 
 Vocabulary
   x         [S, 3] points;  d [S, 3] unit directions, both float64
   sigma     density, 1 / length
   tau(t)    optical depth from where the ray enters to distance t, the integral of sigma
   t0, t1    distances at which a ray enters and leaves the medium, t0 >= 0; L = t1 - t0
-  exact     colour over black, opacity, and the expected depth (the mean of t over what stops the ray; 0 where
-            nothing does), with weights sigma(t) exp(-tau(t)) dt
+  exact     colour over black, opacity, and the expected depth (the weighted mean of t; 0 without any weight), with
+            weights sigma(t) exp(-tau(t)) dt
 
-numpy alone, so that the judge shares no code with what it judges.
+numpy alone, so that the reference shares no code with the renderers under test.
 """
 
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ def uniform(t0: Array, t1: Array, sigma: float) -> tuple[Array, Array]:
 
 
 def box_span(origins: Array, directions: Array, low: Array, high: Array) -> tuple[Array, Array]:
-    """t0, t1 [R] of rays in an axis-parallel box, t0 >= 0; t1 <= t0 where a ray misses it."""
+    """Intersects rays with an axis-parallel box: t0, t1 [R], t0 >= 0; t1 <= t0 for a miss."""
     with np.errstate(divide="ignore", invalid="ignore"):
         a, b = (low - origins) / directions, (high - origins) / directions
     # A ray parallel to a face and exactly on it gives 0 / 0: it counts as inside that pair of faces.

@@ -3,7 +3,7 @@
 Vocabulary
   ray       [3, S] float32 origin and unit direction, S points are kept as rows x, y, z
   sample    one of SUPER x SUPER rays of a pixel; a pixel is the mean of its samples (box filter, sRGB values)
-  skip      grid over [-1.25, 1.25]^3 that holds a lower bound of the distance, and which things may be nearest
+  skip      grid over [-1.25, 1.25]^3 of a lower bound of the distance, and of the things that may be nearest
 
 Images are RGBA with straight alpha; cameras are Blender's: OpenGL axes, Z up, `camera_angle_x`.
 Light: a warm sun with a soft shadow, a cool sky with ambient occlusion, and reflections of a studio with a window.
@@ -63,14 +63,14 @@ def build_skip(objects: tuple[Thing, ...]) -> Skip:
 
 
 def cell_of(p: Array) -> Array:
-    """Index of the cell of points [3, S]; points outside are moved to the border."""
+    """Index of the cell of points [3, S]; points outside are clamped to the border."""
     index = ((p + np.float32(SKIP_HALF)) * np.float32(SKIP_CELLS / (2 * SKIP_HALF))).astype(np.int32)
     np.clip(index, 0, SKIP_CELLS - 1, out=index)
     return (index[0] * SKIP_CELLS + index[1]) * SKIP_CELLS + index[2]
 
 
 def distance(p: Array, objects: tuple[Thing, ...], skip: Skip, exact: float = 0.03) -> tuple[Array, Array]:
-    """Signed distance [S] of points [3, S] and whose it is [S]; where the grid says over `exact`, that lower bound."""
+    """Signed distance [S] of points [3, S] and its thing [S]; beyond `exact` the grid's lower bound."""
     cells = cell_of(p)
     best = skip.bound[cells]
     owner = np.full(p.shape[1], -1, dtype=np.int16)
@@ -88,7 +88,7 @@ def distance(p: Array, objects: tuple[Thing, ...], skip: Skip, exact: float = 0.
 
 
 def enter_box(origin: Array, d: Array) -> tuple[Array, Array]:
-    """Where rays [3, S] enter and leave the box of the grid; `enter >= leave` where they miss it."""
+    """Intersects rays [3, S] with the box of the grid; `enter >= leave` for a miss."""
     inverse = 1.0 / np.where(abs(d) < 1e-9, np.float32(1e-9), d)
     a, b = (-1.2 - origin) * inverse, (1.2 - origin) * inverse
     return np.maximum(np.minimum(a, b).max(0), 0), np.maximum(a, b).min(0)
@@ -118,7 +118,7 @@ def cone_start(origin: Array, d: Array, spread: float, objects: tuple[Thing, ...
     for _ in range(120):
         p = origin + d[:, live] * t[live]
         gap, _ = distance(p, objects, skip)
-        outside = np.sqrt((np.maximum(abs(p) - 1.2, 0) ** 2).sum(0))  # the grid says nothing out there
+        outside = np.sqrt((np.maximum(abs(p) - 1.2, 0) ** 2).sum(0))  # the grid ends there
         room = np.where(outside > 0.02, outside, gap) - t[live] * np.float32(spread)
         t[live] += np.maximum(room, 0) * np.float32(0.98)
         live = live[(room > 0.004) & (t[live] < leave)]
@@ -166,7 +166,7 @@ def sun_light(p: Array, objects: tuple[Thing, ...], skip: Skip) -> Array:
 
 
 def studio(r: Array) -> Array:
-    """Light [3, S] that comes from directions `r`: a gradient sky, a warm floor, a large window."""
+    """Environment light [3, S] from directions `r`: a gradient sky, a warm floor, a large window."""
     up = np.clip(r[2] * 0.5 + 0.5, 0, 1)
     base = mix(BOUNCE_COLOUR * np.float32(0.5), SKY_COLOUR * np.float32(0.9), up * up * (3 - 2 * up))
     side = unit(np.cross(WINDOW[:, 0], [0, 0, 1.0])[:, None]).astype(np.float32)
@@ -288,7 +288,7 @@ def test_poses() -> list[Array]:
 
 
 def write_split(folder: Path, split: str, poses: list[Array], world: tuple[tuple[Thing, ...], Skip]) -> int:
-    """Renders one split and its transforms file; gives the bytes of its images."""
+    """Renders one split and its transforms file; returns the bytes of its images."""
     (folder / split).mkdir(parents=True, exist_ok=True)
     frames, size = [], 0
     for number, pose in enumerate(poses):

@@ -3,7 +3,7 @@
 Vocabulary
   x, y, z   [S] float32 world coordinates, Z up; N on the plate is +y, E is +x, so that a mirrored scene shows
   distance  [S] signed, at most the true distance (safe for sphere tracing), negative inside
-  surface   what a material says of a point: colour (linear RGB, [3, S]), gloss in [0, 1], metal in [0, 1]
+  surface   a material at a point: colour (linear RGB, [3, S]), gloss in [0, 1], metal in [0, 1]
   stroke    a polyline [P, 2] of a letter inside [-1, 1]^2
 
 Everything lies inside [-1.2, 1.2]^3.
@@ -54,8 +54,8 @@ def band(value: Array, edge: float, soft: float) -> Array:
     return np.clip((value - edge) / soft + 0.5, 0.0, 1.0)
 
 
-def turned(x: Array, y: Array, degrees: float) -> tuple[Array, Array]:
-    """Coordinates in a frame that is turned counter-clockwise by `degrees` about z."""
+def rotate(x: Array, y: Array, degrees: float) -> tuple[Array, Array]:
+    """Coordinates in a frame that is rotated counter-clockwise by `degrees` about z."""
     c, s = np.float32(np.cos(np.radians(degrees))), np.float32(np.sin(np.radians(degrees)))
     return c * x + s * y, c * y - s * x
 
@@ -157,7 +157,7 @@ def grain(along: Array, across: Array, seed: Array | float) -> Array:
 def plate_paint(x: Array, y: Array, z: Array) -> tuple[Array, Array, Array]:
     """Maple planks inside a walnut ring with brass lines, 72 marks, and N, E, S, W to be read from outside."""
     r, angle = np.sqrt(x * x + y * y), np.arctan2(y, x)
-    px, py = turned(x, y, 20.0)
+    px, py = rotate(x, y, 20.0)
     plank = np.floor(py / 0.235 + 0.5)
     seam = abs(py / 0.235 + 0.5 - plank - 0.5)
     colour = mix(MAPLE, HONEY, grain(px + 0.7 * plank, py, plank))
@@ -170,7 +170,7 @@ def plate_paint(x: Array, y: Array, z: Array) -> tuple[Array, Array, Array]:
     tick = band(-abs(angle - mark * step) * r, -0.0075, 0.006) * band(r, 1.0, 0.006) * band(-r, -(1.0 + long), 0.006)
     colour = mix(colour, CREAM, tick)
     for letter, degrees in (("E", 0.0), ("N", 90.0), ("W", 180.0), ("S", 270.0)):
-        lx, ly = turned(x, y, degrees - 90.0)
+        lx, ly = rotate(x, y, degrees - 90.0)
         near = np.nonzero((abs(lx) < 0.09) & (abs(ly - 0.915) < 0.09))[0]
         ink = band(-glyph_distance(letter, -lx[near] / 0.062, (0.915 - ly[near]) / 0.062), -0.24, 0.12)
         colour[:, near] = mix(colour[:, near], CREAM, ink)
@@ -186,7 +186,7 @@ def plate_paint(x: Array, y: Array, z: Array) -> tuple[Array, Array, Array]:
 
 def pot_frame(x: Array, y: Array, z: Array) -> tuple[Array, Array, Array]:
     """The pot stands west and north of the middle; its spout points along its own +x."""
-    px, py = turned(x + np.float32(0.33), y - np.float32(0.3), -38.0)
+    px, py = rotate(x + np.float32(0.33), y - np.float32(0.3), -38.0)
     return px, py, z - FLOOR
 
 
@@ -249,9 +249,9 @@ BLOCKS = (
 
 
 def block_frame(block: Block, x: Array, y: Array, z: Array) -> tuple[Array, Array, Array]:
-    """World to the block's own axes."""
+    """Converts world coordinates to the block's own axes."""
     cx, cy, cz = (np.float32(c) for c in block.centre)
-    bx, by = turned(x - cx, y - cy, block.degrees)
+    bx, by = rotate(x - cx, y - cy, block.degrees)
     return bx, by, z - cz
 
 
@@ -314,8 +314,8 @@ CAGE = (0.44, -0.44, float(FLOOR) + 0.245)
 
 
 def cage_frame(x: Array, y: Array, z: Array) -> tuple[Array, Array, Array]:
-    """World to the axes of the wire cube."""
-    cx, cy = turned(x - np.float32(CAGE[0]), y - np.float32(CAGE[1]), 27.0)
+    """Converts world coordinates to the axes of the wire cube."""
+    cx, cy = rotate(x - np.float32(CAGE[0]), y - np.float32(CAGE[1]), 27.0)
     return cx, cy, z - np.float32(CAGE[2])
 
 
@@ -346,7 +346,7 @@ PENCIL_START, PENCIL_DEGREES, PENCIL_LENGTH = (0.07, -0.76), 101.0, 0.62
 
 def pencil_frame(x: Array, y: Array, z: Array) -> tuple[Array, Array, Array]:
     """Along the pencil, across it, and up."""
-    u, v = turned(x - np.float32(PENCIL_START[0]), y - np.float32(PENCIL_START[1]), PENCIL_DEGREES)
+    u, v = rotate(x - np.float32(PENCIL_START[0]), y - np.float32(PENCIL_START[1]), PENCIL_DEGREES)
     return u, v, z - FLOOR - np.float32(0.029)
 
 

@@ -1,4 +1,4 @@
-// What the parts of the Python module share: tensors by DLPack, shape checks at the door, the chosen kernels.
+// Common code of the Python module's parts: tensors by DLPack, shape checks of arguments, the chosen kernels.
 // .noconvert() everywhere, because a silent conversion of an output would write the result into a copy and lose it.
 #pragma once
 #include <nanobind/nanobind.h>

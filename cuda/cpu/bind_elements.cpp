@@ -1,4 +1,4 @@
-// The Python module: what is done to each sample or parameter on its own.
+// The Python module: elementwise ops (contraction, spherical harmonics, Adam).
 #include "bind.h"
 
 namespace nf {

@@ -4,7 +4,7 @@
 namespace nf {
 namespace {
 
-// What the kernels may index with: nodes by 32 bits, a place on an axis exactly in a float.
+// Limits of the kernels' indices: nodes by 32 bits, a position on an axis exactly in a float.
 constexpr i64 kMostNodes = i64(1) << 31, kLongestAxis = i64(1) << 24;
 
 template <class T> GridArgs<T> grid_args(const Array<const T>& x, const Array<const T>& grid, int threads) {

@@ -1,4 +1,4 @@
-// The Python module: the fused hash field.
+// The Python module: the fused renderer of the hash field.
 #include "bind.h"
 
 namespace nf {

@@ -1,4 +1,4 @@
-// Compositing of packed samples: a thread walks its rays front to back.
+// Alpha compositing of packed samples: a thread composites its rays front to back.
 #pragma once
 #include "../composite.h"
 #include "kernels.h"

@@ -1,4 +1,4 @@
-// What is done to each sample or parameter on its own: contraction, spherical harmonics, Adam.
+// Elementwise ops, on each sample or parameter on its own: contraction, spherical harmonics, Adam.
 #pragma once
 #include "../contraction.h"
 #include "../spherical_harmonics.h"

@@ -53,7 +53,7 @@ template <class T> struct PackedField {
     }
 };
 
-// rows of a tile of the whole field.
+// Activations of a tile of the whole field.
 template <class T> struct FieldTile {
     Tile<T> density, colour;  // colour.rows[0] takes the density network's outputs of the samples that get a colour
     T *bands, *bias;          // [kMaxRuns][padded bands], [kMaxRuns][padded width]

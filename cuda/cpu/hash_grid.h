@@ -1,4 +1,4 @@
-// The hash grid as an op of its own: its levels on a tile of samples, and back.
+// The hash grid as an op of its own: its levels on a tile of samples, forward and backward.
 #pragma once
 #include "encode.h"
 #include "kernels.h"

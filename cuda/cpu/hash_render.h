@@ -1,7 +1,9 @@
-// Rays to pictures in one pass: march, encode, density, weights, colour, composite, tile by tile.
+// The fused renderer, from rays to accumulated colours in one pass: march, encode, density, weights, colour, composite,
+// tile by tile.
 //
-// A tile is filled with short runs of several rays. After each tile the rays that turned opaque leave, so nothing is
-// evaluated far behind a surface. A training pass records the samples that counted, for hash_render_backward.h.
+// A tile is filled with short runs of several rays. Early ray termination: after each tile opaque rays leave, so
+// nothing is evaluated far behind a surface. A training pass records the samples with weight, for
+// hash_render_backward.h.
 #pragma once
 #include "../composite.h"
 #include "hash_field.h"
@@ -62,7 +64,7 @@ template <class T> inline bool march_run(const RenderArgs<T>& g, RenderTile<T>& 
     return true;
 }
 
-// Density of the tile's samples, then which of them matter: kept holds those whose colour is needed.
+// Density and weight of the tile's samples; `kept` holds those with enough weight to need a colour.
 template <class T>
 inline int weigh(const RenderArgs<T>& g, const PackedField<T>& field, RenderTile<T>& tile, const FieldTile<T>& rows) {
     using V = Lanes<T>;
@@ -82,13 +84,13 @@ inline int weigh(const RenderArgs<T>& g, const PackedField<T>& field, RenderTile
         Compositor<T>& out = tile.slot[r].out;
         for (int s = tile.run[r].begin; s < tile.run[r].begin + tile.run[r].count && !out.opaque(); ++s) {
             tile.weight[s] = out.take(tile.alpha[s]);
-            if (!(tile.weight[s] < g.weight_floor)) tile.kept[kept++] = s;  // also what is not a number
+            if (!(tile.weight[s] < g.weight_floor)) tile.kept[kept++] = s;  // NaN too
         }
     }
     return kept;
 }
 
-// Colours of the kept samples, laid onto their rays; rows.colour.rows[last] holds them after the sigmoid.
+// Colours of the kept samples, accumulated along their rays; rows.colour.rows[last] holds them after the sigmoid.
 template <class T>
 inline void colour(const RenderArgs<T>& g, const PackedField<T>& field, RenderTile<T>& tile, const FieldTile<T>& rows,
                    int kept) {
@@ -115,7 +117,7 @@ inline void colour(const RenderArgs<T>& g, const PackedField<T>& field, RenderTi
     }
 }
 
-// Keeps the tile's counted samples. False if there is no room.
+// Records the tile's samples with weight. False if there is no room.
 template <class T>
 inline bool record_tile(const RenderArgs<T>& g, int thread, const RenderTile<T>& tile, const FieldTile<T>& rows,
                         int kept) {

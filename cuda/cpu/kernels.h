@@ -1,5 +1,5 @@
-// The door between the Python module and the kernels: plain structs of pointers, the list of ops, one table of functions
-// per instruction set. A new op is told of here alone: its arguments, its line in NF_OPS, the header of its loop.
+// The interface between the Python module and the kernels: plain structs of pointers, the list of ops, one table of
+// functions per instruction set. A new op is registered here alone: its arguments, its line in NF_OPS, its header.
 //
 // S samples, R rays, L levels, F features an entry. All arrays are contiguous; d_x is the gradient of x.
 #pragma once
@@ -122,7 +122,7 @@ template <class T> struct FieldArgs {
     const T *density_weights[kMaxLayers], *colour_weights[kMaxLayers];
 };
 
-// What a training pass keeps for its backward: one region of `capacity` samples per thread.
+// The record of a training pass for its backward: one region of `capacity` samples per thread.
 template <class T> struct Record {
     i64 capacity;           // samples per thread
     T *features, *x;        // [threads * capacity, LF], [threads * 3, capacity]
@@ -164,8 +164,8 @@ template <class T> struct DensityArgs {
     int threads;
 };
 
-// Every op: its name and the struct of its arguments. The table of functions below, what fills it (kernels.cpp) and what
-// calls it (bind.h) come from this list alone.
+// Every op: its name and the struct of its arguments. The table of functions below, its definition (kernels.cpp) and
+// its calls (bind.h) come from this list alone.
 #define NF_OPS(OP)                          \
     OP(hash_forward, HashArgs)              \
     OP(hash_backward, HashArgs)             \

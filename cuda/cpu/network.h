@@ -1,4 +1,4 @@
-// Small bias-free networks on a tile of samples, forward and backward. Activations are rows of samples padded to whole
+// Small bias-free MLPs on a tile of samples, forward and backward. Activations are rows of samples padded to whole
 // lanes; lanes run over features, so no layer ever transposes anything: forward reads the transposed weights,
 // d_input the weights as they are, d_weights both activations by rows. Below, the network as an op of its own.
 #pragma once
@@ -60,7 +60,7 @@ template <class T> inline void relu(T* rows, i64 count) {
     using V = Lanes<T>;
     for (i64 i = 0; i < count; i += kWidth<T>) {
         V x = load<V>(rows + i);
-        store(rows + i, x < 0 ? V{} : x);  // what is not a number stays one, and is noticed in the loss
+        store(rows + i, x < 0 ? V{} : x);  // NaN stays NaN, and is noticed in the loss
     }
 }
 

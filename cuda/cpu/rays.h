@@ -1,4 +1,4 @@
-// Rays: from pixels, and through the occupancy grid.
+// Rays: generated from pixels, and marched through the occupancy grid.
 #pragma once
 #include "../camera.h"
 #include "kernels.h"
@@ -7,7 +7,7 @@
 namespace nf {
 namespace NF_ISA {
 
-// Twice the same walk: first to count (x null), then to write at the offsets.
+// Marches twice: first to count samples (x null), then to write them at the offsets.
 template <class T> void op_march(const MarchArgs<T>& g) {
     u64 blocks[kMaxCascades * kBlockWords];
     find_blocks(g.occupancy, g.settings.cascades, blocks);

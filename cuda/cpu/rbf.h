@@ -1,5 +1,5 @@
-// Radial basis functions on a tile of samples: distances of all units by lanes of units, and back. Nothing of the size
-// samples x units x features exists; the backward pass computes the distances again.
+// Radial basis functions on a tile of samples, forward and backward: distances of all units by lanes of units. No array
+// of samples x units x features exists; the backward pass recomputes the distances.
 #pragma once
 #include "../rbf.h"
 #include "network.h"

@@ -1,5 +1,5 @@
-// A tile: 128 samples that one thread carries through an op. What is summed over threads is summed in a fixed order:
-// same thread count, same bits.
+// A tile: 128 samples that one thread carries through an op. Sums over threads have a fixed order: same thread count,
+// same bits.
 #pragma once
 #include <omp.h>
 

@@ -9,7 +9,7 @@ namespace NF_ISA {
 
 class Scratch {
   public:
-    // Forgets what was handed out and makes room for `bytes`.
+    // Frees all allocations and makes room for `bytes`.
     void reset(size_t bytes) {
         used_ = 0;
         if (bytes <= size_) return;

@@ -1,4 +1,4 @@
-// Compositing of packed samples. One thread walks a ray, front to back; NF_SCALAR is the type.
+// Alpha compositing of packed samples. One thread composites a ray, front to back; NF_SCALAR is the type.
 #include "machine.h"
 #include "../composite.h"
 

@@ -1,4 +1,4 @@
-// What is done to each sample or parameter on its own. One thread an element; NF_SCALAR is its type.
+// Elementwise ops, on each sample or parameter on its own. One thread an element; NF_SCALAR is its type.
 #include "machine.h"
 #include "../adam.h"
 #include "../contraction.h"

@@ -45,7 +45,7 @@ template <class T> NF_DEVICE void scatter_level(const HashLevel& level, T* d_tab
         g[k] = d_out[k];
         any |= g[k] != 0;
     }
-    if (!any) return;  // adding zeros would only cost traffic; what is not a number is not zero
+    if (!any) return;  // adding zeros would only cost traffic; NaN is not zero
     for_corners(level, x, [&](u32 index, int corner, const T* f) {
         T weight = corner_weight(f[0], f[1], f[2], corner), d[kFeatures];
         NF_UNROLL for (int k = 0; k < kFeatures; ++k) d[k] = weight * g[k];

@@ -1,8 +1,9 @@
-// The fused hash field: rays to pictures in one kernel, and the gradients of such a pass.
+// The fused renderer of the hash field: rays to accumulated colours in one kernel, and the gradients of such a pass.
 //
-// A lane walks a ray; a step of a warp is one sample of each of its 32 rays, through grid, networks and compositor. A
-// ray that turned opaque or left the scene makes room for the next one from a common counter, so nothing is evaluated
-// behind a surface and warps stay full. A training pass records its samples; those of a ray are a list, front to back.
+// A lane marches a ray; a step of a warp is one sample of each of its 32 rays, through grid, networks and compositor.
+// Early ray termination: a ray that is opaque or has left the scene makes room for the next one from a common counter,
+// so nothing is evaluated behind a surface and warps stay full. A training pass records its samples; those of a ray are
+// a list, front to back.
 #include "hash_field.h"
 #include "../composite.h"
 #include "../march.h"
@@ -120,7 +121,7 @@ NF_DEVICE void render(const View& view, const Weights& weights, float floor, con
         DensityChain<M> density;
         density_of_rows(rows, weights.words, density);
         float weight = has ? walker.sum.take(alpha_of(density_forward(rows.out[lane][3]), length)) : 0.0f;
-        bool counts = has && !(weight < floor);  // also what is not a number
+        bool counts = has && !(weight < floor);  // NaN too
         u32 vote = __ballot_sync(kWholeWarp, counts);
         bool lost = false;
         if (vote) {

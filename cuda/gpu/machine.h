@@ -1,5 +1,5 @@
-// What schedules need of the machine beyond CUDA C++, as inline PTX: no toolkit header is asked for, so NVRTC alone
-// compiles everything. A test may put an emulation of the machine in its place (NF_EMULATOR names the header).
+// Instructions beyond CUDA C++, as inline PTX: no toolkit header is needed, so NVRTC alone compiles everything. A test
+// may put an emulation of the machine in its place (NF_EMULATOR names the header).
 //
 // Warps are used whole: every lane takes part in every shuffle, vote and product.
 #pragma once

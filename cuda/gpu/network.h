@@ -1,9 +1,9 @@
-// Bias-free ReLU networks on tiles of rows: a block of kWarps warps, each with M tiles of 16 rows; activations stay in
+// Bias-free ReLU MLPs on tiles of rows: a block of kWarps warps, each with M tiles of 16 rows; activations stay in
 // registers through all layers. The backward pass gets them from a forward pass over the same rows.
 //
 // Vocabulary
 //   stack        the true widths of a network; its input may come in two parts, each padded to 16 columns on its own
-//   chain        what enters each layer, and the output (padded widths)
+//   chain        the inputs of all layers, and the output (padded widths)
 //   weights      all layers' packed words one after the other; forward B = W^T, backward B = W
 //   gradients    of a layer's W [out, in], in accumulator layout, its tiles of 16 x 8 dealt out to the block's warps;
 //                they stay in registers from tile to tile and leave once, as this block's part of a sum
@@ -113,7 +113,7 @@ template <int M, int N> NF_DEVICE void relu(Rows<M, N>& rows) {
     NF_UNROLL for (int m = 0; m < M; ++m)
         NF_UNROLL for (int j = 0; j < N / 8; ++j)
             NF_UNROLL for (int i = 0; i < 4; ++i)
-                rows.v[m][j][i] = rows.v[m][j][i] < 0 ? 0 : rows.v[m][j][i];  // what is not a number stays one
+                rows.v[m][j][i] = rows.v[m][j][i] < 0 ? 0 : rows.v[m][j][i];  // NaN stays NaN
 }
 
 template <class A, int M, int In, int Out, int... Rest>

@@ -1,4 +1,5 @@
-// Rays: from pixels, and through the occupancy grid. One thread a ray; NF_SCALAR is the type of coordinates.
+// Rays: generated from pixels, and marched through the occupancy grid. One thread a ray; NF_SCALAR is the coordinates'
+// type.
 #include "machine.h"
 #include "../camera.h"
 #include "../march.h"

@@ -1,4 +1,4 @@
-"""How the cameras of a capture stand: the common point of their optical axes, their layout, which way is up.
+"""Camera layout of a capture: the common point of the optical axes, inward or forward or outward, the up direction.
 
 Vocabulary
   optical axis  the line through a camera along its viewing direction
@@ -23,7 +23,7 @@ FORWARD_SPREAD = 35.0  # degrees within which nine of ten optical axes lie in a 
 
 @dataclass(frozen=True)
 class Arrangement:
-    """How cameras stand: `point` [3]; `ahead`, the share of cameras that have it in front; `miss`, the median angle in
+    """The camera layout: `point` [3]; `ahead`, the share of cameras with it in front; `miss`, the median angle in
     degrees between viewing direction and the point; `spread`, the 90th percentile of the angles to the mean direction.
     """
 
@@ -35,7 +35,7 @@ class Arrangement:
 
 
 def arrange(cameras: Sequence[Camera]) -> Arrangement:
-    """Finds the common point of the optical axes and names the layout; needs one camera or more."""
+    """Finds the common point of the optical axes and classifies the layout; needs one camera or more."""
     centres = np.stack([camera.centre for camera in cameras])
     forwards = np.stack([camera.forward for camera in cameras])
     point = nearest_point(centres, forwards)
@@ -56,8 +56,8 @@ def arrange(cameras: Sequence[Camera]) -> Arrangement:
 def nearest_point(centres: np.ndarray, forwards: np.ndarray) -> np.ndarray:
     """The point nearest to all optical axes: argmin_p sum_i w_i |(I - f_i f_i^T)(p - c_i)|^2, [3].
 
-    Five rounds of reweighting by 1 / distance let a few stray cameras not drag it. Along a direction that the axes
-    leave open (all parallel) it stays beside the mean camera.
+    Five rounds of iteratively reweighted least squares (weights 1 / distance) keep outlier cameras from dragging it.
+    Along a direction that the axes leave undetermined (all parallel) it stays beside the mean camera.
     """
     across = np.eye(3) - forwards[:, :, None] * forwards[:, None, :]
     origin = centres.mean(axis=0)
@@ -76,12 +76,12 @@ def nearest_point(centres: np.ndarray, forwards: np.ndarray) -> np.ndarray:
 
 
 def common_up(cameras: list[Camera]) -> np.ndarray:
-    """The direction that was up for the photographers, unit [3].
+    """Estimates the world's up direction from the cameras, unit [3].
 
     It starts as the mean of the cameras' -y axes. A camera that is held level has its x axis at right angles to up, so
     up is then refined as the smallest eigenvector of the sum of x x^T, rolled cameras weighing less, held near its
     start where the x axes say little. Photos stored sideways (x axes agree, y axes do not) count by their x axes;
-    whether x or -x is up is told by cameras looking down, and x is taken when they look level.
+    cameras that look down decide between x and -x, and x is taken if they look level.
     """
     x, down, forward = (np.stack([c.world_from_camera[:3, axis] for c in cameras]) for axis in range(3))
     level, up = x, -down.mean(0)
@@ -100,7 +100,7 @@ def common_up(cameras: list[Camera]) -> np.ndarray:
 
 
 def focus_point(cameras: list[Camera], bounds: Bounds) -> np.ndarray:
-    """The point nearest to all optical axes [3]; the centre of the bounds where the axes do not meet in front.
+    """The point nearest to all optical axes [3]; the centre of the bounds if the axes do not meet in front.
 
     Minimises the sum of |(I - f f^T)(p - c)|^2, with a weak pull to the centre of the bounds for parallel axes.
     """
@@ -114,7 +114,7 @@ def focus_point(cameras: list[Camera], bounds: Bounds) -> np.ndarray:
 
 
 def is_forward_facing(cameras: Sequence[Camera]) -> bool:
-    """Whether nine of ten cameras look within 35 degrees of their mean direction."""
+    """Whether a capture is forward-facing: nine of ten cameras look within 35 degrees of their mean direction."""
     return direction_spread(np.stack([camera.forward for camera in cameras])) <= FORWARD_SPREAD
 
 

@@ -1,4 +1,4 @@
-"""Where a scene is: its inner cube, how far it reaches beyond, and the distance before which nothing is.
+"""Scene bounds: the inner cube, the number of cascades around it, and the near distance.
 
 Vocabulary
   layout        around, forward or outward, see arrangement.py
@@ -24,8 +24,8 @@ MOST_POINTS, MOST_CAMERAS = 20_000, 60
 
 @dataclass(frozen=True)
 class Hints:
-    """What a capture says itself: instant-ngp's `aabb_scale`, `scale` and `offset` [3] (unit cube = scale x + offset),
-    and the `near` and `far` depths of its content in world units; None where it says nothing.
+    """Bounds stated by a capture: instant-ngp's `aabb_scale`, `scale` and `offset` [3] (unit cube = scale x + offset),
+    and the `near` and `far` depths of its content in world units; None if it states none.
     """
 
     aabb_scale: float | None = None
@@ -36,11 +36,11 @@ class Hints:
 
 
 def points_in_view(camera: Camera, points: np.ndarray) -> np.ndarray:
-    """Which of `points` [P, 3] fall inside the picture, bool [P]."""
+    """Whether each of `points` [P, 3] projects into the image, bool [P]."""
     pixels, depth = project(camera, points)
     inside = (depth > 0) & (pixels >= 0).all(axis=1) & (pixels < (camera.width, camera.height)).all(axis=1)
     if camera.model == "perspective":
-        # Far outside the picture a lens polynomial folds back; such points only seem to be inside.
+        # Far outside the image a lens polynomial folds back; such points only seem to be inside.
         local = (points - camera.centre) @ camera.world_from_camera[:3, :3]
         limit_x = 1.5 * max(camera.cx, camera.width - camera.cx) / camera.fx
         limit_y = 1.5 * max(camera.cy, camera.height - camera.cy) / camera.fy
@@ -49,10 +49,10 @@ def points_in_view(camera: Camera, points: np.ndarray) -> np.ndarray:
 
 
 def estimate_bounds(cameras: Sequence[Camera], points: np.ndarray | None, kind: str, hints: Hints = Hints()) -> Bounds:
-    """The scene's bounds from what is known: conventions of its kind, its cameras, sparse points [P, 3] if any.
+    """Estimates the scene's bounds from its format's conventions, its cameras, and sparse points [P, 3] if any.
 
     Blender scenes and instant-ngp scenes with an aabb_scale are boxes as their authors meant them; everything else is
-    unbounded: an inner cube with the outside folded in, reaching at most 64 sides.
+    unbounded: an inner cube with the outside contracted into it, reaching at most 64 sides.
     """
     if kind == "transforms/blender":
         return _blender(cameras)
@@ -71,13 +71,13 @@ def estimate_bounds(cameras: Sequence[Camera], points: np.ndarray | None, kind: 
     elif hints.near is not None:
         near = 0.9 * hints.near
     if arrangement.layout != "forward":
-        near = min(near, 0.1 * side)  # sparse points miss what is plain, such as the ground at one's feet
+        near = min(near, 0.1 * side)  # sparse points miss textureless surfaces, such as the ground nearby
     far = 0.0 if seen is None else 2 * float(np.percentile(np.abs(seen.points - centre).max(axis=1), 99.5))
     return Bounds(tuple(float(v) for v in centre), side, _cascades(cameras, centre, half, far), "cube", near)
 
 
 def _cascades(cameras: Sequence[Camera], centre: np.ndarray, half: float, far: float) -> int:
-    """Enough doublings to hold all cameras, and the points where there are any; `far` 0 means unknown."""
+    """Number of cascades (doublings) that hold all cameras, and the sparse points if any; `far` 0 means unknown."""
     reach = max(float(np.abs(camera.centre - centre).max()) for camera in cameras)
     wanted = MOST_CASCADES if far == 0.0 else 1 + int(np.ceil(np.log2(max(far / half, 1.0))))
     holding = 1 + int(np.ceil(np.log2(max(reach / half, 1.0))))
@@ -85,7 +85,7 @@ def _cascades(cameras: Sequence[Camera], centre: np.ndarray, half: float, far: f
 
 
 def _blender(cameras: Sequence[Camera]) -> Bounds:
-    """[-1.5, 1.5]^3, unless the cameras plainly see a world of another size or place."""
+    """[-1.5, 1.5]^3, unless the cameras clearly frame a scene of another size or position."""
     arrangement = arrange(cameras)
     distance = np.array([np.linalg.norm(camera.centre - arrangement.point) for camera in cameras])
     widths = [d * max(c.width / c.fx, c.height / c.fy) for d, c in zip(distance, cameras, strict=True)]
@@ -107,7 +107,7 @@ def _instant_ngp(hints: Hints) -> Bounds:
 
 @dataclass(frozen=True)
 class _Seen:
-    """Points that some camera sees, [P, 3], and the pooled depths at which cameras see points, [n]."""
+    """Points in the view of some camera, [P, 3], and the pooled depths of points in all views, [n]."""
 
     points: np.ndarray
     depths: np.ndarray
@@ -127,7 +127,7 @@ def _seen(cameras: Sequence[Camera], points: np.ndarray) -> _Seen:
 def _around(
     cameras: Sequence[Camera], arrangement: Arrangement, seen: _Seen | None, hints: Hints
 ) -> tuple[np.ndarray, float]:
-    """Centre on the common point; all cameras inside, except strays more than three times as far as most."""
+    """Centre on the common point; all cameras inside, except outliers more than three times as far as most."""
     reach = np.array([np.abs(camera.centre - arrangement.point).max() for camera in cameras])
     return arrangement.point, MARGIN * float(reach[reach <= 3 * np.median(reach)].max())
 
@@ -135,14 +135,14 @@ def _around(
 def _forward(
     cameras: Sequence[Camera], arrangement: Arrangement, seen: _Seen | None, hints: Hints
 ) -> tuple[np.ndarray, float]:
-    """Centre in the middle of the content's depth range; what is near and in the middle is inside."""
+    """Centre in the middle of the content's depth range; near, central content is inside."""
     middle = np.mean([camera.centre for camera in cameras], axis=0)
     axis = np.mean([camera.forward for camera in cameras], axis=0)
     axis /= np.linalg.norm(axis)
     if seen is not None:
         depth = (seen.points - middle) @ axis
         low, high = np.percentile(depth, [2, 90])
-        # A far background must not swallow the cube: the harmonic mean leans to what is near and shows parallax.
+        # A far background must not dominate the cube: the harmonic mean favours near content, which shows parallax.
         low, high = max(low, 0.0), min(high, 3 / float(np.mean(1 / depth[depth > 0])))
         inner = seen.points[(depth >= low) & (depth <= high)]
         aside = np.median(inner - middle, axis=0)
@@ -156,7 +156,7 @@ def _forward(
         tangent = np.median([max(c.width / c.fx, c.height / c.fy) for c in cameras]) / 2
         return middle + depth * axis, MARGIN * max(0.5 * (high - low), tangent * depth, reach)
     depth = float((arrangement.point - middle) @ axis)
-    if not 2 * reach < depth < 50 * reach:  # the axes are too parallel to say; scenes are a few baselines away
+    if not 2 * reach < depth < 50 * reach:  # the axes are too parallel for a depth; scenes are a few baselines away
         depth = 5 * reach if reach > 0 else 1.0
     return middle + depth * axis, MARGIN * max(depth, reach)
 
@@ -178,7 +178,7 @@ _INNER = {"around": _around, "forward": _forward, "outward": _outward}
 
 
 def describe_bounds(bounds: Bounds, cameras: Sequence[Camera], points: np.ndarray | None) -> list[str]:
-    """What was found, in lines for a person: layout, inner cube, extent, shares of cameras and points inside."""
+    """Describes bounds in lines of text: layout, inner cube, extent, shares of cameras and points inside."""
     arrangement = arrange(cameras)
     says = {
         "around": "cameras look inward at a common point",

@@ -1,8 +1,8 @@
-"""What every reader of posed captures shares: from listed photos to frames on disk.
+"""Posed captures, common to all readers: from listed photos to frames on disk, and the train/test split.
 
 Vocabulary
   listed    a photo that the capture names; its file may be missing, and its size may differ from the intrinsics'
-  declared  the image size that the capture states, (width, height), or None where it states none
+  declared  the image size that the capture states, (width, height), or None if it states none
 """
 
 import os
@@ -32,7 +32,7 @@ class Listed:
 
     `name` as written there; `camera(width, height)` builds its camera for an image of that size in pixels;
     `declared` is the size that the intrinsics are for; `mask` a mask's name; `where` names the entry in messages;
-    `group` is its side of the capture's own split, None where there is none.
+    `group` is its side of the capture's own split, None if there is none.
     """
 
     name: str
@@ -45,9 +45,9 @@ class Listed:
 
 @dataclass(frozen=True)
 class Capture:
-    """What a reader hands over: frames sorted by name, how many were listed, which are missing, and its own split.
+    """A capture as read: frames sorted by name, how many were listed, which are missing, and its own split.
 
-    `train`, `test`: names of the capture's own split, None where it has none. `points` [P, 3] float32 or None.
+    `train`, `test`: names of the capture's own split, None if it has none. `points` [P, 3] float32 or None.
     """
 
     kind: str
@@ -65,14 +65,14 @@ class Capture:
 
 @dataclass(frozen=True)
 class Finder:
-    """Finds the file that a capture means by a name, inside `root` unless `allow_outside`."""
+    """Resolves a capture's file names to files inside `root`, or anywhere with `allow_outside`."""
 
     root: Path
     allow_outside: bool = False
     folders: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def find(self, name: str, where: str) -> Path | None:
-        """The file, tried as written, with image suffixes added, then in any case; None where there is none.
+        """Resolves a name as written, then with image suffixes added, then ignoring case; None if no file matches.
 
         Raises InputError for URLs, NUL, and paths or links that leave the folder.
         """
@@ -114,7 +114,7 @@ class Finder:
 
 
 def place(listed: Sequence[Listed], finder: Finder, source: str, kind: str) -> Capture:
-    """Frames of the listed photos that exist, with cameras at their files' sizes; no pixel is decoded.
+    """Makes frames of the listed photos that exist, with cameras at their files' sizes; no pixel is decoded.
 
     `source` names the capture's file in messages. Photos that are missing or whose header cannot be read are left out
     with a warning. Raises InputError when fewer than 3 remain or over 20 % are unreadable, when a photo's shape
@@ -197,13 +197,13 @@ def _relative(path: Path, root: Path) -> str:
 
 @dataclass
 class Notes:
-    """Collects warnings of one sort over many photos, so that each sort becomes one line."""
+    """Groups equal warnings of many photos into one line each."""
 
     lines: list[str] = field(default_factory=list)
     sorts: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, sort: str, name: str) -> None:
-        """Notes that `sort` applies to the photo `name`."""
+        """Records that warning `sort` applies to the photo `name`."""
         self.sorts.setdefault(sort, []).append(name)
 
     def all(self) -> list[str]:
@@ -217,11 +217,11 @@ def _some(names: Sequence[str], most: int = 3) -> str:
 
 
 def _sized_camera(entry: Listed, header: ImageHeader, notes: Notes) -> Camera:
-    """The camera at the size of the file: intrinsics follow the file where its shape agrees with what is declared."""
+    """Rescales the camera's intrinsics to the image file's size, if its shape agrees with the declared size."""
     if entry.declared is None or header.size == entry.declared:
         return entry.camera(*header.size)
     if header.rotated_size == entry.declared:
-        notes.add("EXIF orientation applied, as the intrinsics are for the turned photo", entry.name)
+        notes.add("EXIF orientation applied, as the intrinsics are for the rotated photo", entry.name)
         return entry.camera(*entry.declared)
     width, height = entry.declared
     for size in (header.size, header.rotated_size):
@@ -246,7 +246,7 @@ def _mask(entry: Listed, finder: Finder, notes: Notes) -> Path | None:
 
 
 def checked_size(width: float | None, height: float | None, where: str) -> tuple[int, int] | None:
-    """A declared image size as whole pixels, None where none is declared; InputError when it is no size."""
+    """Validates a declared image size in whole pixels, None if none is declared; InputError if invalid."""
     if width is None and height is None:
         return None
     if width is None or height is None:
@@ -258,9 +258,9 @@ def checked_size(width: float | None, height: float | None, where: str) -> tuple
 
 
 def split(capture: Capture) -> tuple[tuple[int, ...], tuple[int, ...], list[str]]:
-    """Indices to train on, indices held out, and warnings.
+    """Train/test split: indices of training frames, indices of held-out (test) frames, and warnings.
 
-    The capture's own split where it names one; otherwise every 8th of the frames, sorted by name, from the first.
+    The capture's own split if it names one. Default: every 8th of the frames, sorted by name, from the first.
     """
     names = [frame.name for frame in capture.frames]
     warnings = []
@@ -279,9 +279,9 @@ def split(capture: Capture) -> tuple[tuple[int, ...], tuple[int, ...], list[str]
 
 
 def points_agree(frames: Sequence[Frame], points: np.ndarray) -> bool:
-    """Whether sparse points belong to these cameras' world: each must lie in view of at least two of them.
+    """Whether sparse points are in these cameras' world frame: each must lie in view of at least two of them.
 
-    Points found beside a transforms.json may be from before its exporter turned and scaled the world.
+    Points found beside a transforms.json may predate the rotation and scaling of the world by its exporter.
     """
     chosen = points[:: max(1, len(points) // 2000)]
     seen = sum(points_in_view(frame.camera, chosen).astype(int) for frame in frames)
@@ -289,18 +289,18 @@ def points_agree(frames: Sequence[Frame], points: np.ndarray) -> bool:
 
 
 def with_points(capture: Capture, points: np.ndarray | None, source: str) -> Capture:
-    """The capture with sparse points found beside it, if they agree with its cameras."""
+    """Adds sparse points found beside a capture, if they agree with its cameras; else a warning."""
     if points is None or len(points) == 0:
         return capture
     if points_agree(capture.frames, points):
         return replace(capture, points=points)
-    turned = [replace(frame, camera=_turned(frame.camera)) for frame in capture.frames]
+    opencv = [replace(frame, camera=_from_opencv(frame.camera)) for frame in capture.frames]
     line = f"{source} is not in the world frame of these cameras and was not used"
-    if points_agree(turned, points):
+    if points_agree(opencv, points):
         line = f"the points of {source} lie behind the cameras: the matrices already have OpenCV axes, not OpenGL's"
     return replace(capture, warnings=(*capture.warnings, line))
 
 
-def _turned(camera: Camera) -> Camera:
+def _from_opencv(camera: Camera) -> Camera:
     """The camera if its matrix had been in OpenCV axes already."""
     return replace(camera, world_from_camera=camera.world_from_camera @ CAMERA_AXES["opengl"])

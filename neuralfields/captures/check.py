@@ -1,7 +1,7 @@
-"""Checks a capture before a minute is spent on it.
+"""Validates a capture before fitting: poses, intrinsics, masks, alpha, blur.
 
-It reads poses, headers and small previews, and says what it found, what is doubtful, and what to do about it. A
-problem's level: "error" where a fit cannot succeed, "warning" where it may suffer, "note" where one should know.
+Reads poses, image headers and small previews; reports the findings, the problems and their remedies. A problem's
+level: "error" if a fit cannot succeed, "warning" if its quality may suffer, "note" for information.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ NAMES_SHOWN = 5
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that a person should know: how bad, what, and what to do."""
+    """A problem of a capture: its level, a message and the remedy."""
 
     level: Literal["error", "warning", "note"]
     message: str
@@ -45,10 +45,10 @@ class Lens:
 
 @dataclass(frozen=True)
 class Report:
-    """What `nf check` found; `as_dict` gives plain data. Shares are between 0 and 1, angles in degrees.
+    """The result of `nf check`; `as_dict` gives plain data. Shares are between 0 and 1, angles in degrees.
 
     `alpha`: mean share of transparent pixels; `kept`: least, mean and largest share of pixels that masks keep; both
-    None where there are none. `blurred`: photos much less sharp than the rest.
+    None if there are none. `blurred`: photos much less sharp than the rest.
     """
 
     path: str
@@ -81,13 +81,13 @@ class Report:
 
 
 def check_scene(path: Path | str, format: str | None = None, allow_outside: bool = False) -> Report:
-    """Checks a posed capture; raises InputError where it cannot be read at all."""
+    """Validates a posed capture; raises InputError if it cannot be read at all."""
     capture = read_capture(path, format, allow_outside)
     scene = scene_from_capture(capture, Path(path))
     cameras = [frame.camera for frame in scene.frames]
     arrangement = arrange(cameras)
     seen = previews(scene)
-    problems = [Problem("warning", line, "see that this is what you meant") for line in scene.warnings]
+    problems = [Problem("warning", line, "check that this is intended") for line in scene.warnings]
     problems += check_poses(scene, arrangement) + check_lenses(scene) + check_pixels(seen)
     alphas = [p.transparent for p in seen if p.transparent is not None]
     kept = [p.kept for p in seen if p.kept is not None]
@@ -140,7 +140,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def check_poses(scene: Scene, arrangement: Arrangement) -> list[Problem]:
-    """Number of photos, baseline, where cameras look, strays, near-identical cameras."""
+    """Checks the number of photos, the baseline, pose conventions, outlier cameras, near-duplicate views."""
     problems = []
     cameras = [frame.camera for frame in scene.frames]
     if len(cameras) < FEW_PHOTOS:
@@ -165,13 +165,13 @@ def check_poses(scene: Scene, arrangement: Arrangement) -> list[Problem]:
     problems += _convention(cameras, arrangement)
     if arrangement.layout == "around":
         distance = np.linalg.norm(centres - arrangement.point, axis=1)
-        strays = [f.name for f, d in zip(scene.frames, distance, strict=True) if d > 3 * np.median(distance)]
-        if strays:
+        outliers = [f.name for f, d in zip(scene.frames, distance, strict=True) if d > 3 * np.median(distance)]
+        if outliers:
             problems.append(
                 Problem(
                     "warning",
-                    f"{len(strays)} cameras are over three times as far out as most: {_some(strays)}",
-                    "look at these poses and remove those that are wrong",
+                    f"{len(outliers)} cameras are over three times as far out as most: {_some(outliers)}",
+                    "inspect these poses and remove those that are wrong",
                 )
             )
     pairs = near_identical(cameras, reach)
@@ -181,14 +181,14 @@ def check_poses(scene: Scene, arrangement: Arrangement) -> list[Problem]:
             Problem(
                 "note",
                 f"{len(pairs)} pairs of cameras are nearly identical: {_some(names)}",
-                "one of each pair adds nothing; held out, it makes scores look better than they are",
+                "one of each pair is redundant; held out, it inflates the scores",
             )
         )
     return problems
 
 
 def near_identical(cameras: Sequence[Camera], reach: float) -> list[tuple[int, int]]:
-    """Pairs closer than a thousandth of the cameras' reach that look within half a degree of each other."""
+    """Finds near-duplicate views: closer than a thousandth of the cameras' reach, within half a degree."""
     centres = np.stack([camera.centre for camera in cameras])
     forwards = np.stack([camera.forward for camera in cameras])
     pairs = []
@@ -200,7 +200,7 @@ def near_identical(cameras: Sequence[Camera], reach: float) -> list[tuple[int, i
 
 
 def _convention(cameras: Sequence[Camera], arrangement: Arrangement) -> list[Problem]:
-    """Signs that the matrices mean something else than the format says."""
+    """Detects matrices of another convention than the format's: world-to-camera, or OpenCV axes."""
     inverse = arrange([_inverted(camera) for camera in cameras])
     around = inverse.spread > 35 and inverse.ahead > 0.9 and inverse.miss < 10
     if around and arrangement.miss > 2 * inverse.miss + 10:
@@ -226,14 +226,14 @@ def _convention(cameras: Sequence[Camera], arrangement: Arrangement) -> list[Pro
             Problem(
                 "note",
                 "cameras look in many directions and share no point ahead",
-                "right for a room or a walk; for an object, look at the poses",
+                "right for a room or a walk; for an object, inspect the poses",
             )
         ]
     return []
 
 
 def _inverted(camera: Camera) -> Camera:
-    """The camera if its file's matrix (OpenGL axes) were world-to-camera."""
+    """The camera if its file's matrix (OpenGL axes) was world-to-camera."""
     from dataclasses import replace
 
     flip = CAMERA_AXES["opengl"]
@@ -241,7 +241,7 @@ def _inverted(camera: Camera) -> Camera:
 
 
 def check_lenses(scene: Scene) -> list[Problem]:
-    """Odd intrinsics, once for each lens: field of view, principal point, unequal focal lengths, folding distortion."""
+    """Checks the intrinsics of each lens: field of view, principal point, unequal focal lengths, folding distortion."""
     problems: dict[str, Problem] = {}
     for frame in scene.frames:
         c = frame.camera
@@ -257,7 +257,7 @@ def check_lenses(scene: Scene) -> list[Problem]:
             text = f"focal lengths differ: {c.fx:.5g} across, {c.fy:.5g} down ({frame.name})"
             problems.setdefault("focal", Problem("warning", text, "pixels are square in nearly every camera"))
         if "fold" not in problems and _folds(c):
-            text = f"the lens distortion folds back inside the picture ({frame.name})"
+            text = f"the lens distortion folds back inside the image ({frame.name})"
             problems["fold"] = Problem("warning", text, "undistort the photos, or calibrate again with fewer terms")
     sizes = {(f.camera.width, f.camera.height) for f in scene.frames}
     if len(sizes) > 1:
@@ -267,7 +267,7 @@ def check_lenses(scene: Scene) -> list[Problem]:
 
 
 def _folds(camera: Camera) -> bool:
-    """Whether the distorted radius stops growing before it reaches the picture's furthest corner."""
+    """Whether the distorted radius stops growing before it reaches the image's furthest corner."""
     across = max(camera.cx, camera.width - camera.cx) / camera.fx
     down = max(camera.cy, camera.height - camera.cy) / camera.fy
     corner = float(np.hypot(across, down))
@@ -282,7 +282,7 @@ def _folds(camera: Camera) -> bool:
 
 
 def check_pixels(seen: Sequence[Preview]) -> list[Problem]:
-    """Unreadable and featureless photos, masks that keep too much or too little, odd alpha, blur."""
+    """Checks for unreadable or uniform photos, masks that keep too much or too little, odd alpha, blur."""
     problems = []
     broken = [p for p in seen if p.error is not None]
     if broken:
@@ -299,7 +299,7 @@ def check_pixels(seen: Sequence[Preview]) -> list[Problem]:
         problems.append(Problem("warning", text, "invert the masks if it is the other way round"))
     empty = [p.name for p in seen if p.kept == 0.0]
     if empty:
-        text = f"{len(empty)} masks are all black, their photos teach nothing: {_some(empty)}"
+        text = f"{len(empty)} masks are all black, their photos contribute nothing: {_some(empty)}"
         problems.append(Problem("warning", text, "remove these photos or correct their masks"))
     alpha = [p.transparent for p in seen if p.transparent is not None]
     if alpha and max(alpha) == 0.0:
@@ -316,7 +316,7 @@ def check_pixels(seen: Sequence[Preview]) -> list[Problem]:
 
 
 def blurred(seen: Sequence[Preview]) -> list[str]:
-    """Photos whose sharpness is an outlier below the rest, least sharp first."""
+    """Names blurred photos, whose sharpness is an outlier below the rest, least sharp first."""
     usable = [p for p in seen if p.error is None and p.sharpness > 0]
     if len(usable) < 8:
         return []

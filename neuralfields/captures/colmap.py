@@ -1,7 +1,7 @@
-"""Reads COLMAP captures: picks the model, finds its photos, and makes cameras of both.
+"""Reads COLMAP captures: picks the sparse model, finds its photos, makes their cameras.
 
-The files themselves are read in captures/colmap_files.py. Masks are taken from `masks/` where COLMAP looks for them
-(`masks/<photo>.png`, or the photo's stem); black is ignored.
+The files themselves are read in captures/colmap_files.py. Masks are in COLMAP's layout (`masks/<photo>.png`, or the
+photo's stem); black is ignored.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ IMAGE_FOLDERS = ("images", "images_2", "images_4", "images_8", "input", ".")
 
 
 def model_folders(root: Path) -> list[Path]:
-    """Folders with a COLMAP model (cameras and images) in or under `root`, in the order they are looked at."""
+    """Folders with a COLMAP model (cameras and images) in or under `root`, in search order."""
     return [folder for folder in _candidates(root) if _suffix(folder) is not None]
 
 
@@ -58,7 +58,7 @@ def _image_count(folder: Path) -> int:
 
 
 def sparse_points(root: Path) -> tuple[np.ndarray, str] | None:
-    """Sparse points [P, 3] that lie beside a capture of another kind, with the file's name; None where there are none.
+    """Reads sparse points [P, 3] beside a capture of another kind, with the file's name; None if there are none.
 
     They may be in another world frame than that capture's cameras. A damaged file counts as none: nothing depends
     on it.
@@ -80,7 +80,7 @@ def sparse_points_file(root: Path) -> Path | None:
 
 
 def most_images(folders: Sequence[Path]) -> Path:
-    """The model of most images, the first of several such."""
+    """The model with the most images; the first on a tie."""
     return max(folders, key=_image_count)
 
 
@@ -93,7 +93,7 @@ def read_colmap(path: Path, allow_outside: bool = False) -> Capture:
     if _suffix(path) is not None and path.name.isdigit():
         root, folders = path.resolve().parent.parent, [path]  # the photos of sparse/0 lie beside sparse
     if not folders:
-        raise InputError(f"{path}: no COLMAP model; sparse/0 with cameras and images, .bin or .txt, is looked for")
+        raise InputError(f"{path}: no COLMAP model; sparse/0 with cameras and images, .bin or .txt, is expected")
     counts = [_image_count(folder) for folder in folders]
     model = folders[counts.index(max(counts))]
     suffix = _suffix(model)

@@ -1,11 +1,11 @@
-"""The files of a COLMAP model, binary and text, with every count checked against the bytes that are there.
+"""Reads the files of a COLMAP sparse model, binary and text, with every count checked against the file's size.
 
 COLMAP stores camera_from_world as a quaternion (w, x, y, z) and a translation, OpenCV axes, pixel centres at +0.5.
 `rigs` and `frames` files of COLMAP 4 repeat poses that images already hold, and are not read.
 
   cameras   id, model, size, parameters
   images    id, pose, camera id, name (may hold spaces and folders), keypoints (skipped)
-  points3D  id, position, colour, error, track: which keypoint of which image saw it
+  points3D  id, position, colour, error, track: the keypoints of images that observe it
 """
 
 import mmap
@@ -21,7 +21,7 @@ from neuralfields.captures.capture import LARGEST_SIDE
 from neuralfields.errors import InputError
 
 MODELS = {
-    # id: (name, which numbers follow). f is both focal lengths; the rest are named as in OpenCV.
+    # id: (name, parameters in order). f is both focal lengths; the rest are named as in OpenCV.
     0: ("SIMPLE_PINHOLE", "f cx cy"),
     1: ("PINHOLE", "fx fy cx cy"),
     2: ("SIMPLE_RADIAL", "f cx cy k1"),
@@ -48,7 +48,7 @@ class ColmapCamera:
     parameters: dict[str, float]
 
     def posed(self, world_from_camera: np.ndarray) -> Camera:
-        """Our camera at the model's own image size."""
+        """The camera with that pose, at the COLMAP camera's own image size."""
         p = self.parameters
         kind: CameraModel = "fisheye" if self.model.endswith("FISHEYE") else "perspective"
         order = FISHEYE_ORDER if kind == "fisheye" else PERSPECTIVE_ORDER
@@ -68,7 +68,7 @@ class ColmapImage:
 
 @dataclass(frozen=True)
 class Tracks:
-    """Which image saw which point: ids `image` [K], `point` [K]; `error` [count] of reprojection in pixels.
+    """Feature tracks: image `image` [K] observes point `point` [K]; reprojection `error` [count] in pixels.
 
     Points are numbered as `read_points_bin` and `read_points_txt` give them: those of two images or more.
     """
@@ -80,7 +80,7 @@ class Tracks:
 
 
 class Cursor:
-    """Reads numbers from a memory-mapped file and refuses to step over its end; `at` is the byte offset."""
+    """Reads numbers from a memory-mapped file, never past its end; `at` is the byte offset."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.at = path, 0
@@ -96,7 +96,7 @@ class Cursor:
         return InputError(f"{self.path}: byte {self.at if at is None else at}: {reason}; copy or export it again")
 
     def take(self, layout: struct.Struct) -> tuple:
-        """The next numbers, little-endian."""
+        """Reads the next numbers, little-endian."""
         if self.at + layout.size > self.size:
             raise self.fail(f"file ends at byte {self.size}, {layout.size} more bytes are needed here")
         values = layout.unpack_from(self.data, self.at)
@@ -104,20 +104,20 @@ class Cursor:
         return values
 
     def skip(self, count: int, each: int, what: str) -> None:
-        """Steps over `count` records of `each` bytes."""
+        """Skips `count` records of `each` bytes."""
         if count > (self.size - self.at) // each:
             raise self.fail(f"{count} {what} are declared, but the file ends at byte {self.size}")
         self.at += count * each
 
     def count(self, smallest: int, what: str) -> int:
-        """A count of records that take `smallest` bytes or more each, checked against the rest of the file."""
+        """Reads a count of records of `smallest` bytes or more each, checked against the rest of the file."""
         (count,) = self.take(_U64)
         if count * smallest > self.size - self.at:
             raise self.fail(f"{count} {what} are declared, more than the file has bytes for", self.at - 8)
         return count
 
     def name(self) -> str:
-        """A zero-terminated UTF-8 name."""
+        """Reads a zero-terminated UTF-8 name."""
         end = self.data.find(b"\0", self.at, self.at + LONGEST_NAME)
         if end < 0:
             raise self.fail("an image name does not end")
@@ -135,7 +135,7 @@ _POINT = struct.Struct("<Q3d3BdQ")
 
 
 def read_cameras_bin(path: Path) -> dict[int, ColmapCamera]:
-    """cameras.bin by camera id."""
+    """Reads cameras.bin, by camera id."""
     cursor = Cursor(path)
     cameras = {}
     for _ in range(cursor.count(_CAMERA.size + 24, "cameras")):
@@ -168,7 +168,7 @@ def _checked_camera(model: str, width: int, height: int, parameters: dict[str, f
 
 
 def read_images_bin(path: Path) -> dict[int, ColmapImage]:
-    """images.bin by image id; keypoints are stepped over."""
+    """Reads images.bin, by image id; keypoints are skipped."""
     cursor = Cursor(path)
     images = {}
     for _ in range(cursor.count(_IMAGE.size + 1 + 8, "images")):
@@ -182,7 +182,7 @@ def read_images_bin(path: Path) -> dict[int, ColmapImage]:
 
 
 def count_images_bin(path: Path) -> int:
-    """How many images images.bin declares."""
+    """Reads the number of images that images.bin declares."""
     return Cursor(path).count(_IMAGE.size + 1 + 8, "images")
 
 
@@ -199,7 +199,7 @@ def _world_from_camera(pose: np.ndarray, where: str) -> np.ndarray:
 
 
 def read_points_bin(path: Path, image_ids: set[int] | None = None) -> np.ndarray:
-    """points3D.bin as [P, 3] float32: points seen by two images or more. `image_ids`: tracks may name only these."""
+    """Reads points3D.bin, [P, 3] float32: points of two images or more. `image_ids`: tracks may name only these."""
     cursor = Cursor(path)
     count = cursor.count(_POINT.size, "points")
     positions, lengths, starts = np.empty((count, 3)), np.empty(count, np.int64), np.empty(count, np.int64)
@@ -216,7 +216,7 @@ def read_points_bin(path: Path, image_ids: set[int] | None = None) -> np.ndarray
 
 
 def read_tracks_bin(path: Path) -> Tracks:
-    """The tracks of points3D.bin."""
+    """Reads the feature tracks of points3D.bin."""
     cursor = Cursor(path)
     images, points, errors = [], [], []
     for _ in range(cursor.count(_POINT.size, "points")):
@@ -263,7 +263,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def read_cameras_txt(path: Path) -> dict[int, ColmapCamera]:
-    """cameras.txt by camera id."""
+    """Reads cameras.txt, by camera id."""
     layouts = {name: fields.split() for name, fields in MODELS.values()}
     cameras = {}
     for number, line in _lines(path):
@@ -286,7 +286,7 @@ def read_cameras_txt(path: Path) -> dict[int, ColmapCamera]:
 
 
 def read_images_txt(path: Path) -> dict[int, ColmapImage]:
-    """images.txt by image id: two lines an image, of which the second, the keypoints, may be empty."""
+    """Reads images.txt, by image id: two lines an image, of which the second, the keypoints, may be empty."""
     images = {}
     lines = _lines(path)
     for number, line in lines:
@@ -306,7 +306,7 @@ def read_images_txt(path: Path) -> dict[int, ColmapImage]:
 
 
 def read_points_txt(path: Path, image_ids: set[int] | None = None) -> np.ndarray:
-    """points3D.txt as [P, 3] float32: points seen by two images or more."""
+    """Reads points3D.txt, [P, 3] float32: points of two images or more."""
     positions = []
     for number, line in _lines(path):
         words = line.split()
@@ -328,7 +328,7 @@ def read_points_txt(path: Path, image_ids: set[int] | None = None) -> np.ndarray
 
 
 def read_tracks_txt(path: Path) -> Tracks:
-    """The tracks of points3D.txt."""
+    """Reads the feature tracks of points3D.txt."""
     images, points, errors = [], [], []
     for number, line in _lines(path):
         words = line.split()

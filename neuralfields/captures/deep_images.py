@@ -1,4 +1,4 @@
-"""Images of more than 8 bits a channel, decoded to 8-bit sRGB: EXR, 16-bit and floating-point TIFF, 16-bit PNG.
+"""Decodes images of more than 8 bits a channel (HDR, deep) to 8-bit sRGB: EXR, 16-bit and float TIFF, 16-bit PNG.
 
 Vocabulary
   linear         floating-point pixels are light, 1 is white: they are clipped to [0, 1] and encoded by sRGB's curve;
@@ -6,8 +6,8 @@ Vocabulary
   premultiplied  colour that is multiplied by its alpha, as in EXR; it is divided out before the encoding
   straight       colour beside its alpha, as in all pixels that leave this file
 
-A file says its size before anything is decoded, and what would not fit is refused; what is damaged raises whatever its
-decoder raises, and images.py turns that into one line.
+A file's size is read before anything is decoded, and too large ones are refused; a damaged file raises its decoder's
+error, which images.py converts to one line.
 """
 
 import math
@@ -25,7 +25,7 @@ from neuralfields.files import size_text
 from neuralfields.media import import_plugin
 
 LARGEST_PIXELS = 178_956_970  # Pillow's own limit
-LARGEST_BYTES = 4 * LARGEST_PIXELS  # of decoded samples: what Pillow's limit comes to in 8-bit RGBA
+LARGEST_BYTES = 4 * LARGEST_PIXELS  # of decoded samples: Pillow's limit in 8-bit RGBA
 SPAN = {"uint8": 255, "uint16": 65535, "uint32": 2**32 - 1}
 FLOATS = ("float16", "float32", "float64")
 GREY_FROM_WHITE, GREY, RGB = 0, 1, 2  # TIFF's PhotometricInterpretation
@@ -36,7 +36,7 @@ FLOAT_PREDICTOR = 3
 
 @dataclass(frozen=True)
 class DeepHeader:
-    """What a deep file says before it is decoded: stored size, TIFF orientation (1 to 8), alpha."""
+    """A deep file's header, read without decoding: stored size, TIFF orientation (1 to 8), alpha."""
 
     width: int
     height: int
@@ -45,14 +45,14 @@ class DeepHeader:
 
 
 def srgb_from_linear(linear: np.ndarray) -> np.ndarray:
-    """sRGB's transfer function of linear light in [0, 1], IEC 61966-2-1."""
+    """Applies sRGB's transfer function to linear light in [0, 1], IEC 61966-2-1."""
     return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
 def deep_header(path: Path, format: str) -> DeepHeader:
-    """Size, orientation and alpha of a file of `format` EXR, TIFF or PNG16; no pixel is decoded.
+    """Reads size, orientation and alpha of a file of `format` EXR, TIFF or PNG16; no pixel is decoded.
 
-    Raises InputError for what is not read or needs a package, and whatever the decoder raises for a damaged file.
+    Raises InputError for an unsupported file or a missing package, and the decoder's own error for a damaged file.
     """
     if format == "EXR":
         _, header, names = _exr_header(path)
@@ -70,7 +70,7 @@ def deep_header(path: Path, format: str) -> DeepHeader:
 
 
 def read_deep(path: Path, format: str) -> np.ndarray:
-    """A file's pixels as uint8 [H, W, 3], or [H, W, 4] with straight alpha, as stored (not turned).
+    """Decodes a file's pixels as uint8 [H, W, 3], or [H, W, 4] with straight alpha, as stored (not rotated).
 
     Raises as `deep_header` does.
     """
@@ -85,7 +85,7 @@ def read_deep(path: Path, format: str) -> np.ndarray:
 
 
 def _to_uint8(values: np.ndarray, premultiplied: bool) -> np.ndarray:
-    """Samples [H, W, 1 to 4], whole or floating-point, as 8-bit sRGB [H, W, 3 or 4]."""
+    """Converts samples [H, W, 1 to 4], integer or floating-point, to 8-bit sRGB [H, W, 3 or 4]."""
     linear = values.dtype.kind == "f"
     scale = 1 if linear else SPAN[values.dtype.name]
     # float64 for 32-bit integers: their steps are finer than float32's.
@@ -116,7 +116,7 @@ def _refuse_large(path: Path, pixels: int, samples: int) -> None:
 
 
 def _read_png(path: Path) -> np.ndarray:
-    """Samples uint16 [H, W, 3 or 4]."""
+    """Decodes samples uint16 [H, W, 3 or 4]."""
     av = import_plugin("av", path, "a PNG with 16 bits a channel")
     deep_header(path, "PNG16")
     with av.open(str(path), format="png_pipe") as file:
@@ -130,7 +130,7 @@ def _read_png(path: Path) -> np.ndarray:
 
 @contextmanager
 def _tiff(path: Path) -> Iterator[tuple[Any, Mapping[str, Any]]]:
-    """The first page of a TIFF file, opened by imageio, and its tags, which suit us."""
+    """Opens the first page of a TIFF file with imageio, and its tags, checked to be supported."""
     import imageio.v3 as iio
 
     # An open file, not a name: imageio takes some names for URLs, archives and the like.
@@ -145,14 +145,14 @@ def _tiff(path: Path) -> Iterator[tuple[Any, Mapping[str, Any]]]:
 
 
 def _tiff_alpha(tags: Mapping[str, Any]) -> int | None:
-    """PREMULTIPLIED, STRAIGHT, or None where there is no alpha."""
+    """The kind of alpha: PREMULTIPLIED, STRAIGHT, or None if there is none."""
     extra = tags.get("ExtraSamples", ())
     first = int(next(iter(extra), 0)) if isinstance(extra, tuple | list) else int(extra)
     return first if first in (PREMULTIPLIED, STRAIGHT) else None
 
 
 def _tiff_channels(path: Path, values: np.ndarray, tags: Mapping[str, Any]) -> np.ndarray:
-    """Samples [H, W, 1 to 4]: interleaved, black is 0, without channels that are neither colour nor alpha."""
+    """Arranges samples [H, W, 1 to 4]: interleaved, black is 0, without channels that are neither colour nor alpha."""
     if values.ndim == 2:
         values = values[..., None]
     elif tags.get("PlanarConfiguration") == 2:
@@ -224,9 +224,9 @@ def _exr_layer(header: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _exr_header(path: Path) -> tuple[int, Mapping[str, Any], tuple[str, ...]]:
-    """Of the first part of an EXR file with colour: its number, header, and the names of its channels.
+    """Reads the header of an EXR file's first part with colour: its number, header, and the names of its channels.
 
-    Raises InputError where there is no colour, or where the file would not fit into memory.
+    Raises InputError if there is no colour, or if the file would not fit into memory.
     """
     headers = [part.header for part in _open_exr(path, header_only=True).parts]
     found = next(((i, header, _exr_layer(header)) for i, header in enumerate(headers) if _exr_layer(header)), None)
@@ -242,7 +242,7 @@ def _exr_header(path: Path) -> tuple[int, Mapping[str, Any], tuple[str, ...]]:
 
 
 def _read_exr(path: Path) -> np.ndarray:
-    """Samples float32 [H, W, 1 to 4] of the display window; what the data window leaves out is 0."""
+    """Decodes samples float32 [H, W, 1 to 4] of the display window; pixels outside the data window are 0."""
     index, header, names = _exr_header(path)
     part = _open_exr(path, header_only=False).parts[index]
     channels = [np.asarray(part.channels[name].pixels) for name in names]

@@ -1,10 +1,10 @@
-"""Pixels of a capture: reading photos and masks from disk, making them smaller.
+"""Decodes photos and masks of a capture and downscales them.
 
 Vocabulary
   stored size   width and height as the file holds them
-  rotated size  the same after the file's EXIF orientation; it is applied only where the intrinsics ask for it
-  keep          [H, W] bool, True where a pixel may be used; masks on disk are black where a pixel is ignored, unless
-                their frame says that white is
+  rotated size  the same after the file's EXIF orientation; it is applied only if the intrinsics are for it
+  keep          [H, W] bool, True for a valid pixel; masks on disk are black where a pixel is ignored, unless their
+                frame has the opposite polarity
 """
 
 from collections.abc import Callable, Sequence
@@ -38,9 +38,9 @@ SAME_MASK_SHAPE = 0.01
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What a file says about itself before it is decoded: stored size, EXIF orientation (1 to 8), alpha.
+    """A file's header, read without decoding: stored size, EXIF orientation (1 to 8), alpha.
 
-    `format` in Pillow's words, or EXR or PNG16; `mode` of Pillow's pixels, empty where another package decodes them.
+    `format`: Pillow's name, or EXR or PNG16; `mode` of Pillow's pixels, empty if another package decodes them.
     """
 
     width: int
@@ -75,7 +75,7 @@ class LoadedFrames:
 
 
 def _format(path: Path) -> str:
-    """The format that a file's first bytes say. Raises InputError for one that is not read."""
+    """Detects a file's format by its first bytes. Raises InputError for one that is not read."""
     if path.suffix.lower() in RAW:  # raw files are TIFF inside, and a preview would be taken for the photo
         raise InputError(
             f"{path}: {path.suffix[1:].upper()} is not read; convert it to JPEG, or let the camera save it"
@@ -93,7 +93,7 @@ def _format(path: Path) -> str:
 
 
 def _open(path: Path, format: str) -> "Image | None":
-    """A file as Pillow opens it; None for one whose pixels are deeper than Pillow hands them out."""
+    """Opens a file with Pillow; None if its pixels are deeper than Pillow decodes them."""
     from PIL import Image, UnidentifiedImageError, features
 
     if format == "HEIF":
@@ -145,22 +145,22 @@ def _deep(path: Path, format: str) -> DeepHeader:
 
 
 def image_header(path: Path) -> ImageHeader:
-    """Size, orientation and alpha from the first bytes; pixels are not decoded. Raises InputError."""
+    """Reads size, orientation and alpha from the header; pixels are not decoded. Raises InputError."""
     format = _format(path)
     image = _open(path, format)
     if image is None:
         deep = _deep(path, format)
         width, height = (deep.height, deep.width) if deep.orientation in SIDEWAYS else (deep.width, deep.height)
-        return ImageHeader(width, height, 1, deep.alpha, format)  # TIFF is turned by itself, as Pillow does it
+        return ImageHeader(width, height, 1, deep.alpha, format)  # tifffile applies TIFF's orientation, as Pillow does
     with image:
-        # Pillow turns TIFF by itself, and would decode a whole PNG to look for EXIF that is not up front.
+        # Pillow applies TIFF's orientation itself, and would decode a whole PNG to find EXIF that is not up front.
         ahead = "exif" in image.info and format != "TIFF"
         orientation = _orientation(image) if ahead else 1
         return ImageHeader(image.width, image.height, orientation, _has_alpha(image), str(image.format), image.mode)
 
 
 def _orientation(image: "Image") -> int:
-    """EXIF orientation, 1 to 8; 1 where there is none."""
+    """EXIF orientation, 1 to 8. Default: 1."""
     try:
         return int(image.getexif().get(ORIENTATION_TAG, 1))
     except Exception:  # broken EXIF says nothing about the pixels
@@ -168,7 +168,7 @@ def _orientation(image: "Image") -> int:
 
 
 def exif_fields(path: Path) -> dict[int, Any]:
-    """The EXIF fields of a photo by number, those of its sub-folder among them; empty where there are none."""
+    """Reads a photo's EXIF fields by number, those of its sub-IFD among them; empty if there are none."""
     image = _open(path, _format(path))
     if image is None:
         return {}
@@ -189,7 +189,7 @@ def _has_alpha(image: "Image") -> bool:
 def read_image(
     path: Path, size: tuple[int, int] | None = None, at_least: int | None = None, upright: bool = False
 ) -> np.ndarray:
-    """A photo as uint8 [H, W, 3], or [H, W, 4] with straight alpha where the file has alpha; sRGB as stored.
+    """Decodes a photo as uint8 [H, W, 3], or [H, W, 4] with straight alpha if the file has alpha; sRGB as stored.
 
     Grey, palette, CMYK, 16-bit and floating-point files (linear light, deep_images.py) are converted; a colour profile
     is not applied. `size` (width, height) is what the intrinsics expect: the EXIF orientation is applied only when that
@@ -216,7 +216,7 @@ def read_image(
 
 
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """A photo [H, W, C] as its EXIF orientation (1 to 8) says it is to be seen."""
+    """Applies an EXIF orientation (1 to 8) to a photo [H, W, C]."""
     if orientation in SIDEWAYS:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
@@ -237,8 +237,8 @@ def _to_uint8(image: "Image", path: Path) -> np.ndarray:
 
 
 def read_mask(path: Path, size: tuple[int, int], ignores: bool = False) -> np.ndarray:
-    """A mask file as `keep` [H, W] bool: black (below half) is ignored, everything else is kept; or, where the mask
-    `ignores`, the reverse.
+    """Reads a mask file as `keep` [H, W] bool: black (below half) is ignored, everything else is kept; with `ignores`
+    the reverse.
 
     `size` (width, height) is its photo's. A mask of another size but the same shape is stretched to it; a pixel that
     is ignored in part is ignored. Raises InputError with both sizes for another shape.
@@ -262,12 +262,12 @@ def read_mask(path: Path, size: tuple[int, int], ignores: bool = False) -> np.nd
 
 
 def automatic_downscale(width: int, height: int) -> int:
-    """Smallest whole factor that brings the longer side to at most 1000 pixels."""
+    """Smallest integer factor that brings the longer side to at most 1000 pixels."""
     return max(1, -(-max(width, height) // LONGEST_SIDE))
 
 
 def downscale(image: np.ndarray, to: int | tuple[int, int]) -> np.ndarray:
-    """Area average of a uint8 image [H, W], [H, W, 3] or [H, W, 4] by a whole factor or to (width, height).
+    """Downscales a uint8 image [H, W], [H, W, 3 or 4] by area averaging, by an integer factor or to (width, height).
 
     Each output pixel is the mean over the exact rectangle it covers, fractions of pixels included, rounded to
     nearest. With four channels colour is weighted by alpha, and is 0 where alpha is 0. Enlarging is refused.
@@ -323,8 +323,8 @@ def load_frames(
 ) -> LoadedFrames:
     """Decodes the chosen frames of a scene, each `downscale` times smaller, with cameras to match.
 
-    `downscale` None takes one factor for all, so that the largest photo has at most 1000 pixels along its longer
-    side. `progress(done, total)` is called from this thread. Unreadable photos are skipped with a warning.
+    `downscale`: Default: one factor for all, so that the largest photo has at most 1000 pixels along its longer side.
+    `progress(done, total)` is called from this thread. Unreadable photos are skipped with a warning.
     Raises InputError when more than 20 % are unreadable, fewer than 3 are left, or a mask does not fit its photo.
     """
     chosen = [scene.frames[i] for i in indices]
@@ -354,7 +354,7 @@ def load_frames(
 
 
 def _load(frame: Frame, factor: int) -> tuple[np.ndarray, np.ndarray | None] | InputError:
-    """One frame's pixels and mask at the smaller size; an unreadable photo is returned, not raised."""
+    """Loads one frame's pixels and mask at the smaller size; an unreadable photo's error is returned, not raised."""
     size = (frame.camera.width, frame.camera.height)
     try:
         image = read_image(frame.path, size)

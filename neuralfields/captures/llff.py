@@ -44,7 +44,7 @@ def read_llff(path: Path, allow_outside: bool = False) -> Capture:
 
 
 def _rows(file: Path) -> np.ndarray:
-    """The array, [N, 17] float64. The header is checked against the file's size before anything is allocated."""
+    """Reads the array [N, 17] float64. The header is checked against the file's size before anything is allocated."""
     headers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
     try:
         with file.open("rb") as stream:
@@ -68,7 +68,7 @@ def _rows(file: Path) -> np.ndarray:
 
 
 def _photos(path: Path, count: int, file: Path) -> tuple[str, list[str]]:
-    """The folder of photos that has one for each row: `images`, or else the largest copy that does."""
+    """Finds the folder with one photo for each row: `images`, or else the largest copy that has."""
     counts = {}
     for folder in IMAGE_FOLDERS:
         if (path / folder).is_dir():
@@ -79,7 +79,7 @@ def _photos(path: Path, count: int, file: Path) -> tuple[str, list[str]]:
                 return folder, photos
             counts[folder] = len(photos)
     if not counts:
-        raise InputError(f"{path}: no photos beside {file.name}; {', '.join(IMAGE_FOLDERS)} are looked for")
+        raise InputError(f"{path}: no photos beside {file.name}; {', '.join(IMAGE_FOLDERS)} are expected")
     found = ", ".join(f"{n} in {folder}" for folder, n in counts.items())
     raise InputError(f"{file}: {count} poses but {found}; one photo for each row, sorted by name, is needed")
 

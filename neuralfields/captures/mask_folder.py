@@ -1,4 +1,4 @@
-"""Masks from a folder, matched to photos by name; what their white pixels mean is stated, never guessed.
+"""Masks from a folder, matched to photos by name; their polarity (white keeps or ignores) is stated, never guessed.
 
 A mask belongs to the photo whose name it has but for the suffix (photo.jpg: photo.png or photo.jpg.png), in the folder
 or below it; of several such the one whose folder has the name of the photo's.
@@ -15,14 +15,14 @@ from neuralfields.media import IMAGES
 from neuralfields.options.common import MaskMeaning
 from neuralfields.scene import Frame, Scene
 
-SUSPECT = 0.6  # share of ignored pixels from which the stated meaning is doubted
+SUSPECT = 0.6  # share of ignored pixels from which the stated polarity is doubted
 SHOWN = 3
 
 
 def with_masks(scene: Scene, folder: Path, means: MaskMeaning) -> Scene:
-    """The scene with the masks of a folder in place of its own, and a warning that names photos without one.
+    """Replaces the scene's masks by those of a folder, with a warning that names photos without one.
 
-    Raises InputError where the folder is none, holds no mask of any photo, or two of one photo.
+    Raises InputError if there is no such folder, or it holds no mask of any photo, or two of one photo.
     """
     if not folder.is_dir():
         raise InputError(f"--masks {folder}: no such folder; give the folder that holds the masks")
@@ -55,7 +55,7 @@ def with_masks(scene: Scene, folder: Path, means: MaskMeaning) -> Scene:
 
 
 def _of_photo(frame: Frame, paths: list[Path], shared: bool, folder: Path) -> Path | None:
-    """The mask among those of the photo's stem; `shared`: other photos have that stem too."""
+    """Picks a photo's mask among those of its stem; `shared`: other photos have that stem too."""
     parent = PurePosixPath(frame.name).parent.name
     beside = [path for path in paths if path.parent.name == parent and path.parent != folder]
     if len(beside) == 1:
@@ -72,7 +72,7 @@ def _of_photo(frame: Frame, paths: list[Path], shared: bool, folder: Path) -> Pa
 
 
 def polarity_doubt(masks: Sequence[np.ndarray | None], means: MaskMeaning) -> str | None:
-    """A warning where masks `keep` [H, W] leave so few pixels that white probably means the other thing."""
+    """A warning if masks `keep` [H, W] leave so few pixels that their polarity is probably the opposite."""
     shares = [float(mask.mean()) for mask in masks if mask is not None]
     ignored = 1 - float(np.mean(shares)) if shares else 0.0
     if ignored <= SUSPECT:

@@ -1,4 +1,4 @@
-"""Small versions of a capture's photos, and what can be measured on them: sharpness, contrast, alpha, masks."""
+"""Previews of a capture's photos, and measures of them: sharpness, contrast, alpha, masks."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ MOST_PHOTOS = 200
 
 @dataclass(frozen=True)
 class Preview:
-    """Measures of one photo about 400 pixels high.
+    """Measures of one photo's preview, about 400 pixels high.
 
     `sharpness`: variance of the Laplacian over the variance of grey; `contrast`: standard deviation of grey, 0 to 255;
     `transparent`: share of pixels with alpha below half, None without alpha; `kept`: share that the mask keeps, None
@@ -32,14 +32,14 @@ class Preview:
 
 
 def previews(scene: Scene, most: int = MOST_PHOTOS) -> list[Preview]:
-    """Measures of at most `most` photos, evenly chosen; raises InputError for a mask that does not fit its photo."""
+    """Measures at most `most` photos, evenly chosen; raises InputError for a mask that does not fit its photo."""
     chosen: Sequence[Frame] = scene.frames[:: max(1, -(-len(scene.frames) // most))]
     with ThreadPoolExecutor(WORKERS) as pool:
         return list(pool.map(preview, chosen))
 
 
 def preview(frame: Frame) -> Preview:
-    """Measures of one photo."""
+    """Measures one photo."""
     size = (frame.camera.width, frame.camera.height)
     try:
         pixels = read_image(frame.path, size, at_least=SHORT_SIDE)

@@ -1,4 +1,4 @@
-"""Looks at a folder and reads the posed capture in it.
+"""Detects the format of a posed capture and reads it.
 
 transforms.json, transforms_train.json   -> captures/transforms.py
 sparse/0, sparse_txt, cameras.bin ...     -> captures/colmap.py
@@ -22,11 +22,11 @@ READERS: dict[str, Callable[[Path, bool], Capture]] = {
     "colmap": read_colmap,
     "llff": read_llff,
 }
-LOOKED_FOR = "transforms.json, transforms_train.json, a COLMAP model (sparse/0) or poses_bounds.npy"
+EXPECTED = "transforms.json, transforms_train.json, a COLMAP model (sparse/0) or poses_bounds.npy"
 
 
 def formats_in(path: Path) -> list[str]:
-    """Which formats a folder holds, in the order of preference."""
+    """Detects the formats in a folder, in the order of preference."""
     found = []
     if transforms_files(path):
         found.append("transforms")
@@ -38,9 +38,9 @@ def formats_in(path: Path) -> list[str]:
 
 
 def read_capture(path: Path | str, format: str | None = None, allow_outside: bool = False) -> Capture:
-    """Reads the capture at `path`, a folder or a transforms file, as `format` or as what it looks like.
+    """Reads the capture at `path`, a folder or a transforms file, as `format`. Default: the detected format.
 
-    Raises InputError for what cannot be used, UsageError for a format that does not exist.
+    Raises InputError for an unusable capture, UsageError for an unknown format.
     """
     path = Path(path)
     if format is not None and format not in READERS:
@@ -54,7 +54,7 @@ def read_capture(path: Path | str, format: str | None = None, allow_outside: boo
     found = formats_in(path)
     if format is None and not found:
         empty = not any(path.iterdir())
-        raise InputError(f"{path}: {'empty folder' if empty else 'no posed capture'}; {LOOKED_FOR} is looked for")
+        raise InputError(f"{path}: {'empty folder' if empty else 'no posed capture'}; expected {EXPECTED}")
     chosen = format if format is not None else found[0]
     capture = READERS[chosen](path, allow_outside)
     others = [name for name in found if name != chosen]
@@ -67,16 +67,16 @@ def read_capture(path: Path | str, format: str | None = None, allow_outside: boo
 
 
 def read_scene(path: Path | str, format: str | None = None, allow_outside: bool = False) -> Scene:
-    """A posed capture as a Scene: frames that exist, split, bounds. No pixel is decoded.
+    """Reads a posed capture as a Scene: frames that exist, split, bounds. No pixel is decoded.
 
-    `format`: "transforms", "colmap" or "llff", or None to look at the folder. `allow_outside` lets photos lie outside
-    the capture's folder. Raises InputError with file, field and remedy.
+    `format`: "transforms", "colmap" or "llff". Default: detected. `allow_outside` lets photos lie outside the capture's
+    folder. Raises InputError with file, field and remedy.
     """
     return scene_from_capture(read_capture(path, format, allow_outside), Path(path))
 
 
 def scene_from_capture(capture: Capture, path: Path) -> Scene:
-    """Adds split and bounds to what a reader found."""
+    """Makes a Scene of a capture: adds the train/test split and the bounds."""
     root = path if path.is_dir() else path.parent
     train, test, warnings = split(capture)
     cameras = [frame.camera for frame in capture.frames]

@@ -1,4 +1,4 @@
-"""Which photo saw which sparse point of a capture, from the COLMAP model that the points are of."""
+"""Visibility of a capture's sparse points: which photo observes which point, by the tracks of its COLMAP model."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,15 +24,15 @@ READERS: dict[str, tuple[Callable[[Path], dict], Callable[[Path], Tracks]]] = {
 
 
 def with_sightings(scene: Scene) -> Scene:
-    """The scene whose frames know which of its points they saw.
+    """Adds to each frame the sparse points that it observes, for depth supervision.
 
-    Raises InputError where the scene has no sparse points, or none of its photos is in their model.
+    Raises InputError if the scene has no sparse points, or none of its photos is in their model.
     """
     points_file = _points_file(scene)
     images_file = None if points_file is None else points_file.with_name(f"images{points_file.suffix}")
     if scene.points is None or images_file is None or not images_file.is_file():
         raise InputError(
-            f"{scene.root}: has no sparse points in the world of its cameras; --sparse-depth needs a COLMAP model"
+            f"{scene.root}: has no sparse points in the world frame of its cameras; --sparse-depth needs a COLMAP model"
             " (sparse/0 with images and points3D) that the cameras are of"
         )
     read_images, read_tracks = READERS[points_file.suffix]
@@ -59,7 +59,7 @@ def _points_file(scene: Scene) -> Path | None:
 
 
 def _with_sightings(frame: Frame, by_name: dict[str, list[int]], images: dict, tracks: Tracks) -> Frame:
-    """The photo of the model that has the frame's name; of several, the one whose path ends alike."""
+    """Matches a frame to the model's image of its name; of several, the one whose path ends alike."""
     path = PurePosixPath(frame.name)
     ids = by_name.get(path.stem, [])
     if len(ids) > 1:

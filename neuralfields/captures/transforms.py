@@ -30,7 +30,7 @@ FOCAL_FIELDS = ("fl_x", "fl_y", "camera_angle_x", "camera_angle_y")
 
 
 class _Lens(msgspec.Struct, kw_only=True):
-    """What may stand at the top of the file or in a frame; a frame's wins."""
+    """Intrinsics at the top of the file or in a frame; a frame's take precedence."""
 
     camera_model: str | None = None
     is_fisheye: bool | None = None
@@ -104,7 +104,7 @@ def read_transforms(path: Path, allow_outside: bool = False) -> Capture:
 
 
 def _group_of_file(file: Path, files: Sequence[Path]) -> str | None:
-    """Which side of the split a Blender file is for; val stands in for a missing test and is unused otherwise."""
+    """The side of the split of a Blender file; val replaces a missing test and is unused otherwise."""
     if file.stem == "transforms_val":
         return "unused" if any(f.stem == "transforms_test" for f in files) else "test"
     return {"transforms_train": "train", "transforms_test": "test"}.get(file.stem) if len(files) > 1 else None
@@ -139,7 +139,7 @@ def _lower(error: Exception) -> str:
 
 
 def _refuse_repeated_keys(data: bytes, file: Path) -> None:
-    """A key given twice in one object has two readings; neither is taken."""
+    """Refuses a key given twice in one JSON object: it has two readings."""
 
     def check(pairs: list[tuple[str, object]]) -> None:
         keys = [key for key, _ in pairs]
@@ -201,14 +201,14 @@ def _plain(name: str) -> str:
 
 
 def _filename_groups(document: _File) -> dict[str, str]:
-    """nerfstudio's own split by file path; val stands in for a missing test."""
+    """nerfstudio's own split by file path; val replaces a missing test."""
     sides = dict.fromkeys(map(_plain, document.train_filenames or ()), "train")
     sides.update(dict.fromkeys(map(_plain, document.test_filenames or document.val_filenames or ()), "test"))
     return sides
 
 
 def _merged(shared: _Lens, frame: _Frame) -> _Lens:
-    """A frame's intrinsics where it has them, else the shared ones; focal lengths and angles go together."""
+    """Merges shared intrinsics with a frame's, which take precedence; focal lengths and angles go together."""
     own_focal = any(getattr(frame, name) is not None for name in FOCAL_FIELDS)
     values = {}
     for name in _Lens.__struct_fields__:
@@ -220,7 +220,7 @@ def _merged(shared: _Lens, frame: _Frame) -> _Lens:
 
 
 def _camera_builder(lens: _Lens, pose: np.ndarray, where: str, warnings: list[str]) -> Callable[[int, int], Camera]:
-    """Checks the intrinsics and gives a function from the image's size to the camera."""
+    """Validates the intrinsics and returns a function from the image's size to the camera."""
     model = _model(lens, where)
     if all(getattr(lens, name) is None for name in FOCAL_FIELDS):
         raise InputError(f"{where}: no focal length; fl_x in pixels or camera_angle_x in radians is needed")
@@ -274,7 +274,7 @@ def _model(lens: _Lens, where: str) -> CameraModel:
 
 
 def _distortion(lens: _Lens, model: CameraModel, radius: float, where: str) -> tuple[float, ...]:
-    """The lens's numbers in the order of Camera; `radius` is the furthest corner's distance on the plane z = 1."""
+    """Distortion coefficients in the order of Camera; `radius`: the furthest corner's distance on the plane z = 1."""
     k1, k2, k3, k4, k5, k6 = (getattr(lens, f"k{i}") or 0.0 for i in range(1, 7))
     values = (k1, k2, lens.p1 or 0.0, lens.p2 or 0.0, k3, k4, k5, k6)
     if max(map(abs, values)) > 1e6:
@@ -282,7 +282,7 @@ def _distortion(lens: _Lens, model: CameraModel, radius: float, where: str) -> t
     if model == "fisheye":
         return (k1, k2, k3, k4, 0.0, 0.0, 0.0, 0.0)
     if k4 and (lens.camera_model or "").upper() != "FULL_OPENCV":
-        # Here k4 belongs to r^8, which OpenCV's model lacks: the nearest k1, k2, k3 over the picture stand in.
+        # Here k4 belongs to r^8, which OpenCV's model lacks: k1, k2, k3 are refitted over the image by least squares.
         r2 = np.linspace(0.0, radius, 64)[1:, None] ** 2
         wanted = (r2 * (k1 + r2 * (k2 + r2 * (k3 + r2 * k4))))[:, 0]
         r = np.sqrt(r2)

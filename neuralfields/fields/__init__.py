@@ -29,7 +29,7 @@ def architecture_names() -> list[str]:
 
 
 def field_class(name: str) -> "type[Field]":
-    """The architecture of that name; only its own file is imported. An unknown name is a UsageError."""
+    """The field class of that name; only its own file is imported. Raises UsageError for an unknown name."""
     names = architecture_names()
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
@@ -47,8 +47,7 @@ def make_field(
     targets: "list[torch.Tensor]",
     taught: bool = False,
 ) -> "Field":
-    """Makes a new field of that kind, the same for the same seed; what its Config leaves to the data is chosen
-    from `targets`.
+    """Makes a new field of that kind, the same for the same seed; data-dependent settings are chosen from `targets`.
 
     `taught`: see `Field.tuned`.
     """

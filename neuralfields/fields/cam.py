@@ -1,13 +1,13 @@
-"""Coordinate-Aware Modulation (arXiv:2311.14993): a coordinate network with a scale and a shift read from small grids.
+"""Coordinate-aware modulation, CAM (arXiv:2311.14993): a coordinate network with scale and shift from small grids.
 
   h <- act(gamma(c) * normalise(W h + b) + beta(c))      after every hidden linear layer; c: some of the coordinates
   normalise   zero mean, unit variance over the features of a sample
   gamma = exp(sum over the grids g of a_g(c))            beta = b_0(c) * product over the others of (1 + b_g(c))
   All grids are 0 at first, so that gamma is 1 and beta is 0, exactly.
 
-The paper's gamma, the product of 1 + a_g (`scale="linear"`), may pass through 0: there nothing of the layer is left,
-and a spot of the picture stays without its letters for good. Text by three seeds: 32.2 dB with it, 33.3 with the
-exponential; scenes gain and lose by it, as they do between seeds.
+The paper's gamma, the product of 1 + a_g (`scale="linear"`), may pass through 0: it erases the layer there, and a spot
+of the image never recovers its detail. An image of text, three seeds: 32.2 dB with it, 33.3 with the exponential; on
+scenes the difference is within that of seeds.
 
   image              one grid over u, v; one number a layer
   shape, radiance    `planes`: three grids over pairs of axes, one number a layer
@@ -38,7 +38,7 @@ from neuralfields.settings import require_range
 
 GRID_RATE = 10.0  # of the network's learning rate
 Scale = Literal["exponential", "linear"]
-SPAN = {2: ((0, 1),), 3: ((0, 1), (0, 2), (1, 2))}  # the grids' axes of what has so many coordinates of space
+SPAN = {2: ((0, 1),), 3: ((0, 1), (0, 2), (1, 2))}  # the grids' axes by the number of spatial coordinates
 
 
 @dataclass(frozen=True)
@@ -46,25 +46,25 @@ class Config:
     """Hyper-parameters of the cam field."""
 
     encoding: Encoding = "gaussian"
-    """how coordinates enter: octaves, gaussian, siren or finer"""
+    """positional encoding: octaves, gaussian, siren or finer"""
     frequencies: float | None = None
-    """octaves: their number; gaussian: deviation in cycles; siren: omega; finer: reach; none: chosen by the target"""
+    """octaves: number; gaussian: deviation in cycles; siren: omega; finer: range of biases; none: chosen by FreSh"""
     count: int = 64
-    """random frequencies of gaussian; a sine and a cosine of each"""
+    """number of random frequencies of gaussian; a sine and a cosine of each"""
     layers: int = 3
-    """hidden layers"""
+    """number of hidden layers"""
     width: int = 64
     """width of the hidden layers"""
     hidden: int | None = None
-    """width of a scene's two small networks behind the features; none: 64 if a field teaches it, 32 from photos"""
+    """width of a scene's two decoder heads; none: 64 for a student of a distillation, 32 from photos"""
     modulation: bool = True
-    """whether the grids are there"""
+    """whether modulation grids are used"""
     scale: Scale = "exponential"
-    """how the grids make a scale: exp of their sum, or the paper's product of 1 + a"""
+    """scale from the grids: exp of their sum, or the paper's product of 1 + a"""
     normalise: bool = True
     """whether hidden layers are normalised"""
     coordinates: Literal["planes", "direction", "both"] = "planes"
-    """what reads the grids of a scene"""
+    """coordinates of a scene's grids: planes of its points, viewing direction, or both"""
     nodes: int = 64
     """nodes along an axis of a grid over space or time"""
     azimuths: int = 10
@@ -72,7 +72,7 @@ class Config:
     elevations: int = 3
     """nodes from pole to pole of a grid over directions"""
     learning_rate: float = 2e-3
-    """of the networks; the grids learn ten times as fast"""
+    """learning rate of the networks; ten times that for the grids"""
 
     def __post_init__(self) -> None:
         require_frequencies(self.encoding, self.frequencies)
@@ -89,7 +89,7 @@ class Config:
 
     @property
     def shape(self) -> Shape:
-        """The trunk's."""
+        """The trunk's shape."""
         return Shape(self.layers, self.width)
 
 
@@ -121,7 +121,7 @@ class Modulation(nn.Module):
 
 
 def hook(pairs: list[tuple[Tensor, Tensor]] | None, normalise: bool) -> Modulate | None:
-    """What trunk.py calls after each hidden linear layer: normalise, scale, shift; None if nothing is to be done."""
+    """Makes trunk.py's hook after each hidden linear layer: normalise, scale, shift; None for the identity."""
     if pairs is None and not normalise:
         return None
 
@@ -162,7 +162,7 @@ class Cam(Mlp):
             self.by_direction = Modulation(((0, 1),), nodes, (1,) * hidden, config.scale, around=True)
 
     def tile(self, x: Tensor) -> Tensor:
-        """The features of a few points."""
+        """Features of one tile of points."""
         modulate = hook(self.by_point and self.by_point(x), self.config.normalise)
         h = self.trunk(self.encoding(x), modulate)
         return self.readout(h) if self.domain.radiance else h
@@ -170,7 +170,7 @@ class Cam(Mlp):
     def decode(
         self, f: Float[Tensor, "S F"], directions: Float[Tensor, "S 3"]
     ) -> tuple[Float[Tensor, " S"], Float[Tensor, "S 3"]]:
-        """The shared heads; with `direction` the hidden layers of the colour network are treated as the trunk's are."""
+        """Runs the shared heads; with `direction` the colour network's hidden layers are modulated as the trunk's."""
         if self.config.coordinates == "planes":
             return super().decode(f, directions)
         code = network(f, list(self.heads.density))
@@ -183,7 +183,7 @@ class Cam(Mlp):
         return code[:, 0], torch.sigmoid(h @ last.T)
 
     def groups(self) -> list[ParameterGroup]:
-        """The grids, by module, ten times as fast as everything else."""
+        """Parameter groups: the grids, at ten times the learning rate of everything else."""
         grids = [p for part in (self.by_point, self.by_direction) if part is not None for p in part.parameters()]
         (every,) = super().groups()
         others = set(every.parameters).difference(grids)
@@ -193,7 +193,7 @@ class Cam(Mlp):
 
 
 def _of_points(config: Config, domain: Domain) -> Modulation | None:
-    """The modulation of the trunk, or None where the direction alone modulates."""
+    """The modulation of the trunk, or None if the direction alone modulates."""
     widths, time = config.shape.modulated, domain.dimensions - 1
     if domain.kind == "video" or domain.dimensions == 4:
         return Modulation(((time,),), (config.nodes,), widths, config.scale)

@@ -1,11 +1,11 @@
-"""The contract every architecture keeps; nothing else in the program knows which one it holds.
+"""The contract of every field architecture; nothing else in the program depends on which one it holds.
 
 Vocabulary
   S  samples     F  features     D  coordinates (3 for a scene; see domain.py)     C  channels of a signal
   x            [S, D] in the unit cube (after contraction)
-  log_density  the pre-activation that architectures are compared by; density = exp(log_density), in 1/length
+  log_density  the density's pre-activation, which distillation compares; density = exp(log_density), in 1/length
   rgb          [S, 3] in [0, 1]
-  stage        0 at first; a field that learns from coarse to fine has as many as it grows times, and one more
+  stage        0 at first; a coarse-to-fine field has one more than it grows times
 """
 
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ Role = Literal["grid", "network", "pose"]
 
 @runtime_checkable
 class Teacher(Protocol):
-    """A field that a student learns from point by point."""
+    """A field that supervises a student point by point."""
 
     def __call__(
         self, x: Float[Tensor, "S 3"], directions: Float[Tensor, "K 3"]
     ) -> tuple[Float[Tensor, " S"], Float[Tensor, "K S 3"]]:
-        """x [S, 3] in the unit cube, unit directions [K, 3] -> log_density [S], rgb [K, S, 3]: each place from each."""
+        """x [S, 3] in the unit cube, unit directions [K, 3] -> log_density [S], rgb [K, S, 3]: each x from each."""
         ...
 
 
@@ -52,13 +52,13 @@ class FusedRenderer(Protocol):
         ...
 
     def render(self, scene: Marching, capacity: int = 0, weight_floor: float = 0.0) -> RaySums:
-        """Sums along the rays of `scene`; `capacity` > 0: differentiable, with room for so many samples."""
+        """Accumulates along the rays of `scene`; `capacity` > 0: differentiable, with room for so many samples."""
         ...
 
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that learn alike: their role, their learning rate, and whether most gradients of a step are zero.
+    """A parameter group: its role, its learning rate, and whether most gradients of a step are zero (sparse).
 
     `warmup`: steps over which the learning rate rises from 0.
     """
@@ -72,14 +72,14 @@ class ParameterGroup:
 
 @dataclass(frozen=True)
 class Encoding:
-    """What makes `features` the function it is: the parameters it reads, and everything else, as plain data."""
+    """The encoding behind `features`: its parameters, and everything else that defines it, as plain data."""
 
     parameters: tuple[nn.Parameter, ...]
     facts: tuple[Any, ...]
 
 
 class Field(nn.Module):
-    """A function of points in two named halves, because distillation needs both.
+    """A neural field: `features` of points and a decoder, two named halves because distillation needs both.
 
     Made as `FieldClass(config, domain)`; a class names the kinds of domain it serves in `DOMAINS`.
     """
@@ -88,10 +88,10 @@ class Field(nn.Module):
     DOMAINS: ClassVar[tuple[str, ...]] = ("radiance",)
     # Settings of the Config from the smallest to the largest field that makes sense, for a target size in bytes.
     SIZES: ClassVar[tuple[dict[str, Any], ...]] = ()
-    # What files written before the Config had these settings were made with, where the default is another now.
+    # Values that files older than a setting were made with, if its default is another now.
     FORMER: ClassVar[dict[str, Any]] = {}
-    # Samples of a training step, as a share of the usual number, on scenes and on signals: what is slow to ask learns
-    # more in many small steps. Without --steps a signal gets as many more of them.
+    # Batch size, as a share of the usual number of samples, on scenes and on signals: a field that is slow to evaluate
+    # learns more in many small steps. Without --steps a signal gets as many more of them.
     BATCH: ClassVar[float] = 1.0
     SIGNAL_BATCH: ClassVar[float] = 1.0
     config: Any
@@ -99,31 +99,31 @@ class Field(nn.Module):
 
     @classmethod
     def tuned(cls, config: Any, domain: Domain, targets: list[Tensor], seed: int, taught: bool = False) -> Any:
-        """The Config with what it leaves to the data chosen from `targets`, before the field is made.
+        """Chooses the data-dependent settings of a Config from `targets`, before the field is made.
 
-        `targets`: some pictures [H, W, channels], or a sound [T, channels]; float in [0, 1] (a sound in [-1, 1]).
-        `taught`: it will learn from another field, point by point, not from photos.
+        `targets`: some images [H, W, channels], or a sound [T, channels]; float in [0, 1] (a sound in [-1, 1]).
+        `taught`: supervised by a teacher field, point by point, not by photos.
         """
         return config
 
     def features(self, x: Float[Tensor, "S D"]) -> Float[Tensor, "S F"]:
-        """What the encoding says about points: x [S, D] -> f [S, F]."""
+        """Encodes points: x [S, D] -> features f [S, F]."""
         raise NotImplementedError
 
     def decode(
         self, f: Float[Tensor, "S F"], directions: Float[Tensor, "S 3"]
     ) -> tuple[Float[Tensor, " S"], Float[Tensor, "S 3"]]:
-        """f [S, F], unit directions [S, 3] -> log_density [S], rgb [S, 3]. Radiance only."""
+        """Decodes f [S, F], unit directions [S, 3] -> log_density [S], rgb [S, 3]. Radiance only."""
         raise NotImplementedError
 
     def log_density(self, f: Float[Tensor, "S F"]) -> Float[Tensor, " S"]:
-        """f [S, F] -> log_density [S], where colour is not needed."""
+        """Decodes f [S, F] -> log_density [S], without colour."""
         directions = torch.zeros(f.shape[0], 3, dtype=f.dtype, device=f.device)
         directions[:, 2] = 1
         return self.decode(f, directions)[0]
 
     def values(self, f: Float[Tensor, "S F"]) -> Float[Tensor, "S C"]:
-        """f [S, F] -> [S, channels], without an activation. Every domain but radiance."""
+        """Decodes f [S, F] -> [S, channels], without an activation. Every domain but radiance."""
         raise NotImplementedError
 
     def groups(self) -> list[ParameterGroup]:
@@ -131,7 +131,7 @@ class Field(nn.Module):
         raise NotImplementedError
 
     def penalty(self) -> Tensor | None:
-        """What the architecture's paper adds to the loss (a scalar, its weights included), or None."""
+        """The regularisation loss of the architecture's paper (a scalar, its weights included), or None."""
         return None
 
     def encoding_of(self) -> Encoding | None:
@@ -149,11 +149,11 @@ class Field(nn.Module):
         return False
 
     def stages(self) -> tuple[float, ...]:
-        """Shares of a fit, rising within (0, 1), at which the field grows; as made by its Config it is at the end."""
+        """Shares of a fit, ascending in (0, 1), at which the field grows; a new field has its final size."""
         return ()
 
     def grow(self, stage: int) -> None:
-        """Takes the shapes of that stage, 0 to len(stages()), keeps what was learned; parameters may be new objects."""
+        """Resamples the field to a stage, 0 to len(stages()), keeping its values; parameters may be new objects."""
 
     def fused(self) -> FusedRenderer | None:
         """A native renderer of this very field (see rendering/volume.py), or None."""
@@ -165,36 +165,36 @@ class Field(nn.Module):
 
 
 class HeadedField(Field):
-    """A field whose features are read by `heads`, which a subclass makes."""
+    """A field whose features are decoded by `heads`, which a subclass makes."""
 
     heads: Heads
 
     def decode(
         self, f: Float[Tensor, "S F"], directions: Float[Tensor, "S 3"]
     ) -> tuple[Float[Tensor, " S"], Float[Tensor, "S 3"]]:
-        """Density network, then colour network on its code and the direction's harmonics."""
+        """Runs the density network, then the colour network on its code and the direction's harmonics."""
         return self.heads.decode(f, directions)
 
     def log_density(self, f: Float[Tensor, "S F"]) -> Float[Tensor, " S"]:
-        """The density network alone."""
+        """Runs the density network alone."""
         return self.heads.log_density(f)
 
     def values(self, f: Float[Tensor, "S F"]) -> Float[Tensor, "S C"]:
-        """The value network."""
+        """Runs the value network."""
         return self.heads.values(f)
 
     def grids_and_heads(self, grids: tuple[nn.Parameter, ...], rate: float, head_rate: float) -> list[ParameterGroup]:
-        """The usual groups: grids, of which a step sees little, and networks."""
+        """Parameter groups: grids, with sparse gradients, and networks."""
         heads = ParameterGroup("network", tuple(self.heads.parameters()), head_rate)
         return [ParameterGroup("grid", grids, rate, sparse=True), heads]
 
 
-CHUNK = 1 << 17  # points that a field is asked at a time
+CHUNK = 1 << 17  # points that a field evaluates at a time
 
 
 @torch.no_grad()
 def values_at(field: Field, x: Float[Tensor, "S D"]) -> Float[Tensor, "S C"]:
-    """A field's values [S, C] at points x [S, D] of the CPU, a part at a time."""
+    """Evaluates a field's values [S, C] at points x [S, D] of the CPU, in chunks."""
     device = next(field.parameters()).device
     parts = [field.values(field.features(part.to(device))).cpu() for part in x.split(CHUNK)]
     return torch.cat(parts) if parts else x.new_empty(0, field.domain.channels)

@@ -1,10 +1,10 @@
-"""Hash-grid field (Instant-NGP, arXiv:2201.05989): the default, and the one with a fused native path.
+"""Hash-grid field (Instant-NGP, arXiv:2201.05989): the default, and the one with a fused renderer.
 
   f = hash-grid features of x        [h_0, h] = density network(f)        log_density = h_0
   rgb = sigmoid(colour network([h_0, h, harmonics(direction)]))          a signal: values = value network(f)
 
-Small tables and four features an entry, not the paper's defaults: on a CPU the table's cache misses and Adam's traffic
-are what one waits for (8 levels x 4 features need half the gathers of 16 x 2 and fit as well).
+Small tables and four features an entry, not the paper's defaults: on a CPU the table's cache misses and Adam's memory
+traffic are the bottleneck (8 levels x 4 features need half the gathers of 16 x 2 and fit as well).
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Config:
     """Hyper-parameters of the hash field."""
 
     levels: int = 8
-    """resolutions of the grid"""
+    """number of resolution levels of the grid"""
     features: int = 4
     """features of a table entry: 2, 4 or 8"""
     table: int = 17
@@ -40,17 +40,17 @@ class Config:
     hidden: int = 32
     """width of the networks"""
     density_layers: int = 1
-    """hidden layers of the density network"""
+    """number of hidden layers of the density network"""
     colour_layers: int = 2
-    """hidden layers of the colour network"""
+    """number of hidden layers of the colour network"""
     code: int = 16
-    """outputs of the density network, the log-density among them"""
+    """number of outputs of the density network, the log-density among them"""
     degree: int = 4
     """degree of the direction's spherical harmonics"""
     axes: Literal["xyz", "yzx"] = "xyz"
     """order in which a scene's coordinates enter; yzx is that of Instant-NGP's snapshots"""
     learning_rate: float = 1e-2
-    """of the table and the networks"""
+    """learning rate of the table and the networks"""
 
     def __post_init__(self) -> None:
         require_range(
@@ -66,7 +66,7 @@ class Config:
 
 
 class HashField(HeadedField):
-    """See the module's equations."""
+    """The hash-grid (Instant-NGP) field: see the module's equations."""
 
     Config = Config
     SIZES = (
@@ -87,7 +87,7 @@ class HashField(HeadedField):
     def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:
         super().__init__()
         if config.axes != "xyz" and not domain.radiance:
-            raise ValueError(f"axes {config.axes}: only a scene's coordinates can be turned")
+            raise ValueError(f"axes {config.axes}: only a scene's coordinates can be permuted")
         self.config, self.domain = config, domain
         self._order = ORDERS[config.axes]
         self.layout = HashTable.of(config.levels, config.table, config.base, config.finest, domain)
@@ -97,27 +97,27 @@ class HashField(HeadedField):
         self.heads = Heads(config.levels * config.features, config.hidden, layers, config.code, config.degree, domain)
 
     def features(self, x: Float[Tensor, "S D"]) -> Float[Tensor, "S F"]:
-        """Hash-grid features, [S, levels * features]."""
+        """Encodes points by the hash grid, [S, levels * features]."""
         x = x[:, self._order] if self.config.axes != "xyz" else x
         return self.layout.encode(x, self.table)
 
     def encoding_of(self) -> Encoding:
-        """The table, read by its geometry."""
+        """The hash table and its geometry."""
         return Encoding((self.table,), self.layout.facts(self.table, self.config.axes))
 
     def decode(
         self, f: Float[Tensor, "S F"], directions: Float[Tensor, "S 3"]
     ) -> tuple[Float[Tensor, " S"], Float[Tensor, "S 3"]]:
-        """Density network, then colour network on its code and the direction's harmonics."""
+        """Runs the density network, then the colour network on its code and the direction's harmonics."""
         directions = directions[:, self._order] if self.config.axes != "xyz" else directions
         return self.heads.decode(f, directions)
 
     def groups(self) -> list[ParameterGroup]:
-        """Table and networks share a learning rate; the table's gradients are sparse."""
+        """Parameter groups: table and networks share a learning rate; the table's gradients are sparse."""
         return self.grids_and_heads((self.table,), self.config.learning_rate, self.config.learning_rate)
 
     def fused(self) -> FusedRenderer | None:
-        """Marching, encoding, networks and compositing in one native pass: of radiance."""
+        """The fused renderer of a radiance field: marching, encoding, networks and compositing in one native pass."""
         if not self.domain.radiance:
             return None
         if self._renderer is None or self._renderer.table is not self.table:

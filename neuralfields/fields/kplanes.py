@@ -2,8 +2,8 @@
 
   f = [prod over pairs (i, j) of P_rij(x_i, x_j), for each resolution r]     log_density, rgb, values = heads(f)
 
-With time (a fourth coordinate, or a video's third) the planes that hold it begin at 1 and say what changes: a scene
-that stands still leaves them so (Sec. 3.2). Time has one resolution, `moments`.
+With time (a fourth coordinate, or a video's third) the space-time planes begin at 1 and hold what changes: a static
+scene leaves them so (Sec. 3.2). Time has one resolution, `moments`.
 """
 
 from dataclasses import dataclass
@@ -14,11 +14,18 @@ from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
 from neuralfields.fields.field import HeadedField, ParameterGroup
-from neuralfields.layers.grids import LOOK_EVERY, PenaltySchedule, axis_points, plane_features, plane_pairs, variation
+from neuralfields.layers.grids import (
+    PENALTY_EVERY,
+    PenaltySchedule,
+    axis_points,
+    plane_features,
+    plane_pairs,
+    variation,
+)
 from neuralfields.layers.heads import Heads
 from neuralfields.settings import require_range
 
-PLACES = 1024  # of a penalty's sample, on each plane
+PENALTY_SAMPLES = 1024  # random nodes of a penalty, on each plane
 
 
 @dataclass(frozen=True)
@@ -34,11 +41,11 @@ class Config:
     hidden: int = 32
     """width of the networks"""
     density_layers: int = 1
-    """hidden layers of the density network"""
+    """number of hidden layers of the density network"""
     colour_layers: int = 2
-    """hidden layers of the colour network"""
+    """number of hidden layers of the colour network"""
     code: int = 16
-    """outputs of the density network, the log-density among them"""
+    """number of outputs of the density network, the log-density among them"""
     degree: int = 4
     """degree of the direction's spherical harmonics"""
     variation: float = 1e-4
@@ -46,11 +53,11 @@ class Config:
     smoothness: float = 1e-3
     """weight of the planes' squared second differences along time"""
     stillness: float = 1e-4
-    """weight of how far the planes that hold time are from 1"""
+    """weight of the sparse-transients loss, the distance of the space-time planes from 1"""
     learning_rate: float = 5e-2
-    """of the planes"""
+    """learning rate of the planes"""
     network_learning_rate: float = 1e-2
-    """of the networks"""
+    """learning rate of the networks"""
 
     def __post_init__(self) -> None:
         require_range(
@@ -66,7 +73,7 @@ class Config:
 
 
 class KPlanesField(HeadedField):
-    """See the module's equations."""
+    """The K-Planes field: see the module's equations."""
 
     Config = Config
     SIZES = tuple({"resolutions": tuple(n * k for k in (1, 2, 4, 8))} for n in (6, 8, 12, 16, 24, 32, 40, 48, 64))
@@ -96,12 +103,12 @@ class KPlanesField(HeadedField):
         return torch.cat([plane_features(x, chosen, True, self.domain.radiance) for chosen in sets], dim=1)
 
     def groups(self) -> list[ParameterGroup]:
-        """Planes learn faster than the networks."""
+        """Parameter groups: the planes, and the networks at a lower learning rate."""
         rates = self.config.learning_rate, self.config.network_learning_rate
         return self.grids_and_heads(tuple(self.planes), *rates)
 
     def penalty(self) -> Tensor | None:
-        """Total variation in space, and in time smoothness and stillness, sampled, at every fourth call."""
+        """Total variation in space, smoothness and sparse transients in time; sampled, at every fourth call."""
         c, generator = self.config, self.looks.next()
         if generator is None or not (c.variation or c.smoothness or c.stillness):
             return None
@@ -110,12 +117,12 @@ class KPlanesField(HeadedField):
             pair = self._pairs[index % len(self._pairs)]
             axes = tuple(k for k, axis in enumerate(pair) if axis != self._time)
             if c.variation:
-                loss = loss + c.variation * len(axes) * variation(plane, axes, PLACES, generator).mean()
+                loss = loss + c.variation * len(axes) * variation(plane, axes, PENALTY_SAMPLES, generator).mean()
             if self._time in pair:
                 curve = plane.diff(dim=1).diff(dim=1)
                 smooth = curve.square().mean() if curve.numel() else 0.0
                 loss = loss + c.smoothness * smooth + c.stillness * (plane - 1).abs().mean()
-        return LOOK_EVERY * loss
+        return PENALTY_EVERY * loss
 
 
 FIELD = KPlanesField

@@ -6,7 +6,7 @@
              rgb = sigmoid(colour network([f, harmonics(direction)]))
   others     f = B a, values = value network(f)
 
-f is as wide as what the shared density network gives: a log-density and a code (PVD compares the two).
+f is as wide as the output of the shared density network: a log-density and a code (PVD compares the two).
 """
 
 import math
@@ -21,7 +21,7 @@ from neuralfields.domain import RADIANCE, Domain
 from neuralfields.errors import UsageError
 from neuralfields.fields.field import Field, ParameterGroup
 from neuralfields.layers.grids import (
-    LOOK_EVERY,
+    PENALTY_EVERY,
     PenaltySchedule,
     axis_points,
     growth_shares,
@@ -35,7 +35,7 @@ from neuralfields.ops.network import network
 from neuralfields.ops.spherical_harmonics import spherical_harmonics
 from neuralfields.settings import require_range
 
-PLACES = 1024  # of a penalty's sample, on each vector and matrix
+PENALTY_SAMPLES = 1024  # random nodes of a penalty, on each vector and matrix
 RESOLUTION, FINEST = 193, 4096
 
 
@@ -50,13 +50,13 @@ class Config:
     density_rank: int = 8
     """components of the density, for each axis under vm"""
     colour_rank: int = 16
-    """components of the colour, or of what is not radiance; for each axis under vm"""
+    """components of the colour, or of a signal; for each axis under vm"""
     code: int = 16
     """features of a point, the log-density among them"""
     hidden: int = 32
     """width of the colour network"""
     colour_layers: int = 2
-    """hidden layers of the colour network"""
+    """number of hidden layers of the colour network"""
     degree: int = 4
     """degree of the direction's spherical harmonics"""
     doublings: int = 2
@@ -64,17 +64,17 @@ class Config:
     grown: float = 0.5
     """share of a fit at which the resolution is full"""
     shift: float = 0.0
-    """log-density where all components are 0"""
+    """log-density at components of 0"""
     initial: float = 1e-2
-    """standard deviation of the components at first"""
+    """standard deviation of the components at initialisation"""
     sparsity: float = 1e-4
     """weight of the mean magnitude of the density's vectors and matrices"""
     variation: float = 0.0
     """weight of the total variation of the matrices (of the vectors, under cp)"""
     learning_rate: float = 5e-2
-    """of vectors and matrices"""
+    """learning rate of vectors and matrices"""
     network_learning_rate: float = 1e-2
-    """of B and the networks"""
+    """learning rate of B and the networks"""
 
     def __post_init__(self) -> None:
         if self.decomposition not in ("vm", "cp"):
@@ -88,7 +88,7 @@ class Config:
 
 
 class LowRankField(Field):
-    """See the module's equations."""
+    """The low-rank (TensoRF) field: see the module's equations."""
 
     Config = Config
     SIZES = (
@@ -124,7 +124,7 @@ class LowRankField(Field):
         self.network = weights(out)
 
     def components(self, x: Tensor) -> list[Tensor]:
-        """The products, [S, density_rank + colour_rank]: one such for each axis under vm, one under cp."""
+        """Component products [S, density_rank + colour_rank]: one such for each axis under vm, one under cp."""
         along = [grid_interpolate(x[:, k : k + 1], vector) for k, vector in enumerate(self.vectors)]
         if self.config.decomposition == "cp":
             return [math.prod(along)]
@@ -148,7 +148,7 @@ class LowRankField(Field):
     def decode(
         self, f: Float[Tensor, "S F"], directions: Float[Tensor, "S 3"]
     ) -> tuple[Float[Tensor, " S"], Float[Tensor, "S 3"]]:
-        """The first feature, and the colour network on all of them and the direction's harmonics."""
+        """The first feature is the log-density; runs the colour network on all and the direction's harmonics."""
         harmonics = spherical_harmonics(directions, self.config.degree)
         return f[:, 0], torch.sigmoid(network(torch.cat([f, harmonics], dim=1), list(self.network)))
 
@@ -157,11 +157,11 @@ class LowRankField(Field):
         return f[:, 0]
 
     def values(self, f: Float[Tensor, "S F"]) -> Float[Tensor, "S C"]:
-        """The value network."""
+        """Runs the value network."""
         return network(f, list(self.network))
 
     def groups(self) -> list[ParameterGroup]:
-        """Vectors and matrices learn faster than B and the networks."""
+        """Parameter groups: vectors and matrices, and B and the networks at a lower learning rate."""
         factors = (*self.vectors, *self.matrices)
         networks = (*self.basis, *self.network)
         return [
@@ -170,7 +170,7 @@ class LowRankField(Field):
         ]
 
     def penalty(self) -> Tensor | None:
-        """Magnitude of the density's factors and total variation, sampled, at every fourth call."""
+        """L1 magnitude of the density's factors and total variation; sampled, at every fourth call."""
         c, generator = self.config, self.looks.next()
         if generator is None or not (c.sparsity or c.variation):
             return None
@@ -178,19 +178,19 @@ class LowRankField(Field):
         for factor in (*self.vectors, *self.matrices):
             if c.sparsity and self._density_rank:
                 rows = factor.flatten(0, -2)
-                chosen = torch.randint(len(rows), (PLACES,), generator=generator).to(rows.device)
+                chosen = torch.randint(len(rows), (PENALTY_SAMPLES,), generator=generator).to(rows.device)
                 loss = loss + c.sparsity * rows.index_select(0, chosen)[:, : self._density_rank].abs().mean()
             axes = tuple(range(factor.ndim - 1))
             if c.variation and (len(axes) > 1 or c.decomposition == "cp"):
-                loss = loss + c.variation * len(axes) * variation(factor, axes, PLACES, generator).mean()
-        return LOOK_EVERY * loss
+                loss = loss + c.variation * len(axes) * variation(factor, axes, PENALTY_SAMPLES, generator).mean()
+        return PENALTY_EVERY * loss
 
     def stages(self) -> tuple[float, ...]:
-        """Vectors and matrices double their points `doublings` times."""
+        """Shares of a fit at which vectors and matrices double their points, `doublings` of them."""
         return growth_shares(self.config.doublings, self.config.grown)
 
     def grow(self, stage: int) -> None:
-        """Vectors and matrices are interpolated at the points of the stage's."""
+        """Resamples vectors and matrices to the points of a stage."""
         points = [stage_points(p, self.config.doublings, stage) for p in self._points]
         for k, vector in enumerate(self.vectors):
             self.vectors[k] = resized(vector, (points[k],))

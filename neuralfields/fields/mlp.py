@@ -1,9 +1,9 @@
-"""Coordinate network (NeRF, Fourier features, SIREN, FINER): everything is in the weights, nothing in a grid.
+"""Coordinate network, MLP (NeRF, Fourier features, SIREN, FINER): all parameters are weights, none are grids.
 
   e = encoding(x)     h = trunk(e)
   radiance   f = W h (32 features)     log_density, rgb = small networks of f (layers/heads.py)
   others     f = h                     values = W f
-  FreSh (layers/fresh.py) picks the encoding's one knob, `frequencies`, from the spectrum of what is to be fitted.
+  FreSh (layers/fresh.py) chooses the encoding's `frequencies` from the spectrum of the targets.
 
 Made for two CPU cores: NeRF's 8 layers of 256 take 7 times the operations of 4 layers of 128.
 """
@@ -29,8 +29,8 @@ FEATURES, CODE, DEGREE = 32, 16, 4
 # brings little (trial runs: mlp +0.1 and +0.35 dB on two scenes; cam +0.3 and -1.1 by seed).
 HIDDEN, TAUGHT_HIDDEN = 32, 64
 TILE = 4096  # points whose hidden layers stay in a CPU's cache: 1.3 times as fast in training, 1.4 without gradients
-# Of a scene. At the full rate from the first step Adam may make all of space empty, where no gradient leads back: seen
-# on the chair.
+# Warm-up steps of a scene. At the full rate from the first step Adam may make all of space empty, where no gradient
+# leads back: seen on the chair.
 WARMUP = 100
 SCENE_RATE = 2.0  # a scene learned from photos does as well at twice the rate, and one from a teacher better
 SINE_RATE = 0.2  # weights of sine layers are smaller by their omega
@@ -41,29 +41,29 @@ class Config:
     """Hyper-parameters of the mlp field."""
 
     encoding: Encoding = "gaussian"
-    """how coordinates enter: octaves, gaussian, siren or finer"""
+    """positional encoding: octaves, gaussian, siren or finer"""
     frequencies: float | None = None
-    """octaves: their number; gaussian: deviation in cycles; siren: omega; finer: reach; none: chosen by the target"""
+    """octaves: number; gaussian: deviation in cycles; siren: omega; finer: range of biases; none: chosen by FreSh"""
     count: int = 64
-    """random frequencies of gaussian; a sine and a cosine of each"""
+    """number of random frequencies of gaussian; a sine and a cosine of each"""
     layers: int = 4
-    """hidden layers, or hourglass blocks"""
+    """number of hidden layers, or hourglass blocks"""
     width: int = 128
     """width of the hidden layers, or of the path past an hourglass"""
     hidden: int | None = None
-    """width of a scene's two small networks behind the features; none: 64 if a field teaches it, 32 from photos"""
+    """width of a scene's two decoder heads; none: 64 for a student of a distillation, 32 from photos"""
     skip: int = 0
-    """the hidden layer that sees the encoding again; 0: none"""
+    """hidden layer with a skip connection from the encoding; 0: none"""
     blocks: Literal["plain", "hourglass"] = "plain"
-    """plain layers, or residual blocks whose middle has `inner` units"""
+    """plain layers, or hourglass residual blocks with a bottleneck of `inner` units"""
     inner: int = 48
-    """width in the middle of an hourglass block"""
+    """width of the bottleneck of an hourglass block"""
     lift: Literal["trained", "fixed"] = "trained"
-    """whether an hourglass's first projection is trained, or stays as drawn"""
+    """whether an hourglass's first projection is trained, or fixed at its random initialisation"""
     bfloat16: bool = False
     """matrix products in bfloat16 where the CPU has them; weights stay float32"""
     learning_rate: float = 5e-3
-    """of all weights; networks of sines learn at a fifth of it, scenes at twice, signals wider than 128 at less"""
+    """learning rate of all weights; a fifth of it for networks of sines, twice for scenes, less above width 128"""
 
     def __post_init__(self) -> None:
         require_frequencies(self.encoding, self.frequencies)
@@ -80,13 +80,13 @@ class Config:
 
     @property
     def shape(self) -> Shape:
-        """The trunk's."""
+        """The trunk's shape."""
         inner = self.inner if self.blocks == "hourglass" else 0
         return Shape(self.layers, self.width, self.skip, inner, self.lift == "fixed", self.bfloat16)
 
 
 class Mlp(HeadedField):
-    """See the module's equations."""
+    """The coordinate network (MLP) field: see the module's equations."""
 
     Config = Config
     SIZES = (
@@ -123,7 +123,7 @@ class Mlp(HeadedField):
 
     @classmethod
     def tuned(cls, config: Config, domain: Domain, targets: list[Tensor], seed: int, taught: bool = False) -> Config:
-        """Chooses `frequencies` by FreSh where it is left open and there are targets to see, and `hidden`."""
+        """Chooses `frequencies` by FreSh if unset and targets are given, and `hidden`."""
         if taught and config.hidden is None:
             config = replace(config, hidden=TAUGHT_HIDDEN)
         if config.frequencies is not None or not targets:
@@ -139,7 +139,7 @@ class Mlp(HeadedField):
         return replace(config, frequencies=chosen)
 
     def colours_for_fresh(self, x: Tensor) -> Tensor:
-        """What FreSh sees at x [S, D]: values, or colours as seen along the last axis."""
+        """Values for FreSh at x [S, D], or colours seen along the last axis."""
         f = self.features(x)
         if not self.domain.radiance:
             return self.values(f)
@@ -148,21 +148,21 @@ class Mlp(HeadedField):
         return self.decode(f, along)[1]
 
     def features(self, x: Float[Tensor, "S D"]) -> Float[Tensor, "S F"]:
-        """Radiance: 32 features read out of the trunk; others: its last hidden layer."""
+        """Encodes points. Radiance: 32 features projected from the trunk; others: its last hidden layer."""
         tiles = x.split(TILE if x.device.type == "cpu" else max(1, len(x)))
         return torch.cat([self.tile(x) for x in tiles])
 
     def tile(self, x: Tensor) -> Tensor:
-        """The same of a few points."""
+        """Features of one tile of points."""
         h = self.trunk(self.encoding(x))
         return self.readout(h) if self.domain.radiance else h
 
     def values(self, f: Float[Tensor, "S F"]) -> Float[Tensor, "S C"]:
-        """The last, linear layer."""
+        """Runs the last, linear layer."""
         return self.readout(f)
 
     def groups(self) -> list[ParameterGroup]:
-        """All weights learn alike."""
+        """One parameter group: all weights share a learning rate."""
         rate = self.config.learning_rate * (SINE_RATE if self.config.encoding in ("siren", "finer") else 1.0)
         if self.domain.radiance:
             return [ParameterGroup("network", tuple(self.parameters()), SCENE_RATE * rate, warmup=WARMUP)]

@@ -5,10 +5,10 @@
   radiance: out = [log_density, c], rgb = sigmoid(sum over k of c_k Y_k(direction));   a signal: values = out
 
 One layer of 64 units on 32 features takes less than half the multiply-adds of three hidden layers of 64. It learns
-only if the units are where features are, overlap, and do not stand alone: f itself passes by them, and centres and
-widths are drawn twice, from the features of random points as the table begins and again a little later, when the
-features mean something; the weights are then fitted to what was learned. The paper's released code begins with centres
-near zero, unit widths, normal features and no such path: `initialisation=released bypass=False` is that.
+only if the units are where features are, overlap, and have a bypass: f itself is read linearly beside them. Centres and
+widths are drawn twice, from the features of random points at initialisation and again a little later, from trained
+features; the weights are then refitted to the outputs by ridge regression. The paper's released code begins with
+centres near zero, unit widths, normal features and no bypass: `initialisation=released bypass=False` is that.
 """
 
 import math
@@ -27,13 +27,13 @@ from neuralfields.ops.rbf import KERNELS, rbf
 from neuralfields.ops.spherical_harmonics import spherical_harmonics
 from neuralfields.settings import require_range
 
-PLACES = 1 << 12  # random points that the features' variance and the centres are taken from
+POINTS = 1 << 12  # random points that the features' variance and the centres are taken from
 CANDIDATES = 1 << 14  # of a scene, where most of space is empty: the dense ones are taken
-RIDGE = 1e-3  # of the weights' fit, against units that see the same
+RIDGE = 1e-3  # ridge of the weights' regression, against units that respond alike
 RELEASED_CENTRES = 1e-4
 # How much wider than Gaussians units begin: Wendland's end at r = 1, and those that grow must not dwarf the features.
 WIDER = {"wendland": 100.0, "multiquadric": 20.0, "cubic": 20.0, "thin-plate": 20.0}
-GROWING = ("multiquadric", "cubic", "thin-plate")  # every unit speaks everywhere: their mean is read, not their sum
+GROWING = ("multiquadric", "cubic", "thin-plate")  # no unit is local: their mean is read, not their sum
 
 
 @dataclass(frozen=True)
@@ -41,21 +41,21 @@ class Config:
     """Hyper-parameters of the RBF field."""
 
     units: int = 64
-    """radial basis functions"""
+    """number of radial basis functions"""
     kernel: Literal["gaussian", "multiquadric", "inverse-multiquadric", "cubic", "thin-plate", "wendland"] = "gaussian"
-    """of the distance to a unit's centre"""
+    """kernel of the distance to a unit's centre"""
     initialisation: Literal["data", "released"] = "data"
     """data: centres and widths from features; released: as in the paper's code"""
     bypass: bool = True
-    """whether the features pass by the units as well, linearly"""
+    """whether the features are also read linearly, beside the units"""
     gain: float = 10.0
-    """narrowness of Gaussian units at first: a feature's precision is gain / (features * its variance)"""
+    """initial narrowness of Gaussian units: a feature's precision is gain / (features * its variance)"""
     redraw: float = 0.02
-    """share of a fit at which centres and widths are drawn again, from what was learned; 0: never"""
+    """share of a fit at which centres and widths are drawn again, from trained features; 0: never"""
     spread: float = 0.01
-    """entries of the table begin uniform within this"""
+    """bound of the table's uniform initialisation"""
     levels: int = 8
-    """resolutions of the grid"""
+    """number of resolution levels of the grid"""
     features: int = 4
     """features of a table entry: 2, 4 or 8"""
     table: int = 17
@@ -67,9 +67,9 @@ class Config:
     degree: int = 4
     """degree of the colour's spherical harmonics: degree^2 coefficients a channel"""
     learning_rate: float = 1e-2
-    """of the table and the centres"""
+    """learning rate of the table and the centres"""
     reader_learning_rate: float = 3e-2
-    """of the widths and the weights"""
+    """learning rate of the widths and the weights"""
 
     def __post_init__(self) -> None:
         require_range(
@@ -90,7 +90,7 @@ class Config:
 
 
 class RbfField(Field):
-    """See the module's equations."""
+    """The RBF field: see the module's equations."""
 
     Config = Config
     DOMAINS = ("radiance", "image", "shape", "video", "sound")
@@ -114,11 +114,11 @@ class RbfField(Field):
             nn.init.normal_(self.table)
         else:
             nn.init.uniform_(self.table, -config.spread, config.spread)
-            x = torch.rand(PLACES, domain.dimensions)
+            x = torch.rand(POINTS, domain.dimensions)
             self.centres, self.log_precisions = self._units_at(self.features(x))
 
     def _units_at(self, f: Tensor) -> tuple[nn.Parameter, nn.Parameter]:
-        """Centres and log-precisions from features [PLACES, F]; two centres of Gaussians are sqrt(2 gain) apart."""
+        """Centres and log-precisions from features [POINTS, F]; two centres of Gaussians are sqrt(2 gain) apart."""
         f = f.detach()
         variance = f.var(0).clamp(min=1e-12)  # a feature may be the same everywhere
         gain = self.config.gain / WIDER.get(self.config.kernel, 1.0)
@@ -127,13 +127,13 @@ class RbfField(Field):
         return nn.Parameter(f[:units].clone()), nn.Parameter(widths.expand(units, -1).clone())
 
     def stages(self) -> tuple[float, ...]:
-        """Units are drawn again once."""
+        """The share of a fit at which units are drawn again."""
         redrawn = self.config.initialisation == "data" and self.config.redraw > 0
         return (self.config.redraw,) if redrawn else ()
 
     @torch.no_grad()
     def grow(self, stage: int) -> None:
-        """Centres and widths from the features as they are, the weights fitted to what they gave before."""
+        """Draws centres and widths again from the trained features, and refits the weights to the former outputs."""
         if stage == 0:
             return
         generator = torch.Generator().manual_seed(0)
@@ -141,9 +141,9 @@ class RbfField(Field):
         f = self.features(x.to(self.table))
         if self.domain.radiance:
             density = self.log_density(f).clamp(-15, 15).exp().cpu()
-            kept = torch.multinomial(density, PLACES, generator=generator)
+            kept = torch.multinomial(density, POINTS, generator=generator)
         else:
-            kept = torch.arange(PLACES)
+            kept = torch.arange(POINTS)
         f = f[kept.to(f.device)]
         before = self._read(f) - self.bias
         self.centres, self.log_precisions = self._units_at(f)
@@ -154,34 +154,34 @@ class RbfField(Field):
         self.weights = nn.Parameter(weights.to(self.weights.dtype).contiguous())
 
     def features(self, x: Float[Tensor, "S D"]) -> Float[Tensor, "S F"]:
-        """Hash-grid features, [S, levels * features]."""
+        """Encodes points by the hash grid, [S, levels * features]."""
         return self.layout.encode(x, self.table)
 
     def _inputs(self, f: Tensor) -> Tensor:
-        """What the weights read."""
+        """The inputs of the weights: activations of the units, and the features if there is a bypass."""
         phi = rbf(f, self.centres, self.log_precisions, self.config.kernel)
         phi = phi / self.config.units if self.config.kernel in GROWING else phi
         return torch.cat([phi, f], dim=1) if self.config.bypass else phi
 
     def _read(self, f: Tensor, outputs: int | None = None) -> Tensor:
-        """The first `outputs` values, or all."""
+        """Computes the first `outputs` values, or all."""
         return network(self._inputs(f), [self.weights[:outputs]]) + self.bias[:outputs]
 
     def encoding_of(self) -> Encoding:
-        """The table, read by its geometry."""
+        """The hash table and its geometry."""
         return Encoding((self.table,), self.layout.facts(self.table, "xyz"))
 
     def decode(
         self, f: Float[Tensor, "S F"], directions: Float[Tensor, "S 3"]
     ) -> tuple[Float[Tensor, " S"], Float[Tensor, "S 3"]]:
-        """Log-density, and the sigmoid of the harmonics' sum."""
+        """Decodes the log-density, and the colour as the sigmoid of the harmonics' sum."""
         out = self._read(f)
         harmonics = spherical_harmonics(directions, self.config.degree)
         coefficients = out[:, 1:].unflatten(1, (3, self.config.degree**2))
         return out[:, 0], torch.sigmoid((coefficients * harmonics[:, None]).sum(2))
 
     def log_density(self, f: Float[Tensor, "S F"]) -> Float[Tensor, " S"]:
-        """The first output alone."""
+        """Computes the first output alone."""
         return self._read(f, 1)[:, 0]
 
     def values(self, f: Float[Tensor, "S F"]) -> Float[Tensor, "S C"]:
@@ -189,7 +189,7 @@ class RbfField(Field):
         return self._read(f)
 
     def groups(self) -> list[ParameterGroup]:
-        """What reads the features learns faster than they do; the table's gradients are sparse."""
+        """Parameter groups: widths and weights learn faster than table and centres; sparse gradients of the table."""
         rate, reader = self.config.learning_rate, self.config.reader_learning_rate
         return [
             ParameterGroup("grid", (self.table,), rate, sparse=True),

@@ -1,4 +1,4 @@
-"""Three planes of features (EG3D's tri-plane, arXiv:2112.07945), read by the shared small networks.
+"""Tri-plane field (EG3D, arXiv:2112.07945): three planes of features, decoded by the shared heads.
 
 f = P_xy(x, y) + P_xz(x, z) + P_yz(y, z)  (or their product)     log_density, rgb, values = heads(f)
 """
@@ -14,7 +14,7 @@ from neuralfields.domain import RADIANCE, Domain
 from neuralfields.errors import UsageError
 from neuralfields.fields.field import HeadedField, ParameterGroup
 from neuralfields.layers.grids import (
-    LOOK_EVERY,
+    PENALTY_EVERY,
     PenaltySchedule,
     axis_points,
     growth_shares,
@@ -27,7 +27,7 @@ from neuralfields.layers.grids import (
 from neuralfields.layers.heads import Heads
 from neuralfields.settings import require_range
 
-PLACES = 1024  # of a penalty's sample, on each plane
+PENALTY_SAMPLES = 1024  # random nodes of a penalty, on each plane
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,19 @@ class Config:
     """Hyper-parameters of the tri-plane field."""
 
     combination: Literal["sum", "product"] = "sum"
-    """how the three planes' features become one"""
+    """combination of the three planes' features: sum or product"""
     resolution: int = 193
     """points along an axis of a plane, a signal's samples at most"""
     features: int = 32
-    """features of a point"""
+    """number of features of a point"""
     hidden: int = 32
     """width of the networks"""
     density_layers: int = 1
-    """hidden layers of the density network"""
+    """number of hidden layers of the density network"""
     colour_layers: int = 2
-    """hidden layers of the colour network"""
+    """number of hidden layers of the colour network"""
     code: int = 16
-    """outputs of the density network, the log-density among them"""
+    """number of outputs of the density network, the log-density among them"""
     degree: int = 4
     """degree of the direction's spherical harmonics"""
     doublings: int = 2
@@ -57,9 +57,9 @@ class Config:
     variation: float = 1e-4
     """weight of the planes' total variation"""
     learning_rate: float = 5e-2
-    """of the planes"""
+    """learning rate of the planes"""
     network_learning_rate: float = 1e-2
-    """of the networks"""
+    """learning rate of the networks"""
 
     def __post_init__(self) -> None:
         if self.combination not in ("sum", "product"):
@@ -72,7 +72,7 @@ class Config:
 
 
 class TriplaneField(HeadedField):
-    """See the module's equations."""
+    """The tri-plane field: see the module's equations."""
 
     Config = Config
     SIZES = tuple({"resolution": points} for points in (33, 49, 65, 97, 129, 161, 193, 257, 321))
@@ -92,7 +92,7 @@ class TriplaneField(HeadedField):
         self.heads = Heads(config.features, config.hidden, layers, config.code, config.degree, domain)
 
     def _shapes(self, stage: int | None = None) -> list[tuple[int, ...]]:
-        """The planes' shapes at a stage, or in the end."""
+        """The planes' shapes at a stage. Default: the final ones."""
         doublings = self.config.doublings
         points = [stage_points(p, doublings, doublings if stage is None else stage) for p in self._points]
         return [(points[i], points[j], self.config.features) for i, j in plane_pairs(3)]
@@ -102,24 +102,24 @@ class TriplaneField(HeadedField):
         return plane_features(x, self.planes, self.config.combination == "product", self.domain.radiance)
 
     def groups(self) -> list[ParameterGroup]:
-        """Planes learn faster than the networks."""
+        """Parameter groups: the planes, and the networks at a lower learning rate."""
         rates = self.config.learning_rate, self.config.network_learning_rate
         return self.grids_and_heads(tuple(self.planes), *rates)
 
     def penalty(self) -> Tensor | None:
-        """Total variation of the planes, sampled, at every fourth call."""
+        """Total variation of the planes; sampled, at every fourth call."""
         generator = self.looks.next()
         if generator is None or not self.config.variation:
             return None
-        seen = sum(2 * variation(plane, (0, 1), PLACES, generator).mean() for plane in self.planes)
-        return LOOK_EVERY * self.config.variation * seen
+        total = sum(2 * variation(plane, (0, 1), PENALTY_SAMPLES, generator).mean() for plane in self.planes)
+        return PENALTY_EVERY * self.config.variation * total
 
     def stages(self) -> tuple[float, ...]:
-        """The planes double `doublings` times."""
+        """Shares of a fit at which the planes double, `doublings` of them."""
         return growth_shares(self.config.doublings, self.config.grown)
 
     def grow(self, stage: int) -> None:
-        """The planes are interpolated at the points of the stage's."""
+        """Resamples the planes to the points of a stage."""
         for k, shape in enumerate(self._shapes(stage)):
             self.planes[k] = resized(self.planes[k], shape[:2])
 

@@ -1,12 +1,12 @@
-"""Dense voxels with spherical harmonics (Plenoxels, arXiv:2112.05131; DVGO, arXiv:2111.11215): no network at all.
+"""Dense voxel grids with spherical harmonics (Plenoxels, arXiv:2112.05131; DVGO, arXiv:2111.11215), without a network.
 
   f = [s, c], interpolated between the nodes       log_density = s
   rgb = sigmoid(sum over k of c_k Y_k(direction)), three sums of degree^2 harmonics
   every domain but radiance: values = f
 
-The density is made of the interpolated s, not interpolated itself: a surface can so be sharper than a cell (DVGO,
-Sec. 3.1). On a CPU a step costs what the grid's gradient weighs: the grids are a tenth of the papers', and colour,
-which is smoother than density, has the coarser one.
+The density is computed from the interpolated s (post-activation), not interpolated itself: a surface can be sharper
+than a cell (DVGO, Sec. 3.1). On a CPU a step costs in proportion to the grid's gradient: the grids are a tenth of the
+papers', and colour, which is smoother than density, has the coarser one.
 """
 
 import math
@@ -19,14 +19,14 @@ from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
 from neuralfields.fields.field import Field, ParameterGroup, Teacher
-from neuralfields.layers.grids import LOOK_EVERY, PenaltySchedule, growth_shares, resized, stage_points, variation
+from neuralfields.layers.grids import PENALTY_EVERY, PenaltySchedule, growth_shares, resized, stage_points, variation
 from neuralfields.ops.grid import grid_interpolate
 from neuralfields.ops.spherical_harmonics import spherical_harmonics
 from neuralfields.settings import require_range
 
-PLACES = 4096  # of a penalty's sample, on each grid
-PIECE = 1 << 16  # nodes that are read together
-DARKEST = 1e-2  # colours within this of 0 or 1 are read as this far from it: their logits would swamp the others
+PENALTY_SAMPLES = 4096  # random nodes of a penalty, on each grid
+PIECE = 1 << 16  # nodes that are evaluated together
+DARKEST = 1e-2  # colours are clamped to this distance from 0 and 1: their logits would dominate the others
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Config:
     grown: float = 0.5
     """share of a fit at which the grids have their full resolution"""
     density_variation: float = 1e-4
-    """weight of the total variation of s (of the values, of what is not radiance)"""
+    """weight of the total variation of s (of the values of a signal)"""
     colour_variation: float = 1e-3
     """weight of the total variation of c"""
     learning_rate: float = 0.3
-    """of the density's grid, and of values"""
+    """learning rate of the density's grid, and of a signal's values"""
     colour_learning_rate: float = 0.1
-    """of the harmonics' grid"""
+    """learning rate of the harmonics' grid"""
 
     def __post_init__(self) -> None:
         require_range(
@@ -61,7 +61,7 @@ class Config:
 
 
 class VoxelField(Field):
-    """See the module's equations."""
+    """The voxel field: see the module's equations."""
 
     Config = Config
     SIZES = tuple({"resolution": 16 * n + 1, "colour_resolution": 10 * n + 1} for n in range(2, 13))
@@ -77,7 +77,7 @@ class VoxelField(Field):
             self.colour = nn.Parameter(torch.zeros(*self._points(config.colour_resolution), 3 * config.degree**2))
 
     def _points(self, resolution: int, stage: int | None = None) -> tuple[int, ...]:
-        """Points along each axis at a stage, or in the end: as many in all whatever the number of axes."""
+        """Points along each axis at a stage (Default: the final one): as many in all whatever the number of axes."""
         doublings, most = self.config.doublings, resolution**3
         lengths = self.domain.lengths or (most,) * self.domain.dimensions
         share = min(1.0, (most / math.prod(lengths)) ** (1 / len(lengths)))
@@ -85,7 +85,7 @@ class VoxelField(Field):
         return tuple(stage_points(side, doublings, doublings if stage is None else stage) for side in sides)
 
     def features(self, x: Float[Tensor, "S D"]) -> Float[Tensor, "S F"]:
-        """Interpolated log-density and coefficients, [S, 1 + 3 degree^2]; of other domains the values."""
+        """Interpolates log-density and coefficients, [S, 1 + 3 degree^2]; in other domains the values."""
         if not self.domain.radiance:
             return grid_interpolate(x, self.grid)
         return torch.cat([grid_interpolate(x, grid, accumulate=True) for grid in (self.grid, self.colour)], dim=1)
@@ -93,7 +93,7 @@ class VoxelField(Field):
     def decode(
         self, f: Float[Tensor, "S F"], directions: Float[Tensor, "S 3"]
     ) -> tuple[Float[Tensor, " S"], Float[Tensor, "S 3"]]:
-        """The features are the log-density and the coefficients of the direction's harmonics."""
+        """Splits the features into log-density and coefficients; evaluates the direction's harmonics."""
         harmonics = spherical_harmonics(directions, self.config.degree)
         coefficients = f[:, 1:].unflatten(1, (3, self.config.degree**2))
         return f[:, 0], torch.sigmoid((coefficients * harmonics[:, None]).sum(2))
@@ -107,14 +107,14 @@ class VoxelField(Field):
         return f
 
     def groups(self) -> list[ParameterGroup]:
-        """Both grids have sparse gradients: a step meets few of their nodes."""
+        """Parameter groups: both grids have sparse gradients, as a step samples few of their nodes."""
         groups = [ParameterGroup("grid", (self.grid,), self.config.learning_rate, sparse=True)]
         if self.domain.radiance:
             groups.append(ParameterGroup("grid", (self.colour,), self.config.colour_learning_rate, sparse=True))
         return groups
 
     def penalty(self) -> Tensor | None:
-        """Total variation of the grids, sampled, at every fourth call."""
+        """Total variation of the grids; sampled, at every fourth call."""
         generator = self.looks.next()
         grids = [(self.grid, self.config.density_variation)]
         if self.domain.radiance:
@@ -123,36 +123,36 @@ class VoxelField(Field):
         if generator is None or not grids:
             return None
         axes = tuple(range(self.domain.dimensions))
-        seen = [weight * variation(grid, axes, PLACES, generator).mean() for grid, weight in grids]
-        return LOOK_EVERY * len(axes) * sum(seen)
+        totals = [weight * variation(grid, axes, PENALTY_SAMPLES, generator).mean() for grid, weight in grids]
+        return PENALTY_EVERY * len(axes) * sum(totals)
 
     @torch.no_grad()
     def initialise_from(self, teacher: Teacher) -> bool:
-        """Log-densities as they are; coefficients by least squares through the colours seen from all around."""
+        """Takes a teacher's log-densities, and coefficients by least squares to its colours from all directions."""
         if not self.domain.radiance:
             return False
-        around = _around(2 * self.config.degree**2).to(self.grid.device)
-        solve = torch.linalg.pinv(spherical_harmonics(around, self.config.degree))
+        directions = _directions(2 * self.config.degree**2).to(self.grid.device)
+        solve = torch.linalg.pinv(spherical_harmonics(directions, self.config.degree))
         for x, nodes in _nodes(self.grid):
-            nodes[:, 0] = teacher(x, around[:1])[0]
+            nodes[:, 0] = teacher(x, directions[:1])[0]
         for x, nodes in _nodes(self.colour):
-            logits = torch.logit(teacher(x, around)[1], eps=DARKEST)
+            logits = torch.logit(teacher(x, directions)[1], eps=DARKEST)
             nodes.copy_(torch.einsum("kd,dnc->nck", solve, logits).flatten(1))
         return True
 
     def stages(self) -> tuple[float, ...]:
-        """The grids double `doublings` times."""
+        """Shares of a fit at which the grids double, `doublings` of them."""
         return growth_shares(self.config.doublings, self.config.grown)
 
     def grow(self, stage: int) -> None:
-        """Both grids are interpolated at the nodes of the stage's."""
+        """Resamples both grids to the nodes of a stage."""
         self.grid = resized(self.grid, self._points(self.config.resolution, stage))
         if self.domain.radiance:
             self.colour = resized(self.colour, self._points(self.config.colour_resolution, stage))
 
 
-def _around(count: int) -> Tensor:
-    """Unit directions [count, 3], evenly over the sphere (a spiral of golden angles)."""
+def _directions(count: int) -> Tensor:
+    """Unit directions [count, 3], evenly over the sphere (a Fibonacci spiral)."""
     height = 1 - (2 * torch.arange(count) + 1) / count
     angle = torch.arange(count) * math.pi * (3 - math.sqrt(5))
     radius = (1 - height.square()).sqrt()
@@ -160,7 +160,7 @@ def _around(count: int) -> Tensor:
 
 
 def _nodes(grid: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Places [N, 3] of a grid's nodes in the unit cube and the nodes' features [N, C], piece by piece."""
+    """Yields positions [N, 3] of a grid's nodes in the unit cube and the nodes' features [N, C], in pieces."""
     flat, sides = grid.detach().view(-1, grid.shape[-1]), grid.shape[:-1]
     for piece in torch.arange(len(flat), device=grid.device).split(PIECE):
         i = torch.stack(torch.unravel_index(piece, sides), 1)

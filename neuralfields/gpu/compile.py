@@ -1,12 +1,12 @@
-"""From the GPU sources of the package to machine code: NVRTC through `cuda-core`, and a cache on disk.
+"""Compiles the package's GPU sources to machine code: NVRTC through `cuda-core`, and a cache on disk.
 
 Vocabulary
   module    one file of cuda/gpu compiled for one set of #defines (`Module`): a field's Config becomes constants
   arch      sm_80, sm_90, ...: one generation of GPUs          cubin    machine code for one of them
-  key       sha256 over everything that the machine code depends on: sources, defines, options, arch, NVRTC's version
+  key       sha256 over all that the machine code depends on: sources, defines, options, arch, NVRTC's version
 
-No nvcc, no host compiler and no torch header takes part, and no GPU is needed to compile. A cache entry is written
-whole or not at all; one that was damaged is noticed by its own digest and compiled anew.
+No nvcc, no host compiler, no torch header and no GPU is needed to compile. A cache entry is written atomically; a
+damaged one is detected by its digest and compiled anew.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ class Module:
 
 @dataclass(frozen=True)
 class Built:
-    """Machine code, what ptxas said of it (registers, spills), seconds of compiling (0: it came from the cache)."""
+    """Machine code, the log of ptxas (registers, spills), seconds of compiling (0: it came from the cache)."""
 
     cubin: bytes
     log: str
@@ -92,7 +92,7 @@ def compiler_version() -> str:
 
 @lru_cache(maxsize=8)
 def sources_digest(folder: Path) -> str:
-    """sha256 over all headers and GPU sources: whatever changes among them, everything is compiled anew."""
+    """sha256 over all headers and GPU sources: a change of any of them compiles everything anew."""
     digest = hashlib.sha256()
     for path in sorted([*folder.glob("*.h"), *folder.glob("gpu/*")]):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -106,26 +106,26 @@ def key(module: Module, arch: str) -> str:
 
 
 def build(module: Module, arch: str, say: Callable[[str], None] | None = None) -> Built:
-    """Machine code from the cache, or compiled and put there; `say` hears of a compile before it starts.
+    """Machine code from the cache, or compiled and cached; `say` is called with a line before a compile starts.
 
-    Raises NeuralfieldsError with the compiler's own message, UsageError where NVRTC is missing.
+    Raises NeuralfieldsError with the compiler's own message, UsageError if NVRTC is missing.
     """
     path = cache_folder() / f"{key(module, arch)}.bin"
     found = _read(path)
     if found is not None:
         return found
-    (say or _tell)(f"compiling {module.source} for {arch} (once; kept in {path.parent})")
+    (say or _print_line)(f"compiling {module.source} for {arch} (once; kept in {path.parent})")
     built = compile_module(module, arch)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write_bytes(path, _entry(built))
     except (OSError, NeuralfieldsError) as error:  # a cache that cannot be written costs time, nothing else
-        (say or _tell)(f"not kept: {_first_line(error)}; set NEURALFIELDS_CACHE to a folder that can be written")
+        (say or _print_line)(f"not kept: {_first_line(error)}; set NEURALFIELDS_CACHE to a folder that can be written")
     return built
 
 
 def compile_module(module: Module, arch: str) -> Built:
-    """Compiles without looking into the cache."""
+    """Compiles a module, without the cache."""
     core, folder = compiler(), source_folder() / "gpu"
     path, log, start = folder / f"{module.source}.cu", io.StringIO(), time.perf_counter()
     options = core.ProgramOptions(
@@ -161,7 +161,7 @@ def _read(path: Path) -> Built | None:
     return Built(payload[8 + size :], payload[8 : 8 + size].decode(), 0.0)
 
 
-def _tell(line: str) -> None:
+def _print_line(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Where a command computes: on the CPU, or on a CUDA GPU if it is asked for or there is one that can be used."""
+"""Selects the device and the number of threads: the CPU, or a CUDA GPU if asked for or if a usable one is there."""
 
 import ctypes
 import sys
@@ -11,9 +11,9 @@ from neuralfields.gpu.launch import missing_for_cuda, require_gpu
 
 
 def choose_device(name: str) -> torch.device:
-    """--device: cpu, cuda (UsageError says what is missing), or auto: cuda where nothing is missing.
+    """The device of --device: cpu, cuda (UsageError names what is missing), or auto: cuda if nothing is missing.
 
-    A GPU that is there but cannot be used is told on standard error, since the slow path is never taken silently.
+    A GPU that is there but unusable is reported on standard error, since the slow path is never taken silently.
     """
     keep_memory()
     if name == "cuda":
@@ -30,10 +30,10 @@ def choose_device(name: str) -> torch.device:
 
 @cache
 def keep_memory() -> None:
-    """Lets the C library keep what tensors free, up to 1 GiB, where it is one that can be told (glibc).
+    """Makes glibc keep up to 1 GiB of freed memory instead of returning it to the kernel. No effect elsewhere.
 
-    By itself it gives large blocks back at once, and a step of a coordinate network then spends a fifth of its time
-    with the kernel's zeroing of pages that it had just given back (40,000 page faults in 15 steps; 2,000 with this).
+    By default it returns large blocks at once, and a step of a coordinate network then spends a fifth of its time with
+    the kernel's zeroing of pages that it had just returned (40,000 page faults in 15 steps; 2,000 with this).
     """
     trim_threshold, mmap_threshold = -1, -3  # malloc.h
     try:
@@ -45,7 +45,7 @@ def keep_memory() -> None:
 
 
 def use_machine(device: str = "auto", threads: int | None = None) -> torch.device:
-    """Sets the number of threads and gives the device; UsageError where that cannot be had."""
+    """Sets the number of threads and returns the device; UsageError if it is not available."""
     if threads is not None:
         torch.set_num_threads(threads)
     return choose_device(device)

@@ -17,7 +17,7 @@ def grid_module(x: Tensor) -> Module:
 
 
 def _shape(grid: Tensor) -> tuple[int, ...]:
-    """Nodes along four axes, and channels."""
+    """Numbers of nodes along four axes, and of channels."""
     *nodes, channels = grid.shape
     return (*nodes, *[1] * (MOST_AXES - len(nodes)), channels)
 
@@ -41,7 +41,7 @@ def grid_interpolate_backward(
 
 
 def add_grid_gradients(x: Tensor, grid: Tensor, d_out: Tensor, d_grid: Tensor | None, d_x: Tensor | None) -> None:
-    """Adds to d_grid and overwrites d_x, where they are wanted."""
+    """Adds to d_grid and overwrites d_x, if given."""
     x, grid, d_out = inputs(x, grid, d_out)
     module, samples, shape = grid_module(x), x.shape[0], _shape(grid)
     expect(x=(x, (-1, grid.dim() - 1)), d_out=(d_out, (samples, grid.shape[-1])))

@@ -1,7 +1,7 @@
-"""The fused hash field on a CUDA GPU: one kernel from rays to sums, and the kernels of its gradients.
+"""The fused renderer of the hash field on a CUDA GPU: one kernel from rays to `RaySums`, and its gradients' kernels.
 
 Same passes as `CpuPass` of ops/hash_render.py. The kernels are compiled for the field's Config: its grid and networks
-are constants. A recorded pass takes 2 kernels and its gradients 4 (see cuda/gpu/hash_render.cu); nothing is waited for.
+are constants. A recorded pass takes 2 kernels and its gradients 4 (see cuda/gpu/hash_render.cu), without host syncs.
 """
 
 from dataclasses import dataclass
@@ -29,13 +29,13 @@ from neuralfields.ops.composite import SUMS
 from neuralfields.ops.contract import KINDS, Contraction
 from neuralfields.ops.march import Marching
 
-# Blocks of the persistent kernels: what its registers let a multiprocessor hold at once.
+# Blocks of the persistent kernels: as many as a multiprocessor's registers hold at once.
 PICTURE_BLOCKS, DENSITY_BLOCKS = 4, 8
 
 
 @dataclass
 class Recorded:
-    """A pass's samples (see Record of cuda/gpu/hash_render.cu), and what its gradients need beside them."""
+    """The recorded samples of a pass (Record of cuda/gpu/hash_render.cu), and the other inputs of its gradients."""
 
     capacity: int
     samples: dict[str, Tensor]
@@ -46,7 +46,7 @@ class Recorded:
 
 
 class CudaPass:
-    """The passes of one hash field; `renderer` is a HashRenderer."""
+    """The fused passes of one hash field on a CUDA GPU; `renderer` is a HashRenderer."""
 
     def __init__(self, renderer: Any) -> None:
         self.renderer = renderer
@@ -59,12 +59,12 @@ class CudaPass:
 
     @property
     def available(self) -> bool:
-        """Whether the kernels take this field: float32, networks that are fused. Others go op by op."""
+        """Whether the kernels take this field: float32, networks that are fused. Others run op by op."""
         return self.renderer.table.dtype == torch.float32 and all(stack.fits for stack in self.stacks)
 
     @property
     def stacks(self) -> list[Stack]:
-        """Of the density and of the colour network."""
+        """The stacks of the density and of the colour network."""
         return [self.density_stack, self.colour_stack]
 
     def module(self) -> Module:
@@ -106,7 +106,7 @@ class CudaPass:
         return out
 
     def forward(self, scene: Marching, capacity: int, weight_floor: float) -> tuple[Tensor, Tensor, Tensor]:
-        """RaySums [R, 7], valid [R], samples [1]; `capacity` > 0 fills the record. `scene` is a Marching."""
+        """Renders: RaySums [R, 7], valid [R], samples [1]; `capacity` > 0 fills the record. `scene` is a Marching."""
         origins, directions, jitter = scene.rays.origins, scene.rays.directions, scene.jitter
         origins, directions, occupancy, table = inputs(origins, directions, scene.occupancy, self.renderer.table)
         rays, s = origins.shape[0], scene.settings

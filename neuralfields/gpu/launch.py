@@ -1,7 +1,7 @@
-"""Kernels on torch's current stream: torch tensors in and out by their pointers, compiled modules loaded once.
+"""Launches kernels on torch's current stream: tensors in and out by their pointers, compiled modules loaded once.
 
 A kernel's arguments are tensors (a pointer), None (no pointer), int (64 bits) and float (double): nothing else, so that
-no size can be mistaken. Memory is torch's; what a kernel uses is kept alive by its stream's order.
+no size can be mistaken. Memory is torch's; the stream's order keeps a kernel's buffers alive.
 """
 
 import threading
@@ -20,7 +20,7 @@ _thread = threading.local()  # devices: those whose context this thread has made
 
 
 def require_gpu() -> torch.device:
-    """The current CUDA device; a UsageError says what is missing."""
+    """The current CUDA device; UsageError names what is missing."""
     missing = missing_for_cuda()
     if missing:
         raise UsageError(f"--device cuda: {missing}, or use --device cpu")
@@ -28,7 +28,7 @@ def require_gpu() -> torch.device:
 
 
 def missing_for_cuda() -> str | None:
-    """What this machine lacks for the CUDA path and how to get it, or None."""
+    """The missing requirement of the CUDA path on this machine and how to get it, or None."""
     if torch.version.cuda is None:
         return "this torch was built without CUDA; install a CUDA build of torch (see pytorch.org)"
     if not torch.cuda.is_available():
@@ -45,14 +45,14 @@ def missing_for_cuda() -> str | None:
 
 
 def arch(device: int) -> str:
-    """The generation of a GPU, as sm_90."""
+    """The architecture of a GPU, as sm_90."""
     major, minor = torch.cuda.get_device_capability(device)
     return f"sm_{major}{minor}"
 
 
 @lru_cache(maxsize=16)
 def processors(device: int) -> int:
-    """Multiprocessors of a GPU."""
+    """Number of multiprocessors of a GPU."""
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
@@ -70,7 +70,7 @@ def _kernel(module: Module, name: str, device: int) -> Any:
 
 @lru_cache(maxsize=256)
 def _stream(handle: int) -> Any:
-    """torch's stream as cuda-core takes it, kept because cuda-core defines a class for each that it makes."""
+    """torch's stream in cuda-core's type, cached because cuda-core defines a class for each that it makes."""
     return compiler().Stream.from_handle(handle)
 
 
@@ -80,9 +80,9 @@ def _configuration(grid: tuple[int, int], threads: int) -> Any:
 
 
 def _make_current(device: int) -> None:
-    """The device's context for this thread's first kernel on it.
+    """Makes the device's context current before this thread's first kernel on it.
 
-    torch has one made when it calls CUDA itself: a thread of autograd whose memory came from torch's cache has not.
+    torch makes one when it calls CUDA itself: an autograd thread whose memory came from torch's cache has none.
     """
     devices = _thread.__dict__.setdefault("devices", set())
     if device not in devices:
@@ -91,7 +91,7 @@ def _make_current(device: int) -> None:
 
 
 def launch(module: Module, name: str, blocks: int | tuple[int, int], threads: int, *arguments: Argument) -> None:
-    """Starts kernel `name` with that many blocks of threads; nothing is waited for. No blocks: nothing happens."""
+    """Launches kernel `name` with that many blocks of threads, asynchronously. No blocks: nothing happens."""
     grid = blocks if isinstance(blocks, tuple) else (blocks, 1)
     if not grid[0] or not grid[1]:
         return
@@ -112,12 +112,12 @@ def _plain(argument: Argument) -> int | float:
 
 
 def blocks_for(count: int, threads: int = THREADS) -> int:
-    """Blocks for one thread an element."""
+    """Number of blocks for one thread an element."""
     return -(-count // threads)
 
 
 def scalar(dtype: torch.dtype) -> str:
-    """The C++ name of a tensor's type; TypeError for what kernels do not take."""
+    """The C++ name of a tensor's type; TypeError for an unsupported one."""
     names = {torch.float32: "float", torch.float64: "double"}
     if dtype not in names:
         raise TypeError(f"CUDA kernels take float32 or float64, not {dtype}")
@@ -125,7 +125,7 @@ def scalar(dtype: torch.dtype) -> str:
 
 
 def inputs(*tensors: Tensor) -> list[Tensor]:
-    """Tensors as kernels take them: detached, contiguous, on one device, their floats of one type."""
+    """Prepares tensors for kernels: detached, contiguous, on one device, their floats of one type."""
     devices = {tensor.device for tensor in tensors}
     if len(devices) > 1:
         raise ValueError(f"tensors on different devices: {', '.join(sorted(map(str, devices)))}; move them to one")
@@ -136,7 +136,7 @@ def inputs(*tensors: Tensor) -> list[Tensor]:
 
 
 def expect(**shapes: tuple[Tensor, tuple[int, ...]]) -> None:
-    """Refuses tensors of other shapes by name; -1 leaves a side free. A kernel would read past their ends."""
+    """Checks tensors' shapes by name; -1 leaves a side free. A kernel would read past a smaller one's end."""
     for name, (tensor, shape) in shapes.items():
         if len(tensor.shape) != len(shape) or any(b >= 0 and a != b for a, b in zip(tensor.shape, shape, strict=True)):
             wanted = ", ".join("*" if side < 0 else str(side) for side in shape)
@@ -144,5 +144,5 @@ def expect(**shapes: tuple[Tensor, tuple[int, ...]]) -> None:
 
 
 def out_of_memory(error: torch.cuda.OutOfMemoryError, knob: str) -> ResourceError:
-    """The same in a word that names the knob to turn."""
+    """The error as a ResourceError that names the option to change."""
     return ResourceError(f"the GPU's memory is full ({str(error).splitlines()[0][:160]}); {knob}")

@@ -1,9 +1,9 @@
-"""nerfacc walks rays through our occupancy grid (`--marcher nerfacc`, on a CUDA GPU).
+"""nerfacc marches rays through our occupancy grid (`--marcher nerfacc`, on a CUDA GPU).
 
 Its grids are nested cubes as our cascades are, the finest first. Even steps find the same samples, but for some at
-cells' borders (19 of 20 rays all of theirs, by its source compiled for the CPU). Where steps grow it asks the finest
-cube of a place, ours a coarser one where steps are longer than cells, and it does not let a step grow while it crosses
-what is empty: there samples are about as many, at other places.
+cells' borders (19 of 20 rays all of theirs, by its source compiled for the CPU). With growing steps it queries the
+finest cube at a position, ours a coarser one where steps are longer than cells, and it does not let a step grow across
+empty space: there samples are about as many, at other positions.
 """
 
 import torch
@@ -19,7 +19,7 @@ SIDE = CELLS // BRICKS  # cells along a brick
 def march_rays(
     origins: Tensor, directions: Tensor, jitter: Tensor, occupancy: Tensor, settings: MarchSettings
 ) -> Samples:
-    """As `march` of ops/march.py: rays [R, 3] with unit directions, jitter [R]. float32."""
+    """As `march_rays` of ops/march.py: rays [R, 3] with unit directions, jitter [R]. float32."""
     from nerfacc import traverse_grids
 
     boxes = _boxes(occupancy)
@@ -46,12 +46,12 @@ def _boxes(occupancy: Tensor) -> Tensor:
 
 
 def _cells(occupancy: Tensor) -> Tensor:
-    """Which cells are occupied, [C, x, y, z] bool; from words of bricks, whose cells are bits (see ops/march.py)."""
+    """Unpacks the occupied cells, [C, x, y, z] bool, from words of bricks, whose cells are bits (see ops/march.py)."""
     return cells_of(occupancy).permute(0, 3, 2, 1).contiguous()
 
 
 def _starts(origins: Tensor, directions: Tensor, jitter: Tensor, box: Tensor, settings: MarchSettings) -> Tensor:
-    """Where each ray's lattice of steps begins, [R]: where it enters the largest cube, and a part of a step."""
+    """Start of each ray's lattice of steps, [R]: its entry into the largest cube plus the jitter's part of a step."""
     safe = torch.where(directions.abs() > 1e-12, directions, torch.full_like(directions, 1e-12))
     sides = torch.minimum((box[:3] - origins) / safe, (box[3:] - origins) / safe)
     enter = sides.amax(1).clamp(min=settings.near)

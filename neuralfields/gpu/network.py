@@ -1,8 +1,8 @@
-"""Networks on a CUDA GPU: fused on the tensor cores up to a width, matrix products of torch beyond it.
+"""MLPs on a CUDA GPU: fused on the tensor cores up to a width, matrix products of torch beyond it.
 
 Vocabulary
   precision   half: float16 in, float32 sums, and bfloat16 for gradients, which has float32's range, so that no loss
-              needs scaling;  float: float32 throughout.  NEURALFIELDS_PRECISION chooses; half where it says nothing.
+              needs scaling;  float: float32 throughout.  NEURALFIELDS_PRECISION chooses. Default: half
   fused       all layers in one kernel, activations in registers: widths up to 64 (the input's up to 64), 1 to 7 layers
   stack       the columns of the input's first part, then the widths from input to output (see cuda/gpu/network.h)
 
@@ -34,7 +34,7 @@ _forced: list[str] = []
 
 
 def precision() -> str:
-    """How networks compute: half or float."""
+    """The precision of networks: half or float."""
     name = _forced[-1] if _forced else os.environ.get("NEURALFIELDS_PRECISION") or "half"
     if name not in PRECISIONS:
         raise UsageError(f"NEURALFIELDS_PRECISION={name}: must be one of {', '.join(PRECISIONS)}")
@@ -43,7 +43,7 @@ def precision() -> str:
 
 @contextmanager
 def using_precision(name: str) -> Iterator[None]:
-    """The same for a stretch of code, whatever the environment says."""
+    """Context of that precision, whatever the environment says."""
     _forced.append(name)
     try:
         precision()
@@ -61,13 +61,13 @@ class Stack:
 
     @staticmethod
     def of(weights: list[Tensor]) -> "Stack":
-        """Of a network whose input is one piece."""
+        """The stack of a network whose input is one piece."""
         widths = (weights[0].shape[1], *(w.shape[0] for w in weights))
         return Stack(widths, widths[0])
 
     @property
     def padded(self) -> tuple[int, ...]:
-        """Widths in whole tiles of 16."""
+        """Widths padded to whole tiles of 16."""
         first = _padded(self.part) + _padded(self.widths[0] - self.part)
         return (first, *map(_padded, self.widths[1:]))
 
@@ -78,12 +78,12 @@ class Stack:
 
     @property
     def text(self) -> str:
-        """As cuda/gpu/network.h takes it."""
+        """The stack in the syntax of cuda/gpu/network.h."""
         return ", ".join(map(str, (self.part, *self.widths)))
 
     @property
     def weights(self) -> int:
-        """Number of weights, and that of the padded ones."""
+        """Number of weights."""
         return sum(a * b for a, b in pairwise(self.widths))
 
     @property
@@ -97,12 +97,12 @@ def _padded(width: int) -> int:
 
 
 def row_tiles(stacks: list[Stack]) -> int:
-    """Tiles of 16 rows a warp takes through a backward pass: two where a thread's registers hold them."""
+    """Tiles of 16 rows that a warp takes through a backward pass: two if a thread's registers hold them."""
     return 2 if precision() == "half" and max(max(stack.padded) for stack in stacks) <= 32 else 1
 
 
 def arithmetic_defines(stacks: list[Stack]) -> tuple[tuple[str, str], ...]:
-    """What the networks' kernels are compiled for, their stacks apart."""
+    """The networks' compile-time constants besides their stacks."""
     forward, backward = PRECISIONS[precision()]
     columns = max(a + b for stack in stacks for a, b in pairwise(stack.padded))
     return (
@@ -119,12 +119,12 @@ def packed_words(stack: Stack) -> int:
 
 
 def flat(weights: list[Tensor]) -> Tensor:
-    """All weights in one row."""
+    """Concatenates all weights in one row."""
     return torch.cat([w.detach().reshape(-1) for w in weights])
 
 
 def backward_blocks(rows: int, tiles: int, device: int) -> int:
-    """Blocks of a backward pass over that many rows: each leaves one part of the weights' gradients."""
+    """Number of blocks of a backward pass over that many rows: each writes one part of the weights' gradients."""
     return max(1, min(-(-rows // (16 * tiles * WARPS)), BLOCKS * cuda_launch.processors(device)))
 
 
@@ -195,7 +195,7 @@ def split(flat_values: Tensor, weights: list[Tensor]) -> list[Tensor]:
 
 
 def _layers(x: Tensor, weights: list[Tensor]) -> list[Any]:
-    """What enters each layer, and the output."""
+    """The inputs of all layers, and the output."""
     rows = [x]
     for index, weight in enumerate(weights):
         x = x @ weight.T

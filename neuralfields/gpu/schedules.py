@@ -1,8 +1,8 @@
-"""What each op does on a CUDA GPU: its kernels of cuda/gpu, how many threads, in which order.
+"""Schedules of the ops on a CUDA GPU: their kernels of cuda/gpu, how many threads, in which order.
 
 A schedule takes `allocate`, the op's own function that makes empty outputs, and then the op's arguments. It is found by
 the op's name (`schedule`); an op that is one kernel (`OneKernel`) needs none here.
-Formulas are those of cuda/*.h, the ones that the CPU runs.
+Formulas are those of cuda/*.h, which the CPU runs too.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ ADAM_BLOCKS = 16  # a multiprocessor; each thread then does several elements
 
 
 def schedule(name: str) -> Callable[..., Any]:
-    """The schedule of an op; UsageError where it has none."""
+    """The schedule of an op; UsageError if it has none."""
     if name not in SCHEDULES:
         raise UsageError(f"{name} runs on the CPU alone; use --device cpu")
     return SCHEDULES[name]
@@ -55,24 +55,24 @@ def one_kernel(op: Op, kernel: OneKernel) -> Callable[..., Any]:
 
 
 def scalar_module(source: str, dtype: torch.dtype) -> Module:
-    """A source that is compiled for a scalar type alone."""
+    """The module of a source that is compiled for a scalar type alone."""
     return Module(source, (("NF_SCALAR", scalar(dtype)),))
 
 
 def hash_module(source: str, table: Tensor, scales: Tensor, levels: Tensor) -> Module:
-    """A source that is compiled for a hash grid's geometry."""
+    """The module of a source that is compiled for a hash grid's geometry."""
     return Module(source, (("NF_SCALAR", scalar(table.dtype)), *grid_defines(table.shape[1], scales, levels)))
 
 
 def grid_defines(features: int, scales: Tensor, levels: Tensor) -> tuple[tuple[str, str], ...]:
-    """A hash grid's geometry as constants. The geometry is kept on the CPU, so nothing is waited for."""
+    """A hash grid's geometry as constants. The geometry is kept on the CPU, so the GPU is not waited for."""
     rows = zip(scales.tolist(), levels.tolist(), strict=True)
     text = ", ".join(f"{{{s.hex()}f, {r}u, {size}u, {at}u, {dense}u}}" for s, (r, size, at, dense) in rows)
     return ("NF_FEATURES", str(features)), ("NF_LEVELS", text)
 
 
 def occupancy_blocks(occupancy: Tensor) -> Tensor:
-    """Which blocks of 16^3 cells hold anything, [cascades, 8] int64 words of bits."""
+    """Bits of the occupied blocks of 16^3 cells, [cascades, 8] int64 words."""
     expect(occupancy=(occupancy, (-1, CASCADE_WORDS)))
     blocks = occupancy.new_zeros(occupancy.shape[0], BLOCK_WORDS)
     module = scalar_module("rays", torch.float32)
@@ -84,7 +84,7 @@ def occupancy_blocks(occupancy: Tensor) -> Tensor:
 def _march(
     allocate: Callable, origins: Tensor, directions: Tensor, jitter: Tensor, occupancy: Tensor, steps: list[float]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Two walks, as on the CPU; the host waits for the number of samples between them."""
+    """Marches twice, as on the CPU; the host waits for the number of samples between the passes."""
     origins, directions, jitter, occupancy = inputs(origins, directions, jitter, occupancy)
     module, rays = scalar_module("rays", origins.dtype), origins.shape[0]
     expect(origins=(origins, (rays, 3)), directions=(directions, (rays, 3)), jitter=(jitter, (rays,)))

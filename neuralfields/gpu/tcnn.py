@@ -4,8 +4,8 @@
   network       its FullyFusedMLP: rows of weights, inputs and outputs padded to 16; padded inputs are ones, so their
                 weights here are zeros
 
-Its modules are made once for each shape and asked with our tensors in place of their own parameters, so that gradients
-come to ours. Half precision throughout, its gradients scaled by itself, unless NEURALFIELDS_PRECISION says float.
+Its modules are made once for each shape and called with our tensors in place of their own parameters, so that gradients
+reach ours. Half precision throughout, with its own loss scaling, unless NEURALFIELDS_PRECISION is float.
 """
 
 from collections.abc import Iterator
@@ -25,38 +25,38 @@ ALIGNMENT = 16
 
 
 def takes_encoding(x: Tensor, table: Tensor) -> bool:
-    """Whether its hash grid serves: three coordinates, float32."""
+    """Whether its hash grid supports the input: three coordinates, float32."""
     return x.shape[1] == 3 and table.dtype == torch.float32
 
 
 def takes_network(weights: list[Tensor]) -> bool:
-    """Whether its fused network serves: hidden layers, all of one of its widths; float32 weights in half precision."""
+    """Whether its fused MLP supports the weights: hidden layers of one of its widths; float32 in half precision."""
     hidden = {w.shape[0] for w in weights[:-1]}
     half = precision() == "half" and weights[0].dtype == torch.float32
     return half and len(hidden) == 1 and hidden <= set(WIDTHS)
 
 
 def hash_encode(x: Tensor, table: Tensor, scales: Tensor, levels: Tensor) -> Tensor:
-    """As `hash_encode` of ops/hash_grid.py. Raises UsageError where its grid has other sizes than ours."""
+    """As `hash_encode` of ops/hash_grid.py. Raises UsageError if its grid has other sizes than ours."""
     module = _encoding(tuple(scales.tolist()), tuple(map(tuple, levels.tolist())), table.shape[1], precision())
-    return _ask(module, table.reshape(-1), x.clamp(0, 1))
+    return _call(module, table.reshape(-1), x.clamp(0, 1))
 
 
 def network(x: Tensor, weights: list[Tensor]) -> Tensor:
-    """As `network` of ops/network.py, for what `takes_network`."""
+    """As `network` of ops/network.py, for weights that `takes_network` accepts."""
     widths = (weights[0].shape[1], *(w.shape[0] for w in weights))
-    return _ask(_network(widths), torch.cat([p.reshape(-1) for p in _padded(weights)]), x)
+    return _call(_network(widths), torch.cat([p.reshape(-1) for p in _padded(weights)]), x)
 
 
 def _padded(weights: list[Tensor]) -> Iterator[Tensor]:
-    """Weights with as many columns and rows as it wants; the rest is zero."""
+    """Pads weights with zeros to the columns and rows that it needs."""
     for weight in weights:
         rows, columns = ((-side) % ALIGNMENT for side in weight.shape)
         yield pad(weight, (0, columns, 0, rows))
 
 
-def _ask(module: nn.Module, parameters: Tensor, x: Tensor) -> Tensor:
-    """Its answer in our precision; gradients go to `parameters` and x."""
+def _call(module: nn.Module, parameters: Tensor, x: Tensor) -> Tensor:
+    """Calls a module, output in our precision; gradients go to `parameters` and x."""
     return torch.func.functional_call(module, {"params": parameters}, (x,)).to(x.dtype)
 
 

@@ -1,4 +1,4 @@
-"""How coordinates enter a network, and what its first weights are for each way.
+"""Positional encodings of coordinate networks, with the activations and the initialisation that belong to them.
 
 Vocabulary
   D  coordinates     M  random frequencies     x  [S, D] in [0, 1];  u = 2 x - 1
@@ -7,9 +7,9 @@ Vocabulary
   octaves    [u, sin(2 pi 2^k x), cos(2 pi 2^k x)], k = 0 ... L - 1     L: their number (NeRF, arXiv:2003.08934)
   gaussian   [sin(2 pi x B), cos(2 pi x B)], B [D, M] ~ N(0, sigma^2)   sigma: in cycles (arXiv:2006.10739)
   siren      u, then sin(omega (W u + b)), and sin(30 (W h + b)) in the later layers   omega (arXiv:2006.09661)
-  finer      u, then sin(30 (|z| + 1) z), z = W u + b, b ~ U(-k, k)     k: reach of the first biases (arXiv:2312.02434)
+  finer      u, then sin(30 (|z| + 1) z), z = W u + b, b ~ U(-k, k)     k: range of the first biases (arXiv:2312.02434)
 
-The number on the right is the one knob that says how high the frequencies of the untrained network are: `frequencies`.
+The number on the right, `frequencies`, is the one hyper-parameter that sets the frequencies of the untrained network.
 """
 
 import math
@@ -20,14 +20,14 @@ import torch
 from torch import Tensor, nn
 
 Encoding = Literal["octaves", "gaussian", "siren", "finer"]
-# Ranges of `frequencies` of each encoding, and what it is where there is no target to choose it by.
+# Ranges of `frequencies` of each encoding, and its value if there is no target to choose it by.
 RANGES = {"octaves": (1, 24), "gaussian": (0.0, 1e6), "siren": (1e-3, 1e6), "finer": (0.0, 1e4)}
 USUAL = {"octaves": 8.0, "gaussian": 10.0, "siren": 30.0, "finer": 1.0}
 HIDDEN_OMEGA = 30.0
 
 
 def require_frequencies(encoding: str, frequencies: float | None) -> None:
-    """ValueError unless `encoding` is known and `frequencies`, where it is set, is one of its."""
+    """Validates `encoding` and, if set, its `frequencies`; raises ValueError."""
     if encoding not in RANGES:
         raise ValueError(f"encoding {encoding!r}: must be one of {', '.join(RANGES)}")
     low, high = RANGES[encoding]
@@ -38,9 +38,9 @@ def require_frequencies(encoding: str, frequencies: float | None) -> None:
 
 
 class Fourier(nn.Module):
-    """Sines and cosines of x times a matrix of frequencies [D, M] in cycles, after u itself where `direct`.
+    """Fourier features: sines and cosines of x times frequencies [D, M] in cycles, after u itself if `direct`.
 
-    The matrix is a buffer, so that a file carries what was drawn.
+    The matrix is a buffer, so that a file carries the random frequencies.
     """
 
     def __init__(self, matrix: Tensor, direct: bool) -> None:
@@ -50,26 +50,26 @@ class Fourier(nn.Module):
         self.register_buffer("matrix", matrix)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [S, D] -> [S, outputs]."""
+        """Encodes x [S, D] -> [S, outputs]."""
         angles = x @ (2 * math.pi * self.matrix)
         waves = [torch.sin(angles), torch.cos(angles)]
         return torch.cat([2 * x - 1, *waves] if self.direct else waves, dim=1)
 
 
 class Direct(nn.Module):
-    """u itself, for networks whose first layer of sines is the encoding."""
+    """The identity encoding u, for networks whose first layer of sines is the encoding."""
 
     def __init__(self, dimensions: int) -> None:
         super().__init__()
         self.outputs = dimensions
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [S, D] -> [S, D]."""
+        """Rescales x [S, D] to u [S, D]."""
         return 2 * x - 1
 
 
 def encoding(kind: Encoding, dimensions: int, count: int, frequencies: float) -> Fourier | Direct:
-    """The encoding of `dimensions` coordinates; `count`: random frequencies of `gaussian`."""
+    """Makes the encoding of `dimensions` coordinates; `count`: number of random frequencies of `gaussian`."""
     if kind == "octaves":
         octaves = torch.tensor([2.0**octave for octave in range(int(frequencies))])
         matrix = torch.zeros(dimensions, dimensions, len(octaves))
@@ -83,9 +83,9 @@ def encoding(kind: Encoding, dimensions: int, count: int, frequencies: float) ->
 
 @dataclass(frozen=True)
 class Activation:
-    """What follows a linear layer, and the weights that suit it: `omegas` of the first and of later layers, 0 for ReLU.
+    """An activation and its initialisation: `omegas` of the first and of later layers, 0 for ReLU.
 
-    `chirp`: FINER's, whose frequency grows with |z|; `reach`: of its first biases.
+    `chirp`: FINER's, whose frequency grows with |z|; `reach`: range of its first biases.
     """
 
     omegas: tuple[float, float] = (0.0, 0.0)
@@ -101,7 +101,7 @@ class Activation:
 
     @torch.no_grad()
     def initialise(self, layer: int, linear: nn.Linear) -> None:
-        """First weights of hidden layer number `layer`.
+        """Initialises the weights of hidden layer number `layer`.
 
         ReLU: variance 2 / fan-in (He et al., arXiv:1502.01852), no bias. Sines: U(-1/D, 1/D) before the first and
         U(-a, a), a = sqrt(6 / fan-in) / omega, before the later ones, which keeps their distribution through depth.

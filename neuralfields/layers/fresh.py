@@ -1,28 +1,28 @@
-"""FreSh: the frequency setting at which an untrained network's output looks most like the target (arXiv:2410.05050).
+"""FreSh (arXiv:2410.05050): chooses the frequencies at which an untrained network's spectrum is nearest the target's.
 
 Vocabulary
-  setting   a value of the one knob of an encoding (layers/encodings.py)
-  bin       of a picture: k = |k_x| + |k_y| cycles across it, k = 1 ... 64; of a sound: k cycles across a piece of it
+  setting   a value of an encoding's `frequencies` (layers/encodings.py)
+  bin       of an image: k = |k_x| + |k_y| cycles across it, k = 1 ... 64; of a sound: k cycles across a piece of it
   spectrum  p [bins]: DFT magnitudes, mean over channels, summed over the coefficients of a bin, divided by their sum
 
   distance(p, q) = sum_k |P_k - Q_k|, with P and Q cumulative: Wasserstein-1, in bins
   choice = the setting of least distance between the mean spectrum of the targets and that of untrained networks
 
-Target and networks are sampled at the same places, so that both alias alike: a picture at 128 x 128 means of areas, a
-sound in pieces of 2048 samples, faded in and out. A video's targets are frames, its network's are slices of one time.
+Target and networks are sampled at the same points, so that both alias alike: an image as 128 x 128 means of areas, a
+sound in windowed pieces of 2048 samples. A video's targets are frames, its network's are slices of one time.
 
-Grain, and detail as fine as grain, is what no network of this size can learn, but its magnitudes grow with the number
+Grain, and detail as fine as grain, cannot be learned by a network of this size, but its magnitudes grow with the number
 of coefficients in a bin and draw the choice upwards. So half the mean power of the target's highest bins is taken off
-all its coefficients first (spectral subtraction; of pictures and films alone). It is ours: the paper's own choice was
-too high for short fits of 15 of 20 pictures, and too low for none (benchmarks/fresh.md).
+all its coefficients first (spectral subtraction; of images and videos alone). It is ours: the paper's own choice was
+too high for short fits of 15 of 20 images, and too low for none (benchmarks/fresh.md).
 
-A radiance field is not what its photos show, but its colours on a plane through the scene are such a picture. Random
-frequencies of deviation sigma in space have the same deviation within any plane, so the slice is a picture of the same
-setting. A photo that spans a share e of the cube shows k cycles where the cube has k / e. Here e is taken as 1: it is
-0.95 and 0.97 for two synthetic scenes that fill their box, 0.4 to 0.5 for captures whose surroundings are part of the
-cube, where the choice is low by as much.
+A radiance field differs from its photos, but its colours on a plane through the scene are an image. Random frequencies
+of deviation sigma in space have the same deviation within any plane, so the slice is an image of the same setting. A
+photo that spans a share e of the cube shows k cycles where the cube has k / e. Here e is taken as 1: it is 0.95 and
+0.97 for two synthetic scenes that fill their box, 0.4 to 0.5 for captures whose surroundings are part of the cube,
+where the choice is low by as much.
 
-It knows nothing of a fit's length: short fits do better with lower settings, and so do short fits of radiance.
+The choice ignores a fit's length: short fits do better with lower settings, and so do short fits of radiance.
 """
 
 import math
@@ -38,7 +38,7 @@ from neuralfields.layers.encodings import Encoding
 BINS, SIDE, PIECE = 64, 128, 2048
 INITIALISATIONS = 10
 GRAIN, FINEST = 0.5, 52  # share of their mean power, and the first of the bins, that are taken for grain
-# The first look takes every third setting and fewer networks; the second all settings around the best.
+# The coarse search takes every third setting and fewer networks; the fine one all settings around the best.
 STRIDE, FIRST_INITIALISATIONS = 3, 4
 SETTINGS: dict[str, tuple[float, ...]] = {
     "octaves": tuple(map(float, range(1, 11))),
@@ -46,17 +46,17 @@ SETTINGS: dict[str, tuple[float, ...]] = {
     "siren": tuple(map(float, range(10, 201, 10))),
     "finer": tuple(k / 10 for k in range(31)),
 }
-# A photo's edges are where surfaces end, which a scene's colours need not know: on the two captures that were looked at
-# (fox and chair) the better setting of a short fit was a third to a half of the one whose spectrum is the photos'.
+# A photo's edges are where surfaces end, which a scene's colours need not have: on the two measured captures (fox and
+# chair) the better setting of a short fit was a third to a half of the one whose spectrum is the photos'.
 SCENE_SHARE = 0.4
-# A student is told what is at a point: high frequencies make no fog then, and surfaces are sharper than any photo. On
-# the sample scene hash to mlp loses 2.6 dB at 0.4 of the photos' setting, 1.0 to 1.2 dB at 1.3 to 2 times it.
+# Point-wise supervision of a student produces no floaters (fog) at high frequencies, and surfaces are sharper than any
+# photo. On the sample scene hash to mlp loses 2.6 dB at 0.4 of the photos' setting, 1.0 to 1.2 dB at 1.3 to 2 times it.
 TAUGHT_SHARE = 1.5
 Untrained = Callable[[float], Callable[[Tensor], Tensor]]
 
 
 def settings(encoding: Encoding, domain: Domain, targets: Sequence[Tensor]) -> tuple[float, ...]:
-    """The settings to choose from, rising: the paper's for pictures; for a sound the same per sample, and lower ones.
+    """The candidate settings, ascending: the paper's for images; for a sound the same per sample, and lower ones.
 
     The paper has none for octaves: 1 to 10.
     """
@@ -71,7 +71,7 @@ def settings(encoding: Encoding, domain: Domain, targets: Sequence[Tensor]) -> t
 
 
 def for_scene(encoding: Encoding, setting: float, taught: bool = False) -> float:
-    """The setting for a radiance field whose photos have the spectrum that `setting` gives; `taught`: by a field."""
+    """Scales the photos' `setting` to one for a radiance field; `taught`: supervised by a teacher field."""
     share = TAUGHT_SHARE if taught else SCENE_SHARE
     if encoding == "octaves":
         return max(1.0, setting + round(math.log2(share)))
@@ -79,9 +79,9 @@ def for_scene(encoding: Encoding, setting: float, taught: bool = False) -> float
 
 
 def spectrum(signal: Tensor, grain: float = 0.0) -> Tensor:
-    """Spectrum of a picture [H, W, C] -> [64], or of a piece of a sound [T, C] -> [T // 2]; a constant's is bin 1.
+    """Spectrum of an image [H, W, C] -> [64], or of a piece of a sound [T, C] -> [T // 2]; a constant's is bin 1.
 
-    `grain`: the share of a picture's finest power that is taken off all its coefficients.
+    `grain`: the share of an image's finest power that is taken off all its coefficients.
     """
     centred = signal - signal.mean(dim=tuple(range(signal.ndim - 1)), keepdim=True)
     if signal.ndim == 2:
@@ -102,13 +102,13 @@ def spectrum(signal: Tensor, grain: float = 0.0) -> Tensor:
 
 @cache
 def _bins(height: int, width: int) -> Tensor:
-    """|k_x| + |k_y| of each coefficient of the non-redundant half; what lies beyond the last bin in one place."""
+    """|k_x| + |k_y| of each coefficient of the non-redundant half; all beyond the last bin share one index."""
     rows = torch.fft.fftfreq(height, 1 / height).abs().round().long()
     return (rows[:, None] + torch.arange(width // 2 + 1)).clamp(max=BINS + 1)
 
 
 def distance(p: Tensor, q: Tensor) -> float:
-    """Wasserstein-1 between two spectra of as many bins, in bins."""
+    """Wasserstein-1 distance between two spectra of as many bins, in bins."""
     return float((p.cumsum(0) - q.cumsum(0)).abs().sum())
 
 
@@ -116,9 +116,9 @@ def distance(p: Tensor, q: Tensor) -> float:
 def choose(
     settings: Sequence[float], untrained: Untrained, domain: Domain, targets: Sequence[Tensor], seed: int
 ) -> float:
-    """The setting of least distance to `targets` (pictures [H, W, C], or one sound [T, C]), by two looks.
+    """Chooses the setting of least distance to `targets` (images [H, W, C], or one sound [T, C]), coarse to fine.
 
-    `settings` rise. `untrained(setting)` makes a new network from torch's random numbers: x [S, D] -> values or colours
+    `settings` ascend. `untrained(setting)` makes a network from torch's random numbers: x [S, D] -> values or colours
     [S, C]; all settings see the same random numbers.
     """
     pieces = [piece for target in targets for piece in (_sound if domain.kind == "sound" else _picture)(target)]
@@ -131,7 +131,7 @@ def choose(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + initialisation)
             network = untrained(settings[index])
-            return spectrum(network(_places(domain, shape, length)).reshape(*shape, -1))
+            return spectrum(network(_sample_points(domain, shape, length)).reshape(*shape, -1))
 
     def score(index: int, count: int) -> float:
         return distance(torch.stack([found(index, k) for k in range(count)]).mean(0), wanted)
@@ -142,21 +142,21 @@ def choose(
 
 
 def _picture(target: Tensor) -> list[Tensor]:
-    """A picture as SIDE x SIDE means of areas (fewer where it has fewer pixels)."""
+    """Downsamples an image to SIDE x SIDE means of areas (fewer if it has fewer pixels)."""
     size = min(SIDE, target.shape[0]), min(SIDE, target.shape[1])
     small = torch.nn.functional.adaptive_avg_pool2d(target.permute(2, 0, 1)[None], size)
     return [small[0].permute(1, 2, 0)]
 
 
 def _sound(target: Tensor) -> list[Tensor]:
-    """At most 64 pieces, evenly over a sound."""
+    """Cuts at most 64 pieces, evenly over a sound."""
     length = min(PIECE, len(target))
     starts = torch.linspace(0, len(target) - length, min(64, len(target) // length)).long().tolist()
     return [target[start : start + length] for start in starts]
 
 
-def _places(domain: Domain, shape: Sequence[int], length: int) -> Tensor:
-    """Where a network is sampled, [S, D]: a piece of a sound of `length` samples, or a plane across other axes."""
+def _sample_points(domain: Domain, shape: Sequence[int], length: int) -> Tensor:
+    """Points [S, D] at which a network is sampled: a piece of a sound of `length` samples, or a plane of two axes."""
     if domain.kind == "sound":
         start = torch.randint(0, length - shape[0] + 1, ())
         return ((start + torch.arange(shape[0]) + 0.5) / length)[:, None]

@@ -1,4 +1,4 @@
-"""Dense grids of features: how they grow, and what keeps them smooth.
+"""Dense feature grids: coarse-to-fine growth, and total-variation regularisation.
 
 Vocabulary
   grid  [G_1, ..., G_D, C], C features at every node, corners aligned (ops/grid.py)
@@ -15,22 +15,22 @@ from torch import Tensor, nn
 from neuralfields.domain import Domain
 from neuralfields.ops.grid import grid_interpolate
 
-# Every look of a penalty at a grid costs a gradient of the grid's size: looks are rarer, and weigh more.
-LOOK_EVERY = 4
+# Each evaluation of a penalty costs a gradient of the grid's size: evaluations are rarer, and weigh more.
+PENALTY_EVERY = 4
 
 
 class PenaltySchedule(nn.Module):
-    """When and where a penalty looks at its grids; the count is saved, so that a resumed fit looks where it would."""
+    """Schedule and random state of a grid penalty; the count is saved, so that a resumed fit samples the same nodes."""
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
     def next(self) -> torch.Generator | None:
-        """The randomness of the next look, or None where this call takes none."""
+        """The random generator of the next evaluation, or None if this call takes none."""
         self.count += 1
         count = int(self.count)
-        return None if count % LOOK_EVERY else torch.Generator().manual_seed(count)
+        return None if count % PENALTY_EVERY else torch.Generator().manual_seed(count)
 
 
 def axis_points(points: int, domain: Domain) -> tuple[int, ...]:
@@ -39,7 +39,7 @@ def axis_points(points: int, domain: Domain) -> tuple[int, ...]:
 
 
 def stage_points(points: int, doublings: int, stage: int) -> int:
-    """Points along an axis at a stage. Where `points` - 1 is a multiple of 2^doublings growth keeps every old node."""
+    """Points along an axis at a stage. If `points` - 1 is a multiple of 2^doublings growth keeps every old node."""
     return math.ceil((points - 1) / 2 ** (doublings - stage)) + 1
 
 
@@ -50,7 +50,7 @@ def growth_shares(doublings: int, until: float) -> tuple[float, ...]:
 
 @torch.no_grad()
 def resized(grid: Tensor, points: tuple[int, ...]) -> nn.Parameter:
-    """The grid's multilinear function at the nodes of a grid of `points` along each axis, as a new parameter."""
+    """Upsamples or downsamples a grid, multilinearly, to `points` along each axis, as a new parameter."""
     values = grid.detach()
     for axis, count in enumerate(points):
         before = values.shape[axis]
@@ -66,9 +66,9 @@ def resized(grid: Tensor, points: tuple[int, ...]) -> nn.Parameter:
 
 
 def variation(grid: Tensor, axes: tuple[int, ...], count: int, generator: torch.Generator) -> Tensor:
-    """Squared differences of neighbouring nodes along `axes`, at `count` random places for each: [len(axes) count, C].
+    """Squared differences of neighbouring nodes along `axes`, at `count` random nodes for each: [len(axes) count, C].
 
-    A sample of the total variation (Plenoxels, arXiv:2112.05131, Eq. 4; K-Planes, arXiv:2301.10241, Eq. 5).
+    A stochastic sample of the total variation (Plenoxels, arXiv:2112.05131, Eq. 4; K-Planes, arXiv:2301.10241, Eq. 5).
     """
     *nodes, channels = grid.shape
     starts, steps = [], []
@@ -86,14 +86,14 @@ def variation(grid: Tensor, axes: tuple[int, ...], count: int, generator: torch.
 
 
 def plane_pairs(dimensions: int) -> list[tuple[int, int]]:
-    """The pairs of axes that have a plane, in the order of the planes."""
+    """Pairs of axes that have a plane, in the order of the planes."""
     return list(combinations(range(dimensions), 2))
 
 
 def plane_features(x: Tensor, planes: Iterable[Tensor], product: bool, accumulate: bool = False) -> Tensor:
-    """Sum or product of what each plane [G_i, G_j, C] gives at (x_i, x_j): x [S, D] -> [S, C].
+    """Sum or product of the features of all planes [G_i, G_j, C] at (x_i, x_j): x [S, D] -> [S, C].
 
-    `accumulate`: see ops/grid.py; not where gradients in x alone are asked for, as for a shape's normals.
+    `accumulate`: see ops/grid.py; not for gradients in x alone, as of a shape's normals.
     """
     pairs = plane_pairs(x.shape[1])
     found = [grid_interpolate(x[:, pair], plane, accumulate) for pair, plane in zip(pairs, planes, strict=True)]

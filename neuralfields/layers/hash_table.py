@@ -1,7 +1,7 @@
-"""A hash grid's table with its geometry: what the fields that read one share.
+"""The hash table of multiresolution hash grids with its geometry, shared by the fields that read one.
 
-A signal with samples (pixels, frames) has cells of its own shape: x * lengths / max(lengths) is what is encoded, so
-that a video of 16 frames does not pay for 640 cells in time.
+A signal with samples (pixels, frames) has cells of its own shape: x * lengths / max(lengths) is encoded, so a video
+of 16 frames does not pay for 640 cells in time.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class HashTable:
     def of(levels: int, table: int, base: int, finest: float, domain: Domain) -> "HashTable":
         """`table`: log2 of a level's entries; `base`, `finest`: points along an axis of the coarsest and finest level.
 
-        `finest` 0 takes the signal's samples, else what suits the kind of domain. ValueError for four coordinates.
+        `finest` 0: the signal's samples, else the default of the domain's kind. ValueError for four coordinates.
         """
         if domain.dimensions > 3:
             raise ValueError(f"dimensions {domain.dimensions}: a hash grid takes three at most; use --field kplanes")
@@ -41,9 +41,9 @@ class HashTable:
         return HashTable(geometry.scales, geometry.levels, geometry.entries, aspect)
 
     def encode(self, x: Tensor, table: Tensor) -> Tensor:
-        """Features of points x [S, D] in the unit cube, [S, levels * features]."""
+        """Encodes points x [S, D] in the unit cube -> features [S, levels * features]."""
         return hash_encode(x if self.aspect is None else x * self.aspect.to(x), table, self.scales, self.levels)
 
     def facts(self, table: Tensor, axes: str) -> tuple:
-        """All that makes two tables say the same, besides their values; see `fields.field.Encoding`."""
+        """All that makes two tables the same function, besides their values; see `fields.field.Encoding`."""
         return self.scales.tolist(), self.levels.tolist(), table.shape[1], axes

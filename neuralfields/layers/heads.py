@@ -1,4 +1,4 @@
-"""The small networks that read features: shared by architectures, so that one can inherit another's (PVD).
+"""Decoder heads: the small MLPs on features, shared by architectures, so that one can inherit another's (PVD).
 
 radiance   [h_0, h] = density network(f)      log_density = h_0
            rgb = sigmoid(colour network([h_0, h, harmonics(direction)]))
@@ -17,7 +17,7 @@ from neuralfields.ops.spherical_harmonics import spherical_harmonics
 
 
 class Heads(nn.Module):
-    """Bias-free ReLU networks (ops/network.py) from `inputs` features to what the domain asks for.
+    """Bias-free ReLU networks (ops/network.py) from `inputs` features to the outputs of the domain.
 
     `hidden`: width; `layers`: hidden layers of the density and of the colour network (a signal's one network has both);
     `code`: outputs of the density network; `degree`: of the direction's harmonics.
@@ -35,18 +35,18 @@ class Heads(nn.Module):
             self.value = weights([inputs] + [hidden] * sum(layers) + [domain.channels])
 
     def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """f [S, inputs], unit directions [S, 3] -> log_density [S], rgb [S, 3]."""
+        """Decodes f [S, inputs], unit directions [S, 3] -> log_density [S], rgb [S, 3]."""
         code = network(f, list(self.density))
         harmonics = spherical_harmonics(directions, self.degree)
         rgb = torch.sigmoid(network(torch.cat([code, harmonics], dim=1), list(self.colour)))
         return code[:, 0], rgb
 
     def log_density(self, f: Tensor) -> Tensor:
-        """f [S, inputs] -> log_density [S]: the density network alone."""
+        """Runs the density network alone: f [S, inputs] -> log_density [S]."""
         return network(f, list(self.density))[:, 0]
 
     def values(self, f: Tensor) -> Tensor:
-        """f [S, inputs] -> [S, channels]."""
+        """Runs the value network: f [S, inputs] -> [S, channels]."""
         return network(f, list(self.value))
 
 

@@ -1,12 +1,12 @@
-"""The body of a coordinate network: hidden layers from encoded points to a last hidden layer, which a field reads out.
+"""The trunk of a coordinate network: hidden layers from encoded points to the last hidden layer.
 
 Vocabulary
-  E  encoded values     h  [S, width]     z  [S, d_z] what an hourglass hands on;  d_h  its inner width
+  E  encoded values     h  [S, width]     z  [S, d_z] the residual path of an hourglass;  d_h  its inner width
 
   plain       h <- act(m(W h + b)), with the encoding beside h at layer `skip`
   hourglass   z <- z + W_2 act(m(W_1 norm(z) + b_1)) + b_2, from z = W_in e, trained or drawn once; d_h < d_z
               (arXiv:2510.01796); with d_h > d_z it is the conventional residual block
-  m           `modulate(layer, h) -> h`, nothing where it is None: called after each hidden linear layer, before its
+  m           `modulate(layer, h) -> h`, the identity if None: called after each hidden linear layer, before its
               activation, with the layer's number from 0
 
 Products are torch's (MKL, oneDNN): at widths of 64 to 256 they were 1.6 to 1.9 times as fast, forward and backward, as
@@ -27,10 +27,10 @@ Modulate = Callable[[int, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Shape:
-    """`layers` hidden layers (or hourglass blocks) of `width`; `skip`: the layer that sees the encoding again, 0 none.
+    """`layers` hidden layers (or hourglass blocks) of `width`; `skip`: layer with a skip connection, 0 for none.
 
     `inner`: inner width of hourglass blocks, 0 for plain layers; `fixed_lift`: their first projection is never trained.
-    `bfloat16`: products in bfloat16 where the CPU has them (weights stay float32); float32 elsewhere.
+    `bfloat16`: products in bfloat16 if the CPU has them (weights stay float32); float32 elsewhere.
     """
 
     layers: int
@@ -48,13 +48,13 @@ class Shape:
 
 @cache
 def has_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 itself; where it does not, torch's products of it are ten times slower."""
+    """Whether the CPU multiplies bfloat16 natively; if not, torch's products of it are ten times slower."""
     found = getattr(torch.cpu, "get_capabilities", dict)()
     return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 class Plain(nn.Module):
-    """Hidden layers one after the other."""
+    """A plain MLP trunk, with a skip connection from the encoding if asked for."""
 
     def __init__(self, inputs: int, shape: Shape, activation: Activation) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Plain(nn.Module):
 
 
 class Hourglass(nn.Module):
-    """Residual blocks with a wide path past a narrow middle."""
+    """Hourglass residual blocks: a wide residual path past a narrow bottleneck."""
 
     def __init__(self, inputs: int, shape: Shape, activation: Activation) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Distance to a mesh and which side of it: by Open3D's ray casting (the extra `mesh`).
+"""Signed distance to a mesh, by Open3D's ray casting (the extra `mesh`).
 
-Distances are exact. Inside is where a ray meets the mesh an odd number of times. Rays of several directions vote, so
-that a hole or a hit on an edge does not decide; Open3D's own votes all go one way.
+Distances are exact. The sign is by ray parity: inside, a ray meets the mesh an odd number of times. Rays of several
+directions vote, so that a hole or a hit on an edge does not decide; Open3D's own votes all go one way.
 """
 
 from typing import Any
@@ -13,11 +13,11 @@ from torch import Tensor
 from neuralfields.errors import UsageError
 from neuralfields.mesh.mesh import Mesh
 
-VOTES, MORE_VOTES = 3, 11  # rays of a point; of a mesh that is not watertight
+VOTES, MORE_VOTES = 3, 11  # rays per point; the same for a mesh that is not watertight
 
 
 class MeshDistance:
-    """Answers for one mesh, in its own coordinates. Raises UsageError where Open3D cannot be loaded."""
+    """Queries of distance, sign and colour of one mesh, in its coordinates; UsageError if Open3D cannot be loaded."""
 
     def __init__(self, mesh: Mesh, watertight: bool) -> None:
         self.mesh, self.votes = mesh, VOTES if watertight else MORE_VOTES
@@ -34,17 +34,17 @@ class MeshDistance:
         return torch.from_numpy(self._scene.compute_distance(self._tensor(x.numpy())).numpy())
 
     def inside(self, x: Tensor) -> Tensor:
-        """Which of x [S, 3] float32 lie inside, [S] bool."""
+        """Whether each of x [S, 3] float32 lies inside, [S] bool."""
         return self._share(x) > 0.5
 
     def doubt(self, x: Tensor) -> float:
-        """How much rays disagree about points x that some ray finds inside: 0 where all agree, 1 where half do."""
+        """Disagreement of the rays on points x that some ray finds inside: 0 if all agree, 1 if half do."""
         share = self._share(x)
         share = share[share > 0]
         return float(2 * torch.minimum(share, 1 - share).mean()) if len(share) else 0.0
 
     def _share(self, x: Tensor) -> Tensor:
-        """The share of the rays from each point that find it inside, [S]."""
+        """Share of the rays from each point that find it inside, [S]."""
         found = torch.zeros(len(x))
         for direction in _directions(self.votes):
             rays = torch.cat([x, direction.expand(len(x), 3)], 1)
@@ -52,7 +52,7 @@ class MeshDistance:
         return found / self.votes
 
     def signed(self, x: Tensor) -> Tensor:
-        """Distances that are negative inside, [S]."""
+        """Signed distances of x [S, 3], negative inside, [S]."""
         distance = self.distance(x)
         return torch.where(self.inside(x), -distance, distance)
 
@@ -66,7 +66,7 @@ class MeshDistance:
 
 
 def _directions(count: int) -> Tensor:
-    """Unit directions [count, 3], even over the sphere and along no axis: on a spiral of the golden angle."""
+    """Unit directions [count, 3] on a Fibonacci spiral: even over the sphere and along no axis."""
     height = 1 - 2 * (torch.arange(count) + 0.41) / count
     turn = torch.arange(count) * 2.399963 + 0.37
     around = (1 - height.square()).sqrt()

@@ -1,4 +1,4 @@
-"""Meshes on disk: OBJ and PLY, read with distrust and written whole or not at all.
+"""Reads and writes OBJ and PLY meshes: hostile files are refused, writing is atomic.
 
 OBJ  text: `v x y z [r g b]` and `f a b c ...` (1-based, negative from the end, a/b/c with texture and normal)
 PLY  ascii or binary; vertices x y z and, where they are there, red green blue; faces as one list of indices
@@ -27,9 +27,9 @@ COLOUR = ("red", "green", "blue")
 
 
 def read_mesh(path: Path) -> Mesh:
-    """A mesh as the file has it; whether it makes sense is for `mesh.checked` to say.
+    """Reads a mesh as the file has it; `mesh.checked` validates its geometry.
 
-    Raises InputError naming file and line for what is no OBJ or PLY, UsageError for another suffix.
+    Raises InputError naming file and line if it is not OBJ or PLY, UsageError for another suffix.
     """
     path = Path(path)
     reader = READERS.get(path.suffix.lower())
@@ -234,7 +234,7 @@ def _ragged(rows: list[np.ndarray]) -> np.ndarray:
 
 
 def _fans(lists: np.ndarray) -> np.ndarray:
-    """Triangles [F, 3] of polygons."""
+    """Triangulates polygons into fans, [F, 3]."""
     if lists.dtype != object:
         wide = lists.shape[1] if lists.ndim == 2 else 0
         parts = [lists[:, [0, i, i + 1]] for i in range(1, wide - 1)]

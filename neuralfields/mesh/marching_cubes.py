@@ -1,4 +1,4 @@
-"""Marching cubes: the surface where a function of the unit cube is zero, as triangles, in blocks.
+"""Marching cubes: extracts the zero level set of a function of the unit cube as triangles, in blocks.
 
 Vocabulary
   node     a point of the lattice of (n + 1)^3; n cells an axis, node i at i / n
@@ -8,7 +8,7 @@ Vocabulary
 
 The table of cases (Lorensen and Cline 1987) is derived, not written down: on each face of a cell the crossed edges are
 joined in pairs around the inside corners; a face with two inside corners opposite each other keeps them apart. The rule
-looks at the face alone, so that neighbours agree and the surface has no holes. Pairs close to loops, loops are fans.
+depends on the face alone, so neighbours agree and the surface has no holes. Pairs close to loops, loops are fans.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from neuralfields.errors import InputError
 from neuralfields.mesh.mesh import Mesh
 
 BLOCK = 64  # cells along a side of a block
-PROBE = 8  # cells between the nodes that decide whether a block is looked at
+PROBE = 8  # cells between the nodes that decide whether a block is evaluated
 CORNERS = np.array([[c & 1, c >> 1 & 1, c >> 2] for c in range(8)])
 EDGES = [(a, b) for a in range(8) for b in range(a + 1, 8) if bin(a ^ b).count("1") == 1]
 Function = Callable[[Tensor], Tensor]
@@ -73,11 +73,11 @@ def _loops(case: int) -> list[list[int]]:
 
 
 def marching_cubes(function: Function, resolution: int, reach: float | None = None) -> Mesh:
-    """The surface `function(x [S, 3]) -> [S]` = 0 in the unit cube, negative inside, as a mesh in its coordinates.
+    """Extracts the surface `function(x [S, 3]) -> [S]` = 0 in the unit cube, negative inside, as a mesh of its frame.
 
-    `resolution`: cells an axis. `reach`: where the function is a distance, how many times too large it may be; blocks
-    that lie further from the surface are not looked at. Without it the function is looked at everywhere. The surface
-    is closed at the border of the cube. Raises InputError where there is no surface.
+    `resolution`: cells an axis. `reach`: if the function is a distance, how many times too large it may be; blocks
+    further from the surface are skipped. Default: every block is evaluated. The surface is closed at the border of
+    the cube. Raises InputError if there is no surface.
     """
     keys, places, faces = [], [], []
     for low in _blocks(resolution):
@@ -101,7 +101,7 @@ def _blocks(resolution: int) -> list[tuple[int, int, int]]:
 
 
 def _nodes(low: tuple[int, int, int], high: list[int], step: int, resolution: int) -> tuple[Tensor, tuple[int, ...]]:
-    """Places [S, 3] of a block's nodes, every `step`-th and the last, and their count along each axis."""
+    """Positions [S, 3] of a block's nodes, every `step`-th and the last, and their count along each axis."""
     axes = [sorted({*range(a, b, step), b}) for a, b in zip(low, high, strict=True)]
     grid = torch.cartesian_prod(*(torch.tensor(axis) for axis in axes))
     return grid.to(torch.float32) / resolution, tuple(map(len, axes))
@@ -117,7 +117,7 @@ def _block_values(function: Function, low: tuple[int, int, int], resolution: int
             return None
     x, shape = _nodes(low, high, 1, resolution)
     values = torch.cat([function(part) for part in x.split(1 << 17)]).reshape(shape)
-    for axis in range(3):  # what lies at the border of the cube is outside: the surface is closed there
+    for axis in range(3):  # the border of the cube is outside: the surface is closed there
         if low[axis] == 0:
             values.select(axis, 0).clamp_(min=1e-6)
         if high[axis] == resolution:
@@ -128,7 +128,7 @@ def _block_values(function: Function, low: tuple[int, int, int], resolution: int
 def _triangles(
     values: np.ndarray, low: tuple[int, int, int], resolution: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Keys of the crossed edges (unique in the lattice), their places in cells, triangles of indices into them."""
+    """Keys of the crossed edges (unique in the lattice), their positions in cells, triangles of indices into them."""
     inside = values < 0
     n = [side - 1 for side in values.shape]
     parts = [inside[x : x + n[0], y : y + n[1], z : z + n[2]] for x, y, z in CORNERS]

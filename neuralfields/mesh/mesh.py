@@ -1,4 +1,4 @@
-"""Triangle meshes: what one is, what may be wrong with it, points on its surface.
+"""Triangle meshes: the type, validation of its geometry, sampling of its surface.
 
 Vocabulary
   V, F      vertices, faces (triangles)
@@ -30,7 +30,7 @@ class Mesh:
 
     @property
     def box(self) -> tuple[np.ndarray, np.ndarray]:
-        """The lowest and the highest corner [3] of the box around what the faces use."""
+        """The bounding box of the vertices that faces use: its lowest and its highest corner [3]."""
         used = self.vertices[np.unique(self.faces)]
         return used.min(0), used.max(0)
 
@@ -55,7 +55,7 @@ class Mesh:
 
 @dataclass(frozen=True)
 class Faults:
-    """What was found in a mesh: edges at a `border`, with a `clash`, or with more than two faces (`crowded`)."""
+    """Defects of a mesh: edges at a `border`, with a `clash`, or with more than two faces (`crowded`)."""
 
     border: int
     clash: int
@@ -68,7 +68,7 @@ class Faults:
 
 
 def checked(mesh: Mesh, where: str) -> tuple[Mesh, list[str]]:
-    """The mesh with equal vertices merged and empty triangles left out, and what should be said about it.
+    """Validates a mesh: merges equal vertices and leaves degenerate triangles out; returns the mesh and warnings.
 
     Raises InputError for no faces, indices that point nowhere, values that are not finite, and a flat mesh.
     """
@@ -90,13 +90,13 @@ def checked(mesh: Mesh, where: str) -> tuple[Mesh, list[str]]:
     if not found.watertight:
         notes.append(
             f"{where}: not watertight ({found.border} border edges, {found.clash} with clashing directions, "
-            f"{found.crowded} with more than two faces); what is inside is voted on by rays, distances stay exact"
+            f"{found.crowded} with more than two faces); the sign is by a vote of rays, distances stay exact"
         )
     return mesh, notes
 
 
 def _merged(mesh: Mesh, used: np.ndarray) -> Mesh:
-    """Vertices at one place made one (seams of texture split them), those without a face left out."""
+    """Merges vertices of equal position (texture seams split them) and leaves out those without a face."""
     places, first, inverse = np.unique(mesh.vertices[used], axis=0, return_index=True, return_inverse=True)
     new = np.full(len(mesh.vertices), -1)
     new[used] = inverse.reshape(-1)
@@ -115,7 +115,7 @@ def _without_empty(mesh: Mesh, where: str) -> tuple[Mesh, list[str]]:
 
 
 def faults(mesh: Mesh) -> Faults:
-    """Counts the edges that keep a mesh from being watertight."""
+    """Counts the edges at which a mesh is not watertight."""
     edges = np.concatenate([mesh.faces[:, pair] for pair in ([0, 1], [1, 2], [2, 0])])
     forward = edges[:, 0] < edges[:, 1]
     key = edges.min(1) * np.int64(len(mesh.vertices)) + edges.max(1)
@@ -134,7 +134,7 @@ class SurfacePoints:
 
 
 class SurfaceSampler:
-    """Draws points of a mesh's surface, evenly by area."""
+    """Samples points of a mesh's surface, uniformly by area."""
 
     def __init__(self, mesh: Mesh) -> None:
         corners = torch.from_numpy(mesh.corners)
@@ -146,11 +146,11 @@ class SurfaceSampler:
         self.colours = None if colours is None else colours.float() / 255
 
     def draw(self, count: int, generator: torch.Generator) -> SurfacePoints:
-        """`count` points."""
+        """Samples `count` points."""
         place = torch.rand(count, generator=generator, dtype=torch.float64) * self.edges[-1]
         face = torch.searchsorted(self.edges, place, right=True).clamp(max=len(self.edges) - 1)
         u, v = torch.rand(2, count, 1, generator=generator)
-        root = u.sqrt()  # (1 - sqrt u, sqrt u (1 - v), sqrt u v) is even over a triangle (Osada et al. 2002)
+        root = u.sqrt()  # (1 - sqrt u, sqrt u (1 - v), sqrt u v) is uniform over a triangle (Osada et al. 2002)
         weights = torch.stack([1 - root, root * (1 - v), root * v], 1)
         colours = None if self.colours is None else (self.colours[face] * weights).sum(1)
         return SurfacePoints((self.corners[face] * weights).sum(1), self.normals[face], colours)

@@ -25,8 +25,7 @@ class Model:
 
     `occupancy` [cascades, 32768] int64 or None; `held_out`: indices into `cameras` that were never trained on;
     `camera_names`: one a camera; `background`: the colour behind the scene in [0, 1]; `made`, `metrics`, `lineage`:
-    plain data on how the model came to be. `signal`: plain data on what is not radiance (see signal.py), such as the
-    size of an image.
+    provenance, plain data. `signal`: plain data of a signal (see signals/signal.py), such as the size of an image.
     """
 
     field: "fields.field.Field"
@@ -42,9 +41,9 @@ class Model:
     signal: dict[str, Any] = field(default_factory=dict)
 
     def renderable(self) -> Renderable:
-        """The scene or shape for rendering: the one place that asks which kind a model is.
+        """Makes the renderable of a scene or shape: the one place that asks for a model's kind.
 
-        Raises UsageError for an image, a video or a sound, which no camera looks at.
+        Raises UsageError for an image, a video or a sound, which cannot be rendered from cameras.
         """
         kind = self.field.domain.kind
         if isinstance(self.field, GaussianField):
@@ -53,14 +52,14 @@ class Model:
             return volume_of(self)
         if kind == "shape":
             return Surface(self.field.eval(), self.bounds, self.signal.get("values") == "distance")
-        raise UsageError(f"a field of {kind} is not looked at from cameras; write it with nf export")
+        raise UsageError(f"a field of {kind} cannot be rendered from cameras; write it with nf export")
 
 
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
 
 
 def volume_of(model: Model) -> Volume:
-    """The radiance field as a volume; a model without occupancy is sampled everywhere."""
+    """The radiance field as a renderable volume; a model without occupancy is sampled everywhere."""
     occupancy = model.occupancy
     if occupancy is None:
         device = next(model.field.parameters()).device
@@ -69,7 +68,10 @@ def volume_of(model: Model) -> Volume:
 
 
 def background_of(model: Model, choice: Any = "auto") -> Colour:
-    """auto: the model's own; white; black; or three numbers in [0, 1]. Raises UsageError for anything else."""
+    """The background colour of a choice: auto (the model's own), white, black, or three numbers in [0, 1].
+
+    Raises UsageError for anything else.
+    """
     if isinstance(choice, str):
         if choice != "auto" and choice not in BACKGROUNDS:
             raise UsageError(f"background {choice!r}: must be auto, white, black or three numbers in [0, 1]")

@@ -7,7 +7,7 @@ Tensors of the file
   cameras.world_from_camera    [N, 4, 4] float64
   cameras.intrinsics           [N, 14] float64: width, height, fx, fy, cx, cy, 8 of distortion
   cameras.model                [N] uint8: 0 perspective, 1 fisheye
-  cameras.held_out             [N] uint8: 1 where the view was kept for evaluation
+  cameras.held_out             [N] uint8: 1 for a held-out (test) view
 """
 
 import dataclasses
@@ -61,7 +61,7 @@ CAMERA_MODELS = ("perspective", "fisheye")
 
 
 def save(model: Model, path: Path, half: bool = False, bits: int = 32) -> None:
-    """Writes a model to `path`, whole or not at all; the same model gives the same bytes.
+    """Writes a model to `path`, atomically; the same model gives the same bytes.
 
     `half` stores the field's grids as float16, `bits` 8 grids and weights as codes (models/quantise.py). Raises
     InputError when a value is not finite (the tensor is named) or the field is not one of ours, ResourceError when the
@@ -141,7 +141,7 @@ def _header(model: Model, hashes: dict[str, str]) -> Header:
 
 
 def _lost(values: Any) -> bool:
-    """Whether JSON would lose a number: NaN and infinity have no spelling there."""
+    """Whether JSON would lose a number: it has no NaN and no infinity."""
     if isinstance(values, dict):
         return any(map(_lost, values.values()))
     if isinstance(values, list | tuple):
@@ -161,7 +161,7 @@ def _field_tensors(module: Field, halves: set[str]) -> tuple[dict[str, Tensor], 
 
 
 def _quantise(path: Path, forms: dict[str, Form], tensors: dict[str, Tensor]) -> dict[str, Quantised]:
-    """Puts codes in the place of the tensors that are stored so, and says how each is read."""
+    """Replaces the tensors of an 8-bit file by their codes; returns how each is decoded."""
     found = {}
     for key, form in sorted(forms.items()):
         if form != "half":
@@ -224,10 +224,10 @@ def _camera_tensors(cameras: Sequence[Camera], held_out: Sequence[int]) -> dict[
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> Model:
-    """Reads a `.nf` file; what `save` wrote comes back bit for bit (grids stored as float16 come back as float32).
+    """Reads a `.nf` file, bit for bit as `save` wrote it (grids stored as float16 come back as float32).
 
-    Before the whole file is proven sound nothing larger than the file is allocated; nothing in it is ever run.
-    Raises InputError: not a .nf file, cut short, changed, of a newer version, or not what its field needs.
+    Before the whole file is validated nothing larger than the file is allocated; nothing in it is ever run.
+    Raises InputError: not a .nf file, cut short, changed, of a newer version, or not fitting its field.
     """
     path = Path(path)
     with open_model(path) as file:
@@ -301,7 +301,7 @@ def _check_field(path: Path, header: Header, entries: dict[str, TensorEntry], ma
     try:
         with torch.device("meta"):
             expected = {f"field.{key}": value for key, value in make().state_dict().items()}
-    except Exception as error:  # the config came from outside: whatever a constructor makes of it is about the file
+    except Exception as error:  # the config is untrusted: any error of a constructor is the file's
         raise InputError(f"{path}: field {header.field} cannot be made of its config ({first_line(error)})") from None
     for name in expected:
         if name not in entries:

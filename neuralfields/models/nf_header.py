@@ -1,4 +1,4 @@
-"""The header of a `.nf` file: read and checked without torch, and without trusting a byte of it.
+"""The header of a `.nf` file: reading and validation without torch, trusting no byte of it.
 
 A `.nf` file is a safetensors file:
 
@@ -52,7 +52,7 @@ Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class BoundsHeader(msgspec.Struct, forbid_unknown_fields=True):
-    """`scene.Bounds` as it stands in the file."""
+    """`scene.Bounds` in the file."""
 
     centre: tuple[float, float, float]
     side: Positive
@@ -62,7 +62,7 @@ class BoundsHeader(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class DomainHeader(msgspec.Struct, forbid_unknown_fields=True):
-    """`domain.Domain` as it stands in the file."""
+    """`domain.Domain` in the file."""
 
     kind: str
     dimensions: int
@@ -71,7 +71,7 @@ class DomainHeader(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Quantised(msgspec.Struct, forbid_unknown_fields=True):
-    """How the float32 tensor of that shape comes back from its codes: see above."""
+    """Dequantisation of a float32 tensor of that shape from its codes: see above."""
 
     shape: Annotated[list[Annotated[int, msgspec.Meta(ge=0, lt=2**48)]], msgspec.Meta(min_length=1, max_length=8)]
     low: Annotated[list[float], msgspec.Meta(min_length=1)]
@@ -80,7 +80,7 @@ class Quantised(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Header(msgspec.Struct, forbid_unknown_fields=True):
-    """What a `.nf` file says about itself; the order of the keys is the order in the file."""
+    """The JSON header of a `.nf` file; the order of the keys is the order in the file."""
 
     digest: Sha256
     format_version: int
@@ -102,7 +102,7 @@ class Header(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class TensorEntry(msgspec.Struct, forbid_unknown_fields=True):
-    """Where a tensor lies: `data_offsets` [begin, end) in bytes from the start of the data."""
+    """A tensor's type, shape and place: `data_offsets` [begin, end) in bytes from the start of the data."""
 
     dtype: str
     shape: Annotated[list[Annotated[int, msgspec.Meta(ge=0, lt=2**48)]], msgspec.Meta(max_length=8)]
@@ -134,10 +134,10 @@ def open_model(path: Path) -> BinaryIO:
 
 
 def read_header(path: Path, file: BinaryIO) -> tuple[Header, dict[str, TensorEntry], int]:
-    """Reads and checks the header of an open `.nf` file; returns it, its tensors by name, and where the data begins.
+    """Reads and validates the header of an open `.nf` file; returns it, its tensors by name, and the data's offset.
 
-    Everything that can be known without the data is checked: version, digest, types, ranges, offsets against the size
-    of the file. Raises InputError naming the file and what is wrong.
+    Everything is validated that can be without the data: version, digest, types, ranges, offsets against the size of
+    the file. Raises InputError naming the file and the fault.
     """
     size = os.fstat(file.fileno()).st_size
     head, brace = file.read(8), file.read(1)
@@ -266,7 +266,7 @@ def _check_quantised(path: Path, header: Header, entries: dict[str, TensorEntry]
 
 
 def _check_names(path: Path, header: Header, entries: dict[str, TensorEntry]) -> None:
-    """Everything outside `field.` has a fixed name, dtype and shape."""
+    """Checks tensors outside `field.`, which have a fixed name, dtype and shape."""
     count = len(header.camera_names)
     cascades = header.bounds.cascades
     expected = {
@@ -300,7 +300,7 @@ def first_line(error: Exception) -> str:
 
 
 def seal(header: Header, entries: dict[str, TensorEntry]) -> bytes:
-    """The bytes before the data: length and header, digest filled in, padded so that the data begins at 8 bytes."""
+    """Serialises the header with its length and digest, padded so that the data is aligned to 8 bytes."""
     header.digest = ZERO_DIGEST.decode()
     table = {name: msgspec.to_builtins(entry) for name, entry in entries.items()}
     text = msgspec.json.encode(header).decode()
@@ -315,7 +315,7 @@ def seal(header: Header, entries: dict[str, TensorEntry]) -> bytes:
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """What a `.nf` file says about itself, from its header alone: quick, no torch, the data is not read.
+    """Describes a `.nf` file from its header alone: quick, no torch, the data is not read.
 
     Keys: path, bytes, format_version, field, config, parameters, parts (bytes by name), half, bits, domain, signal,
     bounds, background, cameras, camera_names, conventions, made, metrics, lineage. Raises what `model.load` raises.

@@ -1,4 +1,4 @@
-"""8-bit storage of parameters: codes on a uniform grid between the extremes, entropy-coded where that pays.
+"""8-bit quantisation of parameters: codes on a uniform grid between the extremes, entropy-coded if that pays.
 
   step = (largest - low) / 255      code = round((w - low) / step) in 0 .. 255      w' = low + step * code
   (min-max quantisation, as of the weights and grids of the compact models of arXiv:2311.14993)
@@ -8,7 +8,7 @@ Vocabulary
   form       of a parameter: `codes` of one low and step, of one for each of its `channels`, or `half` precision
   coding     `raw`: one byte a code, in the tensor's shape; `deflate`: all codes as one zlib stream of Huffman codes
 
-A Huffman code spends at least one bit a symbol, so that a stream cannot swell without limit (see models/nf_header.py).
+A Huffman code spends at least one bit a symbol, so a stream cannot expand without limit (see models/nf_header.py).
 """
 
 import math
@@ -44,7 +44,7 @@ class Codes:
 
 
 def plan(field: Field) -> dict[str, Form]:
-    """How the parameters of an 8-bit file are stored: name -> form; those without a name stay as they are.
+    """Plans the storage of an 8-bit file's parameters: name -> form; those without a name stay as they are.
 
     Biases and buffers stay: few bytes, and an error in a fixed frequency would be one in every sample. A small grid is
     kept in half precision: where few nodes scale whole layers, codes of 8 bits cost 1.5 dB of a sharp picture.
@@ -59,7 +59,7 @@ def plan(field: Field) -> dict[str, Form]:
 
 
 def encode(tensor: Tensor, channels: bool = False) -> Codes:
-    """A finite float32 tensor as codes; `channels`: each index of the last axis gets its own low and step."""
+    """Quantises a finite float32 tensor; `channels`: each index of the last axis gets its own low and step."""
     low, step = _grid(tensor.detach(), channels)
     codes = _codes(tensor.detach(), low, step)
     packed = _deflate(codes)
@@ -69,7 +69,7 @@ def encode(tensor: Tensor, channels: bool = False) -> Codes:
 
 
 def decode(codes: Codes, shape: list[int]) -> Tensor:
-    """The float32 tensor of that shape. InputError, saying what is wrong, if the codes do not fill it."""
+    """Dequantises codes to the float32 tensor of that shape. Raises InputError if they do not fill it."""
     count = prod(shape)
     stored = codes.stored.reshape(-1)
     if codes.coding == "deflate":
@@ -81,7 +81,7 @@ def decode(codes: Codes, shape: list[int]) -> Tensor:
 
 @torch.no_grad()
 def round_parameters(field: Field, names: Collection[str] | None = None) -> None:
-    """Puts every parameter, or those of these names, to the value that it comes back with from an 8-bit file."""
+    """Rounds every parameter, or those of these names, to its value after an 8-bit round trip."""
     for name, form in plan(field).items():
         if names is not None and name not in names:
             continue
@@ -94,10 +94,10 @@ def round_parameters(field: Field, names: Collection[str] | None = None) -> None
 
 
 def round_in_turn(field: Field, share: float, done: int) -> int:
-    """Rounds the networks' weights and the small grids one after the other; how many of them then are.
+    """Rounds the networks' weights and the small grids one after the other (incremental quantisation-aware training).
 
-    `share` in [0, 1) of the time that all of them have; `done`: how many were. Large grids hardly suffer from rounding
-    and are left out.
+    Returns how many of them are rounded. `share` in [0, 1) of the time of all of them; `done`: how many were. Large
+    grids hardly suffer from rounding and are left out.
     """
     names = _in_turn(field)
     due = max(done, math.floor(share * len(names)) + 1)
@@ -106,7 +106,7 @@ def round_in_turn(field: Field, share: float, done: int) -> int:
 
 
 def freeze_rounded(field: Field, rounded: int) -> None:
-    """Drops the gradients of the tensors that are rounded, so that an optimiser leaves them as they are."""
+    """Freezes the rounded tensors: drops their gradients, so that an optimiser leaves them as they are."""
     for name in _in_turn(field)[:rounded]:
         field.get_parameter(name).grad = None
 
@@ -116,7 +116,7 @@ def _in_turn(field: Field) -> list[str]:
 
 
 def _grid(tensor: Tensor, channels: bool) -> tuple[list[float], list[float]]:
-    """low and step, one or one a channel: numbers of few digits."""
+    """Computes low and step, one or one a channel: numbers of few digits."""
     flat = tensor.detach().reshape(-1, tensor.shape[-1] if channels else 1).double()
     if not flat.numel():
         return [0.0] * flat.shape[1], [0.0] * flat.shape[1]
@@ -145,7 +145,7 @@ def _deflate(codes: Tensor) -> bytearray:
 
 
 def pack_words(words: Tensor) -> Tensor:
-    """int64 words as one zlib stream of their bytes, uint8 [bytes]: an occupancy is mostly runs of the same byte."""
+    """Packs int64 words into a zlib stream of their bytes, uint8 [bytes]: an occupancy is mostly runs of one byte."""
     packed = bytearray(zlib.compress(words.contiguous().numpy().tobytes(), 9))
     return torch.frombuffer(packed, dtype=torch.uint8)
 

@@ -1,4 +1,4 @@
-"""How a model came to be: plain data that is stored with it."""
+"""Provenance of a model: plain data that is stored with it."""
 
 import platform
 import sys
@@ -26,5 +26,5 @@ def provenance(field: str, steps: int, seconds: float, seed: int) -> dict[str, A
 
 
 def throughput(samples: int, seconds: float) -> dict[str, Any]:
-    """Samples of training a second, as a model's metrics have them."""
+    """Training samples per second, for a model's metrics."""
     return {"samples_per_second": round(samples / max(seconds, 1e-9))}

@@ -1,1 +1,1 @@
-"""Native ops: one file each with its equation, the public function, and the plain-torch reference that judges it."""
+"""Native ops: one file each with its equation, the public function, and the plain-torch reference of its tests."""

@@ -1,4 +1,4 @@
-"""Adam (arXiv:1412.6980) in place, optionally only where a gradient arrived.
+"""Adam (arXiv:1412.6980) in place, optionally sparse: only parameters with a gradient.
 
 m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,
 p = p - lr (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + epsilon)

@@ -1,10 +1,10 @@
-"""Kernels of others in place of ours, where they are installed and asked for: to compare, on a CUDA GPU.
+"""Alternative backends: kernels of tiny-cuda-nn and nerfacc in place of ours, to compare on a CUDA GPU.
 
-  backend   native, or tcnn: tiny-cuda-nn's hash encoding and its fused networks (ops/backend_tcnn.py)
-  marcher   native, or nerfacc: its walk through the occupancy grid (ops/marcher_nerfacc.py)
+  backend   native, or tcnn: tiny-cuda-nn's hash encoding and its fused networks (gpu/tcnn.py)
+  marcher   native, or nerfacc: its ray marching through the occupancy grid (gpu/nerfacc.py)
 
-Parameters, their layout and files stay ours: what one has fitted the other renders. What theirs cannot take (other
-widths, one or two coordinates) stays with ours, op by op; the path that fuses all of a step is ours alone and is off.
+Parameters, their layout and files stay ours: one backend renders the fits of the other. Shapes that theirs cannot take
+(other widths, one or two coordinates) stay with ours, op by op; the path that fuses a whole step is ours alone and off.
 """
 
 import importlib
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from neuralfields.errors import UsageError
 
-# Option, the module that holds its native part (nerfacc builds its own there), how to get it, ours that speaks to it.
+# Option, the module with its native part (nerfacc builds its own there), how to get it, our module that wraps it.
 OTHERS = {
     "tcnn": (
         "--backend tcnn", "tinycudann", "build tiny-cuda-nn's PyTorch bindings (they need nvcc and a C++ compiler)",
@@ -27,15 +27,15 @@ OTHERS = {
         "neuralfields.gpu.nerfacc",
     ),
 }  # fmt: skip
-DEVICE = "cuda"  # where they compute
+DEVICE = "cuda"  # the device of the alternatives
 _chosen: list[tuple[str, str]] = [("native", "native")]
 
 
 @contextmanager
 def using(backend: str = "native", marcher: str = "native", device: str = "cuda") -> Iterator[None]:
-    """Lets them compute for a stretch of code; `device`: cpu or cuda, where it will run.
+    """Context in which these backends compute; `device`: cpu or cuda, where the code will run.
 
-    Raises UsageError for names that are none, on a CPU, and where a package is missing.
+    Raises UsageError for unknown names, on a CPU, and if a package is missing.
     """
     for name, of in ((backend, "tcnn"), (marcher, "nerfacc")):
         if name == "native":
@@ -51,17 +51,17 @@ def using(backend: str = "native", marcher: str = "native", device: str = "cuda"
 
 
 def uses(name: str, tensor: Tensor) -> bool:
-    """Whether tcnn or nerfacc is in use for that tensor; what is done on the CPU meanwhile stays ours."""
+    """Whether tcnn or nerfacc is in use for that tensor; tensors on the CPU stay with ours."""
     return name in _chosen[-1] and tensor.device.type == DEVICE
 
 
 def ours_alone() -> bool:
-    """Whether all is native, so that a field's fused path may be taken."""
+    """Whether all backends are native, so that a field's fused path may be taken."""
     return _chosen[-1] == ("native", "native")
 
 
 def other(name: str) -> Any:
-    """Our module that speaks to tcnn or nerfacc."""
+    """Our wrapper module of tcnn or nerfacc."""
     return importlib.import_module(OTHERS[name][3])
 
 

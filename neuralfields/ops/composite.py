@@ -1,11 +1,11 @@
-"""Compositing of packed samples along rays (Max 1995; NeRF, arXiv:2003.08934, Eq. 3).
+"""Alpha compositing of packed samples along rays (Max 1995; NeRF, arXiv:2003.08934, Eq. 3).
 
 Vocabulary
   R  rays, S  samples of all rays one after the other; ray r owns samples offsets[r] : offsets[r + 1]
-  alpha_i = 1 - exp(-density_i length_i)   w_i = T_i alpha_i   T_{i+1} = T_i (1 - alpha_i)
+  T transmittance: alpha_i = 1 - exp(-density_i length_i)   w_i = T_i alpha_i   T_{i+1} = T_i (1 - alpha_i)
   sums of a ray: w rgb (3), w (opacity), w t (depth), distortion, w s  with s = t / (1 + t)
   distortion = sum_{i,j} w_i w_j |s_i - s_j| + 1/3 sum_i w_i^2 length_i / (1 + t_i)^2   (arXiv:2111.12077, Eq. 15)
-A ray is opaque once T < 1e-4; its later samples have no weight and no gradient.
+Early termination: a ray is opaque once T < 1e-4; its later samples have no weight and no gradient.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ SUMS = 7
 
 
 def composite(density: Tensor, length: Tensor, t: Tensor, rgb: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
-    """density, length, t [S], rgb [S, 3], offsets [R + 1] int64.
+    """Composites density, length, t [S], rgb [S, 3] along rays, offsets [R + 1] int64.
 
     Returns the sums [R, 7] in the order above and the weights [S]. Differentiable in density and rgb through the sums;
     the weights are constants.

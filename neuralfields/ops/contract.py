@@ -1,4 +1,4 @@
-"""From the frame of the inner cube to the unit cube that fields live in (see cuda/contraction.h for the equations)."""
+"""Scene contraction: from the frame of the inner cube to the unit cube of a field (equations: cuda/contraction.h)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,18 +15,18 @@ KINDS = {"box": 0, "cube": 1}
 
 @dataclass(frozen=True)
 class Contraction:
-    """Which contraction a scene has: `kind` and `extent` as `contract` takes them."""
+    """A scene's contraction: `kind` and `extent` as `contract` takes them."""
 
     kind: ContractionKind
     extent: float
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Points of the inner cube's frame [S, 3] to the unit cube [S, 3]."""
+        """Contracts points of the inner cube's frame [S, 3] to the unit cube [S, 3]."""
         return contract(x, self.kind, self.extent)
 
 
 def contract(x: Tensor, kind: str, extent: float) -> Tensor:
-    """x [S, 3], the inner cube being [0, 1]^3, to [S, 3] in the unit cube.
+    """Contracts x [S, 3], the inner cube being [0, 1]^3, to [S, 3] in the unit cube.
 
     kind "box": (x - 0.5) / extent + 0.5. kind "cube": Mip-NeRF 360's contraction with the max norm (`extent` unused).
     """

@@ -18,12 +18,12 @@ from neuralfields.ops.register import native_op
 
 
 def grid_interpolate(x: Tensor, grid: Tensor, accumulate: bool = False) -> Tensor:
-    """Features of points: x [S, D] in the unit cube (clamped to it), grid [G_1, ..., G_D, C] -> [S, C].
+    """Interpolates features: x [S, D] in the unit cube (clamped to it), grid [G_1, ..., G_D, C] -> [S, C].
 
     Axis k of x runs along axis k of the grid: 0 is its first node, 1 its last. Differentiable in x and grid; the
     gradient in x is zero where x was clamped. With `accumulate`, backward() adds the gradient of the grid, which must
     be a leaf, to its `.grad` in place: of a large grid few nodes are hit in a step, and a fresh gradient of zeros costs
-    many times the rest of the step. autograd.grad() sees nothing of it.
+    many times the rest of the step. autograd.grad() does not see it.
     """
     if accumulate and grid.requires_grad and torch.is_grad_enabled():
         if not grid.is_leaf:

@@ -5,7 +5,7 @@ Vocabulary
   level l has a lattice of `scale_l = base * growth^l - 1` cells, `resolution = ceil(scale) + 1` points an axis
   p = x * scale + 0.5,  i = floor(p),  f = p - i,   feature = sum over corners of  w(f) * table[index(i + corner)]
 
-On a CPU the native kernel takes them all. On a GPU it takes three; one or two (sounds and images, 2^D corners) are
+On a CPU the native kernel takes every D. On a GPU it takes D = 3; one or two (sounds and images, 2^D corners) are
 gathered and scattered by torch's own loops.
 """
 
@@ -27,7 +27,7 @@ PRIMES = (1, 2654435761, 805459861)
 
 @dataclass(frozen=True)
 class HashGeometry:
-    """Levels in the table: `scales` [L] float32; `levels` [L, 4] int64: resolution, size, offset, dense."""
+    """Levels of the table: `scales` [L] float32; `levels` [L, 4] int64: resolution, size, offset, dense."""
 
     scales: Tensor
     levels: Tensor
@@ -50,7 +50,7 @@ class HashGeometry:
 
 
 def hash_encode(x: Tensor, table: Tensor, scales: Tensor, levels: Tensor) -> Tensor:
-    """Features of points: x [S, D] in the unit cube (clamped to it), table [entries, F] -> [S, L * F].
+    """Encodes points: x [S, D] in the unit cube (clamped to it), table [entries, F] -> features [S, L * F].
 
     Differentiable in x and table, not in the geometry; the gradient in x is zero where x was clamped.
     """
@@ -66,12 +66,12 @@ def hash_encode(x: Tensor, table: Tensor, scales: Tensor, levels: Tensor) -> Ten
 
 
 def _lattice(resolution: int, dimensions: int) -> int:
-    """Entries of a dense level."""
+    """Number of entries of a dense level."""
     return (resolution**dimensions + 7) // 8 * 8
 
 
 def _encode_few(x: Tensor, table: Tensor, scales: Tensor, levels: Tensor) -> Tensor:
-    """One or two coordinates, level by level, so that what a level needs stays in cache."""
+    """Encodes one or two coordinates, level by level, so that a level's data stays in cache."""
     rows = x.clamp(0, 1).T.contiguous()
     every = [_corners(rows, *level) for level in zip(scales.tolist(), levels.tolist(), strict=True)]
     index, weight = zip(*every, strict=True)
@@ -97,7 +97,7 @@ def _corners(rows: Tensor, scale: float, level: list[int]) -> tuple[Tensor, Tens
 
 
 class _WeightedEntries(torch.autograd.Function):
-    """Side by side for all levels: sum over k of weight[s, k] * table[index[s, k]].
+    """Weighted sums of table entries, side by side for all levels: sum over k of weight[s, k] * table[index[s, k]].
 
     Torch's own gradient of the table sorts first, and is slow.
     """

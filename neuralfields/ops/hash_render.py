@@ -1,14 +1,14 @@
-"""The fused native path of the hash field: rays in, colours out, and back.
+"""The fused renderer of the hash field, forward and backward: rays in, accumulated colours (`RaySums`) out.
 
-One pass marches, encodes, runs both networks and composites, tile by tile; rays that turned opaque leave early, so
-little is evaluated behind a surface. A training pass records the samples that counted; its backward recomputes the
-networks' hidden activations from the recorded features. The same numbers come out of march + hash_encode + network +
-composite, and a test holds the two together.
+One pass marches, encodes, runs both networks and composites, tile by tile, with early ray termination, so little is
+evaluated behind a surface. A training pass records the samples with weight; its backward recomputes the networks'
+hidden activations from the recorded features. It gives the same numbers as march_rays + hash_encode + network +
+composite, which a test holds.
 
-`CpuPass` runs it on the CPU; on a CUDA GPU it is `CudaPass` (ops/cuda_render.py), of the same shape.
+`CpuPass` runs it on the CPU; on a CUDA GPU it is `CudaPass` (gpu/hash_render.py), of the same shape.
 
 The table's gradient is added straight into `parameter.grad`, kept allocated from step to step: a fresh zeroed buffer of
-the table's size each step would cost more than the scatter itself. The optimiser clears what it used (ops/adam.py).
+the table's size each step would cost more than the scatter itself. The optimiser clears the gradient (ops/adam.py).
 """
 
 import importlib
@@ -28,29 +28,29 @@ from neuralfields.rays import Rays, RaySums
 
 
 class HashRenderer:
-    """Renders one hash field's parameters, on the device that they are on."""
+    """The fused renderer of one hash field, on the device of its parameters."""
 
     def __init__(
         self, table: Tensor, scales: Tensor, levels: Tensor, density: list[Tensor], colour: list[Tensor], degree: int
     ) -> None:
         self.table, self.scales, self.levels = table, scales, levels
         self.density_weights, self.colour_weights, self.degree = density, colour, degree
-        self.number = 0  # of recorded passes: which one the record holds
+        self.number = 0  # number of the pass that the record holds
         self._pass: tuple[torch.device, Any] | None = None
 
     @property
     def available(self) -> bool:
-        """Whether this field has a fused pass on its device, and all is ours; without one it goes op by op."""
+        """Whether this field has a fused pass on its device and all backends are native; else it runs op by op."""
         return ours_alone() and self.native.available
 
     @property
     def weights(self) -> list[Tensor]:
-        """Of the density network, then of the colour network."""
+        """The weights of the density network, then of the colour network."""
         return [*self.density_weights, *self.colour_weights]
 
     @property
     def native(self) -> Any:
-        """What computes on the parameters' device; it keeps the memory of its record between steps."""
+        """The passes for the parameters' device; they keep the memory of their record between steps."""
         device = self.table.device
         if self._pass is None or self._pass[0] != device:
             if device.type == "cuda":
@@ -69,9 +69,9 @@ class HashRenderer:
         capacity: int = 0,
         weight_floor: float = 0.0,
     ) -> RaySums:
-        """Sums along the rays of `scene`.
+        """Accumulates values along the rays of `scene`.
 
-        `capacity`: samples that a differentiable pass may record; rays past it come back with `valid` 0. Without it
+        `capacity`: samples that a differentiable pass may record; rays past it come back with `valid` 0. Default: 0,
         nothing is recorded and no gradient flows. Samples whose weight is under `weight_floor` get no colour.
         """
         if capacity and torch.is_grad_enabled():
@@ -82,7 +82,7 @@ class HashRenderer:
 
 
 class CpuPass:
-    """The passes of the CPU core."""
+    """The fused passes of the native CPU core."""
 
     available = True
 
@@ -91,7 +91,7 @@ class CpuPass:
         self._record: dict[str, Any] = {}
 
     def _field(self, contraction: Contraction) -> object:
-        """The parameters as the core takes them."""
+        """The field's parameters in the form that the core takes."""
         of = self.renderer
         return kernel("HashField", of.table.dtype)(
             array(of.table),
@@ -111,7 +111,7 @@ class CpuPass:
         return out
 
     def forward(self, scene: Marching, capacity: int, weight_floor: float) -> tuple[Tensor, Tensor, Tensor]:
-        """RaySums [R, 7], valid [R], samples [threads]; `capacity` > 0 fills the record."""
+        """Renders: RaySums [R, 7], valid [R], samples [threads]; `capacity` > 0 fills the record."""
         origins, directions, jitter = scene.rays.origins, scene.rays.directions, scene.jitter
         count = origins.shape[0]
         values = origins.new_empty(count, SUMS)
@@ -201,7 +201,7 @@ class _Render(torch.autograd.Function):
 
 
 class TurnedRenderer:
-    """Hands points, rays and occupancy to a fused renderer in its own frame."""
+    """A fused renderer of another axis order: permutes the axes of points, rays and occupancy to its frame."""
 
     def __init__(self, renderer: Any, order: Order) -> None:
         self.renderer, self.order = renderer, order
@@ -209,7 +209,7 @@ class TurnedRenderer:
 
     @property
     def table(self) -> Tensor:
-        """The field's own."""
+        """The field's own table."""
         return self.renderer.table
 
     @property
@@ -222,13 +222,13 @@ class TurnedRenderer:
         return self.renderer.density(x[:, self.order], contraction)
 
     def render(self, scene: Marching, capacity: int = 0, weight_floor: float = 0.0) -> RaySums:
-        """As the renderer's own."""
+        """As `HashRenderer.render`."""
         rays = Rays(scene.rays.origins[:, self.order], scene.rays.directions[:, self.order])
         turned = replace(scene, rays=rays, occupancy=self._occupancy(scene.occupancy))
         return self.renderer.render(turned, capacity, weight_floor)
 
     def _occupancy(self, occupancy: Tensor) -> Tensor:
-        """The turned occupancy, kept until another one comes or this one is written to."""
+        """The permuted occupancy, cached until another one comes or this one is written to."""
         kept = self._turned
         if kept is None or kept[0] is not occupancy or kept[1] != occupancy._version:
             self._turned = kept = occupancy, occupancy._version, turn_occupancy(occupancy, self.order)

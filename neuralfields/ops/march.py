@@ -1,4 +1,4 @@
-"""Ray marching through the occupancy grid: which stretches of a ray are worth a sample.
+"""Ray marching through the occupancy grid: samples along rays, empty space skipped.
 
 Vocabulary
   frame      the inner cube is [0, 1]^3; cascade c is a cube of side 2^c around 0.5 with 128^3 cells
@@ -29,14 +29,14 @@ class MarchSettings:
     near: float
 
     def native(self, occupancy: Tensor) -> object:
-        """As the core takes it."""
+        """The settings in the form that the core takes."""
         return library().MarchSettings(occupancy, self.min_step, self.max_step, self.cone, self.near)
 
 
 def march_rays(
     origins: Tensor, directions: Tensor, jitter: Tensor, occupancy: Tensor, settings: MarchSettings
 ) -> Samples:
-    """Rays [R, 3] with unit directions, jitter [R] in [0, 1) of the first step. Not differentiable."""
+    """Marches rays [R, 3] with unit directions, jitter [R] in [0, 1) of the first step. Not differentiable."""
     if backend.uses("nerfacc", origins):
         return backend.other("nerfacc").march_rays(origins.detach(), directions.detach(), jitter, occupancy, settings)
     steps = [settings.min_step, settings.max_step, settings.cone, settings.near]
@@ -55,16 +55,16 @@ def _unknown_many(
 def _march(
     origins: Tensor, directions: Tensor, jitter: Tensor, occupancy: Tensor, steps: list[float]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Two walks: one counts the samples of each ray, one writes them."""
+    """Marches twice: one pass counts the samples of each ray, one writes them."""
     origins, directions, jitter, occupancy = (array(a) for a in (origins, directions, jitter, occupancy))
-    walk = kernel("march", origins.dtype)
+    march = kernel("march", origins.dtype)
     native = MarchSettings(*steps).native(occupancy)
     offsets = torch.zeros(origins.shape[0] + 1, dtype=torch.int64)
-    walk(origins, directions, jitter, occupancy, native, offsets, None, None, None, threads())
+    march(origins, directions, jitter, occupancy, native, offsets, None, None, None, threads())
     offsets = offsets.cumsum(0)
     count = int(offsets[-1])
     x, t, length = origins.new_empty(count, 3), origins.new_empty(count), origins.new_empty(count)
-    walk(origins, directions, jitter, occupancy, native, offsets, x, t, length, threads())
+    march(origins, directions, jitter, occupancy, native, offsets, x, t, length, threads())
     return x, t, length, offsets
 
 
@@ -105,7 +105,7 @@ def march_rays_reference(
 
 @dataclass(frozen=True)
 class Marching:
-    """Input of a fused pass, in the frame of the inner cube: what is marched through, and how.
+    """Input of a fused pass, in the frame of the inner cube: rays, occupancy, contraction and step settings.
 
     `jitter` [R] in [0, 1) of the first step, None for 0; `occupancy` [cascades, 32768] int64.
     """

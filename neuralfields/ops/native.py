@@ -1,7 +1,7 @@
-"""The door to the native CPU core: loading, dispatch by dtype, and what is built.
+"""Loads the native CPU core and dispatches its kernels by dtype.
 
-The core takes contiguous CPU tensors of float32 or float64 by DLPack, without a copy. Which instruction set runs is
-chosen once at load; the environment variable NEURALFIELDS_ISA names another.
+The core takes contiguous CPU tensors of float32 or float64 by DLPack, without a copy. The instruction set is chosen
+once at load; the environment variable NEURALFIELDS_ISA names another.
 """
 
 import os
@@ -46,19 +46,19 @@ _SUFFIX = {torch.float32: "32", torch.float64: "64"}
 
 
 def array(tensor: Tensor) -> Tensor:
-    """The tensor as the core takes it: detached and contiguous, on the CPU."""
+    """The tensor in the form that the core takes: detached and contiguous, on the CPU."""
     if tensor.device.type != "cpu":
         raise TypeError(f"this op runs on cpu tensors, got one on {tensor.device}")
     return tensor.detach().contiguous()
 
 
 def threads() -> int:
-    """Threads that native loops use: torch's own setting."""
+    """Number of threads of native loops: torch's own setting."""
     return torch.get_num_threads()
 
 
 def status() -> dict[str, Any]:
-    """What is built and what runs, for `nf doctor`."""
+    """Build and instruction set of the core, for `nf doctor`."""
     core = library()
     return {
         "built": True,

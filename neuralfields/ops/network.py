@@ -1,4 +1,4 @@
-"""Small bias-free networks: h_0 = x, h_{l+1} = relu(W_l h_l), the last layer linear.
+"""Small bias-free MLPs: h_0 = x, h_{l+1} = relu(W_l h_l), the last layer linear.
 
 The native kernel keeps a tile of samples in cache through all layers; its backward recomputes the hidden activations.
 """
@@ -14,7 +14,7 @@ from neuralfields.ops.register import native_op
 
 
 def network(x: Tensor, weights: list[Tensor]) -> Tensor:
-    """x [S, in], weights[l] [out, in] -> [S, out of the last]. 1 to 8 layers of at most 512. Differentiable in all."""
+    """MLP of x [S, in], weights[l] [out, in] -> [S, last out]; 1 to 8 layers of at most 512. Differentiable."""
     if backend.uses("tcnn", x) and backend.other("tcnn").takes_network(weights):
         return backend.other("tcnn").network(x, weights)
     return _network(x, weights)

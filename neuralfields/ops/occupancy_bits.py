@@ -27,12 +27,12 @@ def occupied(x: Tensor, cascade: Tensor, occupancy: Tensor) -> Tensor:
 
 
 def turn_occupancy(occupancy: Tensor, order: Order) -> Tensor:
-    """Occupancy [cascades, 32768] int64 in the field's frame: its axis a runs where axis order[a] of ours does."""
+    """Permutes the axes of occupancy [cascades, 32768] int64: axis a of the result is axis order[a] of ours."""
     return bricks_of(cells_of(occupancy).permute(0, *(3 - order[axis] for axis in (2, 1, 0))))
 
 
 def cells_of(occupancy: Tensor) -> Tensor:
-    """Bits [cascades, 32768] int64 -> cells [cascades, 128, 128, 128] bool by z, y, x."""
+    """Unpacks bits [cascades, 32768] int64 -> cells [cascades, 128, 128, 128] bool by z, y, x."""
     shifts = torch.arange(BRICK_CELLS, dtype=torch.int64, device=occupancy.device)
     bits = (occupancy[..., None] >> shifts) & 1
     split = bits.bool().reshape(-1, BRICKS, BRICKS, BRICKS, 4, 4, 4)
@@ -40,13 +40,13 @@ def cells_of(occupancy: Tensor) -> Tensor:
 
 
 def bricks_of(cells: Tensor) -> Tensor:
-    """Cells [cascades, 128, 128, 128] bool by z, y, x -> bits [cascades, 32768] int64."""
+    """Packs cells [cascades, 128, 128, 128] bool by z, y, x -> bits [cascades, 32768] int64."""
     split = cells.reshape(-1, BRICKS, 4, BRICKS, 4, BRICKS, 4).permute(0, 1, 3, 5, 2, 4, 6)
     return pack_bricks(split.reshape(cells.shape[0], BRICKS**3, BRICK_CELLS))
 
 
 def pack_bricks(cells: Tensor) -> Tensor:
-    """Cells of bricks, bool [..., 64], to words of bits, int64 [...]."""
+    """Packs the cells of bricks, bool [..., 64], into words of bits, int64 [...]."""
     if cells.device.type != "cpu":
         return pack_bricks_by_torch(cells)
     bits = np.packbits(cells.contiguous().numpy(), axis=-1, bitorder="little")

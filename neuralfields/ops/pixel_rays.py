@@ -1,4 +1,4 @@
-"""From pixels to rays through lens and pose (the inverse of cameras.project)."""
+"""Ray generation: from pixels to rays through lens and pose (the inverse of cameras.project)."""
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ def camera_table(cameras: list[Camera], dtype: torch.dtype = torch.float32) -> T
 
 
 def pixel_rays(cameras: Tensor, camera: Tensor, pixel: Tensor) -> tuple[Tensor, Tensor]:
-    """cameras [N, 25], camera [R] int64, pixel [R, 2] (centres at +0.5) -> origins [R, 3], unit directions [R, 3].
+    """Generates rays: cameras [N, 25], camera [R] int64, pixel [R, 2] (centres at +0.5) -> origins, unit directions.
 
     Not differentiable.
     """

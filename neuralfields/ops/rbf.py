@@ -22,7 +22,7 @@ THIN_PLATE_FLOOR = 1e-12  # of r2 under the logarithm, whose slope would be infi
 
 
 def rbf(f: Tensor, centres: Tensor, log_precisions: Tensor, kernel: str = "gaussian") -> Tensor:
-    """Activations of units: f [S, D], centres [N, D], log_precisions [N, D] -> [S, N]; `kernel` is one of KERNELS.
+    """Evaluates units: f [S, D], centres [N, D], log_precisions [N, D] -> [S, N]; `kernel` is one of KERNELS.
 
     Differentiable in all three. Memory is that of the inputs and of the result. Raises ValueError for another kernel.
     """
@@ -103,7 +103,7 @@ def _wendland(r2: Tensor) -> Tensor:
 
 
 def _root(r2: Tensor) -> Tensor:
-    """sqrt with a finite slope at 0, where all that uses it is flat."""
+    """sqrt with a finite slope at 0, where all its users are flat."""
     return torch.where(r2 > 0, r2, torch.ones_like(r2)).sqrt() * (r2 > 0)
 
 

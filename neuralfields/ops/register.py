@@ -1,9 +1,9 @@
-"""How an op is told to torch: one custom op for the forward, one for the backward, each with its fake.
+"""Registers a native op with `torch.library`: a forward and a backward op, each with a fake.
 
 Both directions are ops of their own, so that autograd, torch.compile and torch.library.opcheck see whole ops and never
-look into the native code. An op allocates its outputs by a function that is its fake at the same time: what tracing
-believes about shapes and strides is what the kernel gets. On CUDA tensors an op runs its one kernel (`OneKernel`), or
-its schedule of neuralfields/gpu/schedules.py, which is loaded when the first one comes.
+trace the native code. An op allocates its outputs by a function that is its fake at the same time: tracing assumes the
+shapes and strides that the kernel gets. On CUDA tensors an op runs its one kernel (`OneKernel`), or its schedule of
+neuralfields/gpu/schedules.py, which is loaded at the first such call.
 """
 
 import importlib
@@ -33,7 +33,7 @@ class OneKernel:
 
 @dataclass(frozen=True)
 class Op:
-    """What is known of an op: `parameters` are its arguments' names, `module` is where it stands."""
+    """A registered op: `parameters` are its arguments' names, `module` is its Python module."""
 
     allocate: Callable[..., Any]
     parameters: tuple[str, ...]
@@ -41,11 +41,11 @@ class Op:
     gpu: OneKernel | None
 
 
-OPS: dict[str, Op] = {}  # of the modules that are loaded, by name
+OPS: dict[str, Op] = {}  # registered ops of the loaded modules, by name
 
 
 def every_op() -> dict[str, Op]:
-    """All ops of the package by name; loads the modules of neuralfields.ops."""
+    """Loads all modules of neuralfields.ops and returns the package's ops by name."""
     package = importlib.import_module("neuralfields.ops")
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")
@@ -55,10 +55,10 @@ def every_op() -> dict[str, Op]:
 def native_op(
     name: str, allocate: Callable[..., Any], mutates: tuple[str, ...] = (), gpu: OneKernel | None = None
 ) -> Callable[[Callable], Any]:
-    """Decorator: an annotated function on CPU tensors becomes the op `neuralfields::name`.
+    """Decorator that registers an annotated function on CPU tensors as the op `neuralfields::name`.
 
     `allocate` takes the op's arguments and gives empty outputs; `mutates` names the arguments written in place; `gpu`
-    is what runs on CUDA tensors where one kernel is all.
+    is the op's kernel on CUDA tensors, if it is a single one.
     """
 
     def decorate(run: Callable) -> Any:
@@ -76,7 +76,7 @@ def native_op(
 
 
 def _bump_versions(run: Callable[..., Any], written: list[int]) -> Callable[..., Any]:
-    """The same kernel; autograd is told that it has written into these arguments."""
+    """Wraps a kernel that writes into these arguments: bumps their version counters for autograd."""
 
     def counted(*args: Any) -> Any:
         result = run(*args)
@@ -95,4 +95,4 @@ def _on_cuda(name: str, allocate: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def nothing(*args: object) -> None:
-    """The fake of an op that only writes in place."""
+    """Fake of an op that only writes in place."""

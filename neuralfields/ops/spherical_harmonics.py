@@ -10,7 +10,7 @@ from neuralfields.ops.register import native_op
 
 
 def spherical_harmonics(directions: Tensor, degree: int) -> Tensor:
-    """Unit directions [S, 3] -> [S, degree^2], degree 1 to 4; the signs of Instant-NGP and 3D Gaussian Splatting."""
+    """Evaluates unit directions [S, 3] -> [S, degree^2], degree 1 to 4; signs of Instant-NGP and Gaussian Splatting."""
     return _harmonics(directions, degree)
 
 

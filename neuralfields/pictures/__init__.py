@@ -1,1 +1,1 @@
-"""What is done with a finished picture: compared, labelled, filmed; along which path?"""
+"""How is a finished picture compared, labelled, written as a video, along which camera path?"""

@@ -1,4 +1,4 @@
-"""Laying colours over a background, for numpy arrays and tensors alike.
+"""Alpha compositing over a background, for numpy arrays and tensors alike.
 
 Vocabulary
   straight       colour as it is, whatever its alpha: what image files hold
@@ -14,10 +14,10 @@ A = TypeVar("A", np.ndarray, Tensor)
 
 
 def over(rgb: A, alpha: A, background: A) -> A:
-    """Straight colour [..., 3] with alpha [...] over a background [3] or [..., 3]: rgb a + background (1 - a)."""
+    """Composites straight colour [..., 3] with alpha over a background [3] or [..., 3]: rgb a + background (1 - a)."""
     return rgb * alpha[..., None] + background * (1 - alpha[..., None])
 
 
 def premultiplied_over(rgb: A, alpha: A, background: A) -> A:
-    """Premultiplied colour [..., 3] with alpha [...] over a background: rgb + (1 - a) background."""
+    """Composites premultiplied colour [..., 3], alpha [...] over a background: rgb + (1 - a) background."""
     return rgb + (1 - alpha)[..., None] * background

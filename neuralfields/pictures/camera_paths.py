@@ -1,14 +1,14 @@
-"""Camera paths for films: made from the cameras of a capture, or read from a keyframe file.
+"""Camera paths for videos: made from the cameras of a capture, or read from a keyframe file.
 
 Vocabulary
   focus      the point that is nearest, in the least-squares sense, to all optical axes
-  up         the world's up as the photographers held it; unit [3]
+  up         the world's up direction (arrangement.common_up); unit [3]
   azimuth    angle about `up`; elevation: angle above the plane through the focus
-  swing      to and fro over the azimuths that were photographed, where they leave a gap of more than 120 degrees
-  size       (width, height) of the pictures; the focal is scaled so that a whole photo fits in
+  swing      to and fro over the photographed azimuths, if they leave a gap of more than 120 degrees
+  size       (width, height) of the images; the focal length is scaled so that a whole photo fits in
 
 Every path is a list of pinhole `Camera`s (OpenCV axes, no distortion) in the frame of the given cameras; `orbit` and
-`spiral` are closed, so that a film of them loops.
+`spiral` are closed, so that a video of them loops.
 """
 
 from pathlib import Path
@@ -49,7 +49,7 @@ def _camera(pose: np.ndarray, focal: float, size: Size) -> Camera:
 
 
 def _azimuths(around: np.ndarray, frames: int) -> np.ndarray:
-    """Azimuths [frames] in radians of an orbit that starts at the first camera, or of a swing over what was seen."""
+    """Azimuths [frames] in radians of an orbit that starts at the first camera, or of a swing over the seen ones."""
     ordered = np.sort(around)
     gaps = np.diff(np.append(ordered, ordered[0] + 2 * np.pi))
     turn = np.arange(frames) / frames * 2 * np.pi
@@ -61,7 +61,7 @@ def _azimuths(around: np.ndarray, frames: int) -> np.ndarray:
 
 
 def orbit(cameras: list[Camera], bounds: Bounds, frames: int, size: Size) -> list[Camera]:
-    """A turn about the focus at the cameras' median distance and elevation; a swing where they saw only one side.
+    """Orbits the focus at the cameras' median distance and elevation; a swing if they saw only one side.
 
     Raises UsageError for no cameras, no frames or an impossible size.
     """
@@ -85,7 +85,7 @@ def orbit(cameras: list[Camera], bounds: Bounds, frames: int, size: Size) -> lis
 
 
 def spiral(cameras: list[Camera], bounds: Bounds, frames: int, size: Size) -> list[Camera]:
-    """An ellipse about the mean camera that covers most of where photos were taken, always looking at the focus.
+    """Spirals about the mean camera: an ellipse that covers most of the cameras' positions, facing the focus.
 
     It moves along the viewing direction too, twice a turn, by a quarter of the smaller half axis. Raises UsageError
     as `orbit` does.
@@ -119,10 +119,10 @@ def _catmull_rom(keys: np.ndarray, s: np.ndarray) -> np.ndarray:
 
 
 def interpolate(cameras: list[Camera], frames: int, size: Size | None = None) -> list[Camera]:
-    """A smooth path through the given cameras, from the first to the last, `frames` pictures evenly over the keys.
+    """Interpolates a smooth path through the given cameras, first to last, `frames` cameras evenly over the keys.
 
     Catmull-Rom curves through the positions and, normalised, through the quaternions: slerp has the same shape but
-    turns with a jerk at every key. The focal follows its own curve. `size`: that of the first camera when None.
+    turns with a jerk at every key. The focal length follows its own curve. `size`: Default: the first camera's.
     Raises UsageError for no cameras or no frames.
     """
     size = size or (cameras[0].width, cameras[0].height) if cameras else None
@@ -143,10 +143,10 @@ def interpolate(cameras: list[Camera], frames: int, size: Size | None = None) ->
 
 
 def automatic(cameras: list[Camera], bounds: Bounds, frames: int, size: Size) -> list[Camera]:
-    """The path that suits a capture.
+    """Chooses the path by the capture's layout.
 
-    A spiral where it faces forward, an orbit where its cameras look at something in their midst, and a path along
-    the cameras themselves where they look outward. Raises UsageError as `orbit` does.
+    A spiral for a forward-facing capture, an orbit for cameras that look inward, and a path along the cameras
+    themselves if they look outward. Raises UsageError as `orbit` does.
     """
     _check(cameras, frames, size)
     if is_forward_facing(cameras):
@@ -160,15 +160,15 @@ def automatic(cameras: list[Camera], bounds: Bounds, frames: int, size: Size) ->
 
 
 class _Key(msgspec.Struct):
-    """One picture of a keyframe file: pose row-major with OpenGL axes, vertical field of view in degrees."""
+    """One camera of a keyframe file: pose row-major with OpenGL axes, vertical field of view in degrees."""
 
     camera_to_world: list[float]
     fov: float
     aspect: float = 1.0
 
 
-class _Film(msgspec.Struct):
-    """The part of nerfstudio's camera path that is read."""
+class _KeyframeFile(msgspec.Struct):
+    """The fields of nerfstudio's camera path that are read."""
 
     camera_path: list[_Key]
     render_height: int
@@ -179,7 +179,7 @@ class _Film(msgspec.Struct):
 
 
 def _pose(values: list[float], where: str) -> np.ndarray:
-    """16 numbers with OpenGL axes to `world_from_camera`; a uniform scale is taken out."""
+    """Converts 16 numbers with OpenGL axes to `world_from_camera`; a uniform scale is removed."""
     if len(values) != 16:
         raise InputError(f"{where}.camera_to_world: has {len(values)} numbers; it must have 16, a 4x4 matrix by rows")
     pose = np.array(values, dtype=np.float64).reshape(4, 4)
@@ -193,11 +193,11 @@ def _pose(values: list[float], where: str) -> np.ndarray:
 
 
 def read_keyframes(path: Path) -> list[Camera]:
-    """The cameras of a keyframe file in nerfstudio's layout (`ns-render camera-path`), one a picture of the film.
+    """Reads the cameras of a keyframe file in nerfstudio's format (`ns-render camera-path`), one a frame of the video.
 
     `camera_path`: list of `camera_to_world` (16 numbers by rows, OpenGL axes), `fov` (vertical, degrees), `aspect`;
     `render_height`, `render_width` in pixels. Poses are taken to be in the world frame of the scene.
-    Raises InputError naming the file and the place in it.
+    Raises InputError naming the file and the field.
     """
     path = Path(path)
     try:
@@ -207,18 +207,18 @@ def read_keyframes(path: Path) -> list[Camera]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a keyframe file (.json)") from None
     try:
-        film = msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf"), type=_Film)
+        keyframes = msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf"), type=_KeyframeFile)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: is not a camera path: {error}; nerfstudio's viewer writes one") from None
-    if film.camera_type != "perspective":
-        raise InputError(f"{path}: camera_type {film.camera_type!r}: only 'perspective' can be rendered")
-    size = (film.render_width, film.render_height)
+    if keyframes.camera_type != "perspective":
+        raise InputError(f"{path}: camera_type {keyframes.camera_type!r}: only 'perspective' can be rendered")
+    size = (keyframes.render_width, keyframes.render_height)
     if not (1 <= min(size) and max(size) <= SIDE_MOST):
         raise InputError(f"{path}: render size {size[0]}x{size[1]}: each side must be 1 to {SIDE_MOST} pixels")
-    if not film.camera_path:
+    if not keyframes.camera_path:
         raise InputError(f"{path}: camera_path is empty; it must hold at least one camera")
     cameras = []
-    for number, key in enumerate(film.camera_path):
+    for number, key in enumerate(keyframes.camera_path):
         where = f"{path}: camera_path[{number}]"
         if not 0.1 <= key.fov <= 179.0:
             raise InputError(f"{where}.fov: {key.fov:g} degrees; it must be 0.1 to 179")
@@ -241,5 +241,5 @@ def write_keyframes(path: Path, cameras: list[Camera], fps: float = 24.0) -> Non
         pose = camera.world_from_camera @ CAMERA_AXES["opengl"]
         fov = float(np.degrees(2 * np.arctan(0.5 * size[1] / camera.fy)))
         keys.append(_Key([float(v) for v in pose.ravel()], fov, size[0] / size[1]))
-    film = _Film(keys, size[1], size[0], fps=fps, seconds=len(keys) / fps)
-    atomic_write_bytes(Path(path), msgspec.json.format(msgspec.json.encode(film), indent=1))
+    keyframes = _KeyframeFile(keys, size[1], size[0], fps=fps, seconds=len(keys) / fps)
+    atomic_write_bytes(Path(path), msgspec.json.format(msgspec.json.encode(keyframes), indent=1))

@@ -1,8 +1,8 @@
-"""Films: pictures one after another as h264, as an animation that loops, or as numbered files.
+"""Writes videos: frames as h264 (.mp4), as an animation that loops, or as numbered files.
 
 Vocabulary
-  frame    one picture, as in pictures/panels.py; all frames of a film have one size
-  pattern  a file name with a number's place in it, `view_%04d.png`
+  frame    one picture, as in pictures/panels.py; all frames of a video have one size
+  pattern  a file name with a placeholder for the number, `view_%04d.png`
 """
 
 import math
@@ -21,13 +21,13 @@ from neuralfields.pictures.panels import as_rgb, save_image
 
 
 def _even(picture: np.ndarray) -> np.ndarray:
-    """The picture with its last row and column repeated until both sides are even, as h264 wants them."""
+    """Pads a frame by repeating its last row and column until both sides are even, as h264 requires."""
     height, width = picture.shape[:2]
     return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 
 
 def _same_size(frames: Iterable[Any]) -> Iterator[np.ndarray]:
-    """RGB uint8 frames; InputError when one differs in size from the first."""
+    """Yields RGB uint8 frames; raises InputError when one differs in size from the first."""
     first = None
     for number, frame in enumerate(frames):
         picture = np.asarray(as_rgb(frame))
@@ -38,16 +38,16 @@ def _same_size(frames: Iterable[Any]) -> Iterator[np.ndarray]:
 
 
 def check_film(path: Path) -> None:
-    """Refuses what `write_video` could not write, before any frame is rendered. Raises UsageError."""
+    """Validates a video's path before any frame is rendered. Raises UsageError if `write_video` could not write it."""
     suffix = Path(path).suffix.lower()
     if suffix not in ("", ".png", *WRITTEN_VIDEOS):
-        raise UsageError(f"{path}: cannot write a film as {suffix!r}; use .mp4, .webp, .gif, .png or a folder")
+        raise UsageError(f"{path}: cannot write a video as {suffix!r}; use .mp4, .webp, .gif, .png or a folder")
     if suffix == ".mp4":
         import_av(path, "write .webp")
 
 
 def write_video(path: Path, frames: Iterable[Any], fps: float = 24.0) -> int:
-    """Writes pictures of one size as a film and gives their number.
+    """Writes frames of one size as a video and returns their number.
 
     `.mp4` is h264 (needs the package av); `.gif` and `.webp` loop; `name.png` gives `name_0000.png` and so on, a
     pattern such as `f%03d.png` is filled in, and a path without suffix is a folder of `0000.png` and so on.
@@ -60,7 +60,7 @@ def write_video(path: Path, frames: Iterable[Any], fps: float = 24.0) -> int:
     pictures = _same_size(frames)
     first = next(pictures, None)
     if first is None:
-        raise UsageError(f"{path}: a film without frames; give at least one")
+        raise UsageError(f"{path}: a video without frames; give at least one")
     every, suffix = chain([first], pictures), path.suffix.lower()
     if suffix in ("", ".png"):
         return _write_numbered(path, every)

@@ -1,11 +1,11 @@
-"""How near a picture is to its reference.
+"""Image metrics: PSNR and SSIM of a render against its reference photo.
 
 Vocabulary
   image, reference  [H, W, 3] in [0, 1], sRGB, numpy or torch; clamped and rounded to 8 bits before they are compared,
                     because that is what a saved picture holds
   mask              [H, W], True where pixels count; None counts all
   mse               mean squared error, pooled over pixels and channels
-  dB                10 log10(1 / mse): the peak of a picture is 1
+  dB                10 log10(1 / mse): the peak of an image is 1
 
 The value of a scene is the mean of the values of its images. The mean of per-channel PSNRs is another (larger) number.
 """
@@ -52,7 +52,7 @@ def psnr_from_mse(mse: float) -> float:
 
 
 def psnr(image: Any, reference: Any, mask: Any = None) -> float:
-    """Peak signal-to-noise ratio in dB from the pooled mean squared error; infinite for equal pictures.
+    """Peak signal-to-noise ratio in dB from the pooled mean squared error; infinite for equal images.
 
     Raises InputError for shapes that differ, values that are not finite, or an empty mask.
     """
@@ -74,9 +74,9 @@ def _blur(image: np.ndarray) -> np.ndarray:
 def ssim(image: Any, reference: Any, mask: Any = None) -> float:
     """Structural similarity (Wang et al. 2004): Gaussian window of 11 pixels, sigma 1.5, K1 = 0.01, K2 = 0.03.
 
-    The mean over channels and over pixels whose window lies inside the picture (and whose mask is True).
+    The mean over channels and over pixels whose window lies inside the image (and whose mask is True).
     ssim = (2 ma mb + C1)(2 sab + C2) / ((ma^2 + mb^2 + C1)(sa + sb + C2)) with means m, (co)variances s of a window.
-    Raises InputError as `psnr` does, and for pictures below 11 x 11.
+    Raises InputError as `psnr` does, and for images below 11 x 11.
     """
     a, b, chosen = _pair(image, reference, mask)
     if min(a.shape[:2]) < WINDOW:

@@ -1,4 +1,4 @@
-"""Pictures that people look at: images on disk, depth in colours, panels side by side.
+"""Pictures for people: image files, colour maps of depth and error, comparison panels.
 
 Vocabulary
   picture  [H, W, 3] (or 4, with straight alpha), uint8, or float in [0, 1]; numpy or torch; sRGB
@@ -53,7 +53,7 @@ def to_uint8(rgb: Any) -> np.ndarray:
 
 
 def save_image(path: Path, array: Any) -> None:
-    """Writes a picture ([H, W], [H, W, 3] or [H, W, 4]); PNG or JPEG by the suffix, JPEG without alpha.
+    """Writes an image ([H, W], [H, W, 3] or [H, W, 4]); PNG or JPEG by the suffix, JPEG without alpha.
 
     Raises UsageError for another suffix, ResourceError and InputError as files.atomic_file does.
     """
@@ -101,7 +101,7 @@ def _array(values: Any) -> np.ndarray:
 
 
 def colour_depth(depth: Any, opacity: Any) -> np.ndarray:
-    """Depth [H, W] in colours [H, W, 3] uint8: near is light yellow, far is dark violet, on white by opacity.
+    """Colour map of depth [H, W], uint8 [H, W, 3]: near is light yellow, far is dark violet, on white by opacity.
 
     The scale is the logarithm of depth between the 2nd and the 98th percentile of the pixels that are mostly opaque.
     """
@@ -139,7 +139,7 @@ def _fitted(draw: ImageDraw.ImageDraw, text: str, font: Any, width: float) -> st
 
 
 def as_rgb(picture: Any) -> Image.Image:
-    """A picture of any kind as an RGB image, alpha laid over white."""
+    """Converts a picture of any kind to an RGB image, alpha composited over white."""
     image = Image.fromarray(to_uint8(picture))
     if image.mode == "RGBA":
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
@@ -148,7 +148,7 @@ def as_rgb(picture: Any) -> Image.Image:
 
 
 def side_by_side(panels: list[Panel]) -> np.ndarray:
-    """Panels in a row at one height, each with its label below; uint8 [H, W, 3]. Small pictures are enlarged.
+    """Lays panels out in a row at one height, each with its label below; uint8 [H, W, 3]. Small ones are enlarged.
 
     Raises UsageError for an empty list.
     """
@@ -181,13 +181,13 @@ def side_by_side(panels: list[Panel]) -> np.ndarray:
 
 
 def error_picture(image: Any, reference: Any, factor: float) -> np.ndarray:
-    """Mean absolute error over the channels, times `factor`, in colours: black is none, white is 1 / factor."""
+    """Error map: mean absolute error over the channels, times `factor`, in colours: black is 0, white is 1 / factor."""
     error = np.abs(to_uint8(image).astype(np.float32) - to_uint8(reference).astype(np.float32)).mean(axis=-1) / 255
     return colour_table(ERROR_STOPS)[(np.clip(error * factor, 0, 1) * 255).round().astype(int)]
 
 
 def comparison(photo: Any, render: Any, title: str = "", note: str = "", factor: float | None = None) -> np.ndarray:
-    """Photo | render | error in one row, uint8 [H, W, 3]; `title` names the photo, `note` stands by the render.
+    """Comparison panel: photo | render | error map, uint8 [H, W, 3]; `title` names the photo, `note` the render.
 
     `factor` amplifies the error; without it the largest of 1, 2, 5, 10, 20 that saturates at most 1 % of the pixels.
     Raises InputError when the sizes differ.
@@ -203,7 +203,7 @@ def comparison(photo: Any, render: Any, title: str = "", note: str = "", factor:
 
 
 def stack(pictures: list[Any]) -> np.ndarray:
-    """Pictures below one another, left-aligned on paper; uint8 [H, W, 3]. Raises UsageError for an empty list."""
+    """Stacks pictures vertically, left-aligned on paper; uint8 [H, W, 3]. Raises UsageError for an empty list."""
     if not pictures:
         raise UsageError("stack: no pictures were given; it needs at least one")
     images = [as_rgb(picture) for picture in pictures]
@@ -216,7 +216,7 @@ def stack(pictures: list[Any]) -> np.ndarray:
 
 
 def render_picture(seen: Render, what: tuple[Quantity, ...] = ("rgb",)) -> np.ndarray:
-    """A render as one uint8 picture [H, W * len(what), 3]: colour, depth in colours, opacity in grey."""
+    """A render as one uint8 image [H, W * len(what), 3]: colour, depth in colours, opacity in grey."""
     parts = []
     for quantity in what:
         if quantity == "rgb":

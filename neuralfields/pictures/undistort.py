@@ -1,7 +1,7 @@
-"""A picture seen through another lens: where its pixels lie in the photo, and the photo's values there.
+"""Undistortion: the lookup of a pinhole's pixels in a distorted photo, and resampling.
 
 Vocabulary
-  before  the lens as it is, with distortion
+  before  the photo's camera, with lens distortion
   after   a pinhole; its pixels are looked up in the photo of `before`
   places  [..., 2] pixel coordinates (u, v) in the photo, pixel centres at +0.5
 """
@@ -16,9 +16,9 @@ from neuralfields.cameras import Camera, distort
 
 
 def lookup(before: Camera, after: Camera) -> np.ndarray:
-    """Where each pixel of the pinhole `after` lies in the photo of `before`: [H, W, 2] float64.
+    """Maps each pixel of the pinhole `after` to coordinates in the photo of `before`: [H, W, 2] float64.
 
-    Both look the same way; `after` has its own size, focal lengths and principal point.
+    Both have the same pose; `after` has its own size, focal lengths and principal point.
     """
     u, v = np.meshgrid(np.arange(after.width) + 0.5, np.arange(after.height) + 0.5)
     a, b = distort(before, (u - after.cx) / after.fx, (v - after.cy) / after.fy)
@@ -26,7 +26,7 @@ def lookup(before: Camera, after: Camera) -> np.ndarray:
 
 
 def sample(image: np.ndarray, places: np.ndarray, how: Literal["bilinear", "bicubic"] = "bilinear") -> np.ndarray:
-    """Values of an image [H, W, C] at places [..., 2], float32 [..., C]; its border is repeated, NaN counts as 0.
+    """Samples an image [H, W, C] at places [..., 2], float32 [..., C]; its border is repeated, NaN counts as 0.
 
     Bicubic values overshoot at edges. Not differentiable.
     """

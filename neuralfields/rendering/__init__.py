@@ -1,1 +1,1 @@
-"""How does a field become a picture?"""
+"""How is a field rendered?"""

@@ -1,9 +1,9 @@
-"""Where there is something: the occupancy grid that marching skips empty space by, learned along with the field.
+"""The occupancy grid: empty-space skipping for ray marching, updated along with the field's training.
 
 Vocabulary
   cascade  a cube of side 2^c inner cubes around the inner cube's middle, of 128^3 cells
   brick    4^3 cells, kept as one 64-bit word of bits; 32^3 bricks a cascade
-  density  the largest density lately seen in a cell, in 1/inner cube; -1 in bricks that no camera sees
+  density  a decaying maximum of a cell's sampled densities, in 1/inner cube; -1 in bricks that no camera sees
 """
 
 import math
@@ -21,14 +21,15 @@ from neuralfields.ops.pixel_rays import camera_table, pixel_rays
 UNSEEN = -1.0
 # A step of sqrt(3) / 1024 through this density absorbs 1 %: Instant-NGP's threshold.
 DENSITY_THRESHOLD = 0.01 * 1024 / 3**0.5
-# The threshold while everything is fog of nearly one density. At the mean itself half of all cells would be shut at the
-# first look, before anything is known: on the fox that costs 4.8 dB at 1,500 steps (benchmarks/ablation.md).
+# The threshold early in training, when density is nearly uniform (fog). At the mean itself half of all cells would be
+# emptied by the first update, before anything is known: on the fox that costs 4.8 dB at 1,500 steps
+# (benchmarks/ablation.md).
 MEAN_SHARE = 0.5
 DECAY = 0.8
 
 
 class Occupancy:
-    """The grid in training: `bits` [cascades, 32768] int64 for marching, `density` [cascades, 32768, 64] behind it."""
+    """The grid in training: `bits` [cascades, 32768] int64 for marching, from `density` [cascades, 32768, 64]."""
 
     def __init__(self, cascades: int) -> None:
         self.density = torch.zeros(cascades, BRICKS**3, BRICK_CELLS)
@@ -39,7 +40,7 @@ class Occupancy:
         self._order_visible()
 
     def hide_unseen(self, cameras: list[Camera], centre: tuple[float, float, float], side: float) -> None:
-        """Marks bricks that no camera sees: nothing is ever sampled there, so no fog can settle in them."""
+        """Marks bricks outside all cameras' views: they are never sampled, so no floaters (fog) settle in them."""
         for cascade in range(self.density.shape[0]):
             edge = 2.0**cascade
             middle = (self._brick + 0.5 / BRICKS - 0.5).double() * edge * side
@@ -53,7 +54,7 @@ class Occupancy:
         self._order_visible()
 
     def to(self, device: torch.device | str) -> "Occupancy":
-        """Moves the grid to another device, where it is then updated and marched through."""
+        """Moves the grid to another device, for updates and ray marching."""
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 setattr(self, name, value.to(device))
@@ -62,9 +63,9 @@ class Occupancy:
     def update(
         self, density: Callable[[Tensor], Tensor], generator: torch.Generator, share: float, coarse: bool
     ) -> None:
-        """Looks at the next `share` of the visible bricks: density takes x [S, 3] (inner cube's frame) -> [S].
+        """Updates the next `share` of the visible bricks: `density` maps x [S, 3] (inner cube's frame) to [S].
 
-        `coarse`: one look, at a random place, per 2^3 cells.
+        Each cell is sampled at a random point. `coarse`: one sample for 2^3 cells.
         """
         visible = len(self._visible)
         if not visible:
@@ -77,7 +78,7 @@ class Occupancy:
         x = self._brick[brick][:, None] + corners[None]
         x += torch.rand(count, len(corners), 3, generator=generator, device=generator.device) * size
         x = (x - 0.5) * torch.exp2(cascade.float())[:, None, None] + 0.5
-        # What is not a number counts as something: rays must go on meeting it for the fit to notice.
+        # NaN counts as occupied: rays must go on sampling it for the fit to notice.
         new = density(x.reshape(-1, 3)).reshape(count, -1).nan_to_num(nan=2 * DENSITY_THRESHOLD)
         if coarse:
             new = new[:, self._block]
@@ -90,14 +91,14 @@ class Occupancy:
             self.pack()
 
     def restore(self, density: Tensor, bits: Tensor, cursor: int) -> None:
-        """Puts back what a checkpoint holds."""
+        """Restores the grid of a checkpoint."""
         device = self.density.device
         self.density, self.bits, self.cursor = density.to(device, copy=True), bits.to(device, copy=True), cursor
         self._order_visible()
         self._packed_at = None
 
     def threshold(self) -> float:
-        """Cells above this are occupied: Instant-NGP's threshold, or a part of the visible cells' mean if less."""
+        """Density threshold of an occupied cell: Instant-NGP's, or a share of the visible cells' mean if less."""
         mean = float(self._sums.sum()) / max(len(self._visible) * BRICK_CELLS, 1)
         return min(DENSITY_THRESHOLD, MEAN_SHARE * mean)
 
@@ -106,13 +107,13 @@ class Occupancy:
         return float((self.density > self.threshold()).float().mean())
 
     def pack(self) -> None:
-        """All bits from all densities."""
+        """Recomputes all bits from all densities."""
         self._sums = self.density.clamp(min=0).sum(2)
         self._packed_at = self.threshold()
         self.bits = pack_bricks(self.density > self._packed_at)
 
     def _order_visible(self) -> None:
-        """A fixed shuffle of the visible bricks [V, 2]: any stretch of it is spread over the whole space."""
+        """Shuffles the visible bricks [V, 2] in a fixed order: any run of it is spread over the whole space."""
         visible = (self.density[:, :, 0] >= 0).nonzero()
         order = torch.randperm(len(visible), generator=torch.Generator().manual_seed(1))
         self._visible = visible[order.to(visible.device)]
@@ -135,7 +136,7 @@ _BLOCK_FIRST = [z * 16 + y * 4 + x for z in (0, 2) for y in (0, 2) for x in (0, 
 
 
 def _block_of_cell() -> Tensor:
-    """Which 2^3 block of its brick each of the 64 cells lies in."""
+    """The 2^3 block of its brick that each of the 64 cells lies in."""
     i = torch.arange(BRICK_CELLS)
     return i % 4 // 2 + 2 * (i // 4 % 4 // 2) + 4 * (i // 32)
 
@@ -143,8 +144,8 @@ def _block_of_cell() -> Tensor:
 def _sees(camera: Camera, points: Tensor, radius: float) -> Tensor:
     """Whether balls of that radius around points [N, 3] (float64) may lie in the camera's field of view, [N] bool.
 
-    The view is bounded by the undistorted directions of the picture's border, never by projecting points: far outside
-    the picture a lens polynomial folds back and would put them inside.
+    The view is bounded by the undistorted directions of the image's border, never by projecting points: far outside
+    the image a lens polynomial folds back and would put them inside.
     """
     if camera.model == "fisheye":  # may see more than half of space
         return torch.ones(len(points), dtype=torch.bool)
@@ -159,7 +160,7 @@ def _sees(camera: Camera, points: Tensor, radius: float) -> Tensor:
 
 
 def _border(camera: Camera) -> tuple[list[float], list[float]]:
-    """Smallest and largest (x / z, y / z) over the picture's border."""
+    """Smallest and largest (x / z, y / z) over the image's border."""
     u, v = np.linspace(0, camera.width, 17), np.linspace(0, camera.height, 17)
     edges = [(u, 0 * u), (u, 0 * u + camera.height), (0 * v, v), (0 * v + camera.width, v)]
     pixel = torch.from_numpy(np.concatenate([np.stack(e, 1) for e in edges])).to(torch.float64)

@@ -1,7 +1,7 @@
-"""The contract of everything that gives pictures: radiance fields, shapes, Gaussian splats.
+"""The contract of everything that can be rendered: radiance fields, shapes, Gaussian splats.
 
-Nothing above this folder asks which kind it holds: evaluation, the viewer, the verbs and the comparison of a conversion
-take a `Renderable`; `Model.renderable()` makes one of a fitted model.
+Nothing above this folder asks for the kind: evaluation, the viewer, the verbs and the comparison of a conversion take a
+`Renderable`; `Model.renderable()` makes one of a fitted model.
 """
 
 from typing import Protocol
@@ -16,20 +16,20 @@ Colour = tuple[float, float, float]
 
 
 class Renderable(Protocol):
-    """A camera or rays in, a `Render` out, without gradients; `bounds` says where in the world there is something."""
+    """A camera or rays in, a `Render` out, without gradients; `bounds` is the scene's extent in the world."""
 
     @property
     def bounds(self) -> Bounds:
-        """Where the scene is, in world units."""
+        """The scene's bounds, in world units."""
         ...
 
     @property
     def device(self) -> torch.device:
-        """Where it computes; its renders lie there."""
+        """The device it computes on, and that of its renders."""
         ...
 
     def render(self, camera: Camera, background: Colour) -> Render:
-        """Renders a camera's picture over a background in [0, 1]: rgb [H, W, 3], opacity and depth [H, W]."""
+        """Renders a camera's view over a background in [0, 1]: rgb [H, W, 3], opacity and depth [H, W]."""
         ...
 
     def render_rays(self, rays: Rays, background: Colour) -> Render:

@@ -1,12 +1,12 @@
-"""Pictures of a shape by sphere tracing (Hart 1996): along a ray, go as far as the distance to the surface allows.
+"""Renders shapes by sphere tracing (Hart 1996): a ray steps as far as the distance to the surface allows.
 
 Vocabulary
   u        a point of the unit cube, in which the field lives; t along a ray in its units
   level    [S]: the field's value, below 0 inside
-  crossing where the level changes its sign along a ray; the place is then found by halving
+  crossing where the level changes its sign along a ray; it is located by bisection
 
-A fitted distance is only nearly one, so a step is a little shorter than it says and never shorter than a floor that
-still cannot jump over what the field resolves. An occupancy says nothing about distance: its steps are all the floor.
+A fitted distance is approximate, so a step is a little shorter than it, and never shorter than a floor that still
+cannot jump over what the field resolves. An occupancy holds no distance: its steps are all the floor.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from neuralfields.cameras import Camera
 from neuralfields.fields.field import Field, values_at
 from neuralfields.rays import Rays, Render
 from neuralfields.rendering.renderable import Colour
-from neuralfields.rendering.volume import PICTURE_CHUNK, camera_rays
+from neuralfields.rendering.volume import RENDER_CHUNK, camera_rays
 from neuralfields.scene import Bounds
 
 CAUTION = 0.9
@@ -31,18 +31,18 @@ AMBIENT = 0.25
 
 @dataclass(frozen=True)
 class Surface:
-    """A field of signed distance (`distance`) or occupancy, and where its unit cube lies in the world."""
+    """A renderable field of signed distance (`distance`) or occupancy, and its unit cube's place in the world."""
 
     field: Field
     bounds: Bounds
     distance: bool = True
 
     def level(self, u: Tensor) -> Tensor:
-        """u [S, 3] -> [S]."""
+        """The field's level: u [S, 3] -> [S]."""
         return values_at(self.field, u)[:, 0]
 
     def normals(self, u: Tensor) -> Tensor:
-        """Unit normals [S, 3], outwards, by differences at the corners of a tetrahedron."""
+        """Unit normals [S, 3], outwards, by finite differences at the corners of a tetrahedron."""
         corners = u.new_tensor([[1, -1, -1], [-1, -1, 1], [-1, 1, -1], [1, 1, 1]])
         around = (u[:, None] + SLOPE * corners).reshape(-1, 3)
         slope = (self.level(around).reshape(-1, 4, 1) * corners).sum(1)
@@ -56,17 +56,17 @@ class Surface:
 
     @property
     def device(self) -> torch.device:
-        """Spheres are traced on the CPU, wherever the field is."""
+        """The CPU: spheres are traced there, wherever the field is."""
         return torch.device("cpu")
 
     @torch.no_grad()
     def render_rays(self, rays: Rays, background: Colour) -> Render:
-        """Renders rays [R] with normals, lit from the eye: colour * (ambient + (1 - ambient) |cos|)."""
-        starts = range(0, max(1, len(rays)), PICTURE_CHUNK)
-        return Render.concatenate([self._shaded(rays[i : i + PICTURE_CHUNK], background) for i in starts])
+        """Renders rays [R] with normals, lit from the camera: colour * (ambient + (1 - ambient) |cos|)."""
+        starts = range(0, max(1, len(rays)), RENDER_CHUNK)
+        return Render.concatenate([self._shaded(rays[i : i + RENDER_CHUNK], background) for i in starts])
 
     def render(self, camera: Camera, background: Colour) -> Render:
-        """Renders a camera's picture: rgb and normal [H, W, 3], opacity and depth [H, W]."""
+        """Renders a camera's view: rgb and normal [H, W, 3], opacity and depth [H, W]."""
         return self.render_rays(camera_rays(camera), background).reshape(camera.height, camera.width)
 
     def _shaded(self, rays: Rays, background: Colour) -> Render:
@@ -83,13 +83,13 @@ class Surface:
 
 @torch.no_grad()
 def trace(surface: Surface, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """First crossings along rays of the unit cube, origins and unit directions [R, 3]: t [R], hit [R] bool."""
+    """Sphere-traces rays in the unit cube to their first crossings: origins, unit directions [R, 3] -> t, hit [R]."""
     near, far = _through_cube(origins, directions)
     t, hit = near.clone(), torch.zeros_like(near, dtype=torch.bool)
     ray = torch.nonzero(far > near).flatten()
     before = near[ray]
     level = surface.level(origins[ray] + before[:, None] * directions[ray])
-    first = level < 0  # a camera inside the shape sees it at once
+    first = level < 0  # a camera inside the shape hits it at once
     hit[ray[first]] = True
     ray, before, level = ray[~first], before[~first], level[~first]
     while len(ray):
@@ -99,15 +99,15 @@ def trace(surface: Surface, origins: Tensor, directions: Tensor) -> tuple[Tensor
         crossed = level < 0
         if bool(crossed.any()):
             found = ray[crossed]
-            t[found] = _halved(surface, origins[found], directions[found], before[crossed], now[crossed])
+            t[found] = _bisect(surface, origins[found], directions[found], before[crossed], now[crossed])
             hit[found] = True
         on = ~crossed & (now < far[ray])
         ray, before, level = ray[on], now[on], level[on]
     return t, hit
 
 
-def _halved(surface: Surface, origins: Tensor, directions: Tensor, outside: Tensor, inside: Tensor) -> Tensor:
-    """Where between two t [R] the level is 0."""
+def _bisect(surface: Surface, origins: Tensor, directions: Tensor, outside: Tensor, inside: Tensor) -> Tensor:
+    """Bisects between two t [R] to where the level is 0."""
     for _ in range(HALVINGS):
         middle = (outside + inside) / 2
         within = surface.level(origins + middle[:, None] * directions) < 0
@@ -116,7 +116,7 @@ def _halved(surface: Surface, origins: Tensor, directions: Tensor, outside: Tens
 
 
 def _through_cube(origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """t where rays enter and leave the unit cube (entry not behind the origin); entry beyond exit: they miss it."""
+    """Intersects rays with the unit cube: t of entry (not behind the origin) and of exit; entry > exit for a miss."""
     safe = torch.where(directions.abs() < 1e-9, 1e-9, directions)
     one, other = -origins / safe, (1 - origins) / safe
     return torch.minimum(one, other).amax(1).clamp(min=0), torch.maximum(one, other).amin(1)

@@ -1,7 +1,7 @@
-"""Which samples of a ray are seen: from the front until the ray is opaque. For fields without a fused renderer.
+"""Early ray termination: the samples of a ray up to where its transmittance is spent. For fields without a fused pass.
 
-The samples are looked at in runs of a few per ray, front to back; a ray that has turned opaque leaves. What lies behind
-has no weight and no gradient in `composite`, so leaving it out changes nothing but the time.
+Samples are evaluated front to back in runs of a few per ray; an opaque ray terminates. Samples behind have no weight
+and no gradient in `composite`, so leaving them out changes nothing but the time.
 """
 
 from collections.abc import Callable
@@ -12,14 +12,14 @@ from torch import Tensor
 from neuralfields.ops.composite import TRANSMITTANCE_STOP
 from neuralfields.rays import Samples
 
-# Optical depth from which a ray counts as opaque here: a little beyond composite's own stop, which has the last word.
+# Optical depth that terminates a ray here: a little beyond composite's own stop, which decides.
 OPAQUE = -torch.tensor(TRANSMITTANCE_STOP).log().item() + 0.01
-RUNS = (8, 8, 16, 32)  # samples a ray per look; then each as long as all before
+RUNS = (8, 8, 16, 32)  # samples a ray of the first runs; each later run is as long as all before
 
 
 @torch.no_grad()
 def visible_samples(samples: Samples, density: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """The samples that are seen: their indices, ascending [K], and densities [K].
+    """Selects the visible samples by early termination: their indices, ascending [K], and densities [K].
 
     `density` maps x [S, 3] to [S], in the inverse unit of the samples' lengths.
     """
@@ -27,10 +27,10 @@ def visible_samples(samples: Samples, density: Callable[[Tensor], Tensor]) -> tu
     depth = torch.zeros(len(begin), dtype=samples.x.dtype, device=samples.x.device)
     alive = (begin < end).nonzero().flatten()
     seen, densities = [samples.offsets.new_empty(0)], [depth.new_empty(0)]
-    look = total = 0
+    number = total = 0
     while len(alive):
-        run = RUNS[look] if look < len(RUNS) else total
-        look, total = look + 1, total + run
+        run = RUNS[number] if number < len(RUNS) else total
+        number, total = number + 1, total + run
         index = begin[alive, None] + torch.arange(run, device=begin.device)
         inside = index < end[alive, None]
         flat = index[inside]
@@ -46,7 +46,7 @@ def visible_samples(samples: Samples, density: Callable[[Tensor], Tensor]) -> tu
 
 
 def take(samples: Samples, index: Tensor) -> Samples:
-    """The samples of these ascending indices, each still its ray's."""
+    """Takes the samples of these ascending indices; each stays with its ray."""
     count = torch.bincount(samples.ray[index], minlength=len(samples.offsets) - 1)
     offsets = torch.cat([count.new_zeros(1), count.cumsum(0)])
     return Samples(samples.x[index], samples.t[index], samples.length[index], offsets)

@@ -1,7 +1,7 @@
-"""Pictures of a field by compositing samples along rays.
+"""Volume rendering of a radiance field: ray marching, field queries, alpha compositing along rays.
 
 Two paths with the same numbers: a field's fused native renderer, or the composition of the ops. Rays come in the
-world's frame; inside, everything happens in the frame of the inner cube.
+world's frame and are converted to the frame of the inner cube.
 """
 
 from dataclasses import dataclass
@@ -23,18 +23,18 @@ from neuralfields.scene import Bounds
 
 STEPS_PER_CUBE = 512 / 3**0.5
 CONE = 1 / 128
-# Samples with less weight than this get no colour in a picture. In fog many such samples add up: a colour was seen to
-# differ by 4.4e-3, a step of 8 bits.
+# Samples with less weight than this get no colour in a render. In floaters (fog) many such samples add up: a colour was
+# seen to differ by 4.4e-3, a step of 8 bits.
 WEIGHT_FLOOR = 1e-4
-PICTURE_CHUNK = 1 << 16
-PICTURE_CHUNK_GPU = 1 << 21  # few launches: a GPU is not full with less than a picture
+RENDER_CHUNK = 1 << 16
+RENDER_CHUNK_GPU = 1 << 21  # few launches: a GPU is not full with less than an image
 # Samples that a field evaluates at once without gradients: what a wide network keeps of them stays small.
 PIECE = 1 << 15
 
 
 @dataclass(frozen=True)
 class Volume:
-    """A field, where it is, and where in it there is something: all that a renderer needs.
+    """A renderable radiance field: the field, its bounds and its occupancy grid.
 
     `occupancy` [cascades, 32768] int64 bits (see ops/march.py).
     """
@@ -45,16 +45,16 @@ class Volume:
 
     @property
     def device(self) -> torch.device:
-        """Where the field is, and so where its rays are wanted."""
+        """The field's device; its rays must be there."""
         return self.occupancy.device
 
     @property
     def contraction(self) -> Contraction:
-        """From the frame of the inner cube to the field's unit cube."""
+        """The contraction from the frame of the inner cube to the field's unit cube."""
         return Contraction(self.bounds.contraction, float(2 ** (self.bounds.cascades - 1)))
 
     def settings(self, coarseness: float = 1.0) -> MarchSettings:
-        """Steps: fine in the inner cube, growing with distance where the scene reaches beyond it."""
+        """Ray-marching steps: fine in the inner cube, growing with distance if the scene reaches beyond it."""
         smallest = coarseness / STEPS_PER_CUBE
         cone = CONE * coarseness if self.bounds.cascades > 1 else 0.0
         largest = smallest if cone == 0 else max(smallest, self.contraction.extent / 16)
@@ -70,7 +70,7 @@ class Volume:
         return torch.exp(torch.cat(parts).clamp(max=15))
 
     def normalise(self, rays: Rays) -> tuple[Tensor, Tensor]:
-        """Origins and directions in the frame of the inner cube (distances are divided by its side)."""
+        """Converts origins and directions to the frame of the inner cube (distances are divided by its side)."""
         centre = rays.origins.new_tensor(self.bounds.centre)
         return (rays.origins - centre) / self.bounds.side + 0.5, rays.directions
 
@@ -82,10 +82,10 @@ class Volume:
         coarseness: float = 1.0,
         fused: bool = True,
     ) -> RaySums:
-        """Accumulates along rays [R] of the world's frame; depth in inner cubes. See `RaySums`.
+        """Accumulates values along rays [R] of the world's frame; depth in inner cubes. See `RaySums`.
 
         `jitter` [R] in [0, 1) of the first step. `capacity` > 0: differentiable, for training, with room for so many
-        samples; rays past it come back with `valid` 0. `coarseness`: steps so many times as long. `fused` False goes
+        samples; rays past it come back with `valid` 0. `coarseness`: steps so many times as long. `fused` False runs
         op by op.
         """
         origins, directions = self.normalise(rays)
@@ -99,36 +99,36 @@ class Volume:
         samples = march_rays(origins, directions, jitter, self.occupancy, settings)
         index, density = visible_samples(samples, self.density)
         samples = take(samples, index)
-        sums = _learning_sums if capacity else _picture_sums
+        sums = _training_sums if capacity else _render_sums
         values = sums(self, samples, directions[samples.ray], density)
         return RaySums(values, torch.ones_like(origins[:, 0], dtype=torch.uint8), samples.x.shape[0])
 
     @torch.no_grad()
     def render_rays(self, rays: Rays, background: Colour, fused: bool = True) -> Render:
-        """Renders rays [R] of the world's frame, some at a time: rgb [R, 3], opacity and depth [R]."""
+        """Renders rays [R] of the world's frame in chunks: rgb [R, 3], opacity and depth [R]."""
         colour = torch.tensor(background, device=self.device)
-        chunk = PICTURE_CHUNK if self.device.type == "cpu" else PICTURE_CHUNK_GPU
+        chunk = RENDER_CHUNK if self.device.type == "cpu" else RENDER_CHUNK_GPU
         starts = range(0, max(1, len(rays)), chunk)
         return Render.concatenate(
             [finish(self.sums(rays[i : i + chunk], fused=fused), colour, self.bounds.side) for i in starts]
         )
 
     def render(self, camera: Camera, background: Colour, fused: bool = True) -> Render:
-        """Renders a camera's picture: rgb [H, W, 3], opacity and depth [H, W], depth in world units."""
+        """Renders a camera's view: rgb [H, W, 3], opacity and depth [H, W], depth in world units."""
         rays = camera_rays(camera, self.device)
         return self.render_rays(rays, background, fused).reshape(camera.height, camera.width)
 
 
-def _learning_sums(volume: Volume, samples: Samples, directions: Tensor, density: Tensor) -> Tensor:
-    """Field and composite with gradients, [R, 7]; `density` is what was found of the samples without."""
+def _training_sums(volume: Volume, samples: Samples, directions: Tensor, density: Tensor) -> Tensor:
+    """Field and composite with gradients, [R, 7]; `density`: the samples' densities, evaluated without gradients."""
     f = volume.field.features(volume.contraction(samples.x))
     log_density, rgb = volume.field.decode(f, directions)
     return composite(TruncatedExp.apply(log_density), samples.length, samples.t, rgb, samples.offsets)[0]
 
 
 @torch.no_grad()
-def _picture_sums(volume: Volume, samples: Samples, directions: Tensor, density: Tensor) -> Tensor:
-    """Composite without gradients, [R, 7]: colours only where there is weight."""
+def _render_sums(volume: Volume, samples: Samples, directions: Tensor, density: Tensor) -> Tensor:
+    """Composites without gradients, [R, 7]: colours only for samples with weight."""
     rgb = samples.x.new_zeros(samples.x.shape)
     weight = composite(density, samples.length, samples.t, rgb, samples.offsets)[1]
     for index in (weight > WEIGHT_FLOOR).nonzero().flatten().split(PIECE):
@@ -151,14 +151,14 @@ class TruncatedExp(torch.autograd.Function):
 
 
 def finish(sums: RaySums, background: Tensor, side: float) -> Render:
-    """RaySums over a background ([3] or [R, 3]), depth as a mean in world units."""
+    """Composites RaySums over a background ([3] or [R, 3]); depth as a mean in world units."""
     rgb = premultiplied_over(sums.rgb, sums.opacity, background)
     depth = torch.where(sums.opacity > 1e-3, sums.depth / sums.opacity.clamp(min=1e-3), 0) * side
     return Render(rgb, sums.opacity, depth)
 
 
 def camera_rays(camera: Camera, device: torch.device | str = "cpu") -> Rays:
-    """One ray per pixel, row by row, through the pixels' centres."""
+    """Makes one ray per pixel, row by row, through the pixels' centres."""
     rows, columns = (torch.arange(side, device=device) + 0.5 for side in (camera.height, camera.width))
     v, u = torch.meshgrid(rows, columns, indexing="ij")
     pixel = torch.stack([u, v], -1).reshape(-1, 2).to(torch.float32)

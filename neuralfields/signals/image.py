@@ -1,6 +1,6 @@
-"""An image as a signal: sRGB values at pixel centres, and back to a picture of any size.
+"""An image as a signal: sRGB values at pixel centres, and rendering of its field at any size.
 
-Channels: 1 for grey, 3, or 4 with straight alpha. A photo is turned upright by its EXIF orientation first.
+Channels: 1 for grey, 3, or 4 with straight alpha. A photo is rotated upright by its EXIF orientation first.
 """
 
 import math
@@ -21,25 +21,25 @@ from neuralfields.pictures.metrics import WINDOW, psnr, ssim
 from neuralfields.signals.lattice import Lattice, centres
 
 Side = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
-WHITE = 255  # what pictures with alpha are laid over where they are compared
+WHITE = 255  # the background of images with alpha in metrics
 
 
 class ImageFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Size in pixels."""
+    """Facts of an image: its size in pixels."""
 
     width: Side
     height: Side
 
 
 class ImageSignal(Lattice):
-    """`values` [H, W, C] uint8."""
+    """An image: `values` [H, W, C] uint8."""
 
     def targets(self) -> list[Tensor]:
-        """The picture itself, float in [0, 1]."""
+        """The image itself, float in [0, 1]."""
         return [self.values.float() / 255]
 
     def measure(self, field: Field) -> dict[str, float]:
-        """PSNR in dB and SSIM of the picture at its own size, over white where it has alpha."""
+        """PSNR in dB and SSIM of the image at its own size, over white if it has alpha."""
         size = (self.facts.width, self.facts.height)
         seen, truth = three_channels(picture(field, size, size)), three_channels(self.values.numpy())
         structure = {"ssim": ssim(seen, truth)} if min(size) >= WINDOW else {}
@@ -47,7 +47,7 @@ class ImageSignal(Lattice):
 
 
 def read_image_signal(path: Path, downscale: int | None = None) -> ImageSignal:
-    """An image file as a signal, `downscale` times smaller if asked for. Raises what `images.read_image` raises."""
+    """Reads an image file as a signal, `downscale` times smaller if asked for. Raises as `images.read_image` does."""
     pixels = slim(images.downscale(images.read_image(path, upright=True), downscale or 1))
     height, width, channels = pixels.shape
     domain = Domain("image", 2, channels, (width, height))
@@ -55,7 +55,7 @@ def read_image_signal(path: Path, downscale: int | None = None) -> ImageSignal:
 
 
 def slim(pixels: np.ndarray) -> np.ndarray:
-    """Without an alpha that is opaque everywhere, and with one channel where all colours are grey."""
+    """Drops an alpha that is opaque everywhere, and two channels if all colours are grey."""
     if pixels.shape[2] == 4 and (pixels[..., 3] == 255).all():
         pixels = pixels[..., :3]
     if pixels.shape[2] == 3 and (pixels == pixels[..., :1]).all():
@@ -64,7 +64,7 @@ def slim(pixels: np.ndarray) -> np.ndarray:
 
 
 def three_channels(pixels: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 1, 3 or 4] as [H, W, 3], alpha laid over white."""
+    """Converts uint8 [H, W, 1, 3 or 4] to [H, W, 3], alpha composited over white."""
     if pixels.shape[2] == 4:
         return np.round(over(pixels[..., :3], pixels[..., 3].astype(np.float32) / 255, np.array(WHITE))).astype(
             np.uint8
@@ -73,9 +73,9 @@ def three_channels(pixels: np.ndarray) -> np.ndarray:
 
 
 def picture(field: Field, source: tuple[int, int], size: tuple[int, int], time: float | None = None) -> np.ndarray:
-    """A field's picture of `size` (width, height), uint8 [H, W, C]; `time` in [0, 1] is a film's third coordinate.
+    """Renders a field's image of `size` (width, height), uint8 [H, W, C]; `time` in [0, 1]: a video's third coordinate.
 
-    Where it is smaller than its `source`, every pixel is the mean over what it covers: without that, it would alias.
+    If it is smaller than its `source`, every pixel is an area average (anti-aliasing).
     """
     factor = max(1, *(math.ceil(a / b) for a, b in zip(source, size, strict=True)))
     width, height = size[0] * factor, size[1] * factor

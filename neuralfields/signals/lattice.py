@@ -1,9 +1,9 @@
-"""Signals that are known at the points of a lattice: pixels, pixels and frames, samples of a sound.
+"""Signals sampled on a lattice: pixels, pixels and frames, samples of a sound.
 
   y at the centre of sample i along an axis of n samples:  x = (i + 0.5) / n
 
-A field learns the samples themselves, not values interpolated between them: those are the lattice's interpolant, which
-is smoother than the signal, and the measure is taken at the samples.
+A field is supervised at the samples themselves, not at values interpolated between them: the interpolant is smoother
+than the signal, and metrics are taken at the samples.
 """
 
 import hashlib
@@ -35,9 +35,9 @@ class Lattice(Signal):
         return self.values[..., 0].numel()
 
     def batch(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Every sample where there are at most `count`; else one from each of `count` equal parts of the lattice.
+        """Draws a batch by stratified sampling: one sample from each of `count` equal parts, or all if they are fewer.
 
-        Parts instead of chance: no sample comes twice in a step, and all regions weigh alike.
+        No sample comes twice in a step, and all regions weigh alike.
         """
         total = len(self)
         if total <= count:
@@ -51,7 +51,7 @@ class Lattice(Signal):
         return centres(self.domain.lengths, index), y.float() / 255 if y.dtype == torch.uint8 else y
 
     def loss(self, values: Tensor, y: Tensor) -> Tensor:
-        """Squared error, mean over channels; a colour counts as much as its pixel is opaque."""
+        """Squared error, mean over channels; a colour is weighted by its pixel's alpha."""
         error = (values - y).square()
         if self.domain.channels == 4 and self.domain.kind == "image":
             alpha = y[:, -1:]
@@ -59,14 +59,14 @@ class Lattice(Signal):
         return error.mean(1)
 
     def fingerprint(self) -> str:
-        """Of the samples and their arrangement."""
+        """Hash of the samples and their arrangement."""
         digest = hashlib.sha256(repr((self.domain, self.facts)).encode())
         digest.update(self.values.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
 
 def centres(lengths: tuple[int, ...], index: Tensor) -> Tensor:
-    """Where samples are, x [S, D], by their index [S] into the flattened lattice of `lengths` along the coordinates."""
+    """Coordinates x [S, D] of samples by their index [S] into the flattened lattice of `lengths` along the axes."""
     x = []
     for length in lengths:
         x.append(((index % length).double() + 0.5) / length)

@@ -1,4 +1,4 @@
-"""Looks at a file and reads the signal in it; a folder of frames is a video only when --format says so.
+"""Detects the kind of a signal's file and reads it; a folder of frames is a video only with --format video.
 
 The suffixes of images, shapes (or occupancies), videos and sounds are media.SIGNALS.
 """
@@ -17,7 +17,7 @@ FORMATS = (*SIGNALS, "occupancy")
 
 
 def signal_format(path: Path | str, format: str | None = None) -> str | None:
-    """The kind of signal that a file holds by its suffix, or that `format` asks for; None for a capture."""
+    """The kind of signal of a file, by `format`. Default: by its suffix; None for a capture."""
     if format is not None:
         return format if format in FORMATS else None
     path = Path(path)
@@ -25,9 +25,9 @@ def signal_format(path: Path | str, format: str | None = None) -> str | None:
 
 
 def read_signal(path: Path | str, format: str | None = None, downscale: int | None = None) -> Signal:
-    """The signal in a file; `downscale` divides the width and height of an image or a video.
+    """Reads the signal in a file; `downscale` divides the width and height of an image or a video.
 
-    Raises InputError for what cannot be read, UsageError for a format that does not fit or a package that is missing.
+    Raises InputError for an unreadable file, UsageError for a format that does not fit or a missing package.
     """
     path, kind = Path(path), signal_format(path, format)
     if kind is None:

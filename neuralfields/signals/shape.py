@@ -1,14 +1,14 @@
-"""A shape as a signal: the signed distance to a mesh in the unit cube, or which side of it a point is on.
+"""A shape as a signal: the signed distance (SDF) to a mesh in the unit cube, or its occupancy (inside or outside).
 
 Vocabulary
   distance    d [S], negative inside, in sides of the unit cube
   occupancy   the field's value is minus the log-odds of being inside, so that it is negative inside too
-  near        points that lie off the surface by a random vector of a small standard deviation
+  near        points of the surface with Gaussian noise of a small standard deviation
 
-Samples of a step: some on the surface (d = 0; free, so new in each step), the others from a pool of points whose
-distances are found once: most of them near the surface, some anywhere in the cube.
+Samples of a step: some on the surface (d = 0; cheap, so new in each step), the others from a pool of points whose
+distances are computed once: most of them near the surface, some anywhere in the cube.
 
-  loss of a distance = |v - d| / (|d| + 0.01): relative, so that what is far may be wrong by more
+  loss of a distance = |v - d| / (|d| + 0.01): relative, so that far distances may err by more
 """
 
 import hashlib
@@ -41,10 +41,10 @@ NEAR = ((0.02, 1 << 17), (0.005, 1 << 17))  # standard deviation in sides of the
 ANYWHERE = 1 << 16
 ON_SURFACE = 0.25  # of a step's samples
 SOFTENING = 0.01
-COLOUR_REACH = 0.02  # colours are learned within this distance of the surface
-JUDGED = 1 << 17  # points, of the mesh's box, that the intersection over union is taken over
+COLOUR_REACH = 0.02  # colours are supervised within this distance of the surface
+IOU_POINTS = 1 << 17  # points in the mesh's box of the intersection over union
 CHAMFER_RESOLUTION, CHAMFER_POINTS = 192, 1 << 15
-LOOKED_AT = 1 << 13
+VALIDATION_POINTS = 1 << 13
 MOST_DOUBT = 0.4
 REACH = 1.5  # a fitted distance is trusted to be at most this much too large
 VIEWS, VIEW_SIZE, VIEW_ANGLE = 12, 512, 0.7
@@ -53,7 +53,7 @@ Unit = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class ShapeFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the values mean, and the mesh's box in the unit cube."""
+    """Facts of a shape: the meaning of its values, and the mesh's box in the unit cube."""
 
     values: Values
     low: tuple[Unit, Unit, Unit]
@@ -62,7 +62,7 @@ class ShapeFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, eq=False)
 class ShapeSignal(Signal):
-    """`mesh` in the unit cube, `pool` x [P, 3] and y [P, channels]: distance, then colour where the mesh has it."""
+    """A shape: `mesh` in the unit cube, `pool` x [P, 3] and y [P, channels]: distance, then colour if any."""
 
     name: str
     root: Path
@@ -76,7 +76,7 @@ class ShapeSignal(Signal):
     warnings: tuple[str, ...] = ()
 
     def batch(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Samples on the surface, then samples of the pool. An occupancy has no value on the surface itself."""
+        """Draws samples on the surface, then of the pool. An occupancy has no value on the surface itself."""
         free = int(count * ON_SURFACE) if self.facts.values == "distance" else 0
         index = torch.randint(0, len(self.pool[0]), (count - free,), generator=generator)
         x, y = (part[index] for part in self.pool)
@@ -99,10 +99,10 @@ class ShapeSignal(Signal):
         return loss
 
     def held_out(self, field: Field) -> float | None:
-        """Signal-to-noise ratio in dB of the distance at points near the surface that no step saw."""
+        """Validation: signal-to-noise ratio in dB of the distance at held-out points near the surface."""
         if self.facts.values == "occupancy":
             return None
-        x, y = _near(self, torch.Generator().manual_seed(2**40), ((0.02, LOOKED_AT),))
+        x, y = _near(self, torch.Generator().manual_seed(2**40), ((0.02, VALIDATION_POINTS),))
         error = values_at(field, x)[:, 0] - y[:, 0]
         return psnr_from_mse(float(error.square().mean() / y[:, 0].square().mean()))
 
@@ -111,7 +111,7 @@ class ShapeSignal(Signal):
 
         `chamfer`: the mean of the distances from points of either surface to the other, averaged over both ways.
         """
-        x, generator = _in_box(self.facts, JUDGED), torch.Generator().manual_seed(0)
+        x, generator = _in_box(self.facts, IOU_POINTS), torch.Generator().manual_seed(0)
         truth, seen = self.distance.inside(x), values_at(field, x)[:, 0] < 0
         overlap = {"iou": float((truth & seen).sum() / (truth | seen).sum().clamp(min=1))}
         try:
@@ -124,14 +124,14 @@ class ShapeSignal(Signal):
         return overlap | {"chamfer": float(mean) / float(np.linalg.norm(np.subtract(self.facts.high, self.facts.low)))}
 
     def fingerprint(self) -> str:
-        """Of the mesh and of what is learned of it."""
+        """Hash of the mesh and of its supervised values."""
         digest = hashlib.sha256(repr((self.domain, self.facts)).encode())
         for part in (self.mesh.vertices, self.mesh.faces, self.mesh.colours):
             digest.update(b"" if part is None else part.tobytes())
         return digest.hexdigest()
 
     def views(self) -> tuple[Camera, ...]:
-        """Cameras all round, a little above; y is up, as in most meshes."""
+        """Cameras on a circle around the shape, a little above; y is up, as in most meshes."""
         return ring(self.bounds)
 
 
@@ -148,7 +148,7 @@ def ring(bounds: Bounds) -> tuple[Camera, ...]:
 
 
 def read_shape_signal(path: Path, values: Values = "distance") -> ShapeSignal:
-    """A mesh file as a signal. What is wrong with the mesh is said in `warnings`.
+    """Reads a mesh file as a signal; defects of the mesh go to `warnings`.
 
     Raises InputError for a mesh that cannot be used or encloses nothing, UsageError without Open3D.
     """
@@ -164,7 +164,7 @@ def read_shape_signal(path: Path, values: Values = "distance") -> ShapeSignal:
     empty = torch.empty(0, 3), torch.empty(0, domain.channels)
     bare = ShapeSignal(path.stem, path, domain, ShapeFacts(values, *box), bounds, *parts, empty, tuple(notes))
     x, y = _pool(bare)
-    doubt = 0.0 if distance.votes == VOTES else distance.doubt(_in_box(bare.facts, LOOKED_AT))
+    doubt = 0.0 if distance.votes == VOTES else distance.doubt(_in_box(bare.facts, VALIDATION_POINTS))
     if doubt > MOST_DOUBT or not bool((y[:, 0] < 0).any()):
         raise InputError(f"{path}: encloses no volume that rays agree on ({doubt:.0%} disagree); close the mesh first")
     return ShapeSignal(path.stem, path, domain, bare.facts, bounds, *parts, (x, y), tuple(notes))
@@ -184,7 +184,7 @@ def _pool(shape: ShapeSignal) -> tuple[Tensor, Tensor]:
 
 
 def _in_box(facts: ShapeFacts, count: int) -> Tensor:
-    """Points anywhere in the mesh's box, the same ones each time."""
+    """Uniform random points in the mesh's box, the same ones each time."""
     low, high = torch.tensor(facts.low), torch.tensor(facts.high)
     return low + torch.rand(count, 3, generator=torch.Generator().manual_seed(2)) * (high - low)
 
@@ -195,7 +195,7 @@ def _labelled(shape: ShapeSignal, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def shape_mesh(field: Field, facts: ShapeFacts, resolution: int) -> Mesh:
-    """The field's surface in the unit cube, with colours where it has them. Raises InputError where there is none."""
+    """Extracts the field's surface in the unit cube, with its colours if any. Raises InputError if there is none."""
     reach = REACH if facts.values == "distance" else None
     mesh = marching_cubes(lambda x: values_at(field, x)[:, 0], resolution, reach)
     if field.domain.channels < 4:

@@ -1,16 +1,16 @@
-"""What a signal is: a function of few coordinates whose values are known, and that a field learns by them.
+"""The contract of signals: functions of few coordinates with known values, by which a field is supervised.
 
 Vocabulary
   S  samples     D  coordinates     C  channels
-  x  [S, D] in the unit cube; y  [S, C], what the field should give there
-  facts          plain data that is needed to give a signal back: its size, rate, ...; kept in `Model.signal`
+  x  [S, D] in the unit cube; y  [S, C], the target values there
+  facts          plain data that is needed to write a signal from its field: size, rate, ...; kept in `Model.signal`
 
   image   signals/image.py     pixels, u to the right, v downwards, each at its centre
   video   signals/video.py     pixels and frames
   sound   signals/sound.py     amplitudes over time
-  shape   signals/shape.py     distance to a surface, negative inside, or which side of it
+  shape   signals/shape.py     signed distance to a surface, negative inside, or occupancy
 
-A field's values are used as they are: no activation bends them, and what leaves [0, 1] is clamped where it is saved.
+A field's values have no activation; values outside [0, 1] are clamped when they are saved.
 """
 
 from pathlib import Path
@@ -31,7 +31,7 @@ Facts = TypeVar("Facts", bound=msgspec.Struct)
 
 
 class Signal:
-    """What every kind of signal offers to a fit (signal_training.py) and to `nf eval`; each kind is a frozen dataclass.
+    """The interface of a signal for training (training/signals.py) and `nf eval`; each kind is a frozen dataclass.
 
     `root`: the file or folder it came from; `warnings`: one line each.
     """
@@ -44,36 +44,36 @@ class Signal:
     warnings: tuple[str, ...]
 
     def batch(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """About `count` samples x, y of a step; the same ones for a generator in the same state."""
+        """Draws a batch of about `count` samples x, y; the same ones for a generator in the same state."""
         raise NotImplementedError
 
     def loss(self, values: Tensor, y: Tensor) -> Tensor:
-        """What a field's values [S, C] cost, [S]; nothing is added up."""
+        """Loss of a field's values [S, C], unreduced [S]."""
         raise NotImplementedError
 
     def targets(self) -> list[Tensor]:
-        """What `Field.tuned` may look at: some pictures, or the sound; none of a shape."""
+        """Targets for `Field.tuned`: some images, or the sound; none of a shape."""
         return []
 
     def held_out(self, field: Field) -> float | None:
-        """How well the field does where it was not trained, in dB; None where it was trained everywhere."""
+        """Validation score in dB at held-out points; None if the field was trained everywhere."""
         return None
 
     def measure(self, field: Field) -> dict[str, float]:
-        """The figures of its kind, by name; the first one is what counts."""
+        """Metrics of its kind, by name, the main one first."""
         raise NotImplementedError
 
     def fingerprint(self) -> str:
-        """A hash of everything that a fit depends on."""
+        """Hash of all of the signal that a fit depends on."""
         raise NotImplementedError
 
     def views(self) -> tuple[Camera, ...]:
-        """Cameras to look at it from, if it is a thing in space."""
+        """Viewpoints to render it from, if it is a shape."""
         return ()
 
 
 def facts_of(signal: dict, kind: type[Facts], where: str = "model") -> Facts:
-    """`Model.signal` as the facts of a kind. Raises InputError for what does not fit: it comes from a file."""
+    """Converts `Model.signal` to the facts of a kind. Raises InputError if it does not fit: it comes from a file."""
     try:
         return msgspec.convert(signal, kind)
     except msgspec.ValidationError as error:

@@ -1,6 +1,6 @@
-"""A sound as a signal of time: amplitudes in [-1, 1], and back to a WAV file.
+"""A sound (audio) as a signal of time: amplitudes in [-1, 1], and writing of its field as a WAV file.
 
-A quiet recording is learned at full scale: `gain` is its largest amplitude, by which it was divided.
+A quiet recording is normalised to full scale: `gain` is its largest amplitude, by which it was divided.
 """
 
 import io
@@ -25,7 +25,7 @@ MOST_CHANNELS = 8
 
 
 class SoundFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Samples of a channel, samples a second, and the largest amplitude."""
+    """Facts of a sound: samples of a channel, samples a second, and the largest amplitude."""
 
     samples: Annotated[int, msgspec.Meta(ge=1, le=MOST_SAMPLES)]
     rate: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
@@ -33,7 +33,7 @@ class SoundFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SoundSignal(Lattice):
-    """`values` [T, C] float32, the largest amplitude 1."""
+    """A sound: `values` [T, C] float32, the largest amplitude 1."""
 
     def targets(self) -> list[Tensor]:
         """The sound itself."""
@@ -46,9 +46,9 @@ class SoundSignal(Lattice):
 
 
 def read_sound_signal(path: Path) -> SoundSignal:
-    """A sound file (WAV of any sample format, and what else av decodes) as a signal.
+    """Reads a sound file (WAV of any sample format, and all that PyAV decodes) as a signal.
 
-    Raises InputError for what cannot be decoded, is silent, holds NaN or is too long; UsageError without av.
+    Raises InputError if it cannot be decoded, is silent, holds NaN or is too long; UsageError without av.
     """
     values, rate = _decode(path)
     if not np.isfinite(values).all():
@@ -63,7 +63,7 @@ def read_sound_signal(path: Path) -> SoundSignal:
 
 
 def _decode(path: Path) -> tuple[np.ndarray, int]:
-    """Amplitudes [T, C] float32, and their rate."""
+    """Decodes amplitudes [T, C] float32, and their rate."""
     av, parts, held = import_av(path), [], 0
     with open_av(path, "sound") as file:
         if not file.streams.audio:
@@ -85,14 +85,14 @@ def _decode(path: Path) -> tuple[np.ndarray, int]:
 
 
 def amplitudes(field: Field, facts: SoundFacts, rate: int | None = None) -> np.ndarray:
-    """A field's sound [T, C] in [-1, 1] at its own rate or another (samples a second); its length stays."""
+    """Evaluates a field's sound [T, C] in [-1, 1] at its own sample rate or another; its length stays."""
     count = facts.samples if rate is None else max(1, round(facts.samples * rate / facts.rate))
     seen = values_at(field, centres((count,), torch.arange(count))).nan_to_num().clamp(-1, 1)
     return (seen * facts.gain).clamp(-1, 1).numpy()
 
 
 def wav(values: np.ndarray, rate: int) -> bytes:
-    """Amplitudes [T, C] in [-1, 1] as the bytes of a 16-bit WAV file."""
+    """Encodes amplitudes [T, C] in [-1, 1] as the bytes of a 16-bit WAV file."""
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(values.shape[1])

@@ -25,7 +25,7 @@ MOST_TARGETS = 8
 
 
 class VideoFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Size in pixels, number of frames, frames a second."""
+    """Facts of a video: size in pixels, number of frames, frames a second."""
 
     width: Side
     height: Side
@@ -34,7 +34,7 @@ class VideoFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class VideoSignal(Lattice):
-    """`values` [T, H, W, 3] uint8."""
+    """A video: `values` [T, H, W, 3] uint8."""
 
     def targets(self) -> list[Tensor]:
         """Some frames, evenly over the clip, float in [0, 1]."""
@@ -51,16 +51,16 @@ class VideoSignal(Lattice):
 def pictures(
     field: Field, facts: VideoFacts, size: tuple[int, int] | None = None, frames: int | None = None
 ) -> Iterator[np.ndarray]:
-    """A field's frames uint8 [H, W, 3] at (width, height), as many as asked for, evenly over the clip's length."""
+    """Renders a field's frames uint8 [H, W, 3] at (width, height), as many as asked for, evenly over the clip."""
     source, count = (facts.width, facts.height), frames or facts.frames
     for index in range(count):
         yield three_channels(picture(field, source, size or source, (index + 0.5) / count))
 
 
 def read_video_signal(path: Path, downscale: int | None = None) -> VideoSignal:
-    """A clip, or a folder of frames sorted by name, as a signal; each frame `downscale` times smaller if asked for.
+    """Reads a video, or a folder of frames sorted by name, as a signal; frames `downscale` times smaller if asked for.
 
-    Raises InputError for what cannot be decoded, has no frames or frames of two sizes, or does not fit into memory.
+    Raises InputError if it cannot be decoded, has no frames or frames of two sizes, or does not fit into memory.
     """
     frames, fps = _folder(path) if path.is_dir() else _clip(path)
     kept: list[np.ndarray] = []

@@ -1,4 +1,4 @@
-"""An image, a video or a sound, from its field into a file of its kind, at any size or rate.
+"""Writes an image, a video or a sound from its field to a file of its kind, at any size or rate.
 
 image   .png .jpg          video   .mp4 .webp .gif .png (numbered), or a folder of PNG files          sound   .wav
 """
@@ -24,7 +24,7 @@ from neuralfields.signals.video import VideoFacts, pictures
 
 @dataclass(frozen=True)
 class OutputSize:
-    """What was asked for; None takes the signal's own. `rate`: samples a second; `fps` changes the speed alone."""
+    """Requested size or rate of an output. Default: the signal's own. `rate`: samples a second; `fps`: speed alone."""
 
     width: int | None = None
     height: int | None = None
@@ -34,21 +34,21 @@ class OutputSize:
     rate: int | None = None
 
     def size(self, facts: ImageFacts | VideoFacts) -> tuple[int, int]:
-        """(width, height): the signal's, divided by `downscale`, or with the side that was given in its aspect."""
+        """(width, height): the signal's, divided by `downscale`, or with the given side in its aspect ratio."""
         width, height = (max(1, side // (self.downscale or 1)) for side in (facts.width, facts.height))
         if self.width is not None or self.height is not None:
             width = self.width or max(1, round(self.height * facts.width / facts.height))
             height = self.height or max(1, round(self.width * facts.height / facts.width))
         if max(width, height) > MAX_SIZE:
-            raise UsageError(f"picture of {width}x{height}: a side may have {MAX_SIZE} at most; give a smaller --width")
+            raise UsageError(f"image of {width}x{height}: a side may have {MAX_SIZE} at most; give a smaller --width")
         return width, height
 
 
 def write_signal(model: Model, out: Path, wanted: OutputSize, overwrite: bool) -> dict[str, Any]:
     """Writes the signal and reports path, kind, size or rate, seconds.
 
-    Raises UsageError for a suffix that does not suit the kind, or an output that exists; InputError for facts of a
-    file that are impossible.
+    Raises UsageError for a suffix that does not fit the kind, or an output that exists; InputError for a file's
+    impossible facts.
     """
     kind, suffix = model.field.domain.kind, out.suffix.lower()
     _check_suffix(out, kind)
@@ -95,7 +95,7 @@ def _sound(model: Model, out: Path, wanted: OutputSize) -> dict[str, Any]:
 
 
 def signal_text(result: dict[str, Any]) -> str:
-    """The same in one line for people."""
+    """Formats the result of `write_signal` as one line of text."""
     words = []
     if "width" in result:
         words.append(f"{result['width']}x{result['height']}")

@@ -8,7 +8,7 @@ import torch
 from neuralfields.domain import RADIANCE, Domain
 from neuralfields.errors import UsageError
 from neuralfields.fields.lowrank import RESOLUTION, Config, LowRankField
-from neuralfields.layers.grids import LOOK_EVERY
+from neuralfields.layers.grids import PENALTY_EVERY
 from tests.support.grid_truths import error, learnt, lopsided, points
 
 SMALL = Config(resolution=9, density_rank=2, colour_rank=3, doublings=2)
@@ -118,7 +118,7 @@ def test_growth_keeps_the_function(config, domain):
 
 def looked(field: LowRankField) -> torch.Tensor:
     """The next look's penalty."""
-    return [field.penalty() for _ in range(LOOK_EVERY)][-1].detach()
+    return [field.penalty() for _ in range(PENALTY_EVERY)][-1].detach()
 
 
 def test_sparsity_is_of_the_densitys_factors_alone():
@@ -130,7 +130,7 @@ def test_sparsity_is_of_the_densitys_factors_alone():
     with torch.no_grad():
         for factor in (*field.vectors, *field.matrices):
             factor[..., : SMALL.density_rank] = -2
-    assert float(looked(field)) == pytest.approx(LOOK_EVERY * 0.5 * 6 * 2)  # six factors
+    assert float(looked(field)) == pytest.approx(PENALTY_EVERY * 0.5 * 6 * 2)  # six factors
 
 
 @pytest.mark.parametrize(("config", "factors"), [(SMALL, 3), (CP, 3)], ids=["vm", "cp"])
@@ -145,12 +145,12 @@ def test_variation_is_zero_for_what_is_constant(config, factors):
         for factor in matrices:
             factor.copy_(8 * LINE.reshape(-1, *[1] * (factor.ndim - 1)).expand(factor.shape))  # 1 between neighbours
     # The mean over the axes of a factor, along one of which it rises, times their number.
-    assert float(looked(field)) == pytest.approx(LOOK_EVERY * 2.0 * factors, rel=1e-4)
+    assert float(looked(field)) == pytest.approx(PENALTY_EVERY * 2.0 * factors, rel=1e-4)
 
 
 def test_without_weights_there_is_no_penalty():
     field = silent(dataclasses.replace(SMALL, sparsity=0, variation=0))
-    assert [field.penalty() for _ in range(2 * LOOK_EVERY)] == [None] * 2 * LOOK_EVERY
+    assert [field.penalty() for _ in range(2 * PENALTY_EVERY)] == [None] * 2 * PENALTY_EVERY
 
 
 @pytest.mark.parametrize("kind", ["vm", "cp"])

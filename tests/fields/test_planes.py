@@ -10,7 +10,7 @@ from neuralfields.errors import UsageError
 from neuralfields.fields import kplanes, triplane
 from neuralfields.fields.kplanes import KPlanesField
 from neuralfields.fields.triplane import TriplaneField
-from neuralfields.layers.grids import LOOK_EVERY, plane_features, plane_pairs
+from neuralfields.layers.grids import PENALTY_EVERY, plane_features, plane_pairs
 from tests.support.grid_truths import error, learnt, lopsided, points
 
 TRI = triplane.Config(resolution=9, features=8, doublings=2)
@@ -122,7 +122,7 @@ def test_kplanes_learns_in_all_three_axes():
 
 def looked(field: KPlanesField | TriplaneField) -> float:
     """The next look's penalty."""
-    return float([field.penalty() for _ in range(LOOK_EVERY)][-1].detach())
+    return float([field.penalty() for _ in range(PENALTY_EVERY)][-1].detach())
 
 
 @pytest.mark.parametrize("make", [lambda: TriplaneField(TRI), lambda: KPlanesField(KP)], ids=["triplane", "kplanes"])
@@ -149,12 +149,12 @@ def test_penalties_in_time(domain):
                 if bool((plane == 1).all()):
                     plane += torch.arange(7.0)[:, None]  # along time, the second axis
     assert looked(smooth) == pytest.approx(0, abs=1e-9)
-    assert looked(still) == pytest.approx(LOOK_EVERY * count * 3)  # the mean of 0 to 6
+    assert looked(still) == pytest.approx(PENALTY_EVERY * count * 3)  # the mean of 0 to 6
     with torch.no_grad():
         for plane in smooth.planes:
             plane += torch.arange(7.0)[: plane.shape[1], None].square() if plane.shape[1] == 7 else 0
-    assert looked(smooth) == pytest.approx(LOOK_EVERY * count * 4)  # squares have second differences of 2
-    assert [KPlanesField(none, domain).penalty() for _ in range(LOOK_EVERY)] == [None] * LOOK_EVERY
+    assert looked(smooth) == pytest.approx(PENALTY_EVERY * count * 4)  # squares have second differences of 2
+    assert [KPlanesField(none, domain).penalty() for _ in range(PENALTY_EVERY)] == [None] * PENALTY_EVERY
 
 
 def test_a_signals_samples_bound_the_points():

@@ -10,7 +10,7 @@ from neuralfields.fields import lowrank, triplane
 from neuralfields.fields.lowrank import LowRankField
 from neuralfields.fields.triplane import TriplaneField
 from neuralfields.fields.voxels import Config, VoxelField
-from neuralfields.layers.grids import LOOK_EVERY, growth_shares, resized, stage_points, variation
+from neuralfields.layers.grids import PENALTY_EVERY, growth_shares, resized, stage_points, variation
 from neuralfields.training.optimiser import Optimiser
 from tests.support.grid_truths import error, learnt, lopsided, points
 from tests.support.settings import set_training
@@ -119,7 +119,7 @@ def test_variation_is_of_the_axes_asked_for():
 
 
 def looks(field: VoxelField) -> list[torch.Tensor | None]:
-    return [field.penalty() for _ in range(2 * LOOK_EVERY)]
+    return [field.penalty() for _ in range(2 * PENALTY_EVERY)]
 
 
 def test_the_penalty_looks_now_and_then_and_the_same_way_again():
@@ -134,7 +134,7 @@ def test_the_penalty_looks_now_and_then_and_the_same_way_again():
     again = [p for p in looks(field) if p is not None]
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     free = VoxelField(Config(resolution=9, density_variation=0, colour_variation=0))
-    assert looks(free) == [None] * 2 * LOOK_EVERY
+    assert looks(free) == [None] * 2 * PENALTY_EVERY
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_a_resumed_fit_grows_and_looks_as_the_unbroken_one(kind, config, monkeyp
 def test_the_penalty_smooths():
     field = noisy(VoxelField(Config(resolution=9, colour_resolution=9, density_variation=1.0, colour_variation=1.0)))
     optimiser, rough = Optimiser(field), []
-    for _ in range(40 * LOOK_EVERY):
+    for _ in range(40 * PENALTY_EVERY):
         penalty = field.penalty()
         if penalty is not None:
             rough.append(float(penalty.detach()))

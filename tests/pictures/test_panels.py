@@ -217,7 +217,7 @@ def test_numbered_pictures(tmp_path: Path, name: str, second: str) -> None:
 
 
 def test_film_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match=r"cannot write a film as '\.avi'"):
+    with pytest.raises(UsageError, match=r"cannot write a video as '\.avi'"):
         check_film(tmp_path / "a.avi")
     with pytest.raises(UsageError, match="without frames"):
         write_video(tmp_path / "a.gif", [])

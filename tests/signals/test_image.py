@@ -102,7 +102,7 @@ def test_the_python_api_fits_a_picture(tmp_path):
     assert model.metrics["psnr"] > 15 and model.signal == {"width": 48, "height": 32}
     again = load(tmp_path / "a.nf")
     assert again.field.domain == model.field.domain and again.signal == model.signal
-    with pytest.raises(UsageError, match="not looked at from cameras"):
+    with pytest.raises(UsageError, match="cannot be rendered from cameras"):
         neuralfields.render(again, ring(Bounds((0.0, 0.0, 0.0), 1.0))[0])
 
 

@@ -32,7 +32,7 @@ def ball_signal(monkeypatch: pytest.MonkeyPatch, values: str = "distance", colou
     """A ball of radius 0.3, with brute force in the place of Open3D."""
     monkeypatch.setattr(signal_shape, "MeshDistance", PlainDistance)
     monkeypatch.setattr(signal_shape, "LOOKED_AT", 1 << 9)
-    monkeypatch.setattr(signal_shape, "JUDGED", 1 << 10)
+    monkeypatch.setattr(signal_shape, "IOU_POINTS", 1 << 10)
     monkeypatch.setattr(signal_shape, "CHAMFER_RESOLUTION", 16)
     monkeypatch.setattr(signal_shape, "CHAMFER_POINTS", 1 << 8)
     mesh = marching_cubes(ball, 16)

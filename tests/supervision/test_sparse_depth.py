@@ -54,7 +54,7 @@ def test_each_photo_knows_its_points(tmp_path: Path) -> None:
 
 def test_a_capture_without_a_model_is_refused(tmp_path: Path) -> None:
     transforms(tmp_path)
-    with pytest.raises(InputError, match="has no sparse points in the world of its cameras; --sparse-depth needs"):
+    with pytest.raises(InputError, match="has no sparse points in the world frame of its cameras; --sparse-depth"):
         with_sightings(read_scene(tmp_path))
 
 

@@ -174,7 +174,7 @@ def test_keyframes_need_no_cameras(
         (["{}/there.png", "--path", "orbit", "--frames", "1"], 2, "there.png: exists; add --overwrite"),
         (["{}/there.png/x", "--path", "orbit"], 3, "cannot be made"),
         (["{}/there", "--path", "orbit"], 2, "there: is a file; give a folder"),
-        (["{}/film.avi"], 2, "cannot write a film as '.avi'"),
+        (["{}/film.avi"], 2, "cannot write a video as '.avi'"),
         (["{}/a.png", "--path", "orbti"], 2, "--path orbti: unknown (did you mean 'orbit'?); held-out, orbit"),
         (["{}/a.png", "--path", "{}/no.json"], 3, "no.json: cannot be read"),
         (["{}/no/a.png"], 3, "no: no such folder"),
