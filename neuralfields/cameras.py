@@ -22,7 +22,7 @@ CameraModel = Literal["perspective", "fisheye"]
 NO_DISTORTION = (0.0,) * 8
 NEWTON_STEPS = 12
 CAMERA_AXES = {
-    # What to multiply on the right of a file's world_from_camera to get OpenCV axes.
+    # A file's world_from_camera times this is world_from_camera in OpenCV axes.
     "opencv": np.diag([1.0, 1.0, 1.0, 1.0]),
     "opengl": np.diag([1.0, -1.0, -1.0, 1.0]),
     "mitsuba": np.diag([-1.0, -1.0, 1.0, 1.0]),
@@ -32,7 +32,7 @@ LARGEST_COORDINATE = 1e9  # float32 still resolves a camera there; beyond it, a 
 
 @dataclass(frozen=True)
 class Camera:
-    """One photo's geometry.
+    """The geometry of one photo: intrinsics, lens distortion and pose.
 
     `world_from_camera` [4, 4] float64, rotation orthonormal with determinant 1; `width`, `height` in pixels;
     `fx`, `fy`, `cx`, `cy` in pixels with pixel centres at +0.5; `distortion` 8 numbers in the order of the model:
@@ -60,7 +60,7 @@ class Camera:
         return self.world_from_camera[:3, 2]
 
     def resized(self, width: int, height: int) -> "Camera":
-        """The same camera for an image of another size: with centres at +0.5 all four intrinsics scale alike."""
+        """The camera for an image of another size: with pixel centres at +0.5 all four intrinsics scale alike."""
         sx, sy = width / self.width, height / self.height
         return replace(
             self,
@@ -74,7 +74,7 @@ class Camera:
 
 
 def distort(camera: Camera, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Applies the lens: undistorted (a, b) on the plane z = 1 to distorted (a, b), any shape."""
+    """Applies the lens distortion: undistorted (a, b) on the plane z = 1 to distorted (a, b), any shape."""
     k1, k2, k3_or_p1, k4_or_p2, k3, k4, k5, k6 = camera.distortion
     r2 = a * a + b * b
     if camera.model == "fisheye":
@@ -93,7 +93,7 @@ def distort(camera: Camera, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, n
 
 
 def project(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """World points [..., 3] to pixels [..., 2] and depth along z [...]; depth <= 0 is behind the camera."""
+    """Projects world points [..., 3]: pixels [..., 2] and depth along z [...]; depth <= 0 is behind the camera."""
     rotation, centre = camera.world_from_camera[:3, :3], camera.centre
     local = (points - centre) @ rotation
     depth = local[..., 2]
@@ -103,7 +103,7 @@ def project(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def pose_from_matrix(matrix: object, axes: str, where: str) -> tuple[np.ndarray, float]:
-    """A file's camera-to-world matrix as a checked rigid pose.
+    """Checks a file's camera-to-world matrix and makes a rigid pose of it.
 
     `matrix`: 3x4 or 4x4 numbers; `axes`: a key of `CAMERA_AXES`; `where` names file and frame in messages.
     Gives `world_from_camera` [4, 4] float64 in OpenCV axes, with a rotation that is orthonormal to rounding, and the
@@ -142,7 +142,7 @@ def _rotation_and_scale(block: np.ndarray, where: str) -> tuple[np.ndarray, floa
 
 
 def rotation_from_quaternion(wxyz: np.ndarray) -> np.ndarray:
-    """Rotation [3, 3] of a quaternion (w, x, y, z) of any length above 0."""
+    """Rotation matrix [3, 3] of a quaternion (w, x, y, z) of any length above 0."""
     w, x, y, z = np.asarray(wxyz, dtype=np.float64) / np.linalg.norm(wxyz)
     return np.array(
         [
@@ -159,7 +159,7 @@ def focal_from_angle(angle: float, size: float) -> float:
 
 
 def field_of_view(camera: Camera) -> tuple[float, float]:
-    """Horizontal and vertical angle in degrees, without distortion for perspective, equidistant for fisheye."""
+    """Field of view, horizontal and vertical in degrees: undistorted for perspective, equidistant for fisheye."""
     if camera.model == "fisheye":
         return float(np.degrees(camera.width / camera.fx)), float(np.degrees(camera.height / camera.fy))
     return (
@@ -169,7 +169,7 @@ def field_of_view(camera: Camera) -> tuple[float, float]:
 
 
 def fitted(camera: Camera, size: tuple[int, int]) -> Camera:
-    """The camera for a picture of (width, height): its whole view fits in, in the middle, with square pixels."""
+    """The camera for an image of (width, height): its whole view fits in, in the middle, with square pixels."""
     width, height = size
     if (width, height) == (camera.width, camera.height):
         return camera
@@ -187,12 +187,12 @@ def fitted(camera: Camera, size: tuple[int, int]) -> Camera:
 
 
 def unit_vector(vector: np.ndarray) -> np.ndarray:
-    """A vector [3] at length 1; zero stays zero."""
+    """Normalises a vector [3] to length 1; zero stays zero."""
     return vector / max(float(np.linalg.norm(vector)), 1e-12)
 
 
 def look_at(position: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndarray:
-    """`world_from_camera` [4, 4] at `position`, the optical axis through `target`, the picture's top towards `up`."""
+    """`world_from_camera` [4, 4] at `position`, the optical axis through `target`, the image's top towards `up`."""
     forward = unit_vector(target - position)
     right = np.cross(forward, up)
     if np.linalg.norm(right) < 1e-6:  # straight up or down: any level direction serves
@@ -204,7 +204,7 @@ def look_at(position: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndar
 
 
 def quaternion(rotation: np.ndarray) -> np.ndarray:
-    """Rotation [3, 3] to a unit quaternion wxyz [4]: the largest eigenvector of Bar-Itzhack's matrix."""
+    """Unit quaternion wxyz [4] of a rotation matrix [3, 3]: the largest eigenvector of Bar-Itzhack's matrix."""
     m = rotation
     matrix = np.array(
         [
