@@ -1,8 +1,8 @@
-"""Edits a scene: erases a box, or keeps a box alone, in any field and by way of it in any other.
+"""Edits a scene by boxes: erases them, or everything outside them, by distillation from a masked teacher.
 
   masked teacher (boxes.py) -> distillation into the target (convert.py)
 
-A field of the target's own kind begins as a copy of what is edited: only the neighbourhood of the cut is learned again.
+A target of the teacher's architecture starts as a copy of it: only the neighbourhood of the cut is learned again.
 """
 
 from dataclasses import fields, replace
@@ -18,7 +18,7 @@ EDIT_STEPS = 500
 
 
 def edit_to_file(options: EditOptions) -> dict[str, Any]:
-    """Edits as the options say and writes the result; reports as `convert_to_file`, against the edited teacher."""
+    """Edits a model and writes the result; reports as `convert_to_file`, against the edited teacher."""
     erase = tuple(parse_box(text, "--erase-box") for text in options.erase_box)
     keep = tuple(parse_box(text, "--keep-box") for text in options.keep_box)
     if not erase and not keep:
