@@ -21,8 +21,8 @@ from neuralfields.rays import Rays
 class Batch:
     """A batch of rays [R] with their target colours.
 
-    `rgb` [R, 3] in [0, 1] (straight), `alpha` [R] where the photos have it; `camera` [R]: the photo that each pixel is of;
-    `uv` [R, 2]: the pixel's centre in it, (u, v).
+    `rgb` [R, 3] in [0, 1] (straight), `alpha` [R] where the photos have it; `camera` [R]: the photo that each pixel is
+    of; `uv` [R, 2]: the pixel's centre in it, (u, v).
     """
 
     rays: Rays

@@ -111,7 +111,7 @@ class Similarity:
 
     @staticmethod
     def between(one: Sequence[Camera], other: Sequence[Camera]) -> "Similarity":
-        """Fits the similarity of cameras to others in the same order: least squares of axes and centres (cf. Umeyama)."""
+        """Fits the similarity of cameras to others in the same order: least squares of axes and centres."""
         a, b = (np.stack([camera.centre for camera in cameras]) for cameras in (one, other))
         mean_a, mean_b = a.mean(0), b.mean(0)
         a, b = a - mean_a, b - mean_b
