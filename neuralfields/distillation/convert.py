@@ -241,6 +241,23 @@ def convert_to_file(options: ConvertOptions, edit: Edit | None = None) -> dict[s
     }
 
 
+def convert_model(options: ConvertOptions, teacher: Model | None = None, edit: Edit | None = None) -> Model:
+    """Converts the file `options.model`, or a loaded teacher; returns the student and writes it to `out` if given.
+
+    Its metrics hold `psnr_against_teacher` in dB. Raises as `convert`, and as reading and writing do.
+    """
+    device, recipe = use_machine(options.device, options.threads), parse_settings(options.recipe, Recipe, "--recipe")
+    if options.out is not None:
+        check_writable(options.out, options.overwrite)
+    scene = None if options.scene is None else read_scene(options.scene, options.format, options.allow_outside)
+    teacher = load_any(options.model, device=device) if teacher is None else teacher
+    student, precision = convert(teacher, options, recipe, scene=scene, edit=edit)
+    student.metrics["psnr_against_teacher"] = compare(teacher, student, edit=edit)["psnr_against_teacher"]
+    if options.out is not None:
+        save(student, options.out, half=precision.half, bits=precision.bits)
+    return student
+
+
 def compare_with_photos(teacher: Model, student: Model, scene: Scene) -> dict[str, float]:
     """PSNR of teacher and student on the held-out photos of a scene, in dB."""
     from neuralfields.evaluation.evaluate import evaluate
