@@ -1,4 +1,4 @@
-"""What each choice of the training is worth on the fox, at equal steps: as it is, and with one thing changed.
+"""Ablation of training on the fox, at equal steps: held-out PSNR as it is, and with one thing changed.
 
 python benchmarks/ablation.py [--data FOLDER] [--steps 1500] [--seed 0]
 """
@@ -33,7 +33,7 @@ CASES = {
 
 
 def measure(name: str, scene: Scene, options: FitOptions, command: str) -> dict:
-    """One fit of a fixed number of steps."""
+    """Runs one fit of a fixed number of steps."""
     constants, changed, contracted = CASES[name]
     if contracted:
         scene = replace(scene, bounds=replace(scene.bounds, contraction="cube", cascades=5))
@@ -55,7 +55,7 @@ def measure(name: str, scene: Scene, options: FitOptions, command: str) -> dict:
 
 
 def main() -> None:
-    """All cases, one after the other."""
+    """Runs all cases, one after the other."""
     parser = argparse.ArgumentParser(description=__doc__)
     default = os.environ.get("NEURALFIELDS_DATA", FOLDER.parent.parent / "shared" / "data")
     parser.add_argument("--data", type=Path, default=Path(default))

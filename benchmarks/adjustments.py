@@ -1,4 +1,4 @@
-"""What leaving out what moves, and depth from sparse points, are worth at equal steps.
+"""Benchmarks transient rejection (--robust) and sparse depth supervision (--sparse-depth), at equal steps.
 
 python benchmarks/adjustments.py [case ...] [--data FOLDER] [--steps 1500] [--seed 0] [--threads 2]
 
@@ -37,7 +37,7 @@ SHARE = 0.8
 
 
 def walked_through(scene: Scene, seed: int) -> Scene:
-    """The scene with a block painted over a part of its training photos, which lie in a folder of their own."""
+    """Paints a block, a synthetic transient, over some training photos, which lie in a folder of their own."""
     random = np.random.default_rng(seed)
     for index in scene.train:
         image = read_image(scene.frames[index].path)
@@ -52,7 +52,7 @@ def walked_through(scene: Scene, seed: int) -> Scene:
 
 
 def measure(name: str, data: Path, folder: Path, options: FitOptions, command: str) -> dict:
-    """One fit of a fixed number of steps."""
+    """Runs one fit of a fixed number of steps."""
     capture, factor, walked, more = CASES[name]
     scene = read_scene(data / "captures" / capture)
     if more.get("sparse_depth"):
@@ -68,7 +68,7 @@ def measure(name: str, data: Path, folder: Path, options: FitOptions, command: s
 
 
 def main() -> None:
-    """The cases that were named; those that the table has already are kept."""
+    """Runs the named cases; other rows of the table are kept."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help=", ".join(CASES))
     default = os.environ.get("NEURALFIELDS_DATA", FOLDER.parent.parent / "shared" / "data")

@@ -65,7 +65,7 @@ def photo(name: str, data: Path) -> np.ndarray:
 
 
 def text() -> np.ndarray:
-    """Lines of letters on white, in colours: what has edges everywhere and nothing between them."""
+    """Draws lines of coloured letters on white: an image of edges."""
     page = Image.new("RGB", (SIZE, SIZE), "white")
     draw = ImageDraw.Draw(page)
     words = "The scale and shift of a layer are read from small grids at the place where it is asked 0123456789".split()
@@ -105,7 +105,7 @@ def learner(config: Any, steps: int, seed: int) -> Learner:
 
 
 def learn(learner: Learner, target: torch.Tensor, steps: int, rounded: bool = False) -> None:
-    """So many steps on all pixels; `rounded`: one tensor after the other is rounded to 8 bits, as in trainer.py."""
+    """Takes `steps` steps on all pixels; `rounded`: tensors are rounded to 8 bits one by one, as in trainer.py."""
     field, optimiser, schedule = learner
     x, done = places(), 0
     for step in range(steps):
@@ -196,7 +196,7 @@ def summary(rows: list[dict[str, Any]], command: str) -> list[dict[str, Any]]:
 def run(
     pictures: dict[str, Callable[[], np.ndarray]], steps: int, seeds: int, most: int, command: str, table: str
 ) -> list[dict[str, Any]]:
-    """At most so many of the fits that are not in the table yet; the table is written after each."""
+    """Runs at most `most` of the fits that are not in the table yet; the table is written after each."""
     rows = kept(table, command)
     done = {(r["picture"], r["variant"], r["seed"]) for r in rows}
     every = itertools.product(range(seeds), pictures, VARIANTS)

@@ -1,10 +1,10 @@
-"""Line charts as pictures.
+"""Draws line charts.
 
 Vocabulary
   series  one line of a chart: a name and points
   tick    a round number on an axis
 
-A line carries its name at its end, where the eye already is, so there is no legend to look up.
+A line carries its name at its end, so that no legend is needed.
 """
 
 import math
@@ -33,7 +33,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """What stands around the lines; `size` in pixels; `log_x` for time."""
+    """Title, axis labels and ranges of a chart; `size` in pixels; `log_x` for time."""
 
     title: str = ""
     subtitle: str = ""

@@ -1,4 +1,4 @@
-"""What conversion between architectures keeps and costs, in five parts.
+"""Benchmarks conversion between architectures: PSNR kept, time and bytes, in five parts.
 
 python benchmarks/convert.py pairs      every ordered pair: student minus teacher against the photos, seconds, bytes
 python benchmarks/convert.py speed      hash to mlp: time to reach what an mlp reaches that is trained from the photos
@@ -93,7 +93,7 @@ def teacher_of(field: str, scene: Scene, downscale: int, given: argparse.Namespa
 def student_of(
     teacher: Model, field: str, steps: int, seed: int, recipe: Recipe, settings: tuple[str, ...] = ()
 ) -> Model:
-    """What the teacher becomes."""
+    """Distils the teacher into a student."""
     options = ConvertOptions(Path("teacher.nf"), to=field, seed=seed, set=settings, quiet=True, eval_every=0)
     return convert(teacher, options, recipe, Budget(steps, None))[0]
 
@@ -153,14 +153,14 @@ def reached(curve: list[tuple[float, float]], wanted: float) -> float | None:
     return next((seconds for seconds, value in curve if value >= wanted), None)
 
 
-def curve_of(trainer: Any, model: Model, scene: Scene, steps: int, looks: int) -> list[tuple[float, float]]:
-    """Seconds of training and held-out PSNR against the photos, as it runs; the looks' time is left out."""
+def curve_of(trainer: Any, model: Model, scene: Scene, steps: int, validations: int) -> list[tuple[float, float]]:
+    """Training curve: seconds and held-out PSNR against the photos; the time of validation is left out."""
     points, spent = [], 0.0
     for step in range(steps):
         start = time.perf_counter()
         trainer.step(step / steps)
         spent += time.perf_counter() - start
-        if (step + 1) % max(1, steps // looks) == 0:
+        if (step + 1) % max(1, steps // validations) == 0:
             now = replace(model, field=trainer.field, occupancy=trainer.volume.occupancy)
             points.append((spent, evaluate(now, scene).psnr))
             print(f"  {spent:7.1f} s  {points[-1][1]:.2f} dB", flush=True)

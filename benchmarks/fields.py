@@ -1,4 +1,4 @@
-"""Every radiance field on the same captures after the same time: what a user chooses an architecture by.
+"""Compares all radiance fields on the same captures after the same time.
 
 python benchmarks/fields.py [field ...] [--data FOLDER] [--minutes 1] [--scene fox|chair] [--seeds 0 1 2]
 

@@ -3,7 +3,7 @@
 python benchmarks/fresh.py [--quick] [--data FOLDER] [--rows 24] [--choose-again]
 
 Crops of 128 x 128 of scikit-image's bundled pictures, from their centre or from [top, left], and of four of Kodak's.
-What became of the choice (fresh.py, GRAIN) was found on the first twelve; the others were new to it. A network of
+The choice's constants (layers/fresh.py, GRAIN) were tuned on the first twelve; the others are held out. A network of
 3 x 64 (64 Gaussian frequencies), 400 steps of 2048 random pixels, trained as `nf fit` trains. FreSh chooses among the
 grid's own 11 settings. PSNR is of all pixels, in 8 bits. Times are those of the process on one thread, so that other
 processes do not count.
@@ -90,7 +90,7 @@ def fitted(make: Callable[[], Field], target: torch.Tensor, steps: int, seed: in
 
 
 def choice(target: torch.Tensor, encoding: str, seed: int) -> tuple[float, float]:
-    """What FreSh picks of the grid, and the seconds it takes."""
+    """The setting that FreSh picks of the grid, and the seconds it takes."""
 
     def untrained(setting: float) -> Callable[[torch.Tensor], torch.Tensor]:
         return Mlp(Config(encoding=encoding, layers=3, width=64, frequencies=setting), IMAGE).look

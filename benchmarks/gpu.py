@@ -1,9 +1,9 @@
-"""The CUDA path measured: training to a quality, pictures a second, and how near the machine's own limits that is.
+"""Benchmarks the CUDA path: training time to a quality, frames a second, and both against the hardware's limits.
 
 python benchmarks/gpu.py [--data FOLDER] [--device cuda] [--seconds 40]      captures as NEURALFIELDS_DATA/captures
 
 Less than ten minutes. Every row stands beside its floor: the time that the same work takes at the copy rate and the
-matrix rate that are measured in the same run. Time of looks at held-out views is not training time; compiling is told
+matrix rate that are measured in the same run. The time of validation is not training time; compilation is reported
 apart. At the end the same fit by tiny-cuda-nn's and nerfacc's kernels, where they are installed (nerfacc builds its own
 in a minute when it is first asked). Rows are written as they come.
 """
@@ -198,7 +198,7 @@ def main() -> None:
 
 
 def rates_of(captures: Path, machine: Machine, fused: bool) -> dict[str, Any]:
-    """Steps of the hash field on the chair by whoever's kernels are in use, after some that clear the fog."""
+    """Training steps of the hash field on the chair by the kernels in use, after a warm-up that clears floaters."""
     training, views = training_of(captures / "synthetic_chair", 1, "hash", machine)
     if not fused:
         training.field.fused = lambda: None

@@ -1,4 +1,4 @@
-"""Draws held-out PSNR over time on the fox, ours against what people have today: benchmarks/fox.png.
+"""Plots held-out PSNR over time on the fox, ours against other programs: benchmarks/fox.png.
 
     python benchmarks/plot_fox.py fox.log.jsonl [other.log.jsonl ...] [--out benchmarks/fox.png]
 
@@ -42,7 +42,7 @@ def read_log(path: Path) -> Series:
         if entry.get("held_out_psnr") is not None and entry.get("seconds", 0) > 0:
             points.append((float(entry["seconds"]), float(entry["held_out_psnr"])))
     if not points:
-        raise InputError(f"{path}: has no look at held-out views; run nf fit with --eval-every 10")
+        raise InputError(f"{path}: has no validation on held-out views; run nf fit with --eval-every 10")
     name = path.name.removesuffix(SUFFIX)
     return Series(f"neuralfields {name}", *(tuple(column) for column in zip(*points, strict=True)), strong=True)
 

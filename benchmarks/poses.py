@@ -1,12 +1,12 @@
-"""Poses found by `nf poses` beside the poses that a capture came with, and what a fit makes of both.
+"""Benchmarks `nf poses` against the given poses of captures: pose errors, and held-out PSNR of fits with both.
 
 python benchmarks/poses.py [name ...] [--data FOLDER]     names as in CASES; without any, all of them
 python benchmarks/poses.py --fit [name ...] [--minutes 1]  held-out PSNR with our poses beside the given ones
-python benchmarks/poses.py --video [--minutes 1]           a film rendered through a fitted scene, posed and fitted anew
+python benchmarks/poses.py --video [--minutes 1]           a video rendered of a fitted scene, posed and fitted again
 python benchmarks/poses.py --whole                         fox photos to a fitted scene as one command
 
 The photos of a case are linked into a folder of their own, without their poses. Errors are after the similarity that
-brings our camera centres nearest to the given ones: degrees of rotation, and distances as shares of the scene's size
+brings our camera centres nearest to the given ones: degrees of rotation, and distances as fractions of the scene's size
 (the largest distance of a given camera from their middle). --keep FOLDER keeps captures, and goes on from them.
 --quick: a proof of each part in a minute, whose figures are not written.
 """
@@ -40,7 +40,7 @@ CASES = {
 STANDARD = ("fox", "saharov", "sceaux", "fern", "lund")
 NF = (sys.executable, "-m", "neuralfields")
 TITLE = "Poses from photos: against given poses, in a fit, from a film, as one command"
-BLUR = 3  # pictures averaged to a frame of the film: half the time between frames
+BLUR = 3  # renders averaged to a frame of the video (motion blur): half the time between frames
 
 
 def nf(*words: str, allowed: tuple[int, ...] = (0,)) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def fit_both(name: str, data: Path, folder: Path, minutes: float, every: int = 1
 
 
 def film(data: Path, folder: Path, minutes: float, seconds: float) -> dict[str, Any]:
-    """The row of the loop: a film of the fitted fox at 30 frames a second with motion blur, posed and fitted anew."""
+    """Row of the round trip: a video of the fitted fox at 30 frames a second with motion blur, posed and refitted."""
     import torch
 
     from neuralfields.models.nf_file import load

@@ -83,7 +83,7 @@ class Picture(Decoded):
         self.pixels = pixels.reshape(-1, 3)
 
     def values(self, index: Tensor) -> Tensor:
-        """What the field says at pixels."""
+        """Evaluates the field at pixels."""
         x = (torch.stack([index % SIDE, index // SIDE], 1) + 0.5) / SIDE
         return self.field.values(self.field.features(x))
 
@@ -120,7 +120,7 @@ class Shape(Decoded):
         self.near = near
 
     def values(self, x: Tensor) -> Tensor:
-        """What the field says at points."""
+        """Evaluates the field at points."""
         return self.field.values(self.field.features(x))[:, 0]
 
     def step(self, progress: float) -> StepReport:

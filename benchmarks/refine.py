@@ -1,4 +1,4 @@
-"""What refining poses and learning exposure are worth: the fox with its poses and its exposure disturbed on purpose.
+"""Benchmarks pose refinement and exposure compensation: the fox with poses and exposure disturbed on purpose.
 
 python benchmarks/refine.py [case ...] [--data FOLDER] [--steps 1500] [--seed 0] [--threads 2]
 

@@ -1,4 +1,4 @@
-"""What the benchmarks of images, shapes, video and sound share: one `nf fit` in a process of its own, as one row."""
+"""Runs one `nf fit` in its own process, as one row: shared by the benchmarks of images, shapes, video and sound."""
 
 import argparse
 import json
@@ -54,7 +54,7 @@ FIGURES = ("psnr", "ssim", "worst_frame_psnr", "iou", "chamfer", "snr")
 
 
 def command_of(source: Path, words: list[str], data: Path) -> str:
-    """The command of a fit, as its row tells it."""
+    """Command of a fit, as its row shows it."""
     return " ".join(["nf fit", f"$DATA/signals/{source.relative_to(data)}", *words])
 
 
@@ -71,7 +71,7 @@ Case = tuple[Path, list[str], dict[str, Any]]
 def run(
     claim: str, title: str, chosen: argparse.Namespace, cases: Iterable[Case], extra: Callable | None = None
 ) -> None:
-    """Every case, as it is done written to the table `claim`; cases whose rows are there already are left out.
+    """Runs every case and writes each to the table `claim`; cases whose rows are there already are skipped.
 
     `extra` adds figures to a row.
     """

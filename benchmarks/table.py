@@ -37,9 +37,9 @@ def row(command: str, **figures: Any) -> dict[str, Any]:
 
 
 def kept(claim: str, command: str) -> list[dict[str, Any]]:
-    """The rows that this command has already written, at whatever commit: a run that was cut short goes on after them.
+    """Rows that this command has already written, at any commit: an interrupted run resumes after them.
 
-    Remove the table to measure anew.
+    Remove the table to measure again.
     """
     path = FOLDER / f"{claim}.json"
     rows = json.loads(path.read_text()) if path.is_file() else []

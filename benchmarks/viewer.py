@@ -1,4 +1,4 @@
-"""The viewer as a page meets it: frames a second while the camera moves, and the time from a move to its first picture.
+"""Benchmarks the viewer: frames a second while the camera moves, and latency from a move to its first frame.
 
 python benchmarks/viewer.py MODEL.nf [MODEL.nf ...] [--seconds 10] [--rests 20] [--threads N]
 
@@ -39,7 +39,7 @@ class Page:
         self.line, self.size, self.number = line, size, 0
 
     async def move(self, eye: dict) -> float:
-        """Asks for another picture; the time of asking."""
+        """Requests another view; returns the time of the request."""
         self.number += 1
         width, height = self.size
         view = {"type": "view", "number": self.number, "look": {"eye": eye}, "width": width, "height": height}
@@ -58,7 +58,7 @@ class Page:
 
 
 def orbit(model: Model, size: tuple[int, int], count: int) -> list[dict]:
-    """Eyes of a turn about the scene."""
+    """Viewpoints of an orbit about the scene."""
     return [eye_of(camera) for camera in paths.orbit(list(model.cameras), model.bounds, count, size)]
 
 

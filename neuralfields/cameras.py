@@ -23,7 +23,7 @@ CameraModel = Literal["perspective", "fisheye"]
 NO_DISTORTION = (0.0,) * 8
 NEWTON_STEPS = 12
 CAMERA_AXES = {
-    # What to multiply on the right of a file's world_from_camera to get OpenCV axes.
+    # A file's world_from_camera times this is world_from_camera in OpenCV axes.
     "opencv": np.diag([1.0, 1.0, 1.0, 1.0]),
     "opengl": np.diag([1.0, -1.0, -1.0, 1.0]),
     "mitsuba": np.diag([-1.0, -1.0, 1.0, 1.0]),
@@ -33,7 +33,7 @@ LARGEST_COORDINATE = 1e9  # float32 still resolves a camera there; beyond it, a 
 
 @dataclass(frozen=True)
 class Camera:
-    """One photo's geometry.
+    """The geometry of one photo: intrinsics, lens distortion and pose.
 
     `world_from_camera` [4, 4] float64, rotation orthonormal with determinant 1; `width`, `height` in pixels;
     `fx`, `fy`, `cx`, `cy` in pixels with pixel centres at +0.5; `distortion` 8 numbers in the order of the model:
@@ -61,7 +61,7 @@ class Camera:
         return self.world_from_camera[:3, 2]
 
     def resized(self, width: int, height: int) -> "Camera":
-        """The same camera for an image of another size: with centres at +0.5 all four intrinsics scale alike."""
+        """The camera for an image of another size: with pixel centres at +0.5 all four intrinsics scale alike."""
         sx, sy = width / self.width, height / self.height
         return replace(
             self,
@@ -75,7 +75,7 @@ class Camera:
 
 
 def distort(camera: Camera, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Applies the lens: undistorted (a, b) on the plane z = 1 to distorted (a, b), any shape."""
+    """Applies the lens distortion: undistorted (a, b) on the plane z = 1 to distorted (a, b), any shape."""
     k1, k2, k3_or_p1, k4_or_p2, k3, k4, k5, k6 = camera.distortion
     r2 = a * a + b * b
     if camera.model == "fisheye":
@@ -96,7 +96,7 @@ def distort(camera: Camera, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, n
 def project(
     camera: Camera, points: Real[np.ndarray, "*N 3"]
 ) -> tuple[Float[np.ndarray, "*N 2"], Float[np.ndarray, "*N"]]:
-    """World points [..., 3] to pixels [..., 2] and depth along z [...]; depth <= 0 is behind the camera."""
+    """Projects world points [..., 3]: pixels [..., 2] and depth along z [...]; depth <= 0 is behind the camera."""
     rotation, centre = camera.world_from_camera[:3, :3], camera.centre
     local = (points - centre) @ rotation
     depth = local[..., 2]
@@ -145,7 +145,7 @@ def _rotation_and_scale(block: np.ndarray, where: str) -> tuple[np.ndarray, floa
 
 
 def rotation_from_quaternion(wxyz: Real[np.ndarray, "4"]) -> Float[np.ndarray, "3 3"]:
-    """Rotation [3, 3] of a quaternion (w, x, y, z) of any length above 0."""
+    """Rotation matrix [3, 3] of a quaternion (w, x, y, z) of any length above 0."""
     w, x, y, z = np.asarray(wxyz, dtype=np.float64) / np.linalg.norm(wxyz)
     return np.array(
         [
@@ -162,7 +162,7 @@ def focal_from_angle(angle: float, size: float) -> float:
 
 
 def field_of_view(camera: Camera) -> tuple[float, float]:
-    """Horizontal and vertical angle in degrees, without distortion for perspective, equidistant for fisheye."""
+    """Field of view, horizontal and vertical in degrees: undistorted for perspective, equidistant for fisheye."""
     if camera.model == "fisheye":
         return float(np.degrees(camera.width / camera.fx)), float(np.degrees(camera.height / camera.fy))
     return (
@@ -172,7 +172,7 @@ def field_of_view(camera: Camera) -> tuple[float, float]:
 
 
 def fitted(camera: Camera, size: tuple[int, int]) -> Camera:
-    """The camera for a picture of (width, height): its whole view fits in, in the middle, with square pixels."""
+    """The camera for an image of (width, height): its whole view fits in, in the middle, with square pixels."""
     width, height = size
     if (width, height) == (camera.width, camera.height):
         return camera
@@ -190,14 +190,14 @@ def fitted(camera: Camera, size: tuple[int, int]) -> Camera:
 
 
 def unit_vector(vector: np.ndarray) -> np.ndarray:
-    """A vector [3] at length 1; zero stays zero."""
+    """Normalises a vector [3] to length 1; zero stays zero."""
     return vector / max(float(np.linalg.norm(vector)), 1e-12)
 
 
 def look_at(
     position: Real[np.ndarray, "3"], target: Real[np.ndarray, "3"], up: Real[np.ndarray, "3"]
 ) -> Float[np.ndarray, "4 4"]:
-    """`world_from_camera` [4, 4] at `position`, the optical axis through `target`, the picture's top towards `up`."""
+    """`world_from_camera` [4, 4] at `position`, the optical axis through `target`, the image's top towards `up`."""
     forward = unit_vector(target - position)
     right = np.cross(forward, up)
     if np.linalg.norm(right) < 1e-6:  # straight up or down: any level direction serves
@@ -209,7 +209,7 @@ def look_at(
 
 
 def quaternion(rotation: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "4"]:
-    """Rotation [3, 3] to a unit quaternion wxyz [4]: the largest eigenvector of Bar-Itzhack's matrix."""
+    """Unit quaternion wxyz [4] of a rotation matrix [3, 3]: the largest eigenvector of Bar-Itzhack's matrix."""
     m = rotation
     matrix = np.array(
         [

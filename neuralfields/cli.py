@@ -18,7 +18,7 @@ ERROR, INTERRUPTED, OUT_OF_RESOURCES = 1, 5, 6
 
 
 class Verb(NamedTuple):
-    """A verb: its options as module.Class, the module whose `run` does it, and one line for the overview."""
+    """One subcommand: its options as module.Class, the module whose `run` does it, one line for the overview."""
 
     kind: str
     module: str
@@ -75,7 +75,7 @@ examples
 
 
 def overview() -> str:
-    """What `nf --help` prints."""
+    """Text of `nf --help`."""
     return OVERVIEW.format(verbs="\n".join(f"  {name:<9}{verb.line}" for name, verb in VERBS.items()))
 
 
@@ -150,7 +150,7 @@ def _run(verb: Verb, chosen: Any) -> int:
 
 
 def readable(result: dict[str, Any], indent: str = "") -> str:
-    """Any plain result as `name  value` lines; long lists are counted, not shown."""
+    """Formats a plain result as `name  value` lines; long lists are counted, not shown."""
     lines = []
     for name, value in result.items():
         if isinstance(value, dict):

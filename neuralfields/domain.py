@@ -1,4 +1,4 @@
-"""What a field is a function of, and what it gives.
+"""Domain and codomain of a field: the coordinates that it takes and the values that it gives.
 
   radiance   x [S, 3], in the unit cube after contraction (a fourth coordinate is time)  ->  density and colour
   image      x [S, 2]: u, v                 ->  colour [S, channels]

@@ -1,11 +1,11 @@
-"""Errors that a user can meet, each with the exit code of the command line.
+"""Exceptions for mistakes of the user or the machine, each with the exit code of the command line.
 
 A message says, in one line: what was given, what is allowed, what to do. Lower case, no "please".
 """
 
 
 class NeuralfieldsError(Exception):
-    """Base of every error that is about the user's input or machine, not about our own mistakes."""
+    """Base class of the errors about the user's input or machine, not about our own mistakes."""
 
     exit_code = 3
 

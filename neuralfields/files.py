@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: atomic writing, checks before work starts, one writer per output.
+"""Writes files atomically (whole or absent), checks outputs before work starts, locks an output for one writer.
 
 Vocabulary
   target     the file that will be there in the end, with symbolic links followed
@@ -33,7 +33,7 @@ NAME_LIMIT = 180  # bytes of the target's stem kept in a temporary's name: file 
 
 
 def plain(value: Any) -> Any:
-    """The same value as JSON can hold it: dicts, lists, numbers, texts; NaN and infinity become None."""
+    """Converts a value to plain JSON data: dicts, lists, numbers, texts; NaN and infinity become None."""
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
@@ -48,7 +48,7 @@ def plain(value: Any) -> Any:
 
 
 def size_text(count: int) -> str:
-    """A number of bytes as people read it: 512 B, 1.4 kB, 27.0 MB (powers of 1000)."""
+    """Formats a number of bytes: 512 B, 1.4 kB, 27.0 MB (powers of 1000)."""
     if count < 1000:
         return f"{count} B"
     value = float(count)
@@ -60,7 +60,7 @@ def size_text(count: int) -> str:
 
 
 def parse_size(text: str) -> int:
-    """Bytes of a size such as 600kB, 1.5 MB or 4096 (powers of 1000). Raises UsageError for anything else."""
+    """Parses a size such as 600kB, 1.5 MB or 4096 to bytes (powers of 1000). Raises UsageError for anything else."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kMG]?)B?\s*", text, re.IGNORECASE)
     if not found:
         raise UsageError(f"size {text!r}: must be a number of bytes, such as 600kB, 1.5MB or 4096")
@@ -68,7 +68,7 @@ def parse_size(text: str) -> int:
 
 
 def disk_error(error: OSError, path: Path, needed: int | None) -> NeuralfieldsError:
-    """Says what an operating system's refusal to write `path` means to the user; `needed` in bytes, if known."""
+    """Translates an OSError from writing `path` into an error with its remedy; `needed` in bytes, if known."""
     if error.errno in DISK_FULL:
         free = _free_bytes(path.parent)
         want = f"needs {size_text(needed)}" if needed is not None else "does not fit"
@@ -92,7 +92,7 @@ def _free_bytes(folder: Path) -> str:
 
 
 def _owner_mark() -> str:
-    """Names this process in file names: machine (containers differ by host name) and process number."""
+    """Identifies this process in file names: machine (containers differ by host name) and process number."""
     return f"{zlib.crc32(os.uname().nodename.encode() if hasattr(os, 'uname') else b''):08x}-{os.getpid()}"
 
 
@@ -114,7 +114,7 @@ def _alive(pid: int) -> bool:
 
 
 def sweep(path: Path) -> list[Path]:
-    """Removes the litter that a killed process left beside `path`, whatever its suffix; returns what was removed."""
+    """Removes temporary files that a killed process left beside `path`, of any suffix; returns their paths."""
     target = Path(os.path.realpath(path))
     stem = os.fsdecode(os.fsencode(target.stem)[:NAME_LIMIT])
     host, _, _ = _owner_mark().partition("-")
@@ -130,7 +130,7 @@ def sweep(path: Path) -> list[Path]:
 
 
 def _require_file_target(target: Path, shown: Path) -> int | None:
-    """The mode of an existing regular file, None where nothing is; refuses everything else."""
+    """File mode of an existing regular file, None where there is none; refuses everything else."""
     try:
         mode = target.stat().st_mode
     except FileNotFoundError:
@@ -188,7 +188,7 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object], needed: int | 
 
 
 def atomic_write_bytes(path: Path, data: bytes) -> None:
-    """Makes `data` the content of `path`, whole or not at all."""
+    """Writes `data` to `path` atomically."""
     atomic_write(path, lambda file: file.write(data), needed=len(data))
 
 

@@ -1,9 +1,9 @@
-"""How a fit is going: a live display on a terminal, a plain line now and then elsewhere, and a log of JSON lines.
+"""Progress display and training log: live on a terminal, a plain line now and then elsewhere, a log of JSON lines.
 
 The display is on standard error, so that standard output holds the result alone. The log has one line a second,
-{"step", "seconds", "stage"?, "rays_per_second", "samples_per_second", "psnr"?, "loss"?}, and one for every look at
-held-out views, {"step", "seconds", "held_out_psnr"}. No thread runs: the display is drawn from `update`, the cores are
-for the fit.
+{"step", "seconds", "stage"?, "rays_per_second", "samples_per_second", "psnr"?, "loss"?}, and one for every validation
+on held-out views, {"step", "seconds", "held_out_psnr"}. No thread runs: the display is drawn from `update`, the cores
+are for the fit.
 """
 
 import json
@@ -34,7 +34,7 @@ SPARKS = "▁▂▃▄▅▆▇█"
 
 
 def count_text(value: float) -> str:
-    """A number in three figures: 950, 12.3k, 2.05M."""
+    """Formats a number in three figures: 950, 12.3k, 2.05M."""
     if value < 1000:
         return f"{value:.0f}"
     for unit in ("k", "M", "G"):
@@ -45,7 +45,7 @@ def count_text(value: float) -> str:
 
 
 def time_text(seconds: float | None) -> str:
-    """A span of time: 0:07, 12:30, 3:04:05."""
+    """Formats a duration: 0:07, 12:30, 3:04:05."""
     if seconds is None:
         return "-"
     whole = max(0, round(seconds))
@@ -54,7 +54,7 @@ def time_text(seconds: float | None) -> str:
 
 
 def sparkline(values: list[float], width: int = 24) -> str:
-    """The last `width` values as small bars from their least to their greatest."""
+    """Draws the last `width` values as small bars, from their minimum to their maximum."""
     values = values[-width:]
     low, high = min(values, default=0.0), max(values, default=0.0)
     top = len(SPARKS) - 1
@@ -62,18 +62,18 @@ def sparkline(values: list[float], width: int = 24) -> str:
 
 
 class _Display(Console):
-    """A console whose closed pipe silences it; rich's own would end the program and close standard output."""
+    """A rich console that a closed pipe silences; rich's own would end the program and close standard output."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
 
 
 class Progress:
-    """Shows and logs a fit; use it as a context manager.
+    """Progress display and log of a fit, as a context manager.
 
     `total_steps`, `total_seconds`: where the fit ends, whichever comes first. `log_path`: the JSON-lines log, begun
     anew unless `append`. `quiet`: no display, the log is still written. `stream` and `clock` (seconds) are for tests.
-    A log that cannot be written is said once and given up: it never stops a fit.
+    A log that cannot be written gives one warning and is closed: it never stops a fit.
     """
 
     def __init__(
@@ -137,8 +137,8 @@ class Progress:
         loss: float | None = None,
         stage: str = "",
     ) -> None:
-        """After a step. `seconds` of training so far; `rays`, `samples`: since the last update; `psnr` of the batch
-        where it was rendered; `stage`: what training does now, where it does one thing after another.
+        """Records a training step. `seconds` of training so far; `rays`, `samples`: since the last update; `psnr` of
+        the batch where it was rendered; `stage`: the name of the training stage, where there are several.
         """
         if self._begin is None:
             self._begin = (step, seconds)
@@ -162,17 +162,17 @@ class Progress:
         self._show()
 
     def held_out(self, step: int, psnr: float) -> None:
-        """After a look at held-out views: their mean PSNR in dB."""
+        """Records a validation: mean PSNR of the held-out views in dB."""
         self._held_out.append(psnr)
         self._write_log({"step": step, "seconds": self._now["seconds"], "held_out_psnr": psnr})
         self._draw()
 
     def note(self, text: str) -> None:
-        """A remark of one line, above the display; not shown when quiet."""
+        """Prints one line above the display, unless quiet."""
         self._print(text)
 
     def log_note(self, text: str) -> None:
-        """A remark that stands in the log too, behind the last step."""
+        """Prints a line and writes it to the log too, behind the last step."""
         if self._unlogged:
             self._unlogged = False
             self._write_log(self._now)
@@ -180,7 +180,7 @@ class Progress:
         self.note(text)
 
     def line(self) -> str:
-        """The state in one plain line."""
+        """Formats the state as one plain line."""
         return "  ".join(f"{name} {value}" for name, value in self._cells())
 
     def _show(self) -> None:
@@ -206,7 +206,7 @@ class Progress:
                 self.console.print(text, markup=False)
 
     def _left(self) -> float | None:
-        """Seconds to go, by the steps or by the time, whichever ends first."""
+        """Estimated seconds left, by the steps or by the time, whichever ends first."""
         options = []
         step, seconds = self._now["step"], self._now["seconds"]
         if self.total_seconds is not None:
@@ -217,7 +217,7 @@ class Progress:
         return min(options, default=None)
 
     def _done(self) -> float:
-        """The share of the fit that is done, 0 to 1."""
+        """Fraction of the fit that is done, 0 to 1."""
         by_step = self._now["step"] / self.total_steps if self.total_steps else 0.0
         by_time = self._now["seconds"] / self.total_seconds if self.total_seconds else 0.0
         return min(1.0, max(by_step, by_time))
@@ -230,7 +230,7 @@ class Progress:
         if "stage" in now:
             cells.append(("stage", now["stage"]))
         if now.get("rays_per_second") is not None:
-            if now["rays_per_second"] or "stage" not in now:  # a stage may look at points alone
+            if now["rays_per_second"] or "stage" not in now:  # a stage of distillation may sample points alone
                 cells.append(("rays/s", count_text(now["rays_per_second"])))
             cells.append(("samples/s", count_text(now["samples_per_second"])))
         if "psnr" in now:
@@ -281,14 +281,14 @@ class Progress:
 
 
 def _drop_torn_line(path: Path) -> None:
-    """Cuts a last line without its end, which a killed process leaves behind."""
+    """Removes an incomplete last line, which a killed process leaves behind."""
     with open(path, "r+b") as file:
         data = file.read()
         file.truncate(data.rfind(b"\n") + 1)
 
 
 class StageDisplay:
-    """Shows which stage runs and how far it is: a bar on a terminal, plain lines elsewhere; on standard error."""
+    """Progress display of consecutive stages: a bar on a terminal, plain lines elsewhere; on standard error."""
 
     def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
         self.quiet = quiet
@@ -297,7 +297,7 @@ class StageDisplay:
         self._name, self._begin, self._line_at = "", 0.0, 0.0
 
     def begin(self, name: str) -> None:
-        """A stage begins."""
+        """Starts a stage."""
         self._name, self._begin, self._line_at = name, time.monotonic(), time.monotonic()
         if not self.quiet and self.console.is_terminal and not self.console.is_dumb_terminal:
             columns = (
@@ -312,7 +312,7 @@ class StageDisplay:
             self._bar.start()
 
     def update(self, done: int, total: int) -> None:
-        """So much of the stage is done."""
+        """Sets how much of the stage is done."""
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, total=total)
         elif time.monotonic() - self._line_at >= LINE_EVERY:
@@ -322,7 +322,7 @@ class StageDisplay:
             self.note(f"{self._name:<10} {done}/{total}  {time_text(taken)}{left}")
 
     def end(self, line: str | None) -> None:
-        """The stage is over; `line` says what came of it, None after an error."""
+        """Ends the stage; `line` sums up its result, None after an error."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -330,14 +330,14 @@ class StageDisplay:
             self.note(f"{self._name:<10} {line}")
 
     def note(self, text: str) -> None:
-        """A remark of one line."""
+        """Prints one line, unless quiet."""
         if not self.quiet:
             with suppress(OSError):  # a closed terminal does not stop the work
                 self.console.print(text, markup=False)
 
 
 def counted(items: Iterable[T], total: int, quiet: bool, noun: str = "frames") -> Iterator[T]:
-    """Passes items on and shows how many are done and the time left, as a stage of that name."""
+    """Iterates over items with a progress display: how many are done and the time left; `noun` names them."""
     display = StageDisplay(quiet)
     display.begin(noun)
     try:

@@ -1,4 +1,4 @@
-"""Several processes on one fit: torchrun starts them, each draws its own rays, and the gradients are averaged.
+"""Data-parallel training: torchrun starts the processes, each draws its own rays, and the gradients are averaged.
 
   torchrun --nproc-per-node 4 -m neuralfields fit CAPTURE        one process a GPU; without GPUs they meet through gloo
 
@@ -16,18 +16,18 @@ from torch import Tensor, distributed
 
 
 def count() -> int:
-    """Processes of this fit."""
+    """World size: the number of processes of this fit."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this is; 0 is the first."""
+    """Rank of this process; 0 is the first."""
     return distributed.get_rank() if count() > 1 else 0
 
 
 @contextmanager
 def joined(device: str) -> Iterator[None]:
-    """Meets the other processes that torchrun started, if there are any; `device` as in --device.
+    """Joins the process group of torchrun, if there is one; `device` as in --device.
 
     With GPUs each process takes the one of its local rank.
     """
@@ -45,7 +45,7 @@ def joined(device: str) -> Iterator[None]:
 
 
 def average(parameters: Iterable[Tensor], finite: bool) -> bool:
-    """Replaces every `.grad` by the mean over all processes; whether the loss was finite in all of them.
+    """All-reduces every `.grad` to the mean over all processes; returns whether the loss was finite in all of them.
 
     A process without a gradient counts as zeros.
     """
@@ -66,7 +66,7 @@ def average(parameters: Iterable[Tensor], finite: bool) -> bool:
 
 
 def mean(tensor: Tensor) -> Tensor:
-    """The mean of a tensor over all processes, in each of them."""
+    """All-reduce of a tensor to its mean over all processes."""
     if count() > 1:
         distributed.all_reduce(tensor)
         tensor /= count()
@@ -74,7 +74,7 @@ def mean(tensor: Tensor) -> Tensor:
 
 
 def total(number: float) -> float:
-    """The sum of a number over all processes, the same in each of them."""
+    """All-reduce of a number to its sum over all processes."""
     if count() == 1:
         return number
     device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
@@ -84,7 +84,7 @@ def total(number: float) -> float:
 
 
 def most(*values: float) -> list[float]:
-    """The largest of each value over all processes: what one of them wants, all do."""
+    """All-reduce of each value to its maximum over all processes, so that all decide alike."""
     if count() == 1:
         return list(values)
     device = "cuda" if distributed.get_backend() == "nccl" else "cpu"

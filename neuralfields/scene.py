@@ -1,9 +1,9 @@
-"""A scene: photos with their cameras, the region they see, and which of them are held out.
+"""The scene: photos with their cameras, its bounds, and the split into training and held-out photos.
 
 Vocabulary
   frame      one photo on disk with its camera (at the size of the file)
-  bounds     where the scene is: an inner cube, and what lies around it
-  held out   frames kept for evaluation and never trained on
+  bounds     where the scene is: an inner cube, and the space around it
+  held out   frames kept for validation and evaluation, never trained on (the test split)
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ ContractionKind = Literal["box", "cube"]
 
 @dataclass(frozen=True)
 class Bounds:
-    """The inner cube of a scene and how the space around it is folded into the unit cube.
+    """Bounds of a scene: its inner cube (AABB), and how the space around it is contracted into the unit cube.
 
     `centre` [3] and `side` (world units) give the inner cube: u = (x - centre) / side + 0.5 lies in [0, 1]^3 there.
     The scene extends to `2 ** (cascades - 1)` times the side. `contraction`: "box" scales that whole extent linearly
@@ -37,7 +37,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Sightings:
-    """Which of the scene's sparse points a photo saw: `points` [K] indices, `errors` [K] of reprojection in pixels."""
+    """Sparse points that are visible in a photo: `points` [K] indices, `errors` [K] of reprojection in pixels."""
 
     points: Integer[np.ndarray, " K"]
     errors: Float[np.ndarray, " K"]

@@ -1,4 +1,4 @@
-"""Values that come as text or from outside: checked ranges, key=value settings, the nearest known word.
+"""Parses and checks settings: ranges, key=value pairs, the nearest known word.
 
 No torch here, so that `nf --help` answers at once.
 """
@@ -19,12 +19,12 @@ T = TypeVar("T")
 
 
 def flag(name: str) -> str:
-    """An option's name as it is typed: eval_every -> --eval-every."""
+    """Command-line name of an option: eval_every -> --eval-every."""
     return "--" + name.replace("_", "-")
 
 
 def require_range(values: object, **limits: tuple[float, float]) -> None:
-    """ValueError unless each named attribute that is set lies in its closed range; for a field's `__post_init__`.
+    """Raises ValueError unless each named attribute that is set lies in its closed range; for `__post_init__`.
 
     A field's Config comes from files too: what its ranges let through, its constructor must survive.
     """
@@ -39,7 +39,7 @@ def _figure(value: float) -> str:
 
 
 def check_range(options: object, **limits: tuple[float, float]) -> None:
-    """The same for options: UsageError that names the option as it is typed."""
+    """`require_range` for options: raises a UsageError that names the option as it is typed."""
     for name, limit in limits.items():
         try:
             require_range(options, **{name: limit})
@@ -48,18 +48,18 @@ def check_range(options: object, **limits: tuple[float, float]) -> None:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """` (did you mean 'levels'?)` for the nearest known word, or an empty string when none is near."""
+    """Suggests the nearest known word, ` (did you mean 'levels'?)`, or gives an empty string when none is near."""
     near = difflib.get_close_matches(word[:80], list(known), n=1, cutoff=0.5)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def describe_settings(config: type) -> str:
-    """The hyper-parameters of a field's Config in one line: name=default, in order."""
+    """Lists the hyper-parameters of a field's Config in one line: name=default, in order."""
     return ", ".join(f"{item.name}={'' if item.default is MISSING else item.default}" for item in fields(config))
 
 
 def parse_settings(settings: Iterable[str], config: type[T] | T, option: str = "--set") -> T:
-    """Makes a `config` dataclass from texts key=value over its defaults, or over the values of an object of it.
+    """Parses key=value texts into a `config` dataclass, over its defaults or over the values of an object of it.
 
     Values: ints, floats, words, true/false, none where allowed, tuples as 1,2,3. UsageError names the key, what was
     given, what is allowed, and the nearest key when it is unknown.
@@ -86,7 +86,7 @@ def parse_settings(settings: Iterable[str], config: type[T] | T, option: str = "
 
 
 def make_config(config: type[T], values: Mapping[str, Any], shown: str) -> T:
-    """Makes the dataclass; what its own checks raise becomes a UsageError that begins with `shown`."""
+    """Makes the dataclass; errors of its own checks become a UsageError that begins with `shown`."""
     try:
         return config(**values)
     except (TypeError, ValueError, UsageError) as error:
@@ -94,7 +94,7 @@ def make_config(config: type[T], values: Mapping[str, Any], shown: str) -> T:
 
 
 def parse_value(text: str, hint: Any) -> Any:
-    """One value of a dataclass's field from text; ValueError says what is expected."""
+    """Parses one value of the type `hint` from text; ValueError says what is expected."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         return _parse_union(text, inner)

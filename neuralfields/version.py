@@ -1,3 +1,3 @@
-"""The one place where the version is spelt."""
+"""Version of the package; the build reads it from here."""
 
 VERSION = "0.2.0"

@@ -1,1 +1,1 @@
-"""How does one field become another?"""
+"""How does one field become another? Knowledge distillation, and edits by way of it."""

@@ -1,4 +1,4 @@
-"""Erasing boxes of a scene in any field: a mask on its density, and no occupancy where nothing is left.
+"""Erases boxes of a scene in any field: masks its density and clears its occupancy grid there.
 
 A box is x0,y0,z0,x1,y1,z1 in the capture's own world: two opposite corners.
 """
@@ -17,18 +17,18 @@ from neuralfields.ops.occupancy_bits import CELLS, bricks_of
 from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Bounds
 
-NOTHING = -100.0  # the log-density of what was erased
+NOTHING = -100.0  # log-density of erased space
 
 
 @dataclass(frozen=True)
 class Edit:
-    """Boxes [6] in world units: what lies in an `erase` box is gone; where there is a `keep` box, all outside is."""
+    """An edit by boxes [6] in world units: erases the inside of `erase` boxes and the outside of `keep` boxes."""
 
     erase: tuple[tuple[float, ...], ...] = ()
     keep: tuple[tuple[float, ...], ...] = ()
 
     def left(self, x: Tensor, bounds: Bounds) -> Tensor:
-        """Whether points of the inner cube's frame, x [S, 3], are left, [S] bool."""
+        """Mask of points that are kept, [S] bool; x [S, 3] in the frame of the inner cube."""
         kept = torch.ones(len(x), dtype=torch.bool, device=x.device)
         if self.keep:
             kept = torch.stack([_inside(x, box, bounds) for box in self.keep]).any(0)
@@ -37,11 +37,11 @@ class Edit:
         return kept
 
     def volume(self, volume: Volume) -> Volume:
-        """The edited teacher."""
+        """The edited volume, as a teacher."""
         return Volume(Masked(volume, self), volume.bounds, self.occupancy(volume))
 
     def occupancy(self, volume: Volume) -> Tensor:
-        """The volume's bits without the cells that are erased as a whole, or that touch nothing that is kept."""
+        """Occupancy bits without the cells that are erased as a whole, or that touch no `keep` box."""
         bits, bounds = volume.occupancy.clone(), volume.bounds
         if self.keep:
             touched = [cells(bounds, (box[:3], box[3:])).to(bits.device) for box in self.keep]
@@ -53,7 +53,7 @@ class Edit:
 
 @lru_cache(maxsize=4)
 def cells(bounds: Bounds, box: tuple[tuple[float, ...], tuple[float, ...]], whole: bool = False) -> Tensor:
-    """Occupancy bits [cascades, 32768] of the cells that touch a box (two corners, world), or lie wholly in it."""
+    """Occupancy bits [cascades, 32768] of the cells that touch a box (two corners, world), or with `whole` lie in."""
     words = []
     for cascade in range(bounds.cascades):
         edges = np.linspace(-0.5, 0.5, CELLS + 1) * bounds.side * 2.0**cascade
@@ -74,7 +74,7 @@ def _inside(x: Tensor, box: tuple[float, ...], bounds: Bounds) -> Tensor:
 
 
 class Masked(Field):
-    """A volume's field whose density is nothing where an edit leaves nothing; a teacher, never saved."""
+    """A volume's field with zero density where an edit erases; a teacher, never saved."""
 
     def __init__(self, volume: Volume, edit: Edit) -> None:
         super().__init__()
@@ -82,17 +82,17 @@ class Masked(Field):
         self.config, self.domain = self.inner.config, self.inner.domain
 
     def features(self, x: Tensor) -> Tensor:
-        """The field's own, and behind them 1 where something is left."""
+        """Features of the field, with the mask (1: kept) appended."""
         left = self.edit.left(uncontract(x, self.contraction), self.bounds)
         return torch.cat([self.inner.features(x), left[:, None].to(x.dtype)], 1)
 
     def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """The field's own, masked."""
+        """Log-density, masked, and colour of the field."""
         log_density, rgb = self.inner.decode(f[:, :-1], directions)
         return self._masked(log_density, f), rgb
 
     def log_density(self, f: Tensor) -> Tensor:
-        """The field's own, masked."""
+        """Log-density of the field, masked."""
         return self._masked(self.inner.log_density(f[:, :-1]), f)
 
     def _masked(self, log_density: Tensor, f: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ class Masked(Field):
 
 
 def uncontract(x: Tensor, contraction: Contraction) -> Tensor:
-    """The inverse of ops.contract: from the unit cube to the frame of the inner cube, [S, 3]."""
+    """Inverse scene contraction (ops/contract.py): from the unit cube to the frame of the inner cube, [S, 3]."""
     if contraction.kind == "box":
         return (x - 0.5) * contraction.extent + 0.5
     # ops.contract keeps the direction and maps the max norm m of u = 2 (x - 0.5) to (2 - 1 / m) / 2 outside the cube
@@ -111,7 +111,7 @@ def uncontract(x: Tensor, contraction: Contraction) -> Tensor:
 
 
 def parse_box(text: str, option: str) -> tuple[float, ...]:
-    """Six numbers with commas between them, the corners put in order. Raises UsageError."""
+    """Parses six numbers with commas between them, and sorts the corners. Raises UsageError."""
     try:
         values = [float(part) for part in text.strip("()[] ").split(",")]
     except ValueError:

@@ -1,10 +1,10 @@
-"""`nf convert`: one architecture in, another out, without the photos (distillation/distil.py).
+"""Converts a model to another architecture by distillation, without the photos (distillation/distil.py).
 
   model -> teacher volume -> student of the target's Config -> Distillation -> model of the target, with its lineage
 
 Vocabulary
-  teacher   what is converted;  student   what it becomes
-  views     held-out cameras of the file, or drawn ones where it has none, that both are compared at
+  teacher   the model to convert;  student   the model that it becomes
+  views     cameras of validation: the held-out ones of the file, or sampled ones where it has none
 """
 
 import math
@@ -41,14 +41,14 @@ from neuralfields.scene import Scene
 from neuralfields.settings import parse_settings
 from neuralfields.training.loop import Budget, Loop
 
-VIEWS, VIEW_PIXELS = 8, 64 * 64  # compared while it runs; at the end they are compared at PICTURE_SIDE
+VIEWS, VIEW_PIXELS = 8, 64 * 64  # of validation while it runs; the final comparison is at PICTURE_SIDE
 PICTURE_SIDE = 400
 DISTILL_STEPS = 3000
 
 
 @dataclass(frozen=True)
 class Precision:
-    """How the file's parameters are stored, as `model.save` takes it."""
+    """Precision of the parameters in the file, as `nf_file.save` takes it."""
 
     half: bool = False
     bits: int = 32
@@ -63,11 +63,11 @@ def convert(
     scene: Scene | None = None,
     edit: Edit | None = None,
 ) -> tuple[Model, Precision]:
-    """The student as a Model, and how it is to be stored; nothing is written.
+    """Distils a teacher into a student: the student as a Model, and the precision to store it in; nothing is written.
 
-    A target that is the same in every setting begins as a copy; without an edit it is one.
+    A target with the teacher's architecture and Config starts as a copy; without an edit it is returned as it is.
 
-    Raises UsageError for what is no radiance field, for a target that is none, and for bytes that no Config meets.
+    Raises UsageError for a model or a target that is no radiance field, and for a byte limit that no Config meets.
     """
     progress = progress or Progress(options.steps, None, quiet=True)
     begun = time.perf_counter()
@@ -78,25 +78,25 @@ def convert(
         had = f"the teacher had {teacher.metrics['psnr']:.2f} dB on held-out photos"
         progress.note(f"{had}; held-out, below, is the student against the teacher")
     if distillation.inherited:
-        progress.note("the student takes over the teacher's small networks")
+        progress.note("the student copies the teacher's networks")
     if distillation.encoded:
-        progress.note("the student takes over the teacher's encoding")
+        progress.note("the student copies the teacher's encoding")
     if distillation.initialised:
-        progress.note("the student's nodes begin with what the teacher says there")
+        progress.note("the student's nodes are initialised from the teacher")
     loop = Loop(distillation, budget or Budget.of(options, DISTILL_STEPS), options, progress, validate)
     loop.seconds = time.perf_counter() - begun
     if edit is not None or not distillation.copied:
         loop.run(None)
         progress.log_note(distillation.counts())
     if precision.bits == 8:
-        round_parameters(student)  # what is compared is what is stored
+        round_parameters(student)  # the comparison is of the stored values
     return _model(teacher, distillation, loop, options), precision
 
 
 def new_distillation(
     teacher: Model, options: ConvertOptions, recipe: Recipe, scene: Scene | None = None, edit: Edit | None = None
 ) -> tuple[Distillation, Precision, TeacherValidation]:
-    """The distillation before its first step, how the student is to be stored, and its validation."""
+    """Makes the distillation before its first step, the precision of the student, and its validation."""
     if not teacher.field.domain.radiance:
         raise UsageError(f"{options.model}: is a field of kind {teacher.field.domain.kind}; only scenes are converted")
     volume, real = _edited_volume(teacher, edit), _cameras(scene)
@@ -115,7 +115,7 @@ def _cameras(scene: Scene | None) -> list[Camera]:
 
 
 def _views(model: Model, viewpoints: Viewpoints, pixels: int) -> list[Camera]:
-    """Cameras that both are compared at, of about so many pixels each."""
+    """Cameras of validation, of about `pixels` pixels each."""
     chosen = [model.cameras[index] for index in model.held_out]
     if len(chosen) > VIEWS:
         chosen = [chosen[i] for i in np.linspace(0, len(chosen) - 1, VIEWS).round().astype(int)]
@@ -126,7 +126,7 @@ def _views(model: Model, viewpoints: Viewpoints, pixels: int) -> list[Camera]:
 
 
 def _student(teacher: Model, options: ConvertOptions, pictures: list[torch.Tensor]) -> tuple[Field, Precision]:
-    """A new field of the target: of the teacher's Config where that is the same architecture and none is asked for."""
+    """Makes the student: with the teacher's Config for the same architecture, unless settings are given."""
     name = options.to or field_name(teacher.field)
     kind = field_class(name)
     stored = Precision(options.half, options.bits)
@@ -141,7 +141,7 @@ def _student(teacher: Model, options: ConvertOptions, pictures: list[torch.Tenso
 def _sized(
     teacher: Model, options: ConvertOptions, kind: type[Field], pictures: list[torch.Tensor]
 ) -> tuple[Field, Precision]:
-    """The largest of the architecture's sizes whose file, written for a trial, is within --max-bytes."""
+    """Makes the largest student of the architecture's sizes whose file is within --max-bytes, by trial."""
     most, smallest = parse_size(options.max_bytes), math.inf
     base = parse_settings(options.set, kind.Config)
     precision = Precision(bits=8)
@@ -183,7 +183,7 @@ def _edited_volume(teacher: Model, edit: Edit | None) -> Volume:
 
 
 def compare(teacher: Model, student: Model, picture: Path | None = None, edit: Edit | None = None) -> dict[str, Any]:
-    """PSNR of the student's pictures against the teacher's, mean and worst view; `picture` gets the worst of them."""
+    """PSNR of the student's renders against the teacher's, mean and worst view; `picture`: file for the worst view."""
     views = _views(teacher, Viewpoints(list(teacher.cameras), teacher.bounds), PICTURE_SIDE**2)
     mine, theirs = volume_of(student), _edited_volume(teacher, edit)
     wanted = [theirs.render(view, teacher.background).rgb for view in views]
@@ -201,7 +201,7 @@ FLOOR = 20.0  # dB against the teacher below which nothing is written without --
 
 
 def convert_to_file(options: ConvertOptions, edit: Edit | None = None) -> dict[str, Any]:
-    """Loads, distils, compares, saves; a report as plain data (see `report_text`)."""
+    """Loads a teacher, distils it, compares both and saves the student; a report as plain data (see `report_text`)."""
     if options.out is None:
         options = replace(options, out=Path(f"{options.model.stem}-{options.to or 'again'}.nf"))
     device = use_machine(options.device, options.threads)
@@ -218,8 +218,8 @@ def convert_to_file(options: ConvertOptions, edit: Edit | None = None) -> dict[s
         result = compare(teacher, student, picture, edit)
         if not result["psnr_against_teacher"] >= FLOOR and not options.force:
             raise InputError(
-                f"{options.out}: not written, its pictures are only {result['psnr_against_teacher']:.1f} dB from the"
-                f" teacher's; give it more --minutes, a larger --set ..., or write it all the same with --force"
+                f"{options.out}: not written, its renders have only {result['psnr_against_teacher']:.1f} dB against"
+                f" the teacher's; give it more --minutes, a larger --set ..., or write it all the same with --force"
             )
         student.metrics["psnr_against_teacher"] = result["psnr_against_teacher"]
         if scene is not None:
@@ -241,8 +241,25 @@ def convert_to_file(options: ConvertOptions, edit: Edit | None = None) -> dict[s
     }
 
 
+def convert_model(options: ConvertOptions, teacher: Model | None = None, edit: Edit | None = None) -> Model:
+    """Converts the file `options.model`, or a loaded teacher; returns the student and writes it to `out` if given.
+
+    Its metrics hold `psnr_against_teacher` in dB. Raises as `convert`, and as reading and writing do.
+    """
+    device, recipe = use_machine(options.device, options.threads), parse_settings(options.recipe, Recipe, "--recipe")
+    if options.out is not None:
+        check_writable(options.out, options.overwrite)
+    scene = None if options.scene is None else read_scene(options.scene, options.format, options.allow_outside)
+    teacher = load_any(options.model, device=device) if teacher is None else teacher
+    student, precision = convert(teacher, options, recipe, scene=scene, edit=edit)
+    student.metrics["psnr_against_teacher"] = compare(teacher, student, edit=edit)["psnr_against_teacher"]
+    if options.out is not None:
+        save(student, options.out, half=precision.half, bits=precision.bits)
+    return student
+
+
 def compare_with_photos(teacher: Model, student: Model, scene: Scene) -> dict[str, float]:
-    """PSNR of both on the held-out photos of a scene, in dB."""
+    """PSNR of teacher and student on the held-out photos of a scene, in dB."""
     from neuralfields.evaluation.evaluate import evaluate
 
     return {
@@ -252,7 +269,7 @@ def compare_with_photos(teacher: Model, student: Model, scene: Scene) -> dict[st
 
 
 def report_text(result: dict[str, Any]) -> str:
-    """What the verb prints."""
+    """Formats the report of a conversion as lines for people."""
     ratio = result["bytes_before"] / max(result["bytes_after"], 1)
     smaller = f" ({ratio:.3g} times smaller)" if ratio > 1 else ""
     lines = [

@@ -1,26 +1,26 @@
-"""Distilling one field into another without photos: Progressive Volume Distillation (PVD, AAAI 2023) in three stages.
+"""Knowledge distillation of fields without photos: Progressive Volume Distillation (PVD, AAAI 2023) in three stages.
 
 Vocabulary
   teacher, student   volumes that share bounds and, unless the recipe says otherwise, the teacher's occupancy
-  points             samples along random rays, from the front until the teacher is opaque, in no order (point_pool.py)
-  f, log_density, rgb  what the two halves of the field contract say at a point
-  weight             a sample's in the teacher's picture
+  points             samples along random rays, with early termination by the teacher, shuffled (point_pool.py)
+  f, log_density, rgb  features, log-density and colour at a point, by the two halves of the field contract
+  weight             compositing weight of a sample in the teacher's render
 
-Stages (shares of the whole)
-  1 features         mean (f_s - f_t)^2 / variance of f_t, where the student took over the teacher's heads
-  2 points           density and colour at the same points; up to here nothing is rendered
-  3 pictures         colours along rays over random backgrounds, each rendered with its own samples
+Stages (fractions of the whole)
+  1 features         mean (f_s - f_t)^2 / variance of f_t, where the student copied the teacher's heads
+  2 points           point-wise supervision: density and colour at the same points, without rendering
+  3 pictures         photometric supervision: rendered colours over random backgrounds, each with its own samples
 
-Three things carry the speed: the teacher's occupancy; points that are shuffled; and steps of a quarter of the samples
-of a step on photos, which are enough where every sample is told what it should be (pictures, from which coordinate
-networks learn the last decibels, take them four times as large). Heads that are handed over, which
-the paper's speed rests on, gain nothing here (benchmarks/convert_ablation_sample_mlp.md): they stay an option. The
-paper asks the teacher at the student's samples in the third stage as well; a teacher that renders by itself takes its
-fused path, leaves a ray where it is opaque for it, and teaches the same colour.
+Three things make it fast: the teacher's occupancy grid; shuffled points; and steps of a quarter of the samples of a
+step on photos, which are enough where every sample is supervised (stage 3, in which coordinate networks gain the last
+decibels, takes steps four times as large). Inherited heads, which the paper's speed rests on, gain nothing here
+(benchmarks/convert_ablation_sample_mlp.md): they stay an option. The paper evaluates the teacher at the student's
+samples in the third stage as well; here the teacher renders by itself, with its fused renderer and its own early
+termination, and supervises the same colour.
 
-All losses are means; the paper's are sums of norms, with weights that depend on the batch. Log-densities count within
-`clamp` alone: emptiness of any degree is empty, and every wall is a wall. (The paper clamps both sides, and a student
-that is far below the range then gets no gradient; here the teacher alone is clamped, and a student may be beyond it.)
+All losses are means; the paper's are sums of norms, with weights that depend on the batch. Target log-densities are
+clamped to `clamp`: beyond it space is empty, or opaque, to any degree. (The paper clamps both sides, and a student far
+below the range then gets no gradient; here the teacher alone is clamped, and a student beyond it has no error.)
 """
 
 from collections.abc import Sequence
@@ -49,51 +49,52 @@ from neuralfields.training.trainer import StepReport, Trainer
 STAGES = {1: "features", 2: "points", 3: "pictures"}
 NETWORKS = "heads."  # parameters that read features: what a student may inherit
 TOP_POINTS, OPAQUE_ENOUGH = 0.3, 0.5
-# Points that are not heavy: as a share of those that are, and at least of all: what is half transparent is taught too.
+# Points of low weight: as a fraction of those of high weight, and at least of all, so that translucent ones count too.
 OTHERS, FEWEST = 0.25, 0.02
-POOL_STEPS, MOST_POINTS = 64, 1 << 18  # shuffled together: the points of so many steps, and no more than this
-RAYS = 4096  # along which the teacher is asked at once
-LIGHT = 0.01  # a sample of less weight tells mostly where nothing is
+POOL_STEPS, MOST_POINTS = 64, 1 << 18  # size of the pool that is shuffled: points of so many steps, and at most this
+RAYS = 4096  # along which the teacher is sampled at once
+LIGHT = 0.01  # weight below which a sample is mostly empty space
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a distillation does; every part can be switched off, so that its worth can be measured."""
+    """Hyper-parameters of a distillation; every part can be switched off, for ablations."""
 
     features: float = 0.07
-    """share of the whole that compares features alone; skipped where they are not comparable"""
+    """fraction of the steps in stage 1 (features alone); skipped where features are not comparable"""
     points: float = 0.68
-    """share after it that compares density and colour at points; both are points' where features are not compared"""
+    """fraction of the steps in stage 2 (density and colour at points), which also takes that of a skipped stage 1"""
     colour: float = 30.0
-    """weight of a point's squared error of colour beside its error of log-density; at three times it hash to mlp loses
-    0.5 dB and rbf to lowrank 0.3, and voxels to hash gains 0.5; at a third they lose 0.1, nothing and 0.2"""
+    """weight of the squared error of a point's colour beside the error of its log-density; at three times hash to mlp
+    loses 0.5 dB and rbf to lowrank 0.3, and voxels to hash gains 0.5; at a third they lose 0.1, nothing and 0.2"""
     clamp: tuple[float, float] | None = (-2.0, 8.0)
-    """range of log-densities that count, in 1/inner cube"""
+    """range of target log-densities, in 1/inner cube"""
     inherit_heads: bool = False
-    """whether a student takes over the teacher's heads where shapes allow, and learns the features that they read"""
+    """whether a student copies the teacher's heads where shapes allow, and learns the features that they read"""
     inherit_encoding: bool = True
-    """whether a student that encodes points as its teacher does takes over the parameters of it"""
+    """whether a student with the encoding of its teacher copies its parameters"""
     inherit_occupancy: bool = True
+    """whether a student uses the teacher's occupancy grid, instead of learning its own"""
     read_nodes: bool = True
-    """whether a student whose nodes say what is there begins with what the teacher says there"""
+    """whether a grid whose nodes are samples of the field is initialised from the teacher (Field.initialise_from)"""
     hard_cameras: bool = True
-    """camera level of PVD-AL"""
+    """hard-example mining of cameras: camera level of PVD-AL"""
     hard_rays: bool = True
-    """ray level of PVD-AL"""
+    """hard-example mining of rays: ray level of PVD-AL"""
     heavy_points: bool = True
-    """point level of PVD-AL: points mostly where the teacher or the student has weight. The three levels together gain
-    0.3 dB from hash to mlp, 0.6 from rbf to lowrank and 0.1 from hash to triplane"""
+    """importance sampling of points: point level of PVD-AL, mostly where teacher or student have weight; all three
+    levels together gain 0.3 dB from hash to mlp, 0.6 from rbf to lowrank and 0.1 from hash to triplane"""
     shuffle: bool = True
-    """whether points are drawn in no order, or ray by ray"""
+    """whether points are shuffled, or drawn ray by ray"""
     step_share: float = 0.25
-    """samples of a step, as a share of those of a step on photos"""
+    """samples of a step, as a fraction of those of a step on photos"""
     picture_share: float = 0.25
-    """the same of a step that compares pictures, but for every student of those that a grid's step has: four times a
-    coordinate network's, which ends up to 0.3 dB higher by it, and no higher by as much more time in small steps"""
+    """samples of a step of stage 3, as a fraction of those of a grid's step on photos: four times those of a
+    coordinate network, which gains up to 0.3 dB by it, and nothing by as much more time in small steps"""
 
 
 def copy(student: Field, teacher: Field) -> bool:
-    """Gives a student of the teacher's own architecture and Config all its parameters; whether it was one."""
+    """Copies all parameters to a student of the teacher's architecture and Config; returns whether it was one."""
     if type(student) is not type(teacher) or student.config != teacher.config or student.domain != teacher.domain:
         return False
     student.load_state_dict(teacher.state_dict())
@@ -114,7 +115,7 @@ def inherit(student: Field, teacher: Field) -> list[str]:
 
 
 def inherit_encoding(student: Field, teacher: Field) -> bool:
-    """Copies what the features are read from, where both read it alike; whether they do."""
+    """Copies the parameters of the encoding where student and teacher share its layout; returns whether they do."""
     mine, theirs = student.encoding_of(), teacher.encoding_of()
     if mine is None or theirs is None or mine.facts != theirs.facts or student.domain != teacher.domain:
         return False
@@ -125,11 +126,12 @@ def inherit_encoding(student: Field, teacher: Field) -> bool:
 
 
 class Distillation(Trainer):
-    """A student being taught, on the teacher's device; `real`: cameras of the capture, looked through beside those
-    drawn.
+    """Trainer that distils a teacher into a student, on the teacher's device.
+
+    `real`: cameras of the capture, used beside sampled ones.
     """
 
-    averaging = False  # at its end it still learns all the time: averages lag behind by 0.03 to 0.08 dB
+    averaging = False  # still improving at its end: a moving average of the weights is 0.03 to 0.08 dB worse
 
     def __init__(
         self,
@@ -153,25 +155,25 @@ class Distillation(Trainer):
         self.poses = CameraPool(viewpoints, list(real), seed, recipe.hard_cameras, self.device)
         self.pool = RayPool(self.device)
         size = min(MOST_POINTS, POOL_STEPS * self._wanted()) if recipe.shuffle else 1
-        self.points = PointPool(self._ask, size, recipe.shuffle)
+        self.points = PointPool(self._sample_teacher, size, recipe.shuffle)
         self.rays = 256
         self.points_compared = self.rays_compared = 0
         self.round_at = 0
 
     @property
     def volume(self) -> Volume:
-        """The student as it is now."""
+        """The current student with its occupancy grid."""
         bits = self.teacher.occupancy if self.occupancy is None else self.occupancy.bits
         return Volume(self.field, self.teacher.bounds, bits)
 
     def stage_of(self, progress: float) -> int:
-        """1, 2 or 3 (see above)."""
+        """Stage 1, 2 or 3 (see above) at that progress."""
         comparable = self.inherited and self.recipe.features > 0
         first = self.recipe.features if comparable else 0.0
         return 1 if progress < first else 2 if progress < self.recipe.features + self.recipe.points else 3
 
     def step(self, progress: float) -> StepReport:
-        """One step; the report's loss is that of the points or, in the third stage, the squared error of the rays."""
+        """Takes a training step; the report's loss is that of points or, in stage 3, the squared error of rays."""
         self.advance(progress)
         generator = self.generator()
         if self.occupancy is not None:
@@ -191,7 +193,7 @@ class Distillation(Trainer):
         return report
 
     def _compare_pictures(self, progress: float, generator: torch.Generator) -> StepReport:
-        """Each renders with its own samples: a field that has a fused renderer uses it."""
+        """Stage 3: teacher and student each render with their own samples, by a fused renderer where there is one."""
         rays, camera = self._rays(generator)
         jitter = torch.rand(len(rays), generator=generator, device=self.device)
         with torch.no_grad():
@@ -212,38 +214,38 @@ class Distillation(Trainer):
         return report
 
     def counts(self) -> str:
-        """What was compared, and how much of it by each level of active learning, in words."""
+        """Counts of points and rays, and of the hard examples among them, in words."""
         levels = [
-            f"{self.poses.from_pool} poses that had gone badly" if self.recipe.hard_cameras else "",
-            f"{self.pool.seen_again} rays that had" if self.recipe.hard_rays else "",
-            "the heaviest points" if self.recipe.heavy_points else "",
+            f"{self.poses.from_pool} cameras" if self.recipe.hard_cameras else "",
+            f"{self.pool.seen_again} rays" if self.recipe.hard_rays else "",
+            "points by weight" if self.recipe.heavy_points else "",
         ]
-        again = " and ".join(filter(None, levels)) or "nothing"
-        return f"compared {self.points_compared} points and {self.rays_compared} rays; looked again at {again}"
+        again = " and ".join(filter(None, levels)) or "none"
+        return f"compared {self.points_compared} points and {self.rays_compared} rays; hard examples: {again}"
 
     def _wanted(self) -> int:
-        """Points of a step."""
+        """Number of points of a step."""
         return max(1, round(self.recipe.step_share * samples_of(self.field, self.device, self.settings)))
 
     def _rays(self, generator: torch.Generator) -> tuple[Rays, Tensor]:
-        """New rays with the camera of each, and behind them those that are looked at again."""
-        self._turn_round()
+        """New rays with the camera of each, and hard examples behind them."""
+        self._next_round()
         rays, camera = self.poses.rays(self.rays, generator)
         if self.recipe.hard_rays:
             again = self.pool.draw(self.rays, generator)
             rays = Rays(torch.cat([rays.origins, again.origins]), torch.cat([rays.directions, again.directions]))
         return rays, camera
 
-    def _turn_round(self) -> None:
-        """New poses when a round has had its steps."""
+    def _next_round(self) -> None:
+        """Samples new cameras when a round has had its steps."""
         if self.step_count - self.round_at >= ROUND:
             self.poses.end()
             self.round_at = self.step_count
 
     @torch.no_grad()
-    def _ask(self, generator: torch.Generator) -> Points:
-        """The teacher along new rays, from the front until they are opaque: what has weight, and as much without."""
-        self._turn_round()
+    def _sample_teacher(self, generator: torch.Generator) -> Points:
+        """Samples the teacher along new rays with early termination: points of high weight, and some of low weight."""
+        self._next_round()
         rays, _ = self.poses.rays(RAYS, generator)
         origins, directions = self.teacher.normalise(rays)
         jitter = torch.rand(len(rays), generator=generator, device=self.device)
@@ -268,7 +270,7 @@ class Distillation(Trainer):
         return Points(x, directions, f, log_density, rgb, weight[keep])
 
     def _point_loss(self, f: Tensor, taught: Points) -> Tensor:
-        """Density and colour at the points; a mean over points."""
+        """Loss of log-density (Huber) and colour at the points; a mean over points."""
         value, rgb = self.field.decode(f, taught.directions)
         target = taught.log_density
         difference = value - target
@@ -283,19 +285,19 @@ class Distillation(Trainer):
         return loss + self.recipe.colour * colour
 
     def _feature_loss(self, f: Tensor, taught: Points) -> Tensor:
-        """Squared difference in units of the teacher's own variance; a mask behind the features is left out."""
+        """Squared error of features in units of the teacher's variance; a mask behind the features is left out."""
         target = taught.f[:, : f.shape[1]]
         scale = target.var(0, unbiased=False).mean().clamp(min=1e-8) if len(target) else 1.0
         return _mean((f - target).square()) / scale
 
 
 def _teacher_at(teacher: Volume, clamp: tuple[float, float] | None) -> Teacher:
-    """The teacher at points seen from several directions, its log-densities within the clamp."""
+    """Evaluates a teacher at points from several directions, with log-densities clamped."""
 
     def ask(x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-        f = teacher.field.features(x)  # once: what a place is does not depend on who looks
-        looks = [teacher.field.decode(f, direction.expand(len(x), 3)) for direction in directions]
-        log_density, rgb = looks[0][0], torch.stack([rgb for _, rgb in looks])
+        f = teacher.field.features(x)  # once: they do not depend on the direction
+        decoded = [teacher.field.decode(f, direction.expand(len(x), 3)) for direction in directions]
+        log_density, rgb = decoded[0][0], torch.stack([rgb for _, rgb in decoded])
         return (log_density if clamp is None else log_density.clamp(*clamp)), rgb
 
     return ask
@@ -307,12 +309,12 @@ def _weight(samples: Samples, density: Tensor) -> Tensor:
 
 
 def _mean(values: Tensor) -> Tensor:
-    """The mean; 0 of nothing."""
+    """Mean of values; 0 of none."""
     return values.sum() / max(values.numel(), 1)
 
 
 def _heavy(weight: Tensor, samples: Samples) -> Tensor:
-    """The heaviest 30 % of a ray's samples, on rays that are opaque enough [S] (PVD-AL's point level)."""
+    """Mask [S] of the 30 % of a ray's samples of highest weight, on rays of enough opacity (PVD-AL's point level)."""
     ray, count = samples.ray, samples.offsets.diff()
     order = weight.argsort(descending=True)
     order = order[ray[order].argsort(stable=True)]

@@ -1,8 +1,8 @@
-"""Edits a scene: erases a box, or keeps a box alone, in any field and by way of it in any other.
+"""Edits a scene by boxes: erases them, or everything outside them, by distillation from a masked teacher.
 
   masked teacher (boxes.py) -> distillation into the target (convert.py)
 
-A field of the target's own kind begins as a copy of what is edited: only the neighbourhood of the cut is learned again.
+A target of the teacher's architecture starts as a copy of it: only the neighbourhood of the cut is learned again.
 """
 
 from dataclasses import fields, replace
@@ -10,23 +10,36 @@ from pathlib import Path
 from typing import Any
 
 from neuralfields.distillation.boxes import Edit, parse_box
-from neuralfields.distillation.convert import convert_to_file
+from neuralfields.distillation.convert import convert_model, convert_to_file
 from neuralfields.errors import UsageError
+from neuralfields.models.model import Model
 from neuralfields.options.models import ConvertOptions, EditOptions
 
 EDIT_STEPS = 500
 
 
 def edit_to_file(options: EditOptions) -> dict[str, Any]:
-    """Edits as the options say and writes the result; reports as `convert_to_file`, against the edited teacher."""
+    """Edits a model file and writes the result; reports as `convert_to_file`, against the edited teacher."""
+    chosen, edit = _as_conversion(options)
+    if chosen.out is None:
+        chosen = replace(chosen, out=Path(f"{chosen.model.stem}-edited.nf"))
+    return convert_to_file(chosen, edit)
+
+
+def edit_model(options: EditOptions, teacher: Model | None = None) -> Model:
+    """Edits the file `options.model`, or a loaded model; returns as `convert_model`, against the edited teacher."""
+    chosen, edit = _as_conversion(options)
+    return convert_model(chosen, teacher, edit)
+
+
+def _as_conversion(options: EditOptions) -> tuple[ConvertOptions, Edit]:
+    """Options of the conversion that an edit is, and its boxes. Raises UsageError where there are none."""
     erase = tuple(parse_box(text, "--erase-box") for text in options.erase_box)
     keep = tuple(parse_box(text, "--keep-box") for text in options.keep_box)
     if not erase and not keep:
         raise UsageError("nothing to edit: give --erase-box or --keep-box x0,y0,z0,x1,y1,z1")
     shared = {item.name: getattr(options, item.name) for item in fields(ConvertOptions) if hasattr(options, item.name)}
     chosen = ConvertOptions(**shared)
-    if chosen.out is None:
-        chosen = replace(chosen, out=Path(f"{chosen.model.stem}-edited.nf"))
     if chosen.steps is None and chosen.minutes is None and options.to is None:
         chosen = replace(chosen, steps=EDIT_STEPS)
-    return convert_to_file(chosen, Edit(erase, keep))
+    return chosen, Edit(erase, keep)

@@ -1,10 +1,10 @@
-"""What a distillation looks at again because it went badly: the camera and ray levels of PVD-AL (arXiv:2304.04012).
+"""Hard-example mining for distillation: the camera and ray levels of active learning in PVD-AL (arXiv:2304.04012).
 
-  cameras  after each round the worst tenth of its poses enter a pool; a tenth of the next round's poses are drawn from
-           the pool, turned a little
+  cameras  after each round the worst tenth of its cameras enter a pool; a tenth of the next round's cameras are drawn
+           from the pool, jittered
   rays     after each step its worst tenth of rays enter a pool; each step is extended by a tenth drawn from the pool
 
-The third level, points, is a choice of samples within a step (distillation/distil.py).
+The third level, points, is importance sampling within a step (distillation/distil.py).
 """
 
 import numpy as np
@@ -16,15 +16,17 @@ from neuralfields.distillation.sampled_cameras import Viewpoints, jittered
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
 from neuralfields.rays import Rays
 
-POSES = 100  # of a round, and at most in the pool
+POSES = 100  # cameras of a round, and at most in the pool
 ROUND = 100  # steps of a round
-AGAIN = 0.1  # share of poses, and of rays, that are looked at again
+AGAIN = 0.1  # fraction of cameras, and of rays, that are hard examples
 RAY_POOL = 1 << 16
 
 
 class CameraPool:
-    """The poses of a round, and which of them went badly. `real`: cameras that are drawn from as well. Rays come from
-    the device, where the generators are too.
+    """Cameras of a round, and a pool of hard examples: those of the largest errors of earlier rounds.
+
+    `real`: cameras of a capture, drawn from as well; `again`: whether hard examples are mined. Rays are on `device`,
+    where the generators are too.
     """
 
     def __init__(
@@ -37,7 +39,7 @@ class CameraPool:
         self.begin()
 
     def begin(self) -> None:
-        """New poses for the next round."""
+        """Samples the cameras of the next round."""
         random = np.random.default_rng((self.seed, self.round))
         self.cameras = self.viewpoints.draw(POSES, random)
         for index in range(0, POSES, 2) if self.real else ():
@@ -54,7 +56,7 @@ class CameraPool:
         self.round += 1
 
     def rays(self, count: int, generator: torch.Generator) -> tuple[Rays, Tensor]:
-        """Rays through random places of the round's pictures, and the camera [R] of each."""
+        """Rays through random pixels of the round's cameras, and the camera [R] of each."""
         camera = torch.randint(0, POSES, (count,), generator=generator, device=self.device)
         pixel = torch.rand(count, 2, generator=generator, device=self.device) * self.size[camera]
         return Rays(*pixel_rays(self.table, camera, pixel)), camera
@@ -65,15 +67,15 @@ class CameraPool:
         self.count.index_add_(0, camera, torch.ones_like(error))
 
     def end(self) -> None:
-        """Puts the worst tenth into the pool, whose oldest leave it when it is full, and begins the next round."""
-        if self.again and bool(self.count.any()):  # while points are compared no pose has an error
+        """Adds the worst tenth to the pool, a first-in first-out queue, and begins the next round."""
+        if self.again and bool(self.count.any()):  # in the stages of points no camera has an error
             worst = (self.error / self.count.clamp(min=1)).argsort(descending=True)[: round(AGAIN * POSES)]
             self.pool = (self.pool + [self.cameras[i] for i in worst.tolist()])[-POSES:]
         self.begin()
 
 
 class RayPool:
-    """Rays of the largest errors so far; those drawn are replaced by the worst of the step that drew them."""
+    """Pool of hard rays, of the largest errors; drawn ones are replaced by the worst of the step that drew them."""
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.rays = torch.empty(0, 6, device=device)
@@ -81,7 +83,7 @@ class RayPool:
         self.seen_again = 0
 
     def draw(self, count: int, generator: torch.Generator) -> Rays:
-        """A tenth of `count`, or fewer while the pool is small."""
+        """Draws hard rays: a tenth of `count`, or fewer while the pool is small."""
         count = min(round(AGAIN * count), len(self.rays))
         order = torch.randperm(len(self.rays), generator=generator, device=self.rays.device)
         self.drawn = order[:count] if count else None
@@ -90,7 +92,7 @@ class RayPool:
         return Rays(chosen[:, :3], chosen[:, 3:])
 
     def learn(self, rays: Rays, error: Tensor) -> None:
-        """Takes in the worst tenth of a step's rays by their errors [R]."""
+        """Adds the worst tenth of a step's rays by their errors [R]."""
         worst = error.argsort(descending=True)[: max(1, round(AGAIN * len(error)))]
         new = torch.cat([rays.origins[worst], rays.directions[worst]], 1)
         if self.drawn is not None:

@@ -1,8 +1,8 @@
-"""Points at which a teacher was asked, in no order: what a student learns from before anything is rendered.
+"""Shuffle buffer of a teacher's samples, for point-wise supervision of a student.
 
-Samples that follow each other on a ray lie 1/300 of the scene apart, and a smooth field learns from a dozen of them
-what it learns from one. So the samples of thousands of rays are shuffled before a step takes its share (what it is
-worth: benchmarks/convert_ablation_sample_mlp.md, "points ray by ray").
+Consecutive samples of a ray are 1/300 of the scene apart, and so correlated that a smooth field learns from a dozen of
+them as much as from one. So the samples of thousands of rays are shuffled before a step takes its batch (measured:
+benchmarks/convert_ablation_sample_mlp.md, "points ray by ray").
 """
 
 from collections.abc import Callable
@@ -11,18 +11,18 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-PASSES = 2  # how often each point is used
-MOST_ASKED = 100  # times for one pool: where rays hardly meet anything it stays small
+PASSES = 2  # times each point is used
+MOST_ASKED = 100  # calls to fill one pool: where rays hit little it stays small
 
 
 @dataclass(frozen=True)
 class Points:
-    """What a field says at S points, and where they are."""
+    """Samples of a teacher at S points."""
 
     x: Tensor
     """in the field's unit cube, [S, 3]"""
     directions: Tensor
-    """in which they are looked at, unit, [S, 3]"""
+    """viewing directions, unit, [S, 3]"""
     f: Tensor
     """features, [S, F]"""
     log_density: Tensor
@@ -30,7 +30,7 @@ class Points:
     rgb: Tensor
     """[S, 3]"""
     weight: Tensor
-    """in the teacher's picture, [S]"""
+    """compositing weight in the teacher's render, [S]"""
 
     def __len__(self) -> int:
         return len(self.x)
@@ -40,13 +40,15 @@ class Points:
 
     @staticmethod
     def together(parts: list["Points"]) -> "Points":
-        """All of them, one after the other."""
+        """Concatenates points."""
         return Points(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Points)))
 
 
 class PointPool:
-    """`more(generator)`: points along new rays, as many as the teacher answers at once; `size` of them are shuffled
-    together, or none."""
+    """Shuffle buffer: `more(generator)` samples points along new rays; `size` of them are shuffled together.
+
+    `shuffle` False keeps their order.
+    """
 
     def __init__(self, more: Callable[[torch.Generator], Points], size: int, shuffle: bool = True) -> None:
         self.more, self.size, self.shuffle = more, size, shuffle
@@ -54,7 +56,7 @@ class PointPool:
         self.order = torch.empty(0, dtype=torch.int64)
 
     def draw(self, count: int, generator: torch.Generator) -> Points:
-        """The next `count` points; fewer where rays meet nothing, and at the end of a pool."""
+        """Draws the next `count` points; fewer where rays hit nothing, and at the end of a pool."""
         if not len(self.order):
             self._fill(generator)
         chosen, self.order = self.order.split([min(count, len(self.order)), max(0, len(self.order) - count)])

@@ -1,15 +1,15 @@
-"""Cameras where photos could have been taken: drawn from a model's own record of cameras, no photo is needed.
+"""Samples camera viewpoints like those of a capture, from the cameras that a model records; no photo is needed.
 
 Vocabulary
-  focus     the point nearest to all optical axes (paths.focus_point)
-  around    cameras that look at one thing from outside: distance, elevation and the miss of the axis are drawn between
+  focus     the point nearest to all optical axes (arrangement.focus_point)
+  around    cameras around an object (inward-facing): distance, elevation and the miss of the axis are sampled between
             the 5th and 95th percentile of those recorded, the azimuth anywhere between recorded ones
-  between   all other captures (forward-facing, rooms, streets): a point on the way from one camera to one of its
-            nearest, with the view turned along, and a jitter of a share of the way
+  between   all other captures (forward-facing, rooms, streets): poses interpolated between a camera and one of its
+            nearest, with a jitter of a fraction of their distance
 Lenses are those of recorded cameras.
 
-Drawing from percentiles that were measured, not from a fixed sphere, is what PVD-AL (arXiv:2304.04012) found to matter
-on real captures.
+PVD-AL (arXiv:2304.04012) found that sampling from measured percentiles, not from a fixed sphere, matters on real
+captures.
 """
 
 from dataclasses import replace
@@ -21,18 +21,18 @@ from neuralfields.captures.arrangement import common_up, focus_point, is_forward
 from neuralfields.errors import InputError
 from neuralfields.scene import Bounds
 
-LOW, HIGH = 5, 95  # percentiles of what was recorded
+LOW, HIGH = 5, 95  # percentiles of the recorded cameras
 NEIGHBOURS = 4
 JITTER = 0.2  # of the distance between neighbours
-TURN = 9.0  # degrees about each axis, for poses that are looked at again
+TURN = 9.0  # degrees about each axis, for hard examples
 
 
 class Viewpoints:
-    """Draws cameras like those of a capture. Raises InputError where there are none."""
+    """Sampler of cameras like those of a capture. Raises InputError where there are none."""
 
     def __init__(self, cameras: list[Camera], bounds: Bounds) -> None:
         if not cameras:
-            raise InputError("the model records no cameras, so no poses can be drawn from it; give --scene")
+            raise InputError("the model records no cameras, so no viewpoints can be sampled from it; give --scene")
         self.cameras = cameras
         self.up, self.focus = common_up(cameras), focus_point(cameras, bounds)
         away = np.stack([camera.centre for camera in cameras]) - self.focus
@@ -54,7 +54,7 @@ class Viewpoints:
         self.azimuth = np.sort(np.arctan2(away @ self._axes[1], away @ self._axes[0]))
 
     def draw(self, count: int, random: np.random.Generator) -> list[Camera]:
-        """`count` new cameras."""
+        """Samples `count` new cameras."""
         one = self._around if self.around else self._between
         return [one(random) for _ in range(count)]
 
@@ -71,7 +71,7 @@ class Viewpoints:
         return replace(self._lens(random), world_from_camera=look_at(centre, self.focus + miss, self.up))
 
     def _azimuth(self, random: np.random.Generator) -> float:
-        """Between two recorded azimuths that follow each other; gaps of over 120 degrees are left out."""
+        """Samples an azimuth between two neighbouring recorded ones; gaps of over 120 degrees are left out."""
         gaps = np.diff(self.azimuth, append=self.azimuth[0] + 2 * np.pi)
         allowed = np.where(gaps > np.radians(120), 0.0, gaps)
         which = random.choice(len(gaps), p=allowed / allowed.sum())
@@ -94,7 +94,7 @@ class Viewpoints:
 
 
 def jittered(camera: Camera, random: np.random.Generator, reach: float = 0.0) -> Camera:
-    """The same camera turned by up to 9 degrees about each axis and moved by up to `reach` (world units) along each."""
+    """Jitters a camera: turns it by up to 9 degrees about each axis, moves it by up to `reach` (world) along each."""
     pose = camera.world_from_camera.copy()
     for axis, angle in enumerate(np.radians(random.uniform(-TURN, TURN, 3))):
         turn, (a, b) = np.eye(3), [(1, 2), (2, 0), (0, 1)][axis]
@@ -106,7 +106,7 @@ def jittered(camera: Camera, random: np.random.Generator, reach: float = 0.0) ->
 
 
 def _partway(one: Camera, other: Camera, share: float) -> np.ndarray:
-    """The pose that share of the way from one camera to another: straight, and turned along the shorter arc."""
+    """Interpolates two camera poses: positions linearly, rotations by normalised quaternions along the shorter arc."""
     a, b = quaternion(one.world_from_camera[:3, :3]), quaternion(other.world_from_camera[:3, :3])
     pose = np.eye(4)
     pose[:3, :3] = rotation_from_quaternion((1 - share) * a + share * (b if a @ b >= 0 else -b))

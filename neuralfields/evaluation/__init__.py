@@ -1,1 +1,1 @@
-"""How good is it, by which protocol?"""
+"""How good is a model, by which protocol? Evaluation, and validation during a fit."""

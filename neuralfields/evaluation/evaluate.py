@@ -1,9 +1,9 @@
-"""Evaluates a model: how near a model's pictures are to photos that it was not fitted to.
+"""Evaluates a model: PSNR and SSIM of its renders against held-out photos.
 
 Vocabulary
-  view        one photo and the model's picture of it, with PSNR in dB and SSIM
+  view        one photo and the model's render of it, with PSNR in dB and SSIM
   keep        [H, W] bool, True where a photo's pixels count
-  background  [3] in [0, 1]: photos with (straight) alpha are laid over it, and so is the model's picture
+  background  [3] in [0, 1]: photos with (straight) alpha are composited over it, and so are renders
 
 PSNR and SSIM of a model are the means over its views (pictures/metrics.py).
 """
@@ -34,10 +34,10 @@ from neuralfields.supervision.exposure import by_other_half
 
 @dataclass(frozen=True)
 class View:
-    """One photo compared: `psnr` in dB, `ssim` (NaN where it was not measured), `seconds` of rendering.
+    """Metrics of one view: `psnr` in dB, `ssim` (NaN where it was not measured), `seconds` of rendering.
 
-    `given`: PSNR without what the report's convention adjusts, None where it adjusts nothing. `rgb` and `photo`: uint8
-    [H, W, 3], the model's picture and the photo over the background; None where dropped.
+    `given`: PSNR by the given camera and exposure, None where the report's convention adjusts nothing. `rgb` and
+    `photo`: uint8 [H, W, 3], render and photo over the background; None where dropped.
     """
 
     name: str
@@ -51,9 +51,9 @@ class View:
 
 @dataclass(frozen=True)
 class Report:
-    """What an evaluation found. Only the best and the worst view keep their pictures.
+    """Result of an evaluation. Only the best and the worst view keep their images.
 
-    `convention`: what was adjusted to each photo before it was measured (protocol.py), in words; empty for nothing.
+    `convention`: the adjustments to each view before it was measured (protocol.py), in words; empty for none.
     """
 
     views: tuple[View, ...]
@@ -65,18 +65,18 @@ class Report:
 
     @property
     def psnr_given(self) -> float | None:
-        """Mean over the views without what the convention adjusts, in dB; None where it adjusts nothing."""
+        """Mean PSNR by the given cameras and exposure in dB; None where the convention adjusts nothing."""
         given = [view.given for view in self.views if view.given is not None]
         return float(np.mean(given)) if given else None
 
     @property
     def psnr(self) -> float:
-        """Mean over the views in dB."""
+        """Mean PSNR over the views in dB."""
         return float(np.mean([view.psnr for view in self.views]))
 
     @property
     def ssim(self) -> float:
-        """Mean over the views."""
+        """Mean SSIM over the views."""
         return float(np.mean([view.ssim for view in self.views]))
 
     @property
@@ -90,7 +90,7 @@ class Report:
         return min(self.views, key=lambda view: view.psnr)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data: the means first, the images below."""
+        """Converts to plain data: the means, and the metrics of each view under `images`."""
         return {
             "psnr": self.psnr,
             "ssim": self.ssim,
@@ -108,7 +108,7 @@ class Report:
 
 
 def photo_over(image: np.ndarray, background: tuple[float, float, float]) -> np.ndarray:
-    """A uint8 photo [H, W, 3 or 4] as float32 [H, W, 3] in [0, 1], its straight alpha laid over the background."""
+    """Composites a uint8 photo [H, W, 3 or 4] of straight alpha over the background: float32 [H, W, 3] in [0, 1]."""
     values = image.astype(np.float32) / 255
     if image.shape[2] == 3:
         return values
@@ -125,10 +125,10 @@ def measure(
     structure: bool = True,
     exposed: bool = False,
 ) -> View:
-    """Renders the camera's picture and compares it with its photo, uint8 [H, W, 3 or 4] of the camera's size.
+    """Renders a camera and compares it with its photo, uint8 [H, W, 3 or 4] of the camera's size.
 
-    `structure` False leaves SSIM out (NaN), as do pictures below 11 x 11. `exposed`: in the photo's own exposure, each
-    half with the gain of the other (exposure.py). Raises InputError for sizes that differ and for a mask that keeps
+    `structure` False leaves SSIM out (NaN), as do images below 11 x 11. `exposed`: in the photo's own exposure, each
+    half by the gain of the other (exposure.py). Raises InputError for sizes that differ and for a mask that keeps
     nothing.
     """
     if image.shape[:2] != (camera.height, camera.width):
@@ -155,9 +155,9 @@ def evaluate(
     background: Any = "auto",
     quiet: bool = True,
 ) -> Report:
-    """Measures a model on views of a capture; without `scene`, of the one that it was fitted to.
+    """Evaluates a model on views of a capture. Default: the one that it was fitted to.
 
-    `downscale`: None takes the fit's. `background`: auto (the model's own), white, black, or three numbers.
+    `downscale`: Default: as in the fit. `background`: auto (the model's own), white, black, or three numbers.
     Raises InputError where there are no such views, or photos cannot be read.
     """
     if scene is None:
@@ -176,9 +176,9 @@ def evaluate(
     every = list(zip(loaded.images, how.cameras, loaded.masks, how.given, loaded.indices, strict=True))
     chosen = [entry for entry in every if entry[2] is None or entry[2].any()]
     if len(chosen) < len(every):
-        warnings.append(f"{len(every) - len(chosen)} of {len(every)} views are masked altogether and left out")
+        warnings.append(f"{len(every) - len(chosen)} of {len(every)} views are fully masked and left out")
     if not chosen:
-        raise InputError(f"{scene.root}: the masks keep no pixel of any view; look at them with: nf check {scene.root}")
+        raise InputError(f"{scene.root}: the masks keep no pixel of any view; inspect them with: nf check {scene.root}")
     views: list[View] = []
     for image, camera, keep, given, index in counted(chosen, len(chosen), quiet, "views"):
         view = measure(renderable, image, camera, colour, keep, scene.frames[index].name, exposed=how.exposed)
@@ -190,7 +190,7 @@ def evaluate(
 
 
 def recorded_scene(model: Model) -> Path:
-    """The capture that a model says it was fitted to. Raises InputError where that is not there (any more)."""
+    """Path of the capture that a model was fitted to, by its record. Raises InputError where it is missing."""
     recorded = model.made.get("scene")
     if not recorded:
         raise InputError("the model does not say which capture it was fitted to; name it with --scene FOLDER")
@@ -202,7 +202,7 @@ def recorded_scene(model: Model) -> Path:
 
 
 def _seen_in_training(model: Model, scene: Scene, split: Split) -> list[str]:
-    """A warning where the views to measure are views that the model was trained on."""
+    """Warns where held-out views were training views of this model."""
     if split != "test" or not model.camera_names:
         return []
     trained = set(model.camera_names) - {model.camera_names[i] for i in model.held_out}
@@ -213,7 +213,7 @@ def _seen_in_training(model: Model, scene: Scene, split: Split) -> list[str]:
 
 
 def _drop_pictures(views: list[View]) -> None:
-    """Keeps the pictures of the best and the worst view so far: memory stays that of two views."""
+    """Drops all images but those of the best and the worst view so far: memory stays that of two views."""
     kept = (min(views, key=lambda view: view.psnr), max(views, key=lambda view: view.psnr))
     for index, view in enumerate(views):
         if view.rgb is not None and not any(view is other for other in kept):
@@ -221,7 +221,7 @@ def _drop_pictures(views: list[View]) -> None:
 
 
 def best_and_worst(report: Report) -> np.ndarray:
-    """Photo, render and error of the worst view, and of the best one below it, as one picture uint8 [H, W, 3]."""
+    """Panel of photo, render and error of the worst view, and of the best one below it, uint8 [H, W, 3]."""
     shown = [("worst", report.worst)] + ([("best", report.best)] if len(report.views) > 1 else [])
     rows = [comparison(v.photo, v.rgb, f"{label}: {v.name}", f"{v.psnr:.2f} dB") for label, v in shown]
     return stack(rows)

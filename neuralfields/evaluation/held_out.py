@@ -1,8 +1,8 @@
-"""The cameras of photos that a field with refined poses was not fitted to: found on the field, which stays as it is.
+"""Test-time pose optimisation: aligns held-out cameras to a fixed field whose training poses were refined.
 
-A photo's given camera is taken along by the similarity that maps the given training cameras to the refined ones, and
-then aligned. The photo is used for its own camera, so its figure says how well the field shows the scene, no longer how
-well its given camera fits: reports name both.
+A photo's given camera is transferred by the similarity that maps the given training cameras to the refined ones, and
+then aligned (supervision/alignment.py). The photo is used for its own camera, so its PSNR measures the field alone, not
+the given camera: reports name both, as is usual for pose-refining fields (BARF, arXiv:2104.06405).
 """
 
 from collections.abc import Sequence
@@ -17,14 +17,15 @@ from neuralfields.supervision.image_gradients import scales
 from neuralfields.supervision.pixels import Pixels
 from neuralfields.supervision.pose_refinement import Similarity, apply_motion
 
-# Steps at each scale, the share of a full step in the first two thirds and in the last, pixels a photo and step.
+# Steps at each scale, step size in the first two thirds and in the last (1 is a full step), pixels a photo and step.
 STEPS, RATES, PIXELS = 20, (0.5, 0.2), 1024
 
 
 class HeldOut(Alignment):
-    """The motions of held-out photos' cameras, on a field that stays as it is."""
+    """Alignment of held-out cameras to a fixed field."""
 
-    damping, prior = 0.002, 1e-4  # a field that stands still gives away what a growing one would lead astray by
+    # Less damping than in training: the field is fixed, so its renders can be trusted.
+    damping, prior = 0.002, 1e-4
 
     def __init__(self, pixels: Pixels, background: tuple[float, float, float]) -> None:
         super().__init__(pixels)
@@ -32,7 +33,7 @@ class HeldOut(Alignment):
 
     @torch.no_grad()
     def align(self, volume: Volume, steps: int = STEPS) -> None:
-        """So many steps at each scale, always with the same pixels."""
+        """Takes `steps` steps at each scale, always with the same random pixels."""
         device = volume.device
         generator = torch.Generator(device).manual_seed(0)
         colour = torch.tensor(self.background, device=device)
@@ -47,7 +48,7 @@ class HeldOut(Alignment):
 
 
 def transfer_cameras(cameras: Sequence[Camera], given: Sequence[Camera], refined: Sequence[Camera]) -> list[Camera]:
-    """Cameras in the world of the refined ones, by what became of the given ones."""
+    """Transfers cameras by the similarity between the given cameras and the refined ones."""
     similarity = Similarity.between(given, refined)
     return [similarity.moved(camera) for camera in cameras]
 
@@ -55,7 +56,7 @@ def transfer_cameras(cameras: Sequence[Camera], given: Sequence[Camera], refined
 def align_cameras(
     volume: Volume, loaded: LoadedFrames, starts: list[Camera], background: tuple[float, float, float]
 ) -> list[Camera]:
-    """The photos' cameras on the field, sought from `starts`."""
+    """Aligns the cameras of photos to the field, from the initial cameras `starts`."""
     pixels = Pixels(loaded.images, starts, loaded.masks)
     if not len(pixels):
         return starts

@@ -1,7 +1,7 @@
-"""By which cameras, and in which exposure, a model's views are measured: as the fit's own adjustments ask.
+"""Evaluation protocol: by which cameras, exposure and masks views are measured, following the fit's options.
 
-poses refined     a training photo by its refined camera; any other by the camera that is found for it (held_out.py)
-exposure learned  every photo in its own exposure, each half of it with the gain of the other (supervision/exposure.py)
+poses refined     training views by their refined cameras; held-out views by test-time pose optimisation (held_out.py)
+exposure learned  every view in its own exposure, each half of it by the gain of the other (supervision/exposure.py)
 masks             those of the folder that the fit was given, where the capture has none
 """
 
@@ -19,9 +19,9 @@ from neuralfields.scene import Scene
 
 @dataclass(frozen=True)
 class Viewing:
-    """The `cameras` to measure by, those `given`, whether photos are `exposed`, and the `convention` in words.
+    """Protocol of an evaluation: `cameras` to render, `given` cameras, whether views are `exposed`, in words.
 
-    Where nothing is adjusted `convention` is empty and the cameras are the given ones.
+    `convention`: empty where nothing is adjusted; the cameras are then the given ones.
     """
 
     cameras: list[Camera]
@@ -31,7 +31,7 @@ class Viewing:
 
 
 def masked_like_fit(scene: Scene, model: Model) -> tuple[Scene, list[str]]:
-    """The scene with the masks of the fit, and a warning where they are gone."""
+    """Adds the masks of the fit to a scene; a warning where they are missing."""
     recorded = model.made.get("masks")
     if not recorded:
         return scene, []
@@ -41,9 +41,9 @@ def masked_like_fit(scene: Scene, model: Model) -> tuple[Scene, list[str]]:
 
 
 def viewing(model: Model, scene: Scene, loaded: LoadedFrames, colour: tuple[float, ...]) -> Viewing:
-    """How the loaded photos of a scene are to be measured on a model; `colour` lies behind both."""
+    """Chooses the protocol for the loaded photos of a scene; `colour`: the background."""
     exposed = bool(model.made.get("exposure"))
-    words = ["each half of a view in the exposure found on its other half"] if exposed else []
+    words = ["each half of a view in the exposure fitted on its other half"] if exposed else []
     cameras = given = loaded.cameras
     if model.made.get("refine_poses"):
         given = _in_refined_world(model, scene, loaded)
@@ -56,18 +56,18 @@ def viewing(model: Model, scene: Scene, loaded: LoadedFrames, colour: tuple[floa
             )
             for k, camera in zip(new, align_cameras(volume_of(model), chosen, chosen.cameras, colour), strict=True):
                 cameras[k] = camera
-            words.insert(0, "cameras of views that were not trained on aligned to the field as it stands")
+            words.insert(0, "cameras of held-out views aligned to the fixed field (test-time pose optimisation)")
     return Viewing(cameras, given, exposed, "; ".join(words))
 
 
 def _refined(model: Model) -> dict[str, Camera]:
-    """The model's training cameras by name."""
+    """Training cameras of the model by name."""
     held_out = set(model.held_out)
     return {n: c for k, (n, c) in enumerate(zip(model.camera_names, model.cameras, strict=True)) if k not in held_out}
 
 
 def _in_refined_world(model: Model, scene: Scene, loaded: LoadedFrames) -> list[Camera]:
-    """Refined cameras of photos that were trained on, the others taken along."""
+    """Refined cameras of training photos; those of the others transferred to the refined world."""
     trained = _refined(model)
     both = [frame for frame in scene.frames if frame.name in trained]
     others: Sequence[Camera] = loaded.cameras

@@ -1,4 +1,4 @@
-"""Quick evaluations while something is trained: validation on held-out photos, or against a teacher's pictures."""
+"""Validation during training: quick PSNR on held-out photos, or against a teacher's renders."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -13,13 +13,13 @@ from neuralfields.rendering.renderable import Colour, Renderable
 from neuralfields.rendering.volume import Volume, finish
 from neuralfields.supervision.pixels import Pixels
 
-SLOWER = 8  # times fewer pixels for fields without a fused path
-ALIGN_STEPS = 3  # at each scale, of aligning held-out views in a validation: they go on from the one before
-SAME = 99.0  # dB that pictures which are the same count as
+SLOWER = 8  # times fewer pixels for fields without a fused renderer
+ALIGN_STEPS = 3  # at each scale, of aligning held-out cameras; they start from the validation before
+SAME = 99.0  # dB for identical images
 
 
 class Trained(Protocol):
-    """What is being trained: its volume as it is now."""
+    """A trainer: gives its current volume."""
 
     @property
     def volume(self) -> Volume:
@@ -28,10 +28,10 @@ class Trained(Protocol):
 
 
 class PhotoValidation:
-    """PSNR in dB of some fixed pixels of each held-out view, mean over views; views are aligned where poses move."""
+    """Validation on held-out photos: PSNR in dB of fixed pixels of each view, mean over views."""
 
     def __init__(self, training: Trained, pixels: Pixels, background: Colour, count: int, aligned: bool) -> None:
-        """`count`: pixels of all views together; `aligned`: whether cameras are aligned a little before."""
+        """`count`: pixels of all views together; `aligned`: whether held-out cameras are aligned first."""
         self.training, self.pixels, self.background, self.count = training, pixels, background, count
         self.held_out = HeldOut(pixels, background) if aligned else None
 
@@ -53,7 +53,7 @@ class PhotoValidation:
 
 
 class TeacherValidation:
-    """PSNR in dB of a student's pictures against its teacher's, mean over the views."""
+    """Validation of a student: PSNR in dB of its renders against its teacher's, mean over views."""
 
     def __init__(
         self, training: Trained, views: Sequence[Camera], pictures: Sequence[Tensor], background: Colour
@@ -67,7 +67,7 @@ class TeacherValidation:
 def mean_psnr(
     renderable: Renderable, views: Sequence[Camera], pictures: Sequence[Tensor], background: Colour
 ) -> tuple[float, list[float]]:
-    """Mean over views in dB, and each view's, capped at 99 dB for pictures that are the same."""
+    """Mean PSNR over views in dB, and each view's, capped at 99 dB for identical images."""
     each = [
         min(psnr(renderable.render(view, background).rgb, picture), SAME)
         for view, picture in zip(views, pictures, strict=True)

@@ -1,4 +1,4 @@
-"""Rendering from Python: what a camera or rays see of a fitted model."""
+"""Renders a fitted model from Python, by a camera or along rays."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from neuralfields.rays import Rays, Render
 
 
 def render(model: Model, view: Camera | Rays, background: Any = "auto") -> Render:
-    """What a camera or rays see of a model: rgb, opacity and depth (world units), without gradients.
+    """Renders a model by a camera or along rays: rgb, opacity and depth (world units), without gradients.
 
     A camera gives [H, W, 3], [H, W], [H, W]; rays (`Rays` of tensors or arrays [R, 3], directions of any length) give
     [R, 3], [R], [R]. `background`: auto (the model's own), white, black, or three numbers in [0, 1].
@@ -24,7 +24,7 @@ def render(model: Model, view: Camera | Rays, background: Any = "auto") -> Rende
 
 
 def _checked(rays: Rays) -> Rays:
-    """Rays as float32 tensors [R, 3] with unit directions."""
+    """Converts rays to float32 tensors [R, 3] with unit directions."""
     origins, directions = (torch.as_tensor(a, dtype=torch.float32) for a in (rays.origins, rays.directions))
     if origins.ndim != 2 or origins.shape[1] != 3 or origins.shape != directions.shape:
         raise InputError(f"rays: origins {list(origins.shape)}, directions {list(directions.shape)}; both need [R, 3]")

@@ -7,4 +7,5 @@ captures.py      nf poses, check
 machine.py       nf doctor, bench, demo
 training.py      the settings of `nf fit --recipe`
 command_line.py  an options object from words, and the help page
+keywords.py      an options object from keyword arguments
 """

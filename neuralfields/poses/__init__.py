@@ -1,1 +1,1 @@
-"""Where were the photos taken?"""
+"""Where were the photos taken? Camera poses by structure from motion (COLMAP)."""

@@ -1,4 +1,4 @@
-"""COLMAP in a process of its own: reads one job, does it, tells its progress, ends.
+"""Child process that runs COLMAP (pycolmap): reads one job, runs it, reports its progress, ends.
 
 python -m neuralfields.poses.colmap_child JOB.json
 
@@ -9,8 +9,8 @@ No torch and no Pillow here, for the same reason. Standard output carries one JS
 
 Vocabulary
   job    {"task": features | matches | mapping | flatten, ...}, see the function of that name
-  pair   two photos whose features are compared
-  graph  what the verdict (poses/verdict.py) is made from: keypoints, verified matches and the model, as plain arrays
+  pair   two photos whose features are matched
+  graph  input of the verdict (poses/verdict.py): keypoints, verified matches and the model, as plain arrays
 """
 
 import ctypes
@@ -32,11 +32,11 @@ BROKEN = ("4.1.", "4.2.")
 MISSING = "the package pycolmap is missing; run: pip install 'neuralfields[photos]'"
 PAIRS_AT_ONCE = 256
 PHOTOS_AT_ONCE = 4
-FEWEST_POINTS = 20  # a model of fewer is none
+FEWEST_POINTS = 20  # a model of fewer is dropped
 
 
 def main() -> int:
-    """Runs the job of the command line; 0 when it was done or refused in words, otherwise whatever the crash gave."""
+    """Runs the job of the command line; 0 when it was done or refused, otherwise the code of the crash."""
     _end_with_parent()
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     refusal = _unusable()
@@ -70,22 +70,22 @@ def _unusable() -> str | None:
 
 
 def say(**message: Any) -> None:
-    """One line to the parent."""
+    """Sends one message to the parent."""
     sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
 
 
 def chunks(values: list, size: int) -> Iterator[list]:
-    """The values in lists of `size`, the last one shorter."""
+    """Splits values into lists of `size`, the last one shorter."""
     rest = iter(values)
     while chunk := list(islice(rest, size)):
         yield chunk
 
 
 def features(job: dict[str, Any]) -> dict[str, Any]:
-    """Keypoints of every photo into a new database.
+    """Feature extraction (SIFT): keypoints of every photo into a new database.
 
-    `database`, `photos` (folder), `threads`, `largest` (pixels along the longer side at which features are sought),
+    `database`, `photos` (folder), `threads`, `largest` (pixels along the longer side of the images extracted from),
     `features` (most per photo), `peak` (least contrast), `lens` (COLMAP's name of its model), and `groups`: photos that
     share a lens, {"names", "width", "height", "focal" in pixels or null}.
     """
@@ -126,10 +126,10 @@ def _parameters(model: str, group: dict[str, Any]) -> str:
 
 
 def matches(job: dict[str, Any]) -> dict[str, Any]:
-    """Verified matches of pairs of photos into the database; pairs that it already holds are passed over.
+    """Feature matching: verified matches of pairs of photos into the database; pairs that it already holds are skipped.
 
-    `database`, `threads`, `way` (exhaustive, sequential or retrieval), `overlap` (photos before and after in sequence),
-    `neighbours` (most similar photos by retrieval), `scratch` (a file for the pairs).
+    `database`, `threads`, `way` (the matching strategy: exhaustive, sequential or retrieval), `overlap` (photos before
+    and after in sequence), `neighbours` (most similar photos by retrieval), `scratch` (a file for the pairs).
     """
     import pycolmap
 
@@ -158,10 +158,11 @@ def matches(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def mapping(job: dict[str, Any]) -> dict[str, Any]:
-    """A model from the verified matches: poses, lenses and points; the largest is kept, with the graph beside it.
+    """Mapping (structure from motion): poses, lenses and points from verified matches; keeps the largest model.
 
     `database`, `photos`, `model` (the folder to write), `graph` (the .npz to write), `threads`, `way` (incremental or
-    global), `loose` (accepts a smaller first pair and fewer inliers), `total` (photos, for the progress).
+    global), `loose` (accepts a smaller triangulation angle of the initial pair and fewer inliers), `total` (photos, for
+    the progress).
     """
     import pycolmap
 
@@ -173,7 +174,7 @@ def mapping(job: dict[str, Any]) -> dict[str, Any]:
     way = job["way"]
     models = _sound(_global(job, work) if way == "global" else _incremental(job, work))
     if way == "incremental" and (not models or models[0].num_reg_images() < job["total"] / 2):
-        # A walk straight ahead gives no first pair to start from; all photos at once may still fit.
+        # Forward motion gives no initial pair to start from; global mapping may still work.
         others = _sound(_global(job, work))
         if others and (not models or others[0].num_reg_images() > models[0].num_reg_images()):
             models, way = others, "global"
@@ -195,7 +196,7 @@ def mapping(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sound(found: dict) -> list:
-    """Models that are more than a few points, the largest first, with errors in pixels."""
+    """Models of FEWEST_POINTS points or more, the largest first, with reprojection errors in pixels."""
     models = [model for model in found.values() if model.num_points3D() >= FEWEST_POINTS]
     for model in models:
         model.update_point_3d_errors()
@@ -238,7 +239,7 @@ def _incremental(job: dict[str, Any], work: Path) -> dict:
 
 
 def write_graph(database: Any, model: Any, path: Path) -> None:
-    """Keypoints, verified matches and the model as arrays, I photos, K keypoints, P points, M pairs, V matches.
+    """Writes keypoints, verified matches and the model as arrays: I photos, K keypoints, P points, M pairs, V matches.
 
     names [I]; registered bool [I]; camera_from_world [I, 3, 4]; focal, diagonal [I] in pixels; starts [I + 1] into the
     keypoints; normalised [K, 2] on the plane z = 1 without distortion, NaN for photos without a pose; point [K], index
@@ -264,7 +265,7 @@ def write_graph(database: Any, model: Any, path: Path) -> None:
 
 
 def _photo_arrays(database: Any, model: Any, image: Any, index_of: dict[int, int]) -> dict[str, Any]:
-    """What the graph holds of one photo."""
+    """Arrays of one photo in the graph."""
     keypoints = np.asarray(database.read_keypoints(image.image_id))[:, :2].astype(np.float64)
     own = model.image(image.image_id) if model.exists_image(image.image_id) else None
     posed = own is not None and own.has_pose
@@ -284,7 +285,7 @@ def _photo_arrays(database: Any, model: Any, image: Any, index_of: dict[int, int
 
 
 def _match_arrays(database: Any, place: dict[int, int]) -> dict[str, np.ndarray]:
-    """The verified pairs; `place`: COLMAP's number of a photo -> ours."""
+    """Arrays of the verified pairs; `place`: COLMAP's index of a photo -> ours."""
     import pycolmap
 
     raw_counts = dict(zip(*database.read_num_matches(), strict=True))
@@ -304,11 +305,10 @@ def _match_arrays(database: Any, place: dict[int, int]) -> dict[str, np.ndarray]
 
 
 def flatten(job: dict[str, Any]) -> dict[str, Any]:
-    """Writes the model in its new world and with lenses free of distortion, `out`, and its points, `points` (a .ply).
+    """Undistorts and transforms the model: writes it to `out`, and its points to `points` (a .ply).
 
-    `model`; `world`: the similarity [3, 4] that points go through; `sizes`: (width, height) of each photo, whose copy
-    may have been smaller. The result names each photo's lens before and
-    after, so that its pixels can follow (poses/undistort.py).
+    `model`; `world`: the similarity [3, 4] to apply; `sizes`: (width, height) of each photo, whose copy may have been
+    smaller. The result names each photo's lens before and after, for undistorting its pixels (poses/undistort.py).
     """
     import pycolmap
 
@@ -353,7 +353,7 @@ def _homogeneous(rays: np.ndarray) -> np.ndarray:
 
 
 def _lens(camera: Any) -> dict[str, Any]:
-    """A COLMAP camera as plain data."""
+    """Intrinsics of a COLMAP camera as plain data."""
     values = [float(value) for value in camera.params]
     return {"model": camera.model_name, "width": camera.width, "height": camera.height, "parameters": values}
 

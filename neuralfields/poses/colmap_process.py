@@ -1,8 +1,8 @@
-"""Starts COLMAP's process (poses/colmap_child.py) for one job, follows it, and survives whatever becomes of it.
+"""Runs COLMAP in a child process (poses/colmap_child.py) for one job, with a time limit, and reports its crashes.
 
 Vocabulary
   limit    seconds after which the child and everything that it started is killed
-  failure  the child crashed, hung, was killed or refused; the reason says which, with the end of COLMAP's own log
+  failure  the child crashed, hung or was killed; the message says which, with the end of COLMAP's own log
 """
 
 import json
@@ -34,7 +34,7 @@ DEATHS = {
 
 
 class ColmapFailure(PosesNotFoundError):
-    """COLMAP ended without a result; the message says how and shows the end of its log."""
+    """Raised when COLMAP ends without a result; the message says how and shows the end of its log."""
 
 
 def run_job(
@@ -44,10 +44,10 @@ def run_job(
     progress: Callable[[int, int], None],
     command: tuple[str, ...] = COMMAND,
 ) -> dict[str, Any]:
-    """Runs a job in a process of its own; gives its result.
+    """Runs a job in a child process and returns its result.
 
     The job and COLMAP's log lie in `folder` as <task>.json and <task>.log. `progress(done, total)` is called now and
-    then. Raises ColmapFailure, and UsageError when the package is missing or unfit. Ctrl-C kills the process too.
+    then. Raises ColmapFailure, and UsageError when pycolmap is missing or of a broken release. Ctrl-C kills the child.
     """
     path, log = folder / f"{job['task']}.json", folder / f"{job['task']}.log"
     atomic_write_bytes(path, json.dumps(job, indent=1).encode())
@@ -77,7 +77,7 @@ def run_job(
 def _follow(
     child: subprocess.Popen, deadline: float, progress: Callable[[int, int], None]
 ) -> tuple[list[dict[str, Any]], bool]:
-    """Messages until the child closes its output or the deadline passes; whether it passed."""
+    """Reads messages until the child closes its output or the deadline passes; also returns whether it passed."""
     messages: list[dict[str, Any]] = []
     rest = b""
     with selectors.DefaultSelector() as selector:
@@ -101,7 +101,7 @@ def _follow(
 
 
 def _message(line: bytes) -> dict[str, Any]:
-    """A line as a message; what a library printed by itself is none."""
+    """Parses a line as a message; empty for lines that a library printed."""
     try:
         value = json.loads(line)
     except ValueError:
@@ -110,7 +110,7 @@ def _message(line: bytes) -> dict[str, Any]:
 
 
 def kill_group(child: subprocess.Popen) -> None:
-    """Kills a child and all that it started; SIGTERM would not do, COLMAP may hang in its own handler of it."""
+    """Kills a child and its process group by SIGKILL; COLMAP may hang in its own handler of SIGTERM."""
     if child.poll() is None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)

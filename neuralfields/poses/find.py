@@ -1,9 +1,10 @@
-"""Finds camera poses: photos or a video in, a posed capture out.
+"""Finds camera poses by structure from motion: photos or a video in, a posed capture out.
 
-  photos | frames -> features -> matches -> model -> verdict -> world -> photos without distortion, transforms.json
+  photos | frames -> features -> matches -> model -> verdict -> world -> undistorted photos, transforms.json
 
 The capture holds transforms.json (nerfstudio's dialect), images/, colmap/sparse/0 and sparse.ply in the same world,
-poses.json (the report), and work/ with what the stages keep. COLMAP works in a process of its own (colmap_process.py).
+poses.json (the report), and work/ with the cached results of the stages. COLMAP runs in a child process
+(colmap_process.py).
 """
 
 import json
@@ -39,18 +40,18 @@ MARK = "made-by-nf-poses"
 
 
 def default_capture(source: Path) -> Path:
-    """The capture's folder where none is named: <name>-capture in the current folder."""
+    """Default folder of the capture: <name>-capture in the current folder."""
     name = source.resolve().stem if source.is_file() else source.resolve().name
     return Path(f"{name}-capture")
 
 
 def is_video(path: Path) -> bool:
-    """Whether a path is a film by its suffix."""
+    """Whether a path is a video file, by its suffix."""
     return path.is_file() and kind_of(path) == "video"
 
 
 def find_poses(source: Path, out: Path, settings: PoseSettings, display: StageDisplay) -> dict[str, Any]:
-    """Finds poses and writes the capture `out`; stages that an earlier run finished are not run again.
+    """Finds camera poses and writes the capture `out`; stages that an earlier run finished are not run again.
 
     Raises InputError for photos that cannot be used, PosesNotFoundError when there is no model, UsageError when
     pycolmap is missing. Doubtful poses are written too: the report's `level` says so.
@@ -63,14 +64,14 @@ def find_poses(source: Path, out: Path, settings: PoseSettings, display: StageDi
         stages = Stages(out / "work", display)
         (out / "work" / MARK).touch()
         photos, facts = _photos(source, out, settings, stages)
-        rung, result = search(photos, out, settings, stages)
-        graph = read_graph(out / "work" / f"graph-{LADDER.index(rung)}.npz")
+        attempt, result = search(photos, out, settings, stages)
+        graph = read_graph(out / "work" / f"graph-{LADDER.index(attempt)}.npz")
         verdict = judge(graph, result["models"], result["reprojection"])
         display.note(f"{'verdict':<10} {verdict.line}")
         world = find_world(_poses_of(graph), graph.points)
-        cameras = _undistort(out, photos, rung, world, settings, stages)
+        cameras = _undistort(out, photos, attempt, world, settings, stages)
         missing = why_missing(graph, result["models"], {photo.name: photo.sharpness for photo in photos})
-        report = _report(source, out, photos, rung, result, verdict, world, stages) | facts
+        report = _report(source, out, photos, attempt, result, verdict, world, stages) | facts
         report["missing"] = missing
         atomic_write_bytes(out / "poses.json", json.dumps(plain(report), indent=1).encode())
         _write_transforms(out, cameras)  # last: a capture with it is whole
@@ -78,7 +79,7 @@ def find_poses(source: Path, out: Path, settings: PoseSettings, display: StageDi
 
 
 def _require_pycolmap() -> None:
-    """Says what is missing before a minute is spent; the package itself is never imported here."""
+    """Raises UsageError where pycolmap is not installed; the package itself is never imported here."""
     try:
         version("pycolmap")
     except PackageNotFoundError:
@@ -86,16 +87,16 @@ def _require_pycolmap() -> None:
 
 
 def _is_ours(out: Path) -> bool:
-    """Whether a folder is a capture that this verb began: nothing else is ever replaced."""
+    """Whether a folder is a capture that `nf poses` began: nothing else is ever replaced."""
     return (out / "work" / MARK).is_file()
 
 
 def _check_folders(source: Path, out: Path) -> None:
-    """Refuses what is no source, and a target that holds something else or the photos themselves."""
+    """Raises for a source without photos, and for a target that holds other files or the photos themselves."""
     if not source.exists():
         raise InputError(f"{source}: no such file or folder; give a folder of photos or a video")
     if source.is_file() and not is_video(source):
-        raise InputError(f"{source}: is no video; give a folder of photos or a film ({', '.join(VIDEOS)})")
+        raise InputError(f"{source}: is no video; give a folder of photos or a video ({', '.join(VIDEOS)})")
     target, photos = out.resolve(), (source if source.is_file() else _folder(source)).resolve()
     if photos.is_dir() and (target in (photos, source.resolve()) or target == photos.parent):
         raise UsageError(f"--out {out}: holds the photos; the capture needs a folder of its own")
@@ -108,7 +109,7 @@ def _check_folders(source: Path, out: Path) -> None:
 
 
 def _folder(source: Path) -> Path:
-    """The folder of photos at or in a source, even where poses lie beside them."""
+    """Folder of photos at or in a source, even where poses lie beside them."""
     found = photo_folder(source)
     if found is None:
         found = next((source / name for name in (".", "images") if photo_files(source / name)), source)
@@ -116,7 +117,7 @@ def _folder(source: Path) -> Path:
 
 
 def _photos(source: Path, out: Path, settings: PoseSettings, stages: Stages) -> tuple[list[Photo], dict[str, Any]]:
-    """The stage `photos`: what there is to pose, looked at once."""
+    """Stage `photos`: reads and checks the photos."""
     if source.is_file():
         folder = _frames(source, out, settings, stages)
     else:
@@ -143,7 +144,7 @@ def _photos(source: Path, out: Path, settings: PoseSettings, stages: Stages) -> 
 
 
 def _frames(source: Path, out: Path, settings: PoseSettings, stages: Stages) -> Path:
-    """The stage `frames`: sharp frames of a film, evenly over the camera's way."""
+    """Stage `frames`: sharp frames of a video, evenly spaced along the camera's path."""
     folder = out / "work" / "frames"
 
     def work() -> dict[str, Any]:
@@ -155,7 +156,7 @@ def _frames(source: Path, out: Path, settings: PoseSettings, stages: Stages) -> 
     def summary(result: dict[str, Any]) -> str:
         keys = "key frames" if result["keys_only"] else "frames"
         chosen = Chosen(**result)
-        return f"{len(chosen.indices)} of {chosen.decoded} {keys} chosen, {chosen.seconds:.1f} s of film"
+        return f"{len(chosen.indices)} of {chosen.decoded} {keys} chosen, {chosen.seconds:.1f} s of video"
 
     stages.run("frames", {"film": fingerprint([source]), "count": settings.frames}, work, [folder], summary)
     return folder
@@ -170,10 +171,10 @@ def _poses_of(graph: PoseGraph) -> np.ndarray:
 
 
 def _undistort(
-    out: Path, photos: list[Photo], rung: Attempt, world: World, settings: PoseSettings, stages: Stages
+    out: Path, photos: list[Photo], attempt: Attempt, world: World, settings: PoseSettings, stages: Stages
 ) -> dict[str, dict[str, Any]]:
-    """The stage `undistort`: the model in its world without distortion, then the photos; name -> lens and pose."""
-    work, number = out / "work", LADDER.index(rung)
+    """Stage `undistort`: undistorts the model in its world, then the photos; returns name -> lens and pose."""
+    work, number = out / "work", LADDER.index(attempt)
     images, sparse = out / "images", out / "colmap" / "sparse" / "0"
 
     def job() -> dict[str, Any]:
@@ -202,7 +203,7 @@ def _undistort(
 
 
 def _write_transforms(out: Path, cameras: dict[str, Any]) -> None:
-    """transforms.json in nerfstudio's dialect: OpenGL axes, intrinsics shared where they are the same."""
+    """Writes transforms.json in nerfstudio's dialect: OpenGL axes, intrinsics shared where they are the same."""
     entries = []
     for name in sorted(cameras):
         camera = cameras[name]
@@ -223,20 +224,20 @@ def _report(
     source: Path,
     out: Path,
     photos: list[Photo],
-    rung: Attempt,
+    attempt: Attempt,
     result: dict[str, Any],
     verdict: Verdict,
     world: World,
     stages: Stages,
 ) -> dict[str, Any]:
-    """What poses.json holds."""
+    """The report of poses.json as plain data."""
     return {
         "path": str(out),
         "source": str(source),
         "line": verdict.line,
         **asdict(verdict),
         "track_length": result["track_length"],
-        "rung": rung.name,
+        "rung": attempt.name,
         "world": {item.name: getattr(world, item.name) for item in fields(world)},
         "names": {photo.name: str(photo.path) for photo in photos},
         "seconds": stages.seconds,
@@ -246,7 +247,7 @@ def _report(
 
 
 def accepted(out: Path, accept: bool) -> None:
-    """Refuses a capture whose poses are doubtful, unless that is accepted. Raises PosesNotFoundError."""
+    """Raises PosesNotFoundError for a capture whose poses are doubtful, unless `accept`."""
     try:
         report = json.loads((out / "poses.json").read_text(encoding="utf-8"))
         level, reasons = report["level"], report["reasons"]
@@ -254,6 +255,6 @@ def accepted(out: Path, accept: bool) -> None:
         return
     if level == "doubtful" and not accept:
         raise PosesNotFoundError(
-            f"{out}: the poses are doubtful: {'; '.join(map(str, reasons))}. Look at them with nf view {out}, or give"
+            f"{out}: the poses are doubtful: {'; '.join(map(str, reasons))}. Inspect them with nf view {out}, or give"
             " --accept-doubtful-poses"
         )

@@ -1,10 +1,10 @@
-"""Photos, verified matches and the model that was made of them, as arrays; what each pair of photos says of the model.
+"""The pose graph: photos, verified matches and the reconstruction, as arrays; agreement of each pair with it.
 
 Vocabulary (I photos, K keypoints, P points, M pairs, V matches)
-  pair       two photos with verified matches: one rigid motion explains them
-  agreement  the share of a pair's matches that the model's poses explain too: within 8 px of the epipolar line, on a
-             picture of 1000 px across its diagonal
-  apart      the angle in degrees under which the two photos see what they share, by the model
+  pair       two photos with verified matches: inliers of one epipolar geometry
+  agreement  fraction of a pair's matches that are inliers of the model's poses too: within 8 px of the epipolar line,
+             on an image of 1000 px across its diagonal
+  apart      triangulation angle of the two photos in degrees, by the model
 """
 
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 CLOSE = 8.0  # px on a diagonal of 1000
-ENOUGH = 30  # matches of a pair that say something
+ENOUGH = 30  # matches of a pair below which it is left out
 
 
 @dataclass(frozen=True)
 class PoseGraph:
-    """Arrays as colmap_child.write_graph gives them: names [I], registered [I], camera_from_world [I, 3, 4], focal and
+    """Arrays as colmap_child.write_graph writes them: names [I], registered [I], camera_from_world [I, 3, 4], focal and
     diagonal [I] px, starts [I + 1], normalised [K, 2], point [K], points [P, 3], pairs [M, 2], raw [M],
     match_starts [M + 1], matches [V, 2].
     """
@@ -39,7 +39,7 @@ class PoseGraph:
 
     @property
     def inliers(self) -> np.ndarray:
-        """Verified matches of each pair, [M]."""
+        """Number of verified matches (inliers) of each pair, [M]."""
         return np.diff(self.match_starts)
 
     @property
@@ -50,19 +50,19 @@ class PoseGraph:
 
     @property
     def photo_of(self) -> np.ndarray:
-        """The photo of each keypoint, [K]."""
+        """Index of the photo of each keypoint, [K]."""
         return np.repeat(np.arange(len(self.names)), np.diff(self.starts))
 
 
 def read_graph(path: Path) -> PoseGraph:
-    """The graph that colmap_child wrote."""
+    """Reads the graph that colmap_child wrote."""
     with np.load(path, allow_pickle=False) as arrays:
         return PoseGraph(**{name: arrays[name] for name in PoseGraph.__dataclass_fields__})
 
 
 @dataclass(frozen=True)
 class PairFigures:
-    """Of pairs between photos with poses: `pairs` [m, 2], `inliers` [m], `agreement` [m], `apart` [m] degrees."""
+    """Statistics of pairs of registered photos: `pairs` [m, 2], `inliers` [m], `agreement` [m], `apart` [m] degrees."""
 
     pairs: np.ndarray
     inliers: np.ndarray
@@ -71,7 +71,7 @@ class PairFigures:
 
 
 def pair_figures(graph: PoseGraph, fewest: int = ENOUGH) -> PairFigures:
-    """Measures every pair of photos with poses that has `fewest` verified matches or more."""
+    """Statistics of every pair of registered photos that has `fewest` verified matches or more."""
     keep = graph.registered[graph.pairs].all(axis=1) & (graph.inliers >= fewest)
     index = np.repeat(np.arange(len(graph.pairs)), graph.inliers)
     chosen = keep[index]
@@ -105,7 +105,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def _sampson(rotation: np.ndarray, shift: np.ndarray, x: np.ndarray, y: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """Distance to the epipolar line on the plane z = 1, [V]; with no shift between two photos, to the turned point."""
+    """Sampson distance to the epipolar line on the plane z = 1, [V]."""
     length = np.linalg.norm(shift, axis=1)
     t = shift / np.maximum(length, 1e-12)[:, None]
     zero = np.zeros(len(t))
@@ -117,11 +117,11 @@ def _sampson(rotation: np.ndarray, shift: np.ndarray, x: np.ndarray, y: np.ndarr
 
 
 def held_out_errors(graph: PoseGraph) -> np.ndarray:
-    """Reprojection errors in px of observations that had no say in their point, [n].
+    """Held-out reprojection errors in px: of observations that their point was not triangulated from, [n].
 
-    Of every point seen by four photos or more one observation is left out (the last one), the point is found again
-    from the others (least squares distance to their rays, weighted by 1 / distance^2), and projected into the photo
-    that was left out. The poses themselves have seen all observations.
+    Of every point seen by four photos or more one observation is held out (the last one), the point is triangulated
+    again from the others (least squares distance to their rays, weighted by 1 / distance^2), and projected into the
+    held-out photo. The poses themselves were estimated from all observations.
     """
     seen = np.flatnonzero(graph.point >= 0)
     number, photo = graph.point[seen], graph.photo_of[seen]

@@ -1,10 +1,10 @@
-"""Which photos are worth comparing, where comparing all is too much: neighbours in a sequence, and similar ones.
+"""Image pairs to match where exhaustive matching is too slow: neighbours in a sequence, and retrieval (VLAD).
 
 No torch here: COLMAP's own process uses it (poses/colmap_child.py).
 
 Vocabulary
-  word   a typical feature; words are found among the photos' own features, so that no vocabulary is needed
-  code   what tells photos apart: for each word the sum of what its features have beyond it (VLAD)
+  word   a cluster centre of features (k-means of these photos' own, so that no vocabulary file is needed)
+  code   global descriptor of a photo: for each word the sum of its features' residuals (VLAD)
 """
 
 import numpy as np
@@ -13,16 +13,16 @@ WORDS, WORD_SAMPLES, ROUNDS = 64, 30_000, 8
 
 
 def sequence(count: int, overlap: int) -> list[tuple[int, int]]:
-    """Pairs of neighbours up to `overlap` apart, and of photos 1, 2, 4, 8 ... apart beyond it."""
+    """Sequential pairs: neighbours up to `overlap` apart, and photos 8, 16, 32 ... apart beyond it."""
     steps = [*range(1, overlap + 1), *(2**k for k in range(3, 12) if 2**k > overlap)]
     return [(i, i + step) for step in steps for i in range(count - step)]
 
 
 def similar(described: list[np.ndarray], neighbours: int, seed: int) -> set[tuple[int, int]]:
-    """Pairs of each photo with the `neighbours` most similar ones, by VLAD over words found in these photos.
+    """Image retrieval: pairs of each photo with the `neighbours` most similar ones, by VLAD.
 
     `described`: uint8 [K, 128] per photo. VLAD (Jegou et al. 2010): sums of residuals to the nearest of 64 words, with
-    square roots of their sizes, normalised. No vocabulary is needed from elsewhere.
+    square roots of their sizes, normalised.
     """
     generator = np.random.default_rng(seed)
     unit = [

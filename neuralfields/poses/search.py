@@ -1,9 +1,9 @@
-"""The search for poses: features, matches, model, with one ladder of attempts.
+"""Structure from motion (features, matches, model) in up to two attempts.
 
 Vocabulary
-  rung   one way of seeking: how many features, how lenient a start, which lens; the next is tried when too few photos
-         find a place, or COLMAP fails
-  way    which photos are compared: all pairs, neighbours in a sequence, or the most similar ones
+  attempt   a set of options: number of features, thresholds, lens; the next is run when too few photos are registered,
+            or COLMAP fails (its name is the `rung` of poses.json)
+  matching  the strategy: exhaustive (all pairs), sequential (neighbours) or retrieval (the most similar photos)
 """
 
 import os
@@ -21,14 +21,18 @@ from neuralfields.poses.photos import Photo, lens_groups, write_copies
 from neuralfields.poses.stages import Stages
 from neuralfields.poses.verdict import FEWEST_REGISTERED
 
-EXHAUSTIVE_UP_TO = 120  # photos: all pairs, 7140 of them, take minutes; of more, the likely ones alone
+EXHAUSTIVE_UP_TO = 120  # photos: all pairs, 7140 of them, take minutes; of more, a selection
 NEIGHBOURS, OVERLAP, LOOP_NEIGHBOURS = 30, 10, 5
 PEAK = 0.02 / 3  # COLMAP's own least contrast of a feature
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """`features`: times as many; `peak`: times the least contrast; `larger`: times the size; `loose`, `simple` lens."""
+    """Options of one attempt.
+
+    Factors of the usual: `features` (their number), `peak` (least contrast), `larger` (size of images). `loose`:
+    lenient initial pair and inlier counts; `simple`: a lens without distortion.
+    """
 
     name: str
     features: float = 1.0
@@ -45,24 +49,24 @@ LADDER = (
 
 
 def search(photos: list[Photo], out: Path, settings: PoseSettings, stages: Stages) -> tuple[Attempt, dict[str, Any]]:
-    """The best result of the ladder: the first rung that registers at least half, or the one that registers most."""
+    """The best result of all attempts: the first that registers over half of the photos, else the one with most."""
     begin, best, failures = stages.digest, None, []
-    for rung in LADDER:
+    for attempt in LADDER:
         stages.digest = begin
         try:
-            result = _seek(photos, out, settings, stages, rung)
+            result = _attempt(photos, out, settings, stages, attempt)
         except ColmapFailure as failure:
             failures.append(str(failure))
             stages.display.note(f"{'':<10} {failure}")
             continue
         count = len(result["models"][0]) if result["models"] else 0
         if count and (best is None or count > len(best[1]["models"][0])):
-            best = (rung, result)
+            best = (attempt, result)
         if count > FEWEST_REGISTERED * len(photos):
             break
-        found = f"{count} of {len(photos)} photos found a place" if count else "no photo found a place"
+        found = f"{count} of {len(photos)} photos registered" if count else "no photo registered"
         failures.append(found)
-        if rung is not LADDER[-1]:
+        if attempt is not LADDER[-1]:
             stages.display.note(f"{'':<10} {found}; tried again with {LADDER[-1].name}")
     if best is None or len(best[1]["models"][0]) < FEWEST_IMAGES:
         raise PosesNotFoundError(_nothing_found(photos, failures))
@@ -77,25 +81,27 @@ def _nothing_found(photos: list[Photo], failures: list[str]) -> str:
     return f"no poses found for {len(photos)} photos ({'; then '.join(dict.fromkeys(failures))}); {hint}"
 
 
-def _seek(photos: list[Photo], out: Path, settings: PoseSettings, stages: Stages, rung: Attempt) -> dict[str, Any]:
-    """One rung: the stages copies, features, matches and model; the result of the mapping."""
-    work, number = out / "work", LADDER.index(rung)
+def _attempt(
+    photos: list[Photo], out: Path, settings: PoseSettings, stages: Stages, attempt: Attempt
+) -> dict[str, Any]:
+    """Runs one attempt: the stages copies, features, matches and model; returns the result of the mapping."""
+    work, number = out / "work", LADDER.index(attempt)
     names = {"photos": f"photos-{number}", "database": f"database-{number}.db", "model": f"model-{number}"}
     names |= {"graph": f"graph-{number}.npz", "scratch": "pairs.txt"}
     files = {key: str((work / name).resolve()) for key, name in names.items()}
     shared = {"threads": threads_of(settings), "seed": settings.seed}
-    lens = "SIMPLE_PINHOLE" if rung.simple and settings.lens == "SIMPLE_RADIAL" else settings.lens
+    lens = "SIMPLE_PINHOLE" if attempt.simple and settings.lens == "SIMPLE_RADIAL" else settings.lens
     features = {
-        "largest": round(settings.largest * rung.larger),
-        "features": round(settings.features * rung.features),
-        "peak": PEAK * rung.peak,
+        "largest": round(settings.largest * attempt.larger),
+        "features": round(settings.features * attempt.features),
+        "peak": PEAK * attempt.peak,
         "lens": lens,
-        "groups": [asdict(group.at(round(settings.largest * rung.larger))) for group in lens_groups(photos)],
+        "groups": [asdict(group.at(round(settings.largest * attempt.larger))) for group in lens_groups(photos)],
     }
     way = matching_way(settings.matching, len(photos), (work / "frames").is_dir())
     neighbours = LOOP_NEIGHBOURS if way == "sequential" else NEIGHBOURS
     matching = {"way": way, "overlap": OVERLAP, "neighbours": neighbours}
-    mapping = {"way": settings.mapper, "loose": rung.loose, "total": len(photos)}
+    mapping = {"way": settings.mapper, "loose": attempt.loose, "total": len(photos)}
 
     def job(task: str, *parts: dict[str, Any]) -> Callable[[], dict[str, Any]]:
         values = {key: value for part in (files, shared, *parts) for key, value in part.items()} | {"task": task}
@@ -121,7 +127,7 @@ def _seek(photos: list[Photo], out: Path, settings: PoseSettings, stages: Stages
         matching,
         job("matches", matching),
         database,
-        lambda r: f"{r['pairs']} pairs compared ({way})",
+        lambda r: f"{r['pairs']} pairs matched ({way})",
     )
     return stages.run(
         f"model{again}",
@@ -137,7 +143,7 @@ def _seek(photos: list[Photo], out: Path, settings: PoseSettings, stages: Stages
 
 
 def matching_way(asked: str, count: int, film: bool) -> str:
-    """Which photos are compared: all pairs of few, neighbours of a film, otherwise the most similar ones."""
+    """Matching strategy: exhaustive for few photos, sequential for a video, otherwise retrieval."""
     if asked != "auto":
         return asked
     if count <= EXHAUSTIVE_UP_TO and not (film and count > EXHAUSTIVE_UP_TO // 2):
@@ -146,7 +152,7 @@ def matching_way(asked: str, count: int, film: bool) -> str:
 
 
 def threads_of(settings: PoseSettings) -> int:
-    """As asked, or as many as this process may use."""
+    """Number of threads: as asked, or as many as this process may use."""
     if settings.threads:
         return settings.threads
     with suppress(AttributeError):

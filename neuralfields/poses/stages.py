@@ -1,10 +1,10 @@
-"""Stages of finding poses: each one's result is kept and used again as long as what it was made from is the same.
+"""Cache of the stages of finding poses: a stage's result is reused as long as its inputs are the same.
 
 Vocabulary
   record   <stage>.done.json: digest and result of a finished stage, written whole or not at all
   digest   a hash of the stage's settings and of the digests of all stages before it
 
-A run that was cut short goes on after its last record; a changed setting invalidates its own stage and those after it.
+An interrupted run resumes after its last record; a changed setting invalidates its own stage and those after it.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from neuralfields.progress import StageDisplay, time_text
 
 
 class Stages:
-    """Runs stages one after another in a folder; those that are recorded there already are not run again."""
+    """Runs stages one after another in a folder; those that are recorded there are not run again."""
 
     def __init__(self, folder: Path, display: StageDisplay) -> None:
         self.folder, self.display = folder, display
@@ -36,9 +36,9 @@ class Stages:
         outputs: Sequence[Path] = (),
         summary: Callable[[dict[str, Any]], str] = lambda result: "done",
     ) -> dict[str, Any]:
-        """The result of `work()`, or the recorded one where digest and `outputs` are there; `summary` words it.
+        """Runs `work()`, or returns the recorded result where digest and `outputs` match; `summary` formats it.
 
-        `settings` and the result are plain data. What `work` raises goes through, and nothing is recorded.
+        `settings` and the result are plain data. An exception of `work` passes through, and nothing is recorded.
         """
         self.digest = hashlib.sha256((self.digest + json.dumps(plain(settings), sort_keys=True)).encode()).hexdigest()
         path = self.folder / f"{name}.done.json"
@@ -62,7 +62,7 @@ class Stages:
         return result
 
     def _record(self, path: Path) -> dict[str, Any] | None:
-        """The record of this digest, None where there is none or it is of something else."""
+        """The record of this digest; None where it is missing, unreadable or of another digest."""
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             fits = record["digest"] == self.digest and "seconds" in record and "result" in record

@@ -1,20 +1,20 @@
-"""How far poses can be trusted: what is missing, what does not fit, and whether the scene shows the same thing twice.
+"""Verdict on camera poses: missing photos, reprojection errors, parallax, and duplicate structure (repeated patterns).
 
-A small reprojection error says nothing about duplicate structure: where two walls look alike they are laid over one
-another, and every photo fits. What gives it away is the seam, where what was laid over one another parts again: photos
-that truly stood side by side have verified matches, but in the model they stand far apart.
+A small reprojection error says nothing about duplicate structure: two walls that look alike are registered on top of
+each other, and every photo fits. It shows at the seam, where the copies part again: photos that were truly taken side
+by side have verified matches, but in the model they are far apart.
 
 Vocabulary
   contradicted  a photo with a pair of at least 100 verified matches, a third of the strongest pair of either photo or
-                more, of which the model explains less than half (agreement, poses/graph.py); patterns that repeat give
-                right poses such pairs too, but weaker ones
-  jump          two photos that follow one another in name or time, over 3 times the usual step apart in the model
-  retraced      the share of photos that stand where a photo of another stretch between jumps stands: a walk around a
-                thing whose sides look alike comes out as several walks along the same arc
-  broken        jumps whose two photos have matches that the model does not explain (agreement below 0.7)
-  level         trusted; doubts: usable, with something to know; doubtful: nothing should be trained on it unasked
+                more, of which less than half are inliers of the model (agreement, poses/graph.py); repeated patterns
+                give right poses such pairs too, but weaker ones
+  jump          two photos consecutive in name or time, over 3 times the median step apart in the model
+  retraced      fraction of photos at the place of a photo of another stretch between jumps: a walk around an object
+                whose sides look alike becomes several walks along the same arc
+  broken        jumps whose two photos have matches that are outliers of the model (agreement below 0.7)
+  level         trusted; doubts: usable, with warnings; doubtful: `nf fit` refuses it unless that is accepted
 
-Photos of duplicate structure that come in no order, and whose seam shows too little, are not found out.
+Not detected: duplicate structure in unordered photos whose seam has too few matches.
 """
 
 from collections.abc import Sequence
@@ -26,9 +26,9 @@ import numpy as np
 from neuralfields.poses.graph import PairFigures, PoseGraph, held_out_errors, pair_figures
 
 Level = Literal["trusted", "doubts", "doubtful"]
-AGREES, STRONG, MANY = 0.5, 0.35, 100  # agreement; share of the strongest pair of either photo; matches
-MOST_CONTRADICTED, SOME_CONTRADICTED = 0.1, 0.04  # shares of the registered photos
-JUMP, SAME_PLACE, SAME_VIEW = 3.0, 1.0, 15.0  # usual steps; usual steps; degrees
+AGREES, STRONG, MANY = 0.5, 0.35, 100  # agreement; fraction of the strongest pair of either photo; matches
+MOST_CONTRADICTED, SOME_CONTRADICTED = 0.1, 0.04  # fractions of the registered photos
+JUMP, SAME_PLACE, SAME_VIEW = 3.0, 1.0, 15.0  # median steps; median steps; degrees
 MOST_RETRACED, BROKEN = 0.5, 0.7
 FEWEST_REGISTERED, MANY_REGISTERED = 0.5, 0.8
 LARGE_PART = 0.2
@@ -40,9 +40,10 @@ FEW_FEATURES, BLURRED = 200, 0.4  # keypoints; share of the median sharpness
 
 @dataclass(frozen=True)
 class Verdict:
-    """Level, reasons in words, and the figures: `parts` photos in each model found, largest first; errors in px,
-    `held_out` and `held_out_90` median and 90th percentile; `contradicted` and `retraced` shares of the registered
-    photos; `parallax` in degrees.
+    """Verdict on poses: level, reasons in words, and figures.
+
+    `parts`: photos in each model found, largest first; reprojection errors in px, `held_out` and `held_out_90` median
+    and 90th percentile; `contradicted` and `retraced`: fractions of the registered photos; `parallax` in degrees.
     """
 
     level: Level
@@ -62,7 +63,7 @@ class Verdict:
 
     @property
     def line(self) -> str:
-        """The verdict in a line."""
+        """Summary of one line."""
         words = {"trusted": "trusted", "doubts": "usable, with doubts", "doubtful": "DOUBTFUL"}[self.level]
         return (
             f"{self.registered} of {self.photos} photos, {self.points} points, reprojection {self.reprojection:.2f} px,"
@@ -71,7 +72,7 @@ class Verdict:
 
 
 def judge(graph: PoseGraph, models: Sequence[Sequence[str]], reprojection: float) -> Verdict:
-    """The verdict on a model; `models`: names of the photos in each model found, `reprojection`: mean error in px."""
+    """Judges a model; `models`: names of the photos in each model found, `reprojection`: mean error in px."""
     pairs, errors = pair_figures(graph), held_out_errors(graph)
     registered = int(graph.registered.sum())
     held_out, held_out_90 = (float(v) for v in np.quantile(errors, [0.5, 0.9])) if len(errors) else (np.nan, np.nan)
@@ -94,7 +95,7 @@ def judge(graph: PoseGraph, models: Sequence[Sequence[str]], reprojection: float
 
 
 def contradicted(pairs: PairFigures) -> np.ndarray:
-    """Indices of the photos that a strong pair contradicts."""
+    """Indices of photos with a strong pair that disagrees with the model."""
     if not len(pairs.pairs):
         return np.zeros(0, int)
     strongest = np.zeros(pairs.pairs.max() + 1)
@@ -105,7 +106,7 @@ def contradicted(pairs: PairFigures) -> np.ndarray:
 
 
 def retrace(graph: PoseGraph, pairs: PairFigures) -> dict[str, Any]:
-    """How the photos walk in the order of their names: `jumps`, how many are `broken`, the share that is `retraced`."""
+    """Statistics of the camera path in order of names: `jumps`, how many are `broken`, the fraction `retraced`."""
     index = np.flatnonzero(graph.registered)
     if len(index) < 4:
         return {"jumps": 0, "broken": 0, "retraced": 0.0}
@@ -124,7 +125,7 @@ def retrace(graph: PoseGraph, pairs: PairFigures) -> dict[str, Any]:
 
 
 def parallax(graph: PoseGraph) -> float:
-    """Degrees under which the cameras' spread appears from the points' distance, medians; near 0 where none moved."""
+    """Parallax in degrees: angle of the cameras' spread at the points' distance, medians; near 0 for pure rotation."""
     centres = graph.centres[graph.registered]
     if not len(graph.points) or len(centres) < 2:
         return 0.0
@@ -135,7 +136,7 @@ def parallax(graph: PoseGraph) -> float:
 
 
 def _reasons(f: dict[str, Any], size: float) -> tuple[list[str], list[str]]:
-    """What makes poses doubtful, and what only raises doubts; `size` brings px to a diagonal of 1000."""
+    """Reasons that make poses doubtful, and reasons that only raise doubts; `size` scales px to a diagonal of 1000."""
     bad, some = [], []
 
     def sort(value: float, worse: float, worst: float, text: str) -> None:
@@ -143,20 +144,20 @@ def _reasons(f: dict[str, Any], size: float) -> tuple[list[str], list[str]]:
 
     share = f["contradicted"]
     text = (
-        f"{share:.0%} of the photos match others in a way that these poses contradict: the scene may show the same"
-        " thing twice (equal walls, repeated patterns) and be folded onto itself; look at the cameras with nf view,"
+        f"{share:.0%} of the photos have matches that are outliers of these poses: the scene may have duplicate"
+        " structure (equal walls, repeated patterns) and be folded onto itself; check the cameras with nf view,"
         " add photos of what is different, or a patterned cloth on the ground"
     )
     sort(share, SOME_CONTRADICTED, MOST_CONTRADICTED, text)
     if f["retraced"] > MOST_RETRACED and f["jumps"] > 1:
         text = (
-            f"{f['retraced']:.0%} of the photos stand where photos of another stretch stand, and the walk jumps back"
-            f" {f['jumps']} times, {f['broken']} times against what neighbours match: sides that look alike may have"
-            " been taken for one; add what tells them apart, such as a patterned cloth on the ground"
+            f"{f['retraced']:.0%} of the photos are at the place of photos of another stretch, and the path jumps back"
+            f" {f['jumps']} times, {f['broken']} times against the matches of neighbours: sides that look alike may"
+            " have been taken for one; add what tells them apart, such as a patterned cloth on the ground"
         )
         (bad if f["broken"] > 1 else some).append(text)
     missing = 1 - f["registered"] / max(f["photos"], 1)
-    text = f"only {f['registered']} of {f['photos']} photos found a place; add photos in between"
+    text = f"only {f['registered']} of {f['photos']} photos were registered; add photos in between"
     sort(missing, 1 - MANY_REGISTERED, 1 - FEWEST_REGISTERED, text)
     if len(f["parts"]) > 1 and f["parts"][1] >= LARGE_PART * f["photos"]:
         parts = ", ".join(map(str, f["parts"]))
@@ -164,7 +165,7 @@ def _reasons(f: dict[str, Any], size: float) -> tuple[list[str], list[str]]:
     flat = f"the cameras hardly moved ({f['parallax']:.1f} degrees of parallax): turning on the spot shows no depth"
     sort(-f["parallax"], -NEARLY_FLAT, -FLAT, flat)
     if np.isfinite(f["held_out"]):
-        text = f"what was left out is missed by {f['held_out']:.1f} px; photos may be blurred, or things moved"
+        text = f"the held-out reprojection error is {f['held_out']:.1f} px; photos may be blurred, or things moved"
         sort(f["held_out"] * size, HIGH_ERROR, VERY_HIGH_ERROR, text)
     if f["points"] < FEW_POINTS * f["registered"]:
         some.append(f"only {f['points']} points for {f['registered']} photos: plain surfaces, or little overlap")
@@ -172,7 +173,7 @@ def _reasons(f: dict[str, Any], size: float) -> tuple[list[str], list[str]]:
 
 
 def why_missing(graph: PoseGraph, models: Sequence[Sequence[str]], sharpness: dict[str, float]) -> dict[str, str]:
-    """Photos without a pose in the kept model, by name, with the likely reason."""
+    """Photos that are not registered in the kept model, by name, with the likely reason."""
     middle = float(np.median(list(sharpness.values()))) if sharpness else 0.0
     elsewhere = {name: len(model) for model in models[1:] for name in model}
     reasons = {}

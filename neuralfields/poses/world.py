@@ -1,11 +1,11 @@
-"""The world of a capture whose poses were found: which way is up, where the middle is, how long a unit is.
+"""World frame of a capture whose poses were found: up direction, origin and scale, which photos alone leave open.
 
-Photos alone do not say. By convention here z is up, the middle of what is looked at is the origin, and the cameras'
-median distance from it is 4, as in the synthetic scenes that other tools are tuned to.
+By convention z is up, the origin is the centre of interest, and the cameras' median distance from it is 4, as in the
+synthetic scenes that other tools are tuned to.
 
 Vocabulary
-  common up  what was up for the photographers (pictures/camera_paths.py); people hold cameras level
-  floor      a plane that carries many sparse points, is nearly level, and has nearly all others above it
+  common up  up direction by the cameras (captures/arrangement.py); people hold cameras level
+  floor      a plane with many sparse points as inliers, nearly level, with nearly all others above it
 """
 
 from dataclasses import dataclass
@@ -23,8 +23,9 @@ TRIALS, THICKNESS, MOST_POINTS = 400, 0.01, 4000
 
 @dataclass(frozen=True)
 class World:
-    """`similarity` [3, 4] takes the model's points to the world; `up_from`: "cameras" or "floor"; `tilt` between the
-    two in degrees; `layout` as in captures/bounds.py.
+    """World frame: `similarity` [3, 4] takes the model's points to it.
+
+    `up_from`: "cameras" or "floor"; `tilt` between the two in degrees; `layout` as in captures/arrangement.py.
     """
 
     similarity: np.ndarray
@@ -35,7 +36,7 @@ class World:
 
 
 def find_world(poses: np.ndarray, points: np.ndarray) -> World:
-    """The world of cameras `poses` [N, 4, 4] (world_from_camera, OpenCV axes) and sparse `points` [P, 3]."""
+    """Chooses the world frame of cameras `poses` [N, 4, 4] (world_from_camera, OpenCV) and sparse `points` [P, 3]."""
     cameras = [Camera(pose, 2, 2, 2.0, 2.0, 1.0, 1.0) for pose in poses]
     arrangement = arrange(cameras)
     up, source, tilt = common_up(cameras), "cameras", 0.0
@@ -52,14 +53,14 @@ def find_world(poses: np.ndarray, points: np.ndarray) -> World:
 
 
 def _middle(poses: np.ndarray, points: np.ndarray, layout: str) -> np.ndarray:
-    """The middle of the points; of a room, that of the cameras."""
+    """Median of the points; for a capture that looks outward, of the cameras."""
     if layout == "outward" or not len(points):
         return np.median(poses[:, :3, 3], axis=0)
     return np.median(points, axis=0)
 
 
 def floor(points: np.ndarray, up: np.ndarray, centres: np.ndarray) -> np.ndarray | None:
-    """The upward normal of the floor, unit [3], or None where no plane is clearly one.
+    """Fits the floor: its upward unit normal [3], or None where no plane is clearly one.
 
     RANSAC with a fixed seed over triples of points; a floor must lie below the cameras.
     """
@@ -94,7 +95,7 @@ def floor(points: np.ndarray, up: np.ndarray, centres: np.ndarray) -> np.ndarray
 
 
 def _level(up: np.ndarray, poses: np.ndarray) -> np.ndarray:
-    """The rotation [3, 3] that takes `up` to z and the first camera's view to y, as far as it is level."""
+    """Rotation [3, 3] that takes `up` to z and the mean viewing direction, made level, to y."""
     ahead = poses[:, :3, 2].mean(axis=0) if np.linalg.norm(poses[:, :3, 2].mean(axis=0)) > 0.3 else poses[0, :3, 2]
     y = ahead - (ahead @ up) * up
     if np.linalg.norm(y) < 1e-3:

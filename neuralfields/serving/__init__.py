@@ -1,1 +1,1 @@
-"""How does a browser see it?"""
+"""How does a browser show it? The viewer's server and its messages; live view of a running fit."""

@@ -1,8 +1,8 @@
-"""A part of a field: what lies inside a box, cut open at its faces.
+"""Crops a field to a box, with exact cuts at its faces.
 
-Rays begin where they enter the box, so the faces that are seen are cut exactly. Behind the box nothing is sampled but
-within the occupancy cells that its faces run through (1/128 of a cascade's side). A cut by a plane that is at right
-angles to an axis is the same thing: half of space is a box too.
+Rays start where they enter the box, so the visible faces are cut exactly. Behind the box only the occupancy cells that
+its faces pass through are sampled (1/128 of a cascade's side). An axis-aligned clipping plane is the same: half of
+space is a box too.
 """
 
 from dataclasses import replace
@@ -20,7 +20,7 @@ Box = tuple[Corner, Corner]
 
 @torch.no_grad()
 def render_box(volume: Volume, camera: Camera, background: Corner, box: Box | None) -> Render:
-    """The camera's picture of what lies inside the box (world); all of it where `box` is None."""
+    """Renders a camera's view of the inside of a box (world), or of everything where `box` is None."""
     if box is None:
         return volume.render(camera, background)
     rays, there = camera_rays(camera, volume.device), volume.device

@@ -1,9 +1,9 @@
-"""What the page and the viewer say to each other: every message is checked against its type before anything is done.
+"""Messages between page and viewer: every message is checked against its type before it is handled.
 
 Vocabulary
-  page      the browser's side      viewer   this side
-  eye       where the page looks from: a pinhole with square pixels and its centre in the middle
-  look      an eye and how the scene is shown
+  page      the browser's side      viewer   this side (the server)
+  eye       viewpoint of the page: a pinhole camera with square pixels and a centred principal point
+  look      view settings: an eye and how the scene is shown
   packet    a binary message: 4 bytes length of a JSON header (little endian), the header, then its payload
 """
 
@@ -29,14 +29,14 @@ Vector = tuple[float, float, float]
 
 
 class Eye(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`pose`: the upper three rows of world_from_camera, row by row, OpenCV axes; `fov`: vertical, in degrees."""
+    """Viewpoint. `pose`: upper three rows of world_from_camera, row by row, OpenCV axes; `fov`: vertical, degrees."""
 
     pose: Annotated[list[float], msgspec.Meta(min_length=12, max_length=12)]
     fov: float
 
 
 class ViewSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is shown, before what, and the corners of the box outside which nothing is (world)."""
+    """View settings: viewpoint, shown quantity, background, and corners of the crop box (world)."""
 
     eye: Eye
     what: Shown = "rgb"
@@ -45,11 +45,11 @@ class ViewSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type"):
-    """Base of what the page sends."""
+    """Base class of the messages of the page."""
 
 
 class View(Message, frozen=True, tag="view"):
-    """The picture that is wanted now, of one subject or of two beside each other; it replaces what was wanted."""
+    """Requests the view to render now, of one subject or of two beside each other; it replaces the last request."""
 
     number: Number
     look: ViewSettings
@@ -59,19 +59,19 @@ class View(Message, frozen=True, tag="view"):
 
 
 class Seen(Message, frozen=True, tag="seen"):
-    """The page has drawn frame `number`."""
+    """Acknowledges that the page has drawn frame `number`."""
 
     number: Number
 
 
 class Photo(Message, frozen=True, tag="photo"):
-    """The photo of a camera is wanted."""
+    """Requests the photo of a camera."""
 
     camera: Number
 
 
 class Still(Message, frozen=True, tag="still"):
-    """A picture as a PNG file is wanted."""
+    """Requests an image as a PNG file."""
 
     number: Number
     look: ViewSettings
@@ -81,7 +81,7 @@ class Still(Message, frozen=True, tag="still"):
 
 
 class Film(Message, frozen=True, tag="film"):
-    """A film through keyframes is wanted (`look.eye` is not used); `file`: a film, or the path as a JSON file."""
+    """Requests a video along keyframes (`look.eye` is not used); `file`: a video, or the camera path as JSON."""
 
     number: Number
     look: ViewSettings
@@ -95,7 +95,7 @@ class Film(Message, frozen=True, tag="film"):
 
 
 class CameraPath(Message, frozen=True, tag="path"):
-    """The eyes along keyframes are wanted, for a preview in the page."""
+    """Requests the interpolated viewpoints along keyframes, for a preview in the page."""
 
     number: Number
     keys: Annotated[list[Eye], msgspec.Meta(min_length=1, max_length=MOST_KEYS)]
@@ -103,11 +103,11 @@ class CameraPath(Message, frozen=True, tag="path"):
 
 
 class Cancel(Message, frozen=True, tag="cancel"):
-    """The still or film in work is no longer wanted."""
+    """Cancels the image or video that is being rendered."""
 
 
 class Steer(Message, frozen=True, tag="steer"):
-    """What a running fit shall do."""
+    """Command for a running fit."""
 
     do: Literal["pause", "resume", "stop", "save"]
 
@@ -116,7 +116,7 @@ _DECODER = msgspec.json.Decoder(View | Seen | Photo | Still | Film | CameraPath 
 
 
 def read(data: str | bytes) -> Message:
-    """A message of the page. Raises InputError saying what is wrong with it."""
+    """Decodes and checks a message of the page. Raises InputError saying what is wrong with it."""
     try:
         return _DECODER.decode(data)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
@@ -124,9 +124,9 @@ def read(data: str | bytes) -> Message:
 
 
 def camera_of(eye: Eye, width: int, height: int) -> Camera:
-    """The eye as a camera of that size in pixels; its rotation is made exact and its field of view clamped.
+    """Converts an eye to a camera of that size in pixels; orthonormalises its rotation, clamps its field of view.
 
-    Raises InputError for what is no pose: not finite, too far away, mirrored, or far from a rotation.
+    Raises InputError for an invalid pose: not finite, too far away, mirrored, or far from a rotation.
     """
     rows = np.array(eye.pose, dtype=np.float64).reshape(3, 4)
     if not (np.isfinite(rows).all() and np.abs(rows).max() <= LARGEST_COORDINATE and math.isfinite(eye.fov)):
@@ -143,24 +143,24 @@ def camera_of(eye: Eye, width: int, height: int) -> Camera:
 
 
 def eye_of(camera: Camera) -> dict[str, Any]:
-    """The reverse: plain data of an eye."""
+    """Converts a camera to an eye, as plain data."""
     fov = math.degrees(2 * math.atan(0.5 * camera.height / camera.fy))
     return {"pose": [float(value) for value in camera.world_from_camera[:3].ravel()], "fov": fov}
 
 
 def clamped(width: int, height: int, most: float) -> tuple[int, int]:
-    """The size, made smaller in its aspect until it has at most `most` pixels and no side above 16384."""
+    """Shrinks a size, in its aspect, to at most `most` pixels and no side above 16384."""
     scale = min(1.0, math.sqrt(most / (width * height)), 16384 / max(width, height))
     return max(1, int(width * scale)), max(1, int(height * scale))
 
 
 def packet(header: dict[str, Any], *payload: bytes) -> bytes:
-    """A binary message."""
+    """Encodes a binary message."""
     head = json.dumps(header, allow_nan=False).encode()
     return b"".join([struct.pack("<I", len(head)), head, *payload])
 
 
 def unpack(data: bytes) -> tuple[dict[str, Any], bytes]:
-    """The header and the payload of a packet."""
+    """Decodes a packet into header and payload."""
     length = struct.unpack_from("<I", data)[0]
     return json.loads(data[4 : 4 + length]), data[4 + length :]

@@ -1,12 +1,12 @@
-"""The viewer's server: a table of files, one WebSocket, and who may use them.
+"""The viewer's web server: static files, one WebSocket, and access control.
 
 Vocabulary
-  door   the WebSocket's address; everything lives below `/`, or below `/TOKEN/` where a token is asked for
-  host   the name that a request was made to (its Host header), which a rebinding attack cannot choose freely
-  asset  a file of the page, read when the server is made; a request never names a path of the file system
+  token  random part of the address: everything is below `/TOKEN/` where a token is required, else below `/`
+  host   the name that a request was made to (its Host header), which a DNS rebinding attack cannot choose freely
+  asset  a file of the page, read when the server starts; a request never names a path of the file system
 
-On this machine alone (127.0.0.1, the default) a request must come to a name of this machine, and the WebSocket from a
-page of the very same address. Anywhere else the address holds a token of 128 random bits as well.
+On the loopback address (127.0.0.1, the default) the Host of a request must be a name of this machine, and the Origin of
+the WebSocket the same address. Any other address needs a token of 128 random bits as well.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
 def assets() -> dict[str, tuple[str, bytes]]:
-    """The page's files by their names, each with its MIME type. Raises InputError where they are not there."""
+    """Reads the page's files: name -> MIME type and bytes. Raises InputError where they are missing."""
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "_viewer", package.parent / "viewer"):
         if (folder / "index.html").is_file():
@@ -55,7 +55,7 @@ def assets() -> dict[str, tuple[str, bytes]]:
 
 
 def is_local(host: str) -> bool:
-    """Whether an address to listen at can be reached from this machine alone."""
+    """Whether an address is a loopback address."""
     if host == "localhost":
         return True
     try:
@@ -65,7 +65,7 @@ def is_local(host: str) -> bool:
 
 
 def listen(host: str, port: int) -> tuple[socket.socket, str | None]:
-    """A listening socket at the port or the next free one after it, and a line that says so where it was taken.
+    """Opens a listening socket at the port or the next free one after it, and gives a note where it was in use.
 
     Raises UsageError for an address of another machine and where no port is free.
     """
@@ -90,7 +90,7 @@ def listen(host: str, port: int) -> tuple[socket.socket, str | None]:
 
 
 class Server:
-    """Serves a stage from a thread of its own until `close`. `url` is the address for the browser."""
+    """Web server of a stage, in a thread of its own, until `close`. `url` is the address for the browser."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class Server:
         return f"http://{host}:{self.port}/" + (f"{self.token}/" if self.token else "")
 
     def lines(self) -> list[str]:
-        """What to tell the user: the address, a port that was taken, and the way there over ssh."""
+        """Lines for the user: the address, a port in use, and the ssh command to forward it."""
         lines = [self.taken] if self.taken else []
         lines.append(f"viewer: {self.url}")
         if os.environ.get("SSH_CONNECTION") and is_local(self.host):
@@ -193,7 +193,7 @@ class Server:
         return web.Response(body=data, content_type=kind, charset="utf-8", headers=HEADERS)
 
     def _refusal(self, request: Any) -> str | None:
-        """Why a request is refused: a Host that is no name of this machine. With a token any name will do."""
+        """Reason to refuse a request (DNS rebinding): a Host that is no name of this machine. A token allows any."""
         name = _host_name(request.headers.get("Host", ""))
         if self.token or (name is not None and name in (*LOCAL, self.host)):
             return None
@@ -227,7 +227,7 @@ class Server:
         return line
 
     async def _converse(self, line: Any, session: Session) -> None:
-        """Until the page goes, or says something that it cannot mean: then the line is closed with the reason."""
+        """Handles messages until the page disconnects or sends an invalid one, which closes the socket."""
         from aiohttp import WSMsgType
 
         async for message in line:
@@ -242,7 +242,7 @@ class Server:
 
 
 def _host_name(host: str) -> str | None:
-    """The name in a Host header, without port and brackets; None where it is not one."""
+    """Host name of a Host header, without port and brackets; None where it is invalid."""
     try:
         parts = urlsplit(f"//{host}")
         if parts.path or parts.query or parts.fragment or parts.username is not None:

@@ -1,13 +1,13 @@
-"""One page that is connected: pictures that become finer while it rests, files that it asks for.
+"""Session of a connected page: progressive refinement of its view, and files on request.
 
 Vocabulary
-  level     a size at which the wanted picture is rendered; each is finer than the one before
-  band      some rows of a picture: what is rendered in one go, and after which a newer wish is looked for
+  level     a resolution at which the requested view is rendered; each is finer than the one before
+  band      some rows of a view: rendered at once, and after which a newer request is checked for
   worker    where everything is rendered: one thread, whose queue all pages share
-  flight    frames that were sent and not yet drawn by the page; more than two are never under way
+  flight    frames that were sent and not yet drawn by the page (flow control); never more than two
 
-The first level is chosen by the speed that was measured, so that it takes 70 ms whatever the field; it is always
-finished, so that the picture follows the hand. All finer ones are dropped as soon as the page wants another picture.
+The first level is chosen by the measured speed, so that it takes 70 ms whatever the field; it is always finished, so
+that the image follows the hand. All finer ones are dropped as soon as the page requests another view.
 """
 
 import asyncio
@@ -51,33 +51,33 @@ from neuralfields.serving.shading import depth_bytes, jpeg, paint, png
 from neuralfields.serving.stage import Stage, Subject
 
 FIRST_SECONDS, BAND_SECONDS = 0.07, 0.03
-ENCODING = 5e6  # pixels a second that colouring and compressing are taken to do before they are measured
+ENCODING = 5e6  # initial guess of pixels a second for shading and compression
 FEWEST_PIXELS = 1500
 MOST_STREAMED, MOST_STILL, MOST_FILM = 1 << 22, 1 << 23, 1920 * 1088  # pixels of a picture
 MOST_FRAMES = 3600
 MOST_IN_FLIGHT = 2
-LIVE_EVERY = 1.0  # seconds between pictures of a running fit for a page that rests
+LIVE_EVERY = 1.0  # seconds between renders of a running fit while the viewpoint rests
 STATUS_EVERY = 0.5
 
 
 class Worker(Protocol):
-    """Runs functions one after the other, in a thread of its own.
+    """Executor of functions one after the other, in a thread of its own.
 
-    `first_seconds`: what a first level may take; `most_seconds`: what a finest level may take.
+    `first_seconds`: time budget of a first level; `most_seconds`: of a finest level.
     """
 
     first_seconds: float
 
     @property
     def most_seconds(self) -> float:
-        """Seconds of rendering, infinite where pictures have the machine to themselves."""
+        """Time budget of a finest level in seconds, infinite where nothing else runs."""
 
     async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """The function's result."""
+        """Runs a function and returns its result."""
 
 
 class ThreadWorker:
-    """A worker with a thread that has nothing else to do."""
+    """Worker with a thread of its own."""
 
     first_seconds, most_seconds = FIRST_SECONDS, math.inf
 
@@ -86,20 +86,20 @@ class ThreadWorker:
         self.pool = ThreadPoolExecutor(1, "viewer-render", torch.set_num_threads, (count,))
 
     async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """The function's result; functions of all pages take turns."""
+        """Runs a function and returns its result; functions of all pages take turns."""
         return await asyncio.get_running_loop().run_in_executor(self.pool, function, *arguments)
 
     def close(self) -> None:
-        """Drops what waits and lets what runs end."""
+        """Cancels waiting functions and lets the running one end."""
         self.pool.shutdown(wait=False, cancel_futures=True)
 
 
 class Dropped(Exception):
-    """The picture in work is no longer wanted."""
+    """Raised in a render that is no longer requested."""
 
 
 class Session:
-    """A page. `send` takes a text (str) or a packet (bytes) and returns once it is on its way."""
+    """Session of one page. `send` takes a text (str) or a packet (bytes) and returns once it is sent."""
 
     def __init__(self, stage: Stage, worker: Worker, send: Callable[[str | bytes], Awaitable[None]]) -> None:
         self.stage, self.worker, self.send = stage, worker, send
@@ -111,7 +111,7 @@ class Session:
         self._job: asyncio.Task | None = None
 
     async def begin(self) -> None:
-        """Tells the page what there is and starts to render for it."""
+        """Sends the description of the stage and starts to render."""
         await self.send(json.dumps(self.stage.describe()))
         if self.stage.points is not None and len(self.stage.points):
             values = np.ascontiguousarray(self.stage.points[:, :3], dtype="<f4")
@@ -127,14 +127,14 @@ class Session:
         return task
 
     async def end(self) -> None:
-        """Stops all work for the page; a film in work is given up."""
+        """Cancels all work for the page, a video included."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def take(self, message: Message) -> None:
-        """Does what the page asks. Raises InputError for what cannot be meant."""
+        """Handles a message of the page. Raises InputError for an invalid one."""
         if isinstance(message, View):
             self._check(message.look, *message.subjects)
             self.wanted = message
@@ -165,17 +165,17 @@ class Session:
             raise InputError("message of the page: a box that is not finite")
 
     async def note(self, text: str) -> None:
-        """A line for the user of the page."""
+        """Sends a note that the page shows."""
         await self.send(json.dumps({"type": "note", "text": text[:400]}))
 
     async def _guarded(self, work: Awaitable[None]) -> None:
-        """What goes wrong about the user's files is a note on the page, not the end of it."""
+        """Turns errors about the user's files into a note on the page, instead of ending the session."""
         try:
             await work
         except NeuralfieldsError as error:
             await self.note(str(error))
 
-    # ------------------------------------------------------------ the picture
+    # ------------------------------------------------------------ views
 
     async def _render_for_ever(self) -> None:
         while True:
@@ -192,7 +192,7 @@ class Session:
                 await self._guarded(self._refine(view, again, begin))
 
     async def _refine(self, view: View, again: bool, begin: float) -> None:
-        """All levels of a view; `again`: it was seen before and only changes, so the finest level alone."""
+        """Renders and sends all levels of a view; `again`: of a running fit at rest, so the finest level alone."""
         subjects = [self.stage.subjects[index] for index in view.subjects]
         subjects = [subject for subject in subjects if subject.render is not None]
         levels = self._levels(view, subjects)
@@ -209,7 +209,7 @@ class Session:
                 await self._send_frame(view, subject, side, size, (image, depth), (last, begin))
 
     def _levels(self, view: View, subjects: list[Subject]) -> list[tuple[int, int]]:
-        """Sizes from what can be rendered at once to what is wanted, each at most twice as wide as the one before."""
+        """Sizes from one within the time budget to the requested one, each at most twice as wide as the one before."""
         if not subjects:
             return []
         speed = 1 / sum(1 / max(subject.speed, 1.0) for subject in subjects)
@@ -225,9 +225,9 @@ class Session:
         return [(max(1, round(width * s)), max(1, round(height * s))) for s in scales]
 
     def _as_fine_as_the_photo(self, look: ViewSettings, width: int, height: int) -> tuple[int, int]:
-        """The size for an error picture: where a photo has no detail, an error would only show its blur.
+        """Limits the size of an error image to the photo's resolution, beyond which it would show the photo's blur.
 
-        Even sides, so that at the photo's own camera the pixels of both lie upon each other.
+        Even sides, so that at the photo's own camera the pixels of both coincide.
         """
         camera = camera_of(look.eye, width, height)
         if look.what != "error" or (nearest := self.stage.nearest(camera)) is None:
@@ -243,7 +243,7 @@ class Session:
     async def _picture(
         self, subject: Subject, look: ViewSettings, size: tuple[int, int], view: View | None, fine: bool
     ) -> tuple[bytes, tuple[dict[str, Any], bytes]]:
-        """A JPEG and the depth that goes with it; Dropped as soon as `view` is no longer what is wanted."""
+        """Renders a JPEG and its depth; raises Dropped as soon as `view` is no longer requested."""
         camera = camera_of(look.eye, *size)
         seen = await self._render(subject, look, camera, lambda: view is not None and self.wanted is not view)
         return await self.worker.run(self._encode, subject, look, camera, seen, fine)
@@ -264,7 +264,7 @@ class Session:
     async def _render(
         self, subject: Subject, look: ViewSettings, camera: Camera, dropped: Callable[[], bool]
     ) -> Render:
-        """The camera's picture band by band; a band of a pinhole's picture is the picture of a pinhole."""
+        """Renders a camera band by band; a band is a pinhole camera too, with a shifted principal point."""
         colour, parts, row = self.stage.behind(subject, look.background), [], 0
         begin = time.perf_counter()
         while row < camera.height:
@@ -319,7 +319,7 @@ class Session:
     async def _begin_job(self, message: Still | Film) -> None:
         self._check(message.look, message.subject)
         if self._job is not None and not self._job.done():
-            await self.note("a picture or film is in work already; cancel it first")
+            await self.note("an image or video is in work already; cancel it first")
             return
         work = self._still(message) if isinstance(message, Still) else self._film(message)
         self._job = self._start(self._guarded(work))
@@ -384,6 +384,6 @@ def _cameras(keys: list, size: tuple[int, int]) -> list[Camera]:
 
 
 def _stem(subject: Subject) -> str:
-    """A file name for what the page saves: letters and digits of the subject's name."""
+    """File stem for downloads: letters and digits of the subject's name."""
     kept = "".join(c if c.isalnum() or c in "-_" else "-" for c in subject.name.removesuffix(".nf"))
     return kept.strip("-")[:60] or "scene"

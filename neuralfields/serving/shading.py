@@ -1,12 +1,11 @@
-"""What the page gets to see: a render as colours, its depth for hiding lines behind it, and both as bytes.
+"""Shading of renders for the page: as an image, with depth to occlude overlays, and both as bytes.
 
 rgb, depth, opacity  as `nf render` shows them
 normals              of the surface of mean depth, by differences between neighbouring pixels; x, y, z of the world
                      as red, green, blue
-error                against the nearest photo, at most at its resolution: every pixel is carried by its depth into
-                     the photo's own camera and compared there. What that camera does not see is grey; what it sees
-                     only from behind something else counts as an error, so the error is exact at the photo's own
-                     camera alone.
+error                against the nearest photo, at most at its resolution: every pixel is reprojected by its depth into
+                     the photo's camera and compared there. Pixels outside that camera's view are grey; occluded ones
+                     count as errors, so the error is exact at the photo's own camera alone.
 """
 
 import io
@@ -29,7 +28,7 @@ ERROR_FACTOR = 5.0
 UNSEEN = (58, 60, 64)
 DEPTH_SIDE = 256  # pixels of the longer side of the depth that goes to the page
 NO_DEPTH = 65535
-FAR = 1e4  # where a pixel without anything in it is taken to be, in multiples of the picture's largest depth
+FAR = 1e4  # depth of an empty pixel, in multiples of the render's largest depth
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,11 @@ class Reference:
 def paint(
     seen: Render, camera: Camera, what: str, background: tuple[float, float, float], reference: Reference | None = None
 ) -> np.ndarray:
-    """A camera's render as one picture, uint8 [H, W, 3]. `error` without a reference is grey."""
+    """Shades a camera's render, uint8 [H, W, 3]. `error` without a reference is grey."""
     if what == "normals":
         return _over(normals(seen, camera) / 2 + 0.5, seen, background)
     if what == "depth":
-        # pictures.colour_depth lays colours over white; here they lie over the background that was chosen.
+        # render_picture composites colours over white; here they are composited over the chosen background.
         opacity = seen.opacity.cpu().numpy()[..., None]
         on_white = render_picture(seen, ("depth",)).astype(np.float32) / 255
         return to_uint8(on_white - (1 - opacity) * (1 - np.asarray(background, dtype=np.float32)))
@@ -62,7 +61,7 @@ def _over(values: np.ndarray, seen: Render, background: tuple[float, float, floa
 
 
 def points_of(seen: Render, camera: Camera, where_empty: float = 0.0) -> np.ndarray:
-    """Where each pixel's ray meets what it sees, world [H, W, 3] float64; empty pixels at a fixed distance."""
+    """Back-projects each pixel by its depth, world [H, W, 3] float64; empty pixels at a fixed distance."""
     rays = camera_rays(camera)
     shape = (camera.height, camera.width, 3)
     origins, directions = (part.numpy().astype(np.float64).reshape(shape) for part in (rays.origins, rays.directions))
@@ -71,10 +70,10 @@ def points_of(seen: Render, camera: Camera, where_empty: float = 0.0) -> np.ndar
 
 
 def normals(seen: Render, camera: Camera) -> np.ndarray:
-    """Unit normals [H, W, 3] towards the camera, from differences over a step of 1/256 of the picture's height.
+    """Unit normals [H, W, 3] towards the camera, from depth differences over 1/256 of the image's height.
 
     Of the two neighbours along an axis the one that is nearer in depth counts: edges stay sharp. A mean over a window
-    of one step each way takes out what the marching's step leaves in depth.
+    of one step each way removes the banding of ray marching's step in depth.
     """
     points, depth = points_of(seen, camera), seen.depth.cpu().numpy()
     step = max(1, round(camera.height / 256))
@@ -89,7 +88,7 @@ def normals(seen: Render, camera: Camera) -> np.ndarray:
 
 
 def _window_sum(values: np.ndarray, reach: int, axis: int) -> np.ndarray:
-    """RaySums over the window of `reach` each way along an axis, cut off at the border."""
+    """Box filter (sums) of `reach` each way along an axis, clipped at the border."""
     count = values.shape[axis]
     running = np.concatenate([np.zeros_like(np.take(values, [0], axis)), values.cumsum(axis)], axis)
     index = np.arange(count)
@@ -98,7 +97,7 @@ def _window_sum(values: np.ndarray, reach: int, axis: int) -> np.ndarray:
 
 
 def _difference(points: np.ndarray, depth: np.ndarray, step: int, axis: int) -> np.ndarray:
-    """The step along an axis, forwards or backwards: whichever changes depth less."""
+    """Finite difference along an axis, forwards or backwards: whichever changes depth less."""
     count = points.shape[axis]
     index = np.arange(count)
     after, before = np.minimum(index + step, count - 1), np.maximum(index - step, 0)
@@ -131,7 +130,7 @@ def _error(
 
 
 def depth_bytes(seen: Render) -> tuple[dict[str, Any], bytes]:
-    """Depth as 16-bit steps of its logarithm between `near` and `far`, little endian, at most 256 pixels a side."""
+    """Encodes depth as 16-bit steps of its logarithm from `near` to `far`, little endian, at most 256 pixels a side."""
     depth, opacity = seen.depth.cpu().numpy(), seen.opacity.cpu().numpy()
     height, width = depth.shape
     scale = min(1.0, DEPTH_SIDE / max(height, width))

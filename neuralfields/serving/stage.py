@@ -1,9 +1,9 @@
-"""What the viewer shows: subjects that can be rendered, and the cameras, photos and points of their capture.
+"""Stage of the viewer: subjects that can be rendered, and the cameras, photos and points of their capture.
 
 Vocabulary
-  subject  a field (or whatever renders a camera) with its name and its figures
-  stage    subjects in one world frame, and what stands around them
-  album    the photos of a capture, by the stage's cameras
+  subject  a field (or any object that renders a camera) with its name and its figures
+  stage    subjects in one world frame, with cameras, photos and sparse points
+  album    the photos of a capture, by the index of the stage's cameras
   extent   (left, right, top, bottom) of a camera's view on its plane z = 1, without distortion
 """
 
@@ -42,16 +42,16 @@ from neuralfields.version import VERSION
 PHOTO_SIDE = 1024
 ALBUM_KEEPS = 12
 MOST_POINTS = 200_000
-SLOW_START = 60_000.0  # rays a second that a subject is taken to give before it is measured
+SLOW_START = 60_000.0  # initial guess of a subject's rays a second
 GREY = (0.5, 0.5, 0.5)
 
 
 @dataclass
 class Subject:
-    """Something to look at. `render` makes the picture of a camera: over a colour, and of a box or all.
+    """A renderable subject. `render`: camera, background colour, crop box or None -> Render.
 
-    `facts`: what the page lists, name and value. Rays a second as lately measured: `speed` of whole pictures, by which
-    the next one's size is chosen, and `band_speed` of their parts, of which an empty one is many times as fast.
+    `facts`: name and value, for the page to list. Rays a second, moving averages: `speed` of whole views, by which the
+    next one's size is chosen, and `band_speed` of bands, of which an empty one is many times as fast.
     """
 
     name: str
@@ -63,13 +63,13 @@ class Subject:
     band_speed: float = SLOW_START
 
     def learn(self, pixels: int, seconds: float) -> None:
-        """Takes in how long a whole picture took."""
+        """Updates `speed` after a whole view."""
         self.speed += 0.4 * (pixels / max(seconds, 1e-6) - self.speed)
 
     def timed(self, camera: Camera, background: Colour, box: Box | None) -> Render:
-        """`render` of a band, and its speed learned. Raises UsageError for a capture, of which there is no picture."""
+        """Renders a band and updates `band_speed`. Raises UsageError for a capture, which cannot be rendered."""
         if self.render is None:
-            raise UsageError(f"{self.name}: a capture without a field has no picture; fit one with: nf fit")
+            raise UsageError(f"{self.name}: a capture without a field cannot be rendered; fit one with: nf fit")
         begin = time.perf_counter()
         seen = self.render(camera, background, box)
         measured = camera.width * camera.height / max(time.perf_counter() - begin, 1e-6)
@@ -78,7 +78,7 @@ class Subject:
 
 
 class Album:
-    """The photos of a capture, decoded when they are asked for; the last few are kept."""
+    """Photos of a capture, decoded on demand; the last few are cached."""
 
     def __init__(self, scene: Scene, names: Sequence[str]) -> None:
         frames = {frame.name: frame for frame in scene.frames}
@@ -86,11 +86,11 @@ class Album:
         self._kept: OrderedDict[int, Reference] = OrderedDict()
 
     def has(self, index: int) -> bool:
-        """Whether there is a photo of that camera."""
+        """Whether that camera has a photo."""
         return 0 <= index < len(self.frames) and self.frames[index] is not None
 
     def focal(self, index: int) -> float:
-        """The focal length in pixels of `photo(index)`, without decoding it."""
+        """Focal length in pixels of `photo(index)`, without decoding it."""
         camera = self.frames[index].camera
         return camera.fy * min(1.0, PHOTO_SIDE / max(camera.width, camera.height))
 
@@ -114,7 +114,7 @@ class Album:
 
 @dataclass
 class Stage:
-    """Subjects, and the cameras, names, points [P, 3] and photos around them. `steer` moves a running fit."""
+    """Subjects with cameras, their names, points [P, 3] and photos. `steer` sends commands to a running fit."""
 
     subjects: list[Subject]
     bounds: Bounds
@@ -128,7 +128,7 @@ class Stage:
     status: Callable[[], dict[str, Any]] | None = None
 
     def nearest(self, camera: Camera) -> int | None:
-        """The camera with a photo that sees most nearly what this one sees."""
+        """Index of the nearest camera with a photo, by position and direction."""
         if self.album is None:
             return None
         best, least = None, np.inf
@@ -140,11 +140,11 @@ class Stage:
         return best
 
     def behind(self, subject: Subject, choice: str) -> Colour:
-        """The colour behind a subject."""
+        """Background colour of a subject."""
         return {"white": (1.0,) * 3, "black": (0.0,) * 3, "grey": GREY}.get(choice, subject.background)
 
     def describe(self) -> dict[str, Any]:
-        """All that the page needs to begin, as plain data."""
+        """Initial message to the page, as plain data."""
         eye, up, pivot = self._start()
         rendered = [subject.render is not None for subject in self.subjects]
         modes = ["rgb", "depth", "opacity", "normals"] if any(rendered) else []
@@ -177,7 +177,7 @@ class Stage:
         }
 
     def _start(self) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
-        """The first eye, the world's up, and the point that the eye turns about."""
+        """Initial viewpoint, up direction of the world, and pivot of the orbit."""
         centre = np.asarray(self.bounds.centre, dtype=np.float64)
         if not self.cameras:
             up = np.array([0.0, 0.0, 1.0])
@@ -189,9 +189,9 @@ class Stage:
         return eye, arrangement.common_up(self.cameras), arrangement.focus_point(self.cameras, self.bounds)
 
     def photo_packet(self, index: int) -> tuple[dict[str, Any], bytes]:
-        """A camera's photo without distortion, over its extent, as a header and the bytes of an image file."""
+        """Encodes a camera's photo, undistorted over its extent, as a header and the bytes of an image file."""
         if self.album is None:
-            raise InputError("the photos of the capture are not there")
+            raise InputError("the photos of the capture are missing")
         photo = self.album.photo(index)
         image = straightened(photo)
         kind = "image/png" if image.shape[2] == 4 else "image/jpeg"
@@ -200,7 +200,7 @@ class Stage:
 
 
 def extent(camera: Camera) -> tuple[float, float, float, float]:
-    """(left, right, top, bottom): the smallest and largest x / z and y / z that the camera sees, at most 2."""
+    """Extent (left, right, top, bottom): smallest and largest x / z and y / z of the camera's view, at most 2."""
     u, v = np.linspace(0, camera.width, 9), np.linspace(0, camera.height, 9)
     edges = [(u, 0 * u), (u, 0 * u + camera.height), (0 * v, v), (0 * v + camera.width, v)]
     pixel = torch.from_numpy(np.concatenate([np.stack(edge, 1) for edge in edges]))
@@ -212,7 +212,7 @@ def extent(camera: Camera) -> tuple[float, float, float, float]:
 
 
 def _lens(camera: Camera) -> tuple[Any, ...]:
-    """All of a camera but its pose, in the order of `Camera`."""
+    """Intrinsics and distortion of a camera, in the order of `Camera`."""
     intrinsics = (camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy)
     return (*intrinsics, camera.model, camera.distortion)
 
@@ -233,16 +233,16 @@ def straightened(photo: Reference) -> np.ndarray:
     return np.round(values).astype(np.uint8)
 
 
-# ---------------------------------------------------------------- from what is given
+# ---------------------------------------------------------------- stages of models and captures
 
 
 def volume_subject(name: str, volume: Callable[[], Volume], **known: Any) -> Subject:
-    """A subject whose volume is asked for at every picture, so that it may change (a running fit)."""
+    """Makes a subject of a function that gives the current volume at every render (a running fit)."""
     return Subject(name, "field", lambda camera, colour, box: render_box(volume(), camera, colour, box), **known)
 
 
 def facts_of(model: Model, size: int) -> dict[str, str]:
-    """The figures of a model as the page lists them."""
+    """Figures of a model, for the page to list."""
     facts = {"field": field_name(model.field), "size": size_text(size)}
     psnr, made = model.metrics.get("psnr"), model.made
     if isinstance(psnr, int | float):
@@ -255,10 +255,10 @@ def facts_of(model: Model, size: int) -> dict[str, str]:
 
 
 def stage_of(things: Sequence[Any], scene: Any = None, device: str = "auto") -> Stage:
-    """The stage of models, model files, captures (folders or `Scene`s), or objects with `render(camera) -> Render`.
+    """Makes a stage of models, model files, captures (folders or `Scene`s), objects with `render(camera) -> Render`.
 
-    `scene`: the capture whose photos and points are shown; without it the one a model says it was fitted to, if that
-    is still there. `device`: where models that are read from files compute. Raises InputError and UsageError as the
+    `scene`: the capture whose photos and points are shown. Default: the one that a model was fitted to, if it still
+    exists. `device`: of models that are read from files. Raises InputError and UsageError as the
     readers do.
     """
     if not things:
@@ -299,7 +299,7 @@ def _is_model_file(path: Path) -> bool:
 
 
 def _read_model(path: Path, scene: Any, device: str) -> Model:
-    """A model of ours or of another program; the latter looks from the cameras of `scene` where that is a path."""
+    """Reads a model file, ours or of another program; the latter gets the cameras of `scene` where that is a path."""
     capture = scene if isinstance(scene, str | Path) and is_foreign(path) else None
     return load_any(path, capture, device=choose_device(device))
 
@@ -312,7 +312,7 @@ def _model_subject(name: str, model: Model, size: int) -> Subject:
 
 
 def _foreign(thing: Any) -> Subject:
-    """Whatever renders a camera by itself; it is asked for one colour behind it and cannot be cut open."""
+    """Makes a subject of an object that renders a camera; its background is recomposited, it cannot be cropped."""
 
     def render(camera: Camera, colour: Colour, box: Box | None) -> Render:
         seen = thing.render(camera)
@@ -328,7 +328,7 @@ def _capture(scene: Any) -> Scene:
 
 
 def _recorded(models: list[Model], notes: list[str]) -> Scene | None:
-    """The capture of the first model that still has one; why not, in `notes`."""
+    """Reads the capture of the first model whose capture still exists; reasons otherwise in `notes`."""
     for model in models:
         try:
             return read_scene(recorded_scene(model), model.made.get("format"))
@@ -338,7 +338,7 @@ def _recorded(models: list[Model], notes: list[str]) -> Scene | None:
 
 
 def build_stage(subjects: list[Subject], models: list[Model], scene: Scene | None) -> Stage:
-    """Subjects with the cameras of the first model that has any, else of the capture, and the photos of those."""
+    """Makes a stage with the cameras of the first model that has any, else of the capture, and their photos."""
     model = next((model for model in models if model.cameras), None)
     bounds = models[0].bounds if models else scene.bounds if scene else Bounds((0.0, 0.0, 0.0), 2.0)
     cameras: list[Camera] = []

@@ -1,4 +1,4 @@
-"""Serves the page in the browser that shows fields and captures, live: from Python and in a notebook."""
+"""Serves the viewer, a page in the browser for fields and captures: from Python and in a notebook."""
 
 import threading
 import webbrowser
@@ -10,18 +10,18 @@ from neuralfields.serving.stage import stage_of
 
 
 class Viewer:
-    """A page that is being served. `url` opens it; `wait` blocks until Ctrl-C; a notebook shows it in a cell."""
+    """A running viewer. `url` is its address; `wait` blocks until Ctrl-C; a notebook shows it in a cell."""
 
     def __init__(self, server: Server) -> None:
         self.server, self._closed = server, threading.Event()
 
     @property
     def url(self) -> str:
-        """The address of the page."""
+        """Address of the page."""
         return self.server.url
 
     def wait(self) -> None:
-        """Blocks until Ctrl-C or `close`, and closes."""
+        """Blocks until Ctrl-C or `close`, then closes the viewer."""
         try:
             while not self._closed.wait(0.5):  # a wait without end hears no Ctrl-C on every platform
                 pass
@@ -57,12 +57,11 @@ def view(
     threads: int | None = None,
     device: str = "auto",
 ) -> Viewer:
-    """Serves the page for a model file, a capture, a Model, a Scene, an object with `render(camera)`, or several.
+    """Serves a viewer of a model file, a capture, a Model, a Scene, an object with `render(camera)`, or several.
 
-    Returns at once; `.wait()` blocks until Ctrl-C. `scene`: the capture for photos and points. `port`: the next free
-    one from 7077 on, 0 for any. Any `host` but this machine alone needs the token in `.url`. `device`: auto, cpu or
-    cuda, for models that are read from files.
-    Raises InputError and UsageError.
+    Returns at once; `.wait()` blocks until Ctrl-C. `scene`: the capture for photos and points. `port`: Default: the
+    next free one from 7077 on; 0 for any. A `host` other than the loopback address needs the token in `.url`. `device`:
+    auto, cpu or cuda, for models that are read from files. Raises InputError and UsageError.
     """
     from neuralfields.serving.server import PORT
 

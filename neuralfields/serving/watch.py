@@ -1,8 +1,8 @@
-"""A fit that is watched: the scene as it is learned, its curves, and a hand on it from the page.
+"""Live view of a running fit: renders the current field, streams the training curves, takes pause, save and stop.
 
 The fit's own thread renders, between two steps, so that nothing is read while it is written; the server has a thread of
-its own. Pictures get a stated share of the time and no more: a fit with a page open is slower by that share, and ends
-in the same bits as one without. While it is paused, pictures get all of it.
+its own. Renders get a fixed fraction of the time at most: a fit with a page open is slower by that fraction, and ends
+in the same bits as one without. While it is paused, renders get all of it.
 """
 
 import asyncio
@@ -30,15 +30,15 @@ from neuralfields.serving.session import STATUS_EVERY
 from neuralfields.serving.stage import build_stage, volume_subject
 from neuralfields.training.loop import Loop
 
-SHARE = 0.25  # of the time, for pictures
-MOST_SAVED = 0.3  # seconds that a page may have in hand after a while without a wish
+SHARE = 0.25  # fraction of the time for rendering
+MOST_SAVED = 0.3  # seconds of rendering time that may accumulate while there is no request
 CURVE = 400  # points of a curve at most
-LIVE_FIRST_SECONDS, LIVE_MOST_SECONDS = 0.03, 0.5  # of rendering, which is a share of the time that passes
-CLOSING = 1.5 * STATUS_EVERY  # seconds for the last word to reach the pages
+LIVE_FIRST_SECONDS, LIVE_MOST_SECONDS = 0.03, 0.5  # of rendering time, a fraction of wall time
+CLOSING = 1.5 * STATUS_EVERY  # seconds for the last status to reach the pages
 
 
 class FitWorker:
-    """A worker whose functions run in the fit's thread, when `drain` is called there."""
+    """Worker whose functions run in the fit's thread, when `drain` is called there."""
 
     first_seconds = LIVE_FIRST_SECONDS
 
@@ -48,11 +48,11 @@ class FitWorker:
 
     @property
     def most_seconds(self) -> float:
-        """While the fit runs a picture stays small enough to be of about one moment of it."""
+        """Time budget of a finest level: small while the fit runs, so that a render shows about one moment of it."""
         return math.inf if self.paused else LIVE_MOST_SECONDS
 
     async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """The function's result, once the fit has come to it."""
+        """Queues a function for the fit's thread and returns its result."""
         done: Future = Future()
         if self._closed:
             raise asyncio.CancelledError
@@ -60,9 +60,9 @@ class FitWorker:
         return await asyncio.wrap_future(done)
 
     def drain(self, seconds: float, patience: float = 0.0) -> None:
-        """Runs what waits until that many seconds are spent.
+        """Runs waiting functions until that many seconds are spent.
 
-        `patience`: how long to wait for a first function where there is none.
+        `patience`: seconds to wait for a first function where there is none.
         """
         spent = 0.0
         while spent < seconds:
@@ -74,19 +74,19 @@ class FitWorker:
             if done.set_running_or_notify_cancel():
                 try:
                     done.set_result(function(*arguments))
-                except Exception as error:  # it belongs to whoever asked
+                except Exception as error:  # raised where the result is awaited
                     done.set_exception(error)
             spent += time.perf_counter() - begin
 
     def close(self) -> None:
-        """Gives up what waits."""
+        """Cancels waiting functions."""
         self._closed = True
         while not self._waiting.empty():
             self._waiting.get()[0].cancel()
 
 
 class Watch:
-    """What `Loop.watch` is set to. `save`: writes the model as it is now and gives the path."""
+    """Callback for `Loop.watch`. `save`: writes the current model and gives the path."""
 
     def __init__(self, loop: Loop, scene: Scene, save: Callable[[], str]) -> None:
         self.loop, self.save, self.worker = loop, save, FitWorker()
@@ -105,7 +105,7 @@ class Watch:
         self.stage.steer, self.stage.status = self._asked.put, self.status
 
     def __call__(self, loop: Loop) -> None:
-        """After a step: curves, wishes, pictures for their share of the time; blocks while paused."""
+        """Runs after a step: records curves, obeys commands, renders within the time budget; blocks while paused."""
         now = time.perf_counter()
         self._saved = min(self._saved + (now - self._last) * SHARE / (1 - SHARE), MOST_SAVED)
         self._note(loop)
@@ -118,7 +118,7 @@ class Watch:
         self._last = time.perf_counter()
 
     def _note(self, loop: Loop) -> None:
-        """Another point of the curves: every n-th step, n doubled whenever a curve is full."""
+        """Records a point of the curves: every n-th step, n doubled whenever a curve is full."""
         step = loop.training.step_count
         with self._lock:
             if step % self._every == 0:
@@ -144,7 +144,7 @@ class Watch:
                     self.message = f"not saved: {error}"
 
     def status(self) -> dict[str, Any]:
-        """What the page shows of the fit; called in the server's thread."""
+        """Status of the fit for the page; called in the server's thread."""
         loop, report = self.loop, self.loop.report
         with self._lock:
             loss, psnr = list(self.loss), list(self.psnr)
@@ -162,7 +162,7 @@ class Watch:
 
 
 def watch_fit(scene: Scene, options: FitOptions, loop: Loop, model: Callable[[], Model]) -> "Watching":
-    """A page beside a fit (a `training.plan.WatchFit`); what is saved from it lies beside the output, with its step."""
+    """Serves a live view of a fit (a `training.plan.WatchFit`); it saves models beside the output, named by step."""
     out = options.out or Path(f"{scene.name}.nf")
 
     def save_now() -> str:
@@ -174,7 +174,7 @@ def watch_fit(scene: Scene, options: FitOptions, loop: Loop, model: Callable[[],
 
 
 class Watching:
-    """A fit with a page beside it: `with Watching(watch): loop.run(...)`. Prints the address on standard error."""
+    """Context of a live view: `with Watching(watch): loop.run(...)`. Prints the address on standard error."""
 
     def __init__(self, watch: Watch, page: Page | None = None) -> None:
         self.watch, self.page = watch, page or Page()

@@ -1,1 +1,1 @@
-"""What do photos teach besides colour: poses, exposure, transients, depth?"""
+"""What supervises a fit besides colour: camera poses, exposure, transients, sparse depth?"""

@@ -1,6 +1,6 @@
-"""What a fit to photos may learn or weigh besides its field: poses, exposure, what to leave out, sparse points.
+"""Optional supervision beside the photometric loss: pose refinement, exposure, transient rejection, sparse depth.
 
-Each is off unless asked for; with all of them off a step is what it is without this module.
+Default: off, each of them; with all off a step is the same as without this module.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from neuralfields.supervision.sparse_depth import SparseDepth
 
 @dataclass(frozen=True)
 class Adjustments:
-    """The adjustments of a fit; None is off."""
+    """The optional parts of a fit; None is off."""
 
     poses: PoseRefinement | None = None
     exposure: Exposure | None = None
@@ -27,21 +27,24 @@ class Adjustments:
     depth: SparseDepth | None = None
 
     def moved(self, rays: Rays, camera: Tensor) -> Rays:
-        """The rays of the photos `camera` [R] with the poses as they are now."""
+        """Rays of the photos `camera` [R] by the refined poses."""
         return rays if self.poses is None else self.poses.moved(rays, camera)
 
     def exposed(self, sums: RaySums, camera: Tensor) -> RaySums:
-        """The sums along those rays in their photos' exposure."""
+        """Applies the exposure of each ray's photo to the rendered colours."""
         return sums if self.exposure is None else self.exposure.applied(sums, camera)
 
     def weight(self, valid: Tensor, batch: Batch) -> Tensor:
-        """How much each ray of a batch counts, [R]; `valid` [R] bool."""
+        """Weight of each ray of a batch in the loss, [R]; `valid` [R] bool."""
         return valid if self.robust is None else valid * self.robust.weight(batch)
 
     def follow(
         self, at: tuple[int, float], batch: Batch, sums: RaySums, pictures: tuple[Render, Tensor], weight: Tensor
     ) -> None:
-        """After a step: `at` = (steps so far, progress); `pictures` = (what was compared, the background)."""
+        """Updates poses, exposure and transient rejection after a training step.
+
+        `at` = (steps so far, progress); `pictures` = (the render compared with the photos, the background).
+        """
         step, progress = at
         render, background = pictures
         seen = Render(*(part.detach() for part in (render.rgb, render.opacity, render.depth)))
@@ -56,7 +59,7 @@ class Adjustments:
             self.poses.follow(step, progress, batch, seen, (background, weight.to(seen.depth.dtype)))
 
     def tensors(self) -> dict[str, Tensor]:
-        """What the next step depends on, for a checkpoint."""
+        """State that the next step depends on, for a checkpoint."""
         return {name: t for part in self._learning() for name, t in part.tensors().items()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
@@ -72,7 +75,7 @@ NONE = Adjustments()
 
 
 def concatenate_rays(rays: Rays, jitter: Tensor, more: Rays | None) -> tuple[Rays, Tensor]:
-    """Further rays behind those of a batch, in the middle of their first step."""
+    """Appends rays to a batch, with a jitter of 0.5: the middle of their first step."""
     if more is None:
         return rays, jitter
     both = Rays(torch.cat([rays.origins, more.origins]), torch.cat([rays.directions, more.directions]))
@@ -80,6 +83,6 @@ def concatenate_rays(rays: Rays, jitter: Tensor, more: Rays | None) -> tuple[Ray
 
 
 def split_sums(sums: RaySums, count: int) -> tuple[RaySums, RaySums]:
-    """The sums of the first `count` rays, and of those behind them; all samples are counted with the first."""
+    """Splits rendered sums after `count` rays; all samples are counted with the first part."""
     first = RaySums(sums.values[:count], sums.valid[:count], sums.samples)
     return first, RaySums(sums.values[count:], sums.valid[count:], 0)

@@ -1,16 +1,17 @@
-"""Moves cameras so that the pictures of a field meet the photos: direct image alignment, many photos at once.
+"""Direct image alignment (Lucas-Kanade) of many cameras at once: moves them until renders match the photos.
 
 Vocabulary
   motion  [N, 6] of each photo's camera: axis times angle (radians), then a shift (world units), both along the world's
           axes; a ray's direction becomes exp(axis angle) d, its origin o + shift
-  slope   [R, 3, 2] how the photo changes from pixel to pixel (supervision/image_gradients.py)
-  J       [R, 3, 6] how a pixel of the picture changes with its camera's motion
+  slope   [R, 3, 2] image gradient of the photo (supervision/image_gradients.py)
+  J       [R, 3, 6] Jacobian of a pixel of the render with respect to its camera's motion
 
 A camera that moves by (w, v) sees at a pixel what was t (w x d) + v further on, t being the depth along the ray d. With
-g the slope in terms of the direction, J = [d x g, g / t], and least squares of  picture + J motion - photo  gives a
-step, photo by photo: Lucas and Kanade's, with the photo's own slope in the place of the picture's (Baker and Matthews,
-2004). So no gradient has to pass through the field and its fast renderer, colour and depth of an ordinary step are
-enough; and the slopes of coarse photos lead from far away, which gradients of a field's fine levels do not.
+g the slope in terms of the direction, J = [d x g, g / t], and least squares of  render + J motion - photo  gives a
+Gauss-Newton step, photo by photo: Lucas and Kanade's, with the photo's own gradient in the place of the render's (Baker
+and Matthews, 2004). So no gradient has to pass through the field and its fused renderer, colour and depth of an
+ordinary step are enough; and the gradients of coarse photos have a wide basin of convergence, which those of a field's
+fine levels lack.
 """
 
 import torch
@@ -22,19 +23,20 @@ from neuralfields.rays import Rays, Render
 from neuralfields.supervision.image_gradients import Slopes
 from neuralfields.supervision.pixels import Batch, Pixels
 
-MEMORY = 0.97  # of the curvature, from batch to batch: longer, and it tells of depths that were fog
-# Rays of a photo that curvature needs before anything moves, and fewer than which in a batch shorten its step.
+# Decay of the curvature's moving average, from batch to batch: longer, and depths that were floaters (fog) stay in it.
+MEMORY = 0.97
+# Rays of a photo before its camera moves at all, and rays of a batch below which the step is shortened.
 FEWEST_RAYS, STEP_RAYS = 100, 3
-ROBUST = 0.1  # colour difference from which a pixel pulls no harder
-NEAREST = 0.1  # of the mean depth: what seems to be nearer is fog, and would pull hard
-LEAST_OPACITY = 0.5  # a ray that meets less has no depth to speak of
+ROBUST = 0.1  # Huber threshold of the colour difference
+NEAREST = 0.1  # of the mean depth: anything nearer is a floater, and its gradient would be large
+LEAST_OPACITY = 0.5  # a ray of less has no reliable depth
 
 
 class Alignment:
-    """The motions of the photos of a store, `motion` [N, 6], with the curvature that is known of them so far.
+    """Camera motions of the photos of a `Pixels`, `motion` [N, 6], with a moving average of their curvature (J^T J).
 
-    `damping` and `prior` are parts of each number's own curvature: what a photo can hardly tell changes slowly, what it
-    cannot tell stays as it was.
+    `damping` (Levenberg-Marquardt) and `prior` are fractions of each parameter's own curvature: a parameter that a
+    photo hardly constrains changes slowly, one that it does not constrain stays as it was.
     """
 
     damping, prior = 0.02, 1e-3
@@ -43,11 +45,11 @@ class Alignment:
         self.pixels, count = pixels, len(pixels.widths)
         self.motion = pixels.cameras.new_zeros(count, 6)
         self.curvature = pixels.cameras.new_zeros(count, 6, 6)
-        self.known = self.seen = 0.0  # weight in the curvature's running mean, rays of a photo that it has seen
+        self.known = self.seen = 0.0  # weight in the curvature's moving average, rays of a photo in it
         self.slopes: Slopes | None = None
 
     def rotations(self) -> Tensor:
-        """exp of the motions' turns, [N, 3, 3]."""
+        """Rotation matrices of the motions, [N, 3, 3]."""
         return rotations(self.motion[:, :3])
 
     def moved(self, rays: Rays, camera: Tensor) -> Rays:
@@ -56,7 +58,7 @@ class Alignment:
         return Rays(rays.origins + self.motion[camera, 3:], directions)
 
     def set_scale(self, scale: int) -> None:
-        """Takes slopes of that scale from now on; what was known of the curvature is of another one."""
+        """Changes to image gradients of that scale and resets the curvature, which belongs to the scale before."""
         if self.slopes is None or self.slopes.scale != scale:
             if self.slopes is not None:
                 self.curvature, self.known, self.seen = torch.zeros_like(self.curvature), 0.0, 0.0
@@ -64,9 +66,9 @@ class Alignment:
 
     @torch.no_grad()
     def learn(self, batch: Batch, seen: Render, background: Tensor, weight: Tensor, rate: float) -> None:
-        """A share `rate` of the step that least squares asks for, less where the batch has few rays of a photo.
+        """Takes a fraction `rate` of the Gauss-Newton step, less where the batch has few rays of a photo.
 
-        `seen`: what the moved rays of the batch met; `background` [3] or [R, 3] lies behind both; `weight` [R].
+        `seen`: render of the moved rays of the batch; `background` [3] or [R, 3] lies behind both; `weight` [R].
         """
         difference = seen.rgb - batch.over(background)
         weight = weight * (seen.opacity > LEAST_OPACITY) * seen.opacity
@@ -84,14 +86,14 @@ class Alignment:
             self.motion = self.motion - rate * min(1.0, rays / STEP_RAYS) * self._step(pull)
 
     def _change(self, batch: Batch, depth: Tensor, background: Tensor) -> Tensor:
-        """J [R, 3, 6]."""
+        """Jacobian J [R, 3, 6]."""
         slope = self.slopes.at(batch.camera, batch.uv, background)
         g = slope @ self._pixels_of_direction(batch) @ self.rotations()[batch.camera].transpose(1, 2)
         d = self.moved(batch.rays, batch.camera).directions[:, None].expand_as(g)
         return torch.cat([torch.linalg.cross(d, g), g / depth[:, None, None]], 2)
 
     def _pixels_of_direction(self, batch: Batch) -> Tensor:
-        """How far the pixel moves with the ray's direction before the motion, [R, 2, 3]: the lens's own inverse."""
+        """Derivative of the pixel by the ray's direction before the motion, [R, 2, 3], by finite differences."""
         steps = batch.uv.new_tensor([[1.0, 0.0], [0.0, 1.0]])
         next_to = [pixel_rays(self.pixels.cameras, batch.camera, batch.uv + step)[1] for step in steps]
         a, b = (direction - batch.rays.directions for direction in next_to)
@@ -99,12 +101,12 @@ class Alignment:
         return torch.stack([bb * a - ab * b, aa * b - ab * a], 1) / (aa * bb - ab * ab)[..., None]
 
     def _by_photo(self, values: Tensor, camera: Tensor) -> Tensor:
-        """Means over the batch of each photo's values, [R, K] -> [N, K]."""
+        """Sums per photo of a batch's values, divided by its rays: [R, K] -> [N, K]."""
         total = values.new_zeros(len(self.motion), values.shape[1]).index_add_(0, camera, values)
         return ranks.mean(total / max(len(camera), 1))
 
     def _step(self, pull: Tensor) -> Tensor:
-        """Damped least squares, each of the six numbers in the unit of its own curvature, [N, 6]."""
+        """Damped least squares (Levenberg-Marquardt), each parameter scaled by its own curvature, [N, 6]."""
         curvature = self.curvature / self.known
         diagonal = curvature.diagonal(dim1=1, dim2=2)
         pull = pull + self.prior * diagonal * self.motion
@@ -115,7 +117,7 @@ class Alignment:
 
 
 def rotations(turn: Tensor) -> Tensor:
-    """exp of axis times angle [N, 3]: rotation matrices [N, 3, 3]."""
+    """Rotation matrices [N, 3, 3] of axis times angle [N, 3], by the exponential map."""
     x, y, z = turn.unbind(1)
     zero = torch.zeros_like(x)
     return torch.linalg.matrix_exp(torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], 1).reshape(-1, 3, 3))

@@ -1,14 +1,14 @@
-"""Photos of different exposure and white balance: a gain for each photo and channel, found by least squares.
+"""Exposure and white balance compensation: a gain for each photo and channel, found by least squares.
 
 Vocabulary
-  gain  [N, 3] natural logarithm of what a photo's colours are times the scene's; its mean over the photos is 0, so that
-        the scene keeps the photos' mean brightness
-  own   what the field says, [R, 3]; a photo is taken for min(1, exp(gain) own)
+  gain  [N, 3] natural logarithm of a photo's colours over the scene's; its mean over the photos is 0, so that the scene
+        keeps the photos' mean brightness
+  own   the field's rendered colours, [R, 3]; a photo is modelled as min(1, exp(gain) own)
 
 A camera's response is nearly a power, and a power of a product is a product of powers: exposure is a gain of stored
-colours too. gain = log(sum own photo / sum own^2), over what the last steps have seen. A photo that was never trained
-on has no gain: each half of it is measured with the gain found on the other half, so that no pixel helps itself (as in
-NeRF in the Wild, arXiv:2008.02268, for one half).
+colours too. gain = log(sum own photo / sum own^2), moving averages over the last steps. A held-out photo has no gain:
+each half of it is evaluated with the gain fitted on the other half, so that no pixel is compared by a gain fitted to it
+(as in NeRF in the Wild, arXiv:2008.02268, for one half).
 """
 
 import math
@@ -23,7 +23,7 @@ from neuralfields.options.training import TrainingSettings
 from neuralfields.rays import RaySums
 from neuralfields.supervision.pixels import Batch
 
-MEMORY_RAYS = 3000  # of a photo
+MEMORY_RAYS = 3000  # of a photo: time constant of the moving averages
 SATURATED = 250 / 255  # brighter pixels of a photo have lost their exposure
 LARGEST = 1.6  # of a gain's size: a factor of 5
 PRIOR = 1e-5  # of a gain of 0, beside the mean of own^2
@@ -40,13 +40,13 @@ class Exposure:
         self.sums = torch.zeros(2, photos, 3, device=device)  # of own photo, of own^2
 
     def applied(self, sums: RaySums, camera: Tensor) -> RaySums:
-        """RaySums along rays of the photos `camera` [R] as those photos would have them."""
+        """Applies the gains of the photos `camera` [R] to the rendered colours, clamped at 1."""
         rgb = (sums.rgb * torch.exp(self.gain)[camera]).clamp(max=1)
         return RaySums(torch.cat([rgb, sums.values[:, 3:]], 1), sums.valid, sums.samples)
 
     @torch.no_grad()
     def follow(self, step: int, batch: Batch, sums: RaySums, background: Tensor, weight: Tensor) -> None:
-        """What a training step has seen sets the gains; `sums` are the field's own, `weight` [R]."""
+        """Updates the moving averages and the gains after a training step; `sums` without gains, `weight` [R]."""
         photo = batch.over(background) - (1 - sums.opacity)[:, None] * background
         kept = weight[:, None] * (batch.rgb < SATURATED)
         pair = torch.stack([sums.rgb * photo, sums.rgb.square()]) * kept
@@ -61,7 +61,7 @@ class Exposure:
             self.gain = gain - gain.mean(0)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What the next step depends on."""
+        """State that the next step depends on, for a checkpoint."""
         return {"exposure.gain": self.gain, "exposure.sums": self.sums}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
@@ -71,10 +71,10 @@ class Exposure:
 
 
 def by_other_half(own: np.ndarray, behind: np.ndarray, photo: np.ndarray, keep: np.ndarray | None = None) -> np.ndarray:
-    """A picture float [H, W, 3] in a photo's exposure: each half with the gain found on the other, left and right.
+    """Render float [H, W, 3] in a photo's exposure: each half by the gain fitted on the other, left and right.
 
-    `own`: what the field says, `behind`: what of the background is seen past it; `photo` is over the same background.
-    `keep` [H, W] bool: pixels that count. A half whose other half says nothing stays as it is.
+    `own`: the field's colours, `behind`: the background that shows through it; `photo` is over the same background.
+    `keep` [H, W] bool: pixels that count. A half keeps its exposure where the other half has no valid pixel.
     """
     middle = own.shape[1] // 2
     halves = slice(None, middle), slice(middle, None)

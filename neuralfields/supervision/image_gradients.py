@@ -1,8 +1,8 @@
-"""How photos change from pixel to pixel, at a chosen coarseness: what tells a camera which way to move.
+"""Image gradients of photos at a chosen scale of their pyramid, for direct image alignment (alignment.py).
 
 Vocabulary
   scale  pixels of a photo along the side of one coarse pixel, the mean over them
-  slope  [R, 3, 2] change of a colour (per channel) for one pixel to the right and one down
+  slope  [R, 3, 2] image gradient: change of a colour (per channel) for one pixel to the right and one down
 """
 
 import torch
@@ -15,14 +15,14 @@ COARSEST = 28  # coarse pixels along the longer side of the largest photo at the
 
 
 def scales(pixels: Pixels) -> tuple[int, ...]:
-    """Powers of two from the coarsest scale that makes sense for these photos down to 1."""
+    """Scales of the image pyramid: powers of two from the coarsest that suits these photos down to 1."""
     longest = int(torch.maximum(pixels.widths, pixels.heights).max())
     coarsest = max(0, (longest // COARSEST).bit_length() - 1)
     return tuple(1 << power for power in range(coarsest, -1, -1))
 
 
 class Slopes:
-    """The slopes of all photos of a store at one scale; alpha is multiplied in, so that any background can follow."""
+    """Image gradients of all photos of a `Pixels` at one scale, of premultiplied colours, for any background."""
 
     def __init__(self, pixels: Pixels, scale: int) -> None:
         self.scale = scale
@@ -33,7 +33,7 @@ class Slopes:
             self.values = torch.cat([_coarse(pixels.photo(index), scale) for index in range(len(pixels.widths))])
 
     def at(self, camera: Tensor, uv: Tensor, background: Tensor) -> Tensor:
-        """Slopes [R, 3, 2] of the photos `camera` [R] at pixels uv [R, 2], laid over a background [3] or [R, 3]."""
+        """Image gradients [R, 3, 2] of the photos `camera` [R] at pixels uv [R, 2], over a background [3] or [R, 3]."""
         width, height = self.widths[camera], self.heights[camera]
         x, y = (uv / self.scale).long().unbind(1)
         columns, rows = _around(x, width), _around(y, height)
@@ -46,18 +46,18 @@ class Slopes:
         return slope[:, :3] - background.expand(len(uv), 3)[..., None] * slope[:, 3:]
 
     def _difference(self, before: Tensor, after: Tensor, places: tuple[Tensor, Tensor]) -> Tensor:
-        """Per coarse pixel, [R, channels]."""
+        """Finite difference per coarse pixel, [R, channels]."""
         change = self.values[after].to(torch.float32) - self.values[before].to(torch.float32)
         return change / (places[1] - places[0]).clamp(min=1)[:, None]
 
 
 def _around(place: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    """The neighbours on both sides, inside the photo."""
+    """Neighbours on both sides, clamped to the photo."""
     return (place - 1).clamp(min=0), torch.minimum(place + 1, count - 1)
 
 
 def _coarse(photo: Tensor, scale: int) -> Tensor:
-    """uint8 [H, W, channels] to [h * w, channels], the last ones of a row or column being of fewer pixels."""
+    """Means of scale x scale blocks: uint8 [H, W, channels] -> [h * w, channels]; blocks at the border are smaller."""
     values = photo.to(torch.float32)
     if photo.shape[2] == 4:
         values = torch.cat([values[..., :3] * values[..., 3:] / 255, values[..., 3:]], 2)

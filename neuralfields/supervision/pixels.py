@@ -1,4 +1,4 @@
-"""Every training pixel in one flat store, and random batches of them as rays.
+"""Training pixels in one flat store, drawn as random batches of rays.
 
 Vocabulary
   P  pixels of all photos, one photo after the other, row by row       R  rays of a batch
@@ -19,9 +19,10 @@ from neuralfields.rays import Rays
 
 @dataclass(frozen=True)
 class Batch:
-    """`rays` [R], their pixels' `rgb` [R, 3] in [0, 1] (straight), `alpha` [R] where the photos have it.
+    """A batch of rays [R] with their target colours.
 
-    `camera` [R]: the photo that each pixel is of; `uv` [R, 2]: the pixel's centre in it, (u, v).
+    `rgb` [R, 3] in [0, 1] (straight), `alpha` [R] where the photos have it; `camera` [R]: the photo that each pixel is
+    of; `uv` [R, 2]: the pixel's centre in it, (u, v).
     """
 
     rays: Rays
@@ -31,14 +32,14 @@ class Batch:
     uv: Tensor
 
     def over(self, background: Tensor) -> Tensor:
-        """The pixels laid over a background [R, 3] or [3]."""
+        """Target colours over a background [R, 3] or [3]."""
         if self.alpha is None:
             return self.rgb
         return over(self.rgb, self.alpha, background)
 
 
 class Pixels:
-    """Photos of any sizes as uint8, one byte a channel: a batch touches only what it draws.
+    """Photos of any sizes as uint8, one byte a channel; a batch reads only the pixels that it draws.
 
     `images`: uint8 [H, W, 3 or 4] each at its camera's size; `masks`: bool [H, W] or None each, False is never drawn.
     """
@@ -62,7 +63,7 @@ class Pixels:
             self.kept = torch.from_numpy(np.flatnonzero(np.concatenate(keep)))
 
     def to(self, device: torch.device | str) -> "Pixels":
-        """The same pixels, kept on another device: batches come from there."""
+        """The same pixels on another device, where batches are then made."""
         moved = copy.copy(self)
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
@@ -78,16 +79,16 @@ class Pixels:
         return len(self.values) if self.kept is None else len(self.kept)
 
     def batch(self, rays: int, generator: torch.Generator) -> Batch:
-        """`rays` pixels drawn uniformly with replacement; the generator is on the pixels' device."""
+        """Draws `rays` pixels uniformly with replacement; the generator is on the pixels' device."""
         return self.at(torch.randint(0, len(self), (rays,), generator=generator, device=generator.device))
 
     def every(self, count: int) -> Batch:
-        """About `count` pixels evenly spread over all photos: the same ones each time."""
+        """About `count` pixels evenly spaced over all photos, the same ones each time (for validation)."""
         count = min(count, len(self))
         return self.at(torch.arange(count, device=self.values.device) * (len(self) - 1) // max(count - 1, 1))
 
     def at(self, index: Tensor) -> Batch:
-        """The pixels at indices [R] into what is not masked."""
+        """The batch of pixels at indices [R] into the unmasked pixels."""
         pixel = index if self.kept is None else self.kept[index]
         camera = torch.searchsorted(self.first, pixel, right=True) - 1
         inside, width = pixel - self.first[camera], self.widths[camera]

@@ -1,7 +1,8 @@
-"""Poses that are refined during a fit.
+"""Camera pose refinement during a fit (as in BARF, arXiv:2104.06405, but by image alignment).
 
-After a while every step moves the training cameras (alignment.py), from coarse to fine, less and less. Motions that all
-cameras could make together (shift, turn, growth of the world) are taken out, so that the scene stays where it is.
+After a warm-up every step moves the training cameras (alignment.py), from coarse to fine, at a rate that decays. The
+gauge freedom, motions that all cameras could make together (shift, rotation, scale of the world), is projected out, so
+that the scene stays where it is.
 """
 
 from collections.abc import Sequence
@@ -19,13 +20,13 @@ from neuralfields.supervision.alignment import Alignment, rotations
 from neuralfields.supervision.image_gradients import scales
 from neuralfields.supervision.pixels import Batch, Pixels
 
-# The finest scale from this share of a fit on; coarse ones pass faster.
+# The finest scale from this fraction of a fit on; coarse ones pass faster.
 FINEST_AT, COARSE_FASTER = 0.5, 1.3
-FALL_FROM = 0.3  # share of the fit from which on the rate falls
+FALL_FROM = 0.3  # fraction of the fit after which the rate decays
 
 
 class PoseRefinement(Alignment):
-    """The motions of the training photos' cameras."""
+    """Refines the poses of the training cameras; `refined` gives them."""
 
     def __init__(self, pixels: Pixels, cameras: Sequence[Camera], settings: TrainingSettings | None = None) -> None:
         super().__init__(pixels)
@@ -34,7 +35,7 @@ class PoseRefinement(Alignment):
         self.together, self.size = (part.to(self.motion) for part in _common_motions(cameras))
 
     def follow(self, step: int, progress: float, batch: Batch, seen: Render, look: tuple[Tensor, Tensor]) -> None:
-        """What a training step has seen moves the cameras; `look`: the background and each ray's weight [R]."""
+        """Moves the cameras by the render of a training step; `look`: the background and each ray's weight [R]."""
         if step < self.settings.pose_warmup:
             return
         self.set_scale(self._scale(progress))
@@ -54,11 +55,11 @@ class PoseRefinement(Alignment):
         self.motion = (flat - self.together @ (self.together.T @ flat)).reshape(-1, 6) / unit
 
     def refined(self) -> list[Camera]:
-        """The training cameras as they are now."""
+        """Training cameras by their refined poses."""
         return apply_motion(self.cameras, self.motion)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What the next step depends on."""
+        """State that the next step depends on, for a checkpoint."""
         scale = 0 if self.slopes is None else self.slopes.scale
         known = torch.tensor([self.known, self.seen, scale], dtype=torch.float64)
         return {"poses.motion": self.motion, "poses.curvature": self.curvature, "poses.known": known}
@@ -74,7 +75,7 @@ class PoseRefinement(Alignment):
 
 
 def apply_motion(cameras: Sequence[Camera], motion: Tensor) -> list[Camera]:
-    """Cameras after motions [N, 6]."""
+    """Applies motions [N, 6] to cameras."""
     turns = rotations(motion[:, :3].double().cpu()).numpy()
     shifts = motion[:, 3:].double().cpu().numpy()
     moved = []
@@ -87,7 +88,7 @@ def apply_motion(cameras: Sequence[Camera], motion: Tensor) -> list[Camera]:
 
 
 def _common_motions(cameras: Sequence[Camera]) -> tuple[Tensor, Tensor]:
-    """What a similarity of the world does to all cameras: an orthonormal basis [6 N, 7], turns times size; size []."""
+    """Gauge freedom: orthonormal basis [6 N, 7] of motions by a similarity of the world, rotations times size; size."""
     centres = torch.from_numpy(np.stack([camera.centre for camera in cameras]))
     centres = centres - centres.mean(0)
     size = centres.norm(dim=1).mean().clamp(min=1e-9)
@@ -102,7 +103,7 @@ def _common_motions(cameras: Sequence[Camera]) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Similarity:
-    """Takes points of one world to another: scale * rotation x + shift."""
+    """Similarity transform from one world to another: scale * rotation x + shift."""
 
     scale: float
     rotation: np.ndarray
@@ -110,7 +111,7 @@ class Similarity:
 
     @staticmethod
     def between(one: Sequence[Camera], other: Sequence[Camera]) -> "Similarity":
-        """The one that takes cameras best to others of the same order: axes and centres together, in least squares."""
+        """Fits the similarity of cameras to others in the same order: least squares of axes and centres."""
         a, b = (np.stack([camera.centre for camera in cameras]) for cameras in (one, other))
         mean_a, mean_b = a.mean(0), b.mean(0)
         a, b = a - mean_a, b - mean_b

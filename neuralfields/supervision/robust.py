@@ -1,13 +1,13 @@
-"""What is seen in one photo and denied by the others, a passer-by or a shadow, is left out of the loss.
+"""Transient rejection (robust loss): leaves passers-by and shadows, outliers among the photos, out of the loss.
 
 Vocabulary
-  cell   a square of a photo's pixels; its error is what the last steps saw there, with the eight cells around it
-  typical  the error that three of four cells do not reach
+  cell     a square of a photo's pixels; its error is a moving average of the residuals of it and its eight neighbours
+  typical  the 75th percentile of the cells' errors
 
-A cell whose error is many times what is typical is not learned from. The idea, trimming by the rank of an error that is
-pooled over neighbours since whatever moves is larger than a pixel, is RobustNeRF's (arXiv:2302.00833); there the pool
-is a patch of one batch, here a map of each photo, so that pixels stay drawn one by one and a step costs as before. What
-is left out goes on being looked at, so that it may come back.
+A cell whose error is over 1.6 times the typical one is an outlier and gets no weight. The idea, trimmed least squares
+on a residual that is pooled over neighbours since whatever moves is larger than a pixel, is RobustNeRF's
+(arXiv:2302.00833); there the pool is a patch of one batch, here a map of each photo, so that pixels stay drawn one by
+one and a step costs as before. Outliers are still rendered, so that they may become inliers again.
 """
 
 import torch
@@ -20,13 +20,13 @@ from neuralfields.options.training import TrainingSettings
 from neuralfields.supervision.pixels import Batch, Pixels
 
 CELLS = 48  # along the longer side of the largest photo
-EVERY = 25  # steps between judgements
+EVERY = 25  # steps between updates of the outlier mask
 TYPICAL, TIMES = 0.75, 1.6
-MOST = 0.3  # share of all cells that may be left out: beyond it the field is wrong, not the photos
+MOST = 0.3  # largest fraction of outlier cells: beyond it the field is wrong, not the photos
 
 
 class Robust:
-    """The errors of the cells of all photos, [N, 2, rows, columns]: their sums and counts; and which are left out."""
+    """Residuals of the cells of all photos, `errors` [N, 2, rows, columns]: sums and counts; outlier mask `out`."""
 
     def __init__(self, pixels: Pixels, settings: TrainingSettings | None = None) -> None:
         self.settings = settings or training_options.DEFAULT
@@ -37,13 +37,13 @@ class Robust:
         self.out = torch.zeros(len(pixels.widths), rows, columns, dtype=torch.bool, device=device)
 
     def weight(self, batch: Batch) -> Tensor:
-        """0 where a pixel's cell is left out, else 1, [R]."""
+        """Weight in the loss: 0 where a pixel's cell is an outlier, else 1, [R]."""
         column, row = (batch.uv / self.side).long().unbind(1)
         return (~self.out[batch.camera, row, column]).to(batch.rgb.dtype)
 
     @torch.no_grad()
     def follow(self, step: int, batch: Batch, difference: Tensor, valid: Tensor) -> None:
-        """What a training step has seen: `difference` [R, 3] of colours, where `valid` [R]."""
+        """Updates residuals and outlier mask after a step: `difference` [R, 3] of colours, where `valid` [R]."""
         column, row = (batch.uv / self.side).long().unbind(1)
         photos, _, rows, columns = self.errors.shape
         cell = (batch.camera * rows + row) * columns + column
@@ -64,11 +64,11 @@ class Robust:
 
     @property
     def share(self) -> float:
-        """Share of cells that are left out."""
+        """Fraction of outlier cells."""
         return float(self.out.float().mean())
 
     def tensors(self) -> dict[str, Tensor]:
-        """What the next step depends on."""
+        """State that the next step depends on, for a checkpoint."""
         return {"robust.errors": self.errors, "robust.out": self.out}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:

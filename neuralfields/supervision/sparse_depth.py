@@ -1,11 +1,11 @@
-"""Sparse points as a teacher of depth: along the ray through a point, the field should find it at the point's distance.
+"""Depth supervision by sparse points: the expected depth along a ray through a point should be its distance.
 
 Vocabulary
   sighting  a point in a photo that saw it: photo, pixel, distance along the ray in world units, weight
 
-The error of a sighting is Huber's of (depth - distance) / distance, depth being the expected one (a ray that is not
-opaque falls short). A point that COLMAP places badly teaches less: its weight is exp(-(its reprojection error / twice
-the median one)^2), as in Depth-supervised NeRF (arXiv:2107.02791).
+The loss of a sighting is the Huber loss of (depth - distance) / distance, depth being the expected one (a ray that is
+not opaque falls short). A point of large reprojection error weighs less: exp(-(its error / twice the median error)^2),
+as in Depth-supervised NeRF (arXiv:2107.02791).
 """
 
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ from neuralfields.rays import Rays, RaySums
 from neuralfields.scene import Sightings
 
 RAYS = 256  # a step
-TOLERANCE = 0.02  # relative error from which a sighting pulls no harder
+TOLERANCE = 0.02  # Huber threshold of the relative depth error
 
 
 @dataclass(frozen=True)
 class DepthBatch:
-    """Rays [R] through points, the photos [R] they are of, distances in world units and weights, [R]."""
+    """A batch of depth supervision: rays [R] through points, their photos, distances in world units, weights [R]."""
 
     rays: Rays
     camera: Tensor
@@ -34,7 +34,7 @@ class DepthBatch:
 
 
 class SparseDepth:
-    """The sightings of the training photos, drawn from at random."""
+    """Sightings of sparse points in the training photos, drawn as random batches."""
 
     def __init__(self, sightings: list[Sightings | None], points: np.ndarray, cameras: list[Camera]) -> None:
         """`sightings`: one of each camera's photo; `points` [P, 3] in the cameras' world."""
@@ -58,7 +58,7 @@ class SparseDepth:
         return self
 
     def batch(self, generator: torch.Generator) -> DepthBatch:
-        """Some sightings, drawn uniformly with replacement; the generator is on their device."""
+        """Draws RAYS sightings uniformly with replacement; the generator is on their device."""
         index = torch.randint(0, len(self), (RAYS,), generator=generator, device=generator.device)
         camera = self.camera[index]
         rays = Rays(*pixel_rays(self.cameras, camera, self.pixel[index]))
@@ -66,7 +66,7 @@ class SparseDepth:
 
 
 def _seen(index: int, sightings: Sightings, points: np.ndarray, camera: Camera) -> tuple[Tensor, np.ndarray]:
-    """Photo [K], and rows [K, 4] of pixel, distance and reprojection error, of points that are in the picture."""
+    """Photo [K], and rows [K, 4] of pixel, distance and reprojection error, of points inside the photo."""
     seen = points[sightings.points].astype(np.float64)
     pixel, depth = project(camera, seen)
     inside = (depth > 0) & (pixel >= 0).all(1) & (pixel < (camera.width, camera.height)).all(1)
@@ -76,8 +76,10 @@ def _seen(index: int, sightings: Sightings, points: np.ndarray, camera: Camera) 
 
 
 def depth_loss(sums: RaySums, batch: DepthBatch, side: float, share: float) -> Tensor:
-    """The weighted mean error of sightings whose rays found `sums`; `side` is that of the inner cube,
-    `share` the loss's weight beside the photos' squared error."""
+    """Depth loss: weighted mean over the sightings whose rays rendered `sums`.
+
+    `side`: of the inner cube, in world units; `share`: the loss's weight beside the photometric loss.
+    """
     off = (sums.depth * side - batch.distance) / batch.distance
     size = off.abs()
     error = torch.where(size < TOLERANCE, off.square() / (2 * TOLERANCE), size - TOLERANCE / 2)

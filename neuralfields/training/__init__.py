@@ -1,1 +1,1 @@
-"""How is a model fitted?"""
+"""How is a model fitted? Training loop, optimiser, schedules, checkpoints."""

@@ -1,7 +1,7 @@
 """The checkpoint of a fit: a safetensors file beside the output, `<output stem>.checkpoint`, whole or not at all.
 
-It holds everything the next step depends on (radiance.py) and a description of the fit it belongs to; a checkpoint
-is only taken up by the same fit.
+It holds everything the next step depends on (radiance.py) and a description of the fit it belongs to; only the same fit
+resumes from it.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ VERSION = 1
 
 
 class State(msgspec.Struct, forbid_unknown_fields=True):
-    """The checkpoint's JSON: plain numbers, and what fit it belongs to."""
+    """JSON header of a checkpoint: plain numbers, and the description of its fit."""
 
     version: int
     counters: dict[str, int]
@@ -33,7 +33,7 @@ class State(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a fit's checkpoint is, and the description (`fit`) that a resumed fit must share."""
+    """Path of a fit's checkpoint, and the description (`fit`) that a resumed fit must share."""
 
     path: Path
     fit: dict[str, Any]
@@ -44,7 +44,7 @@ class Checkpoint:
         return Checkpoint(output.with_suffix(".checkpoint"), fit)
 
     def save(self, training: Trainer, seconds: float) -> None:
-        """Writes the state after the last step; a parameter that is not finite is never written.
+        """Writes the state after the last step. Raises InputError for a parameter that is not finite.
 
         Of several processes (ranks.py) the first one writes.
         """
@@ -64,7 +64,7 @@ class Checkpoint:
         atomic_write_bytes(self.path, save(tensors, {"neuralfields": msgspec.json.encode(state).decode()}))
 
     def load(self, training: Trainer) -> float:
-        """Puts the state back into a new trainer; returns the seconds trained. InputError if it cannot be used."""
+        """Restores the state in a new trainer; returns the seconds trained. Raises InputError if it cannot be used."""
         from safetensors import SafetensorError, safe_open
 
         if not self.path.is_file():
@@ -93,12 +93,12 @@ class Checkpoint:
                 )
 
     def remove(self) -> None:
-        """After the fit is saved."""
+        """Removes the checkpoint, after the model is saved."""
         self.path.unlink(missing_ok=True)
 
 
 def _hash(tensors: dict[str, torch.Tensor], state: State) -> str:
-    """Of everything: the tensors and the numbers beside them."""
+    """SHA-256 of everything: the tensors and the numbers beside them."""
     plain = [state.version, state.counters, state.seconds, state.fit]
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     for name in sorted(tensors):

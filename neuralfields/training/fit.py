@@ -1,10 +1,10 @@
 """Fits a field: a posed capture or a signal in, a fitted model out.
 
-  scene -> pixels -> steps (radiance.py) -> model, with a checkpoint now and then, and validations on held-out views
+  scene -> pixels -> steps (radiance.py) -> model, with checkpoints, and validation on held-out views
   signal          -> steps (signals.py)  -> model
 
-A fit of a given number of steps depends on capture, options, seed and thread count alone: interrupted and resumed it
-ends in the same bits. A fit of a given time follows the clock.
+Reproducible: a fit of a given number of steps depends on capture, options, seed and thread count alone; interrupted and
+resumed it ends in the same bits. A fit of a given time follows the clock.
 """
 
 from neuralfields import ranks
@@ -32,9 +32,9 @@ def fit_scene(
 
 
 def run_plan(plan: FitPlan, progress: Progress | None = None, watch: WatchFit | None = None) -> Model:
-    """Runs a planned fit; nothing is written but checkpoints beside the plan's output, if it has one.
+    """Runs a planned fit; writes nothing but checkpoints beside the plan's output, if it has one.
 
-    `watch` puts a watcher beside the loop. Raises InputError for pixels that cannot be used, InterruptedFit after
+    `watch` attaches a live viewer to the loop. Raises InputError for pixels that cannot be used, InterruptedFit after
     SIGINT or SIGTERM (checkpoint written).
     """
     options, source = plan.options, plan.source
@@ -50,7 +50,7 @@ def run_plan(plan: FitPlan, progress: Progress | None = None, watch: WatchFit | 
 
 
 def fit_to_file(plan: FitPlan, progress: Progress | None = None, watch: WatchFit | None = None) -> Model:
-    """`run_plan` with its result written to the plan's output, which no other process may write meanwhile."""
+    """Runs a planned fit and writes the model to the plan's output, which is locked meanwhile."""
     options = plan.options
     progress = progress or Progress(plan.budget.steps, None, quiet=True)
     if ranks.rank():

@@ -1,8 +1,8 @@
-"""The training loop: steps until the budget is spent, with validations, checkpoints, an ear for signals, and a watcher.
+"""The training loop: steps until the budget is spent, with validation, checkpoints, SIGINT and SIGTERM, and a watcher.
 
 Vocabulary
   validation  a quick measurement on held-out views while the fit runs
-  watcher     called after every step in the fit's own thread: the viewer, which may pause, save and end the fit
+  watcher     a callback after every step in the fit's own thread: the live viewer, which may pause, save and end it
 """
 
 import signal
@@ -25,36 +25,36 @@ from neuralfields.progress import Progress
 from neuralfields.training.checkpoint import Checkpoint
 from neuralfields.training.trainer import StepReport, Trainer
 
-VALIDATION_SHARE = 0.05  # of the time that validations may take: rarer than asked for where the field renders slowly
+VALIDATION_SHARE = 0.05  # largest fraction of the time for validation: it is rarer where rendering is slow
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Where a fit ends: after `steps`, or after `seconds` of training."""
+    """Training budget: the fit ends after `steps`, or after `seconds` of training."""
 
     steps: int | None
     seconds: float | None
 
     @staticmethod
     def of(options: FitOptions | ConvertOptions, default: int = DEFAULT_STEPS) -> "Budget":
-        """From --steps and --minutes; with neither the default number of steps."""
+        """Reads --steps and --minutes. Default: `default` steps."""
         if options.steps is None and options.minutes is None:
             return Budget(default, None)
         return Budget(options.steps, None if options.minutes is None else options.minutes * 60)
 
     def progress(self, step: int, seconds: float) -> float:
-        """How far the fit is, 0 to 1; 1 ends it."""
+        """Progress of the fit, 0 to 1; 1 ends it."""
         by_steps = step / self.steps if self.steps else 0.0
         by_time = seconds / self.seconds if self.seconds else 0.0
         return min(max(by_steps, by_time), 1.0)
 
 
 class Loop:
-    """Steps until the budget is spent.
+    """Runs training steps until the budget is spent.
 
-    `validate`: measures the held-out PSNR in dB. `watch`: called after every step, in the fit's own thread, with the
-    loop; it may block, read `training`, `report` (the last step's), `seconds` and `held_out` (the last validation's),
-    ask for an early but complete end by `finish`, or for an interruption by `stop`. Its time is not the fit's.
+    `validate`: measures the held-out PSNR in dB. `watch`: callback after every step, in the fit's own thread, with the
+    loop; it may block, read `training`, `report` (of the last step), `seconds` and `held_out` (of the last validation),
+    ask for an early but complete end by `finish`, or for an interruption by `stop`. Its time does not count.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Loop:
         self.stop = self.finish = False
 
     def run(self, checkpoint: Checkpoint | None) -> None:
-        """To the end of the budget. Raises InterruptedFit after SIGINT or SIGTERM, the checkpoint written."""
+        """Trains to the end of the budget. Raises InterruptedFit after SIGINT or SIGTERM, the checkpoint written."""
         training, start = self.training, time.perf_counter() - self.seconds
         validated = saved = self.seconds
         pause = self.options.eval_every
@@ -103,7 +103,7 @@ class Loop:
             training.advance(1.0)
 
     def _done(self) -> float:
-        """How far the fit is, the same in all its processes; 1 ends it."""
+        """Progress of the fit, the same in all its processes; 1 ends it."""
         return max(ranks.most(self.budget.progress(self.training.step_count, self.seconds), self.finish))
 
     def _interrupt(self, checkpoint: Checkpoint | None) -> None:
@@ -118,7 +118,7 @@ class Loop:
 
 
 def run_with_checkpoint(loop: Loop, options: FitOptions, identity: dict[str, Any]) -> None:
-    """Runs to the end of the budget with the checkpoint that belongs to the output; `identity`: of this very fit."""
+    """Trains to the end of the budget with a checkpoint beside the output; `identity`: see `checkpoint_identity`."""
     training, progress = loop.training, loop.progress
     training.bits, checkpoint = options.bits, None
     if options.out is not None:
@@ -130,13 +130,13 @@ def run_with_checkpoint(loop: Loop, options: FitOptions, identity: dict[str, Any
         progress.note(f"resumed at step {training.step_count}")
     loop.run(checkpoint)
     if options.bits == 8:
-        round_parameters(training.field)  # what is measured is what is stored
+        round_parameters(training.field)  # metrics are of the stored values
 
 
 def checkpoint_identity(
     options: FitOptions, config: Any, settings: TrainingSettings, data: dict[str, str]
 ) -> dict[str, Any]:
-    """What must be the same for a checkpoint to be of this fit; `data` names what is fitted, by its hash."""
+    """Description of a fit that a checkpoint must share to be resumed; `data`: hash of the input, by name."""
     return {
         "field": options.field,
         "config": asdict(config),
@@ -151,7 +151,7 @@ def checkpoint_identity(
 
 @contextmanager
 def _signals(loop: Loop) -> Iterator[None]:
-    """The first SIGINT or SIGTERM asks for a clean end; a second one ends at once."""
+    """Handles SIGINT and SIGTERM: the first asks for a clean end, a second one ends at once."""
 
     def ask(number: int, frame: object) -> None:
         if loop.stop:

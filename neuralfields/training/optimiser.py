@@ -1,4 +1,4 @@
-"""The optimiser: Adam with one learning-rate schedule, told by the field which gradients are sparse."""
+"""The optimiser: Adam with warm-up and exponential learning-rate decay, and sparse updates for grids."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ EPSILON = 1e-15
 
 
 class Optimiser:
-    """Adam over a field's parameter groups; `decay` scales every learning rate of a step."""
+    """Adam over a field's parameter groups (fields/field.py); the field says which gradients are sparse."""
 
     def __init__(self, field: Field) -> None:
         self.field = field
@@ -20,7 +20,7 @@ class Optimiser:
         self.renew()
 
     def renew(self) -> None:
-        """Looks at the field's parameters again; moments of those that stayed are kept, new ones begin at 0."""
+        """Reads the field's parameter groups again; parameters that stayed keep their moments, new ones start at 0."""
         self.groups = self.field.groups()
         self.moments = {
             p: self.moments.get(p) or (torch.zeros_like(p), torch.zeros_like(p))
@@ -30,7 +30,7 @@ class Optimiser:
 
     @torch.no_grad()
     def step(self, decay: float) -> None:
-        """One step from the gradients in `.grad`, which are cleared."""
+        """Takes an Adam step from the gradients in `.grad`, which are cleared; `decay` scales every learning rate."""
         self.steps += 1
         for group in self.groups:
             rise = min(1.0, self.steps / group.warmup) if group.warmup else 1.0

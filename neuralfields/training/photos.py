@@ -1,4 +1,4 @@
-"""A radiance field fitted to the photos of a scene: scene -> pixels -> steps (training/radiance.py) -> model."""
+"""Fits a radiance field to the photos of a scene: scene -> pixels -> steps (training/radiance.py) -> model."""
 
 import hashlib
 from contextlib import nullcontext
@@ -33,11 +33,11 @@ from neuralfields.training.loop import Loop, checkpoint_identity, run_with_check
 from neuralfields.training.plan import FitPlan, WatchFit, input_record
 from neuralfields.training.radiance import Background, RadianceTrainer
 
-TARGETS = 10  # photos that a field may choose its settings by
+TARGETS = 10  # photos by which a field may choose hyper-parameters (`Field.tuned`)
 
 
 def fit_photos(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchFit | None = None) -> Model:
-    """Fits a field to the scene's training photos and measures it on the others; `watch`: see `FitPlan`.
+    """Fits a field to the scene's training photos and evaluates it on the held-out ones; `watch`: see `WatchFit`.
 
     Raises InputError for pixels that cannot be used, InterruptedFit after SIGINT or SIGTERM (checkpoint written).
     """
@@ -67,7 +67,7 @@ def fit_photos(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchFit 
 
 
 def new_training(scene: Scene, plan: FitPlan, loaded: LoadedFrames) -> RadianceTrainer:
-    """A fit before its first step: new field, pixels, an occupancy that hides what no photo sees."""
+    """Makes a trainer before its first step: new field, pixels, occupancy grid without cells that no camera sees."""
     options, config, device, settings = plan.options, plan.config, plan.device, plan.settings
     field = make_field(field_class(options.field), config, RADIANCE, options.seed, _targets(loaded))
     pixels = Pixels(loaded.images, loaded.cameras, loaded.masks)
@@ -82,7 +82,7 @@ def new_training(scene: Scene, plan: FitPlan, loaded: LoadedFrames) -> RadianceT
 
 
 def prepare_scene(scene: Scene, options: FitOptions) -> Scene:
-    """The scene with the masks and the sightings of sparse points that are asked for."""
+    """Adds to the scene the masks and the sightings of sparse points that are asked for."""
     if options.masks is not None and options.mask_means is not None:
         scene = with_masks(scene, options.masks, options.mask_means)
     return with_sightings(scene) if options.sparse_depth else scene
@@ -105,7 +105,7 @@ def _adjustments(scene: Scene, plan: FitPlan, loaded: LoadedFrames, pixels: Pixe
 
 
 def _targets(loaded: LoadedFrames) -> list[torch.Tensor]:
-    """Some photos, evenly over the capture, as a field's `tuned` takes them: over grey where they have alpha."""
+    """Some photos, evenly spaced over the capture, for `Field.tuned`: over grey where they have alpha."""
     chosen = loaded.images[:: max(1, len(loaded.images) // TARGETS)][:TARGETS]
     pictures = [torch.from_numpy(image).to(torch.float32) / 255 for image in chosen]
     grey = torch.full((3,), 0.5)
@@ -113,16 +113,16 @@ def _targets(loaded: LoadedFrames) -> list[torch.Tensor]:
 
 
 def choose_background(scene: Scene, options: FitOptions) -> Background:
-    """Random colours behind the scene in training, unless one is asked for: a ray must become opaque to be right.
+    """Chooses the background. Default: random colours in training, so that a ray must become opaque to match.
 
-    Pictures are then measured over white where photos have alpha, and over black where they have not.
+    Renders are then evaluated over white where photos have alpha, and over black where they have not.
     """
     colour = BACKGROUNDS.get(options.background, (1.0, 1.0, 1.0) if scene.has_alpha else (0.0, 0.0, 0.0))
     return Background(colour, options.background in ("auto", "random"))
 
 
 def scale_of(scene: Scene, loaded: LoadedFrames) -> int:
-    """The factor by which the training photos were made smaller, so that the others are made smaller alike."""
+    """Downscale factor of the training photos, which held-out photos share."""
     return max(1, round(scene.frames[loaded.indices[0]].camera.width / loaded.cameras[0].width))
 
 
@@ -138,7 +138,7 @@ def photos_hash(scene: Scene, loaded: LoadedFrames) -> str:
 
 
 def _asked_for(options: FitOptions) -> dict[str, Any]:
-    """The adjustments by name, those that are off left out."""
+    """Names of the optional supervision that is on."""
     names = ("refine_poses", "exposure", "robust", "sparse_depth")
     return {name: True for name in names if getattr(options, name)}
 
@@ -186,7 +186,7 @@ def _model(
 
 
 def _learned_record(training: RadianceTrainer, options: FitOptions, names: tuple[str, ...]) -> dict[str, Any]:
-    """The result of the adjustments, for the model's record."""
+    """Results of the optional supervision, for the model's record."""
     adjust, found = training.adjustments, {}
     if options.masks is not None:
         found |= {"masks": str(options.masks.resolve()), "mask_means": options.mask_means}
@@ -201,9 +201,9 @@ def _learned_record(training: RadianceTrainer, options: FitOptions, names: tuple
 def measured(
     training: RadianceTrainer, loaded: LoadedFrames, held_out: LoadedFrames
 ) -> tuple[list[Camera], dict[str, float]]:
-    """The held-out cameras, and the mean over their views of each view's PSNR: the figure that `nf eval` gives too.
+    """Evaluates the held-out views: their cameras, and the mean of each view's PSNR, as `nf eval` gives it.
 
-    Where poses are refined or exposure is learned, `psnr_given` is the same without aligning and exposing the views.
+    Where poses are refined or exposure is learned, `psnr_given` is that by the given cameras and exposure.
     """
     adjust, colour, volume = training.adjustments, training.background.colour, training.volume
     cameras = held_out.cameras

@@ -1,4 +1,4 @@
-"""What a fit is decided by, worked out once: input, field, settings, device, budget."""
+"""Plans a fit: decides input, field, settings, device and budget, once."""
 
 import os
 import sys
@@ -34,23 +34,23 @@ from neuralfields.training.loop import Budget
 if TYPE_CHECKING:
     from neuralfields.training.loop import Loop
 
-# Puts a watcher beside a loop for as long as the context lasts: (scene, options, loop, model as it is now).
+# Attaches a live viewer to a loop while the context lasts: (scene, options, loop, function for the current model).
 WatchFit = Callable[[Scene, FitOptions, "Loop", Callable[[], Model]], AbstractContextManager]
 PHOTOS = "photos"
-SIGNAL_STEPS = 3000  # where neither steps nor minutes are asked for; of smaller steps as many more
+SIGNAL_STEPS = 3000  # default for signals; proportionally more of smaller steps
 
 
 def signal_steps(kind: type[Field]) -> int:
-    """Steps of a fit where neither steps nor minutes are asked for: as many samples, whatever a step takes."""
+    """Default number of steps of a signal: the same number of samples, whatever a step takes."""
     return round(SIGNAL_STEPS / kind.SIGNAL_BATCH)
 
 
 @dataclass(frozen=True)
 class FitPlan:
-    """A fit before its first step.
+    """Everything that a fit depends on.
 
-    `config`: the field's hyper-parameters; `settings`: how it learns; `options`: the rest, as they were given, but for
-    the source of photos that had no poses, which is the capture that was made of them.
+    `config`: the field's hyper-parameters; `settings`: those of training; `options`: the rest, as given, except that
+    photos without poses are replaced by the capture that was made of them.
     """
 
     source: Scene | Signal
@@ -62,7 +62,7 @@ class FitPlan:
 
 
 def plan_fit(options: FitOptions, source: Scene | Signal | None = None) -> FitPlan:
-    """Reads the input, unless it is given, and decides everything else; settings that cannot be are refused first.
+    """Reads the input, unless it is given, and decides everything else; settings are checked first.
 
     Raises UsageError and InputError; PosesNotFoundError for photos whose poses cannot be found or are doubtful.
     """
@@ -90,12 +90,12 @@ def read_input(options: FitOptions) -> Scene | Signal:
 
 
 def without_poses(path: Path, format: str | None) -> bool:
-    """Whether poses have to be found first: a folder of photos, by looking; a video where --format photos asks so."""
+    """Whether poses must be found first: for a folder of photos without any, or for a video with --format photos."""
     return format == PHOTOS or (format is None and photo_folder(path) is not None)
 
 
 def posed_scene(options: FitOptions) -> Scene:
-    """Finds poses, or takes those of an earlier run; the scene is named as the photos are.
+    """Finds poses, or reuses those of an earlier run; the scene is named after the photos.
 
     The capture lies beside the output, <output>-capture. Raises what `find_poses` raises, and PosesNotFoundError when
     the poses are doubtful and that was not accepted.
@@ -113,7 +113,7 @@ def posed_scene(options: FitOptions) -> Scene:
 
 
 def input_record(options: FitOptions) -> dict[str, Any]:
-    """Of what a model was fitted to, as it is stored with it."""
+    """Record of the input, which is stored with the model."""
     return {
         "scene": str(Path(options.scene).resolve()),
         "format": options.format,

@@ -1,8 +1,9 @@
-"""One training step of a radiance field on photos.
+"""Training step of a radiance field on photos.
 
-  batch of pixels -> rays -> march, field, composite -> squared error + distortion -> descend (trainer.py) -> occupancy
+  pixels -> rays -> ray marching, field, compositing -> photometric + distortion loss -> descend -> occupancy grid
 
-The number of rays follows the number of samples that the last step took, so that every step costs about the same.
+Dynamic batch size: the number of rays follows the number of samples that the last step took, so that every step costs
+about the same.
 """
 
 from dataclasses import dataclass
@@ -26,24 +27,24 @@ from neuralfields.training.trainer import StepReport, Trainer
 
 @dataclass(frozen=True)
 class Background:
-    """What lies behind photos with alpha: a colour, or `random` in training and that colour in evaluation."""
+    """Background of a scene: a colour, or `random` colours in training and that colour in evaluation."""
 
     colour: tuple[float, float, float]
     random: bool
 
 
 def usual_samples(device: torch.device, settings: TrainingSettings) -> int:
-    """Samples of a step that suit the device, for fields with the usual batch."""
+    """Default number of samples of a step on this device."""
     return settings.samples * (settings.gpu_times if device.type == "cuda" else 1)
 
 
 def samples_of(field: Field, device: torch.device, settings: TrainingSettings) -> int:
-    """Samples of a step that suit field and device."""
+    """Number of samples of a step for this field and device."""
     return round(field.BATCH * usual_samples(device, settings))
 
 
 def next_rays(rays: int, samples: int, wanted: int, settings: TrainingSettings) -> int:
-    """The number of rays of the next step that is to take `wanted` samples, after one whose rays took `samples`."""
+    """Number of rays of the next step, so that it takes `wanted` samples, after one whose `rays` took `samples`."""
     change = wanted / max(samples, 1)
     most = settings.most_rays * max(1, wanted // settings.samples)
     return int(min(max(rays * min(max(change, 0.5), 2), settings.fewest_rays), most))
@@ -52,9 +53,9 @@ def next_rays(rays: int, samples: int, wanted: int, settings: TrainingSettings) 
 def update_occupancy(
     occupancy: Occupancy, volume: Volume, step: int, generator: torch.Generator, settings: TrainingSettings
 ) -> None:
-    """Every few steps, looks at a part of the grid again: at all of it in the beginning, where looking is cheap.
+    """Updates a part of the occupancy grid every few steps; all of it during warm-up, for fused fields.
 
-    A field without a fused path would spend a third of its time with that.
+    A field without a fused renderer would spend a third of its time with full updates.
     """
     if step % settings.occupancy_every == 0:
         early = step < settings.occupancy_warmup and volume.field.fused() is not None
@@ -62,9 +63,7 @@ def update_occupancy(
 
 
 class RadianceTrainer(Trainer):
-    """A radiance field being fitted to photos: besides the trainer's state the occupancy, the number of rays, and what
-    the adjustments have learned.
-    """
+    """Trainer of a radiance field on photos; its state adds occupancy grid, number of rays and optional supervision."""
 
     def __init__(
         self,
@@ -84,15 +83,15 @@ class RadianceTrainer(Trainer):
 
     @property
     def volume(self) -> Volume:
-        """What a renderer needs, as it is now."""
+        """The current field with its occupancy grid, to render."""
         return Volume(self.field, self.bounds, self.occupancy.bits)
 
     def step(self, progress: float) -> StepReport:
-        """One step; `progress` in [0, 1] says how far the fit is, for the learning rate and the growth."""
+        """Takes a training step; `progress` of the fit in [0, 1] sets learning rate and coarse-to-fine stage."""
         self.advance(progress)
         generator = self.generator()
         update_occupancy(self.occupancy, self.volume, self.step_count, generator, self.settings)
-        if ranks.rank():  # all processes look at the same places, and draw rays of their own
+        if ranks.rank():  # all processes update the same cells, and draw rays of their own
             generator = self.generator(ranks.rank())
         batch = self.pixels.batch(self.rays, generator)
         jitter = torch.rand(self.rays, generator=generator, device=self.device)
@@ -118,7 +117,7 @@ class RadianceTrainer(Trainer):
         return samples_of(self.field, self.device, self.settings)
 
     def _render(self, batch: Batch, jitter: Tensor, generator: torch.Generator) -> tuple[RaySums, Tensor | None]:
-        """The sums along the batch's rays, and the error of sparse points' depth where they are asked."""
+        """Renders the batch's rays; also the sparse depth loss where it is on."""
         adjust, points = self.adjustments, None
         rays = adjust.moved(batch.rays, batch.camera)
         if adjust.depth is not None:
@@ -137,12 +136,12 @@ class RadianceTrainer(Trainer):
         return torch.tensor(self.background.colour, device=self.device)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The trainer's, the occupancy, and what the adjustments have learned."""
+        """State of the trainer, the occupancy grid and the optional supervision, for a checkpoint."""
         grid = {"occupancy.density": self.occupancy.density, "occupancy.bits": self.occupancy.bits}
         return super().tensors() | grid | self.adjustments.tensors()
 
     def counters(self) -> dict[str, int]:
-        """The trainer's, the number of rays, and where the occupancy looks next."""
+        """Counters of the trainer, the number of rays, and the next part of the occupancy grid to update."""
         return super().counters() | {"rays": self.rays, "cursor": self.occupancy.cursor}
 
     def restore(self, tensors: dict[str, Tensor], counters: dict[str, int]) -> None:

@@ -1,4 +1,4 @@
-"""Fits a field to a signal (signals/signal.py).
+"""Fits a field to a signal: an image, shape, video or sound (signals/signal.py).
 
 batch of x, y -> field -> the signal's loss -> descend (trainer.py)
 """
@@ -23,7 +23,7 @@ OF_PHOTOS = ("refine_poses", "exposure", "robust", "sparse_depth", "masks")
 
 
 def fit_signal(signal: Signal, plan: FitPlan, progress: Progress) -> Model:
-    """Fits a field to a signal and measures it; errors as in `fit_photos`."""
+    """Fits a field to a signal and evaluates it; raises as `fit_photos`."""
     options = plan.options
     if options.view:
         raise UsageError(f"--view shows scenes; {options.scene} is a field of {signal.domain.kind}: leave it out")
@@ -55,7 +55,7 @@ def fit_signal(signal: Signal, plan: FitPlan, progress: Progress) -> Model:
 
 
 class SignalTrainer(Trainer):
-    """A field being fitted to a signal: nothing but the trainer's state decides the next step."""
+    """Trainer of a field on a signal, without further state."""
 
     def __init__(self, field: Field, signal: Signal, seed: int, settings: TrainingSettings | None = None) -> None:
         super().__init__(field, seed)
@@ -63,7 +63,7 @@ class SignalTrainer(Trainer):
         self.signal = signal
 
     def step(self, progress: float) -> StepReport:
-        """One step; `progress` in [0, 1] says how far the fit is, for the learning rate and the growth."""
+        """Takes a training step; `progress` of the fit in [0, 1] sets learning rate and coarse-to-fine stage."""
         self.advance(progress)
         x, y = self.signal.batch(round(self.settings.signal_samples * self.field.SIGNAL_BATCH), self.generator())
         loss = self.signal.loss(self.field.values(self.field.features(x)), y).mean()

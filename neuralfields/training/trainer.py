@@ -1,8 +1,8 @@
-"""What every fit has in common: steps of Adam on a field, and the state that a step depends on, for a resumed fit.
+"""Base class of trainers: Adam steps on a field, learning-rate decay, coarse-to-fine stages, and state for checkpoints.
 
-  loss + the field's penalty -> backward -> Adam, with a field that may grow from stage to stage
+  loss + the field's regulariser -> backward -> Adam, with a field that may grow from stage to stage
 
-Randomness is a function of (seed, step), never of what ran before.
+Reproducible: randomness is a function of (seed, step), never of earlier calls.
 """
 
 import math
@@ -18,15 +18,16 @@ from neuralfields.models.quantise import freeze_rounded, round_in_turn
 from neuralfields.training.optimiser import Optimiser
 from neuralfields.training.weight_average import AVERAGED, MovingAverage
 
-LEARNING_RATE_FALL = 0.1
-ROUNDED = 0.9  # share of a fit after which what will be stored in 8 bits is rounded, one tensor after the other
+LEARNING_RATE_FALL = 0.1  # learning rate at the end of a fit, over that of its start
+ROUNDED = 0.9  # fraction of a fit after which tensors are rounded to 8 bits, one after the other (with bits 8)
 BAD_STEPS_IN_A_ROW = 20
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one step did. `stage`: its name, where training has several; `rendered`: whether `loss` is of a picture,
-    the squared error.
+    """Report of a training step.
+
+    `stage`: its name, where training has several; `rendered`: whether `loss` is the squared error of rendered colours.
     """
 
     rays: int
@@ -37,12 +38,12 @@ class StepReport:
 
     @property
     def psnr(self) -> float | None:
-        """Training PSNR of the step's pixels in dB, without rounding to 8 bits; of other losses none."""
+        """Training PSNR of the step's pixels in dB, without rounding to 8 bits; None for other losses."""
         return None if not self.rendered else -10 * math.log10(max(self.loss, 1e-10))
 
 
 def mixed_seed(seed: int, step: int) -> int:
-    """One generator seed for each pair (splitmix64), so that neighbouring seeds share no step's randomness."""
+    """Hashes (seed, step) to a generator seed (splitmix64), so that neighbouring seeds share no randomness."""
     mask = (1 << 64) - 1
     z = (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + 0x632BE59BD9B4E019) & mask
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
@@ -51,22 +52,22 @@ def mixed_seed(seed: int, step: int) -> int:
 
 
 class Trainer:
-    """A field being fitted to anything: parameters, moments, the stage of its growth, the number of steps.
+    """Trains a field; its state: parameters, Adam moments, coarse-to-fine stage, number of steps.
 
-    A subclass makes a loss in its `step` and ends it with `descend`; it extends `tensors`, `counters` and `restore` by
-    what its own next step depends on.
+    A subclass computes a loss in its `step` and ends it with `descend`; it extends `tensors`, `counters` and `restore`
+    by the rest of the state that its next step depends on.
 
-    `bits` 8: towards the end one tensor after the other takes the values that an 8-bit file gives back, and stays; the
-    others learn around it. (Gradients of rounded weights that move exact ones, arXiv:1308.3432, never settle: of 45 dB
-    a picture lost 3.1 by them, 2.0 by rounding at the end alone, and -0.2 in turn.) With 32 bits the networks end as
-    their averages over the last steps (training/weight_average.py).
+    `bits` 8 is quantisation-aware: towards the end one tensor after the other is rounded to the values of an 8-bit file
+    and frozen; the others adapt. (The straight-through estimator, arXiv:1308.3432, does not converge: of 45 dB an image
+    lost 3.1 by it, 2.0 by rounding at the end alone, and -0.2 in turn.) With 32 bits the networks end as the
+    exponential moving average (EMA) of their weights over the last steps (training/weight_average.py).
     """
 
     bits = 32
     averaging = True
 
     def __init__(self, field: Field, seed: int, grown: bool = False) -> None:
-        """`grown`: the field goes on from what it is, instead of growing from its first stage."""
+        """`grown`: starts at the last coarse-to-fine stage, from the field's parameters, instead of the first."""
         self.field, self.seed = field, seed
         self.stage = len(field.stages())
         self.step_count = 0
@@ -79,21 +80,21 @@ class Trainer:
         self.averages = MovingAverage()
 
     def step(self, progress: float) -> StepReport:
-        """One step; `progress` in [0, 1] says how far the fit is, for the learning rate and the growth."""
+        """Takes a training step; `progress` of the fit in [0, 1] sets learning rate and coarse-to-fine stage."""
         raise NotImplementedError
 
     @property
     def device(self) -> torch.device:
-        """Where the field is."""
+        """Device of the field."""
         return next(self.field.parameters()).device
 
     def generator(self, rank: int = 0) -> torch.Generator:
-        """The randomness of this step, on the field's device; of a process's own (see ranks.py) by its rank."""
+        """Random generator of this step, on the field's device; each `rank` of several processes has its own."""
         seed = mixed_seed(self.seed, rank) if rank else self.seed
         return torch.Generator(self.device).manual_seed(mixed_seed(seed, self.step_count))
 
     def advance(self, progress: float) -> None:
-        """Begins a step: lets the field grow to the stage of that progress; 1 ends the fit, and no step follows."""
+        """Begins a step: grows the field to the coarse-to-fine stage of that progress; 1 ends the fit."""
         stage = sum(progress >= share for share in self.field.stages())
         if stage > self.stage:
             self._grow(stage)
@@ -108,7 +109,7 @@ class Trainer:
         self.stage = stage
 
     def descend(self, loss: Tensor, progress: float) -> None:
-        """Ends a step: backward and Adam; where the loss or a gradient is not finite nothing changes."""
+        """Ends a step: backward pass and Adam; skipped where the loss or a gradient is not finite."""
         penalty = self.field.penalty()
         total = loss if penalty is None else loss + penalty
         finite = bool(torch.isfinite(total))
@@ -127,13 +128,13 @@ class Trainer:
         self.step_count += 1
 
     def _gradients_finite(self, loss_finite: bool) -> bool:
-        """Looks at the networks' gradients: what is wrong in a grid's gradient has passed through them."""
+        """Checks the networks' gradients; those of grids have passed through the networks, so these are enough."""
         networks = [p for group in self.optimiser.groups if not group.sparse for p in group.parameters]
         finite = [torch.isfinite(p.grad).all() for p in networks if p.grad is not None]
         return loss_finite and (not finite or bool(torch.stack(finite).all()))  # one wait for a GPU, not one each
 
     def _skip(self) -> None:
-        """Too many such steps in a row are an error that says why."""
+        """Skips a step; raises NeuralfieldsError after BAD_STEPS_IN_A_ROW of them."""
         for parameter in self.field.parameters():
             parameter.grad = None
         self.bad_steps += 1
@@ -146,7 +147,7 @@ class Trainer:
             )
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything the next step depends on, for a checkpoint."""
+        """Tensors that the next step depends on, for a checkpoint."""
         names = {p: name for name, p in self.field.named_parameters()}
         return {
             **{f"field.{name}": p.detach() for name, p in self.field.state_dict().items()},
@@ -155,7 +156,7 @@ class Trainer:
         }
 
     def counters(self) -> dict[str, int]:
-        """The same, of plain numbers."""
+        """Plain numbers that the next step depends on, for a checkpoint."""
         numbers = {"step": self.step_count, "adam_steps": self.optimiser.steps, "stage": self.stage}
         return numbers | {"rounded": self.rounded}
 

@@ -1,1 +1,1 @@
-"""What does a command do?"""
+"""What does a command of `nf` do? Its `run`, its text, its exit code."""

@@ -1,12 +1,12 @@
-"""`nf bench`: the native path against plain torch, and the networks against the machine's peak, measured in one run.
+"""`nf bench`: benchmarks the native path against plain torch, and the networks against the machine's peak.
 
 Vocabulary
   native    the fused path of the hash field (ops/hash_render.py) and its optimiser (ops/adam.py)
   plain     the same model from the ops' plain-torch references alone, with torch.optim.Adam: `Plain`
   round     one call of plain and as many of native as take as long; a ratio is the median over rounds, so drift of the
             machine, which slows both, cancels
-  sample    a point at which the path evaluated the field. Native leaves a ray that has turned opaque, plain does not:
-            samples count what was evaluated, rays count what was achieved
+  sample    a point at which the path evaluated the field. Native has early ray termination, plain has not: samples
+            count field evaluations, rays count results
 
 Both train on batches of 2^15 samples each, as each counts them: plain gets the first of native's rays. They share the
 occupancy (of a field that was trained for a few seconds), the view and the threads. Learning rates are zero while the
@@ -51,17 +51,17 @@ from neuralfields.training.optimiser import BETAS, EPSILON, Optimiser
 from neuralfields.verbs.demo import sample_scene
 
 SAMPLES = 1 << 15  # a training batch, of both paths
-PICTURE_SAMPLES = 1 << 17  # of the view that both render: a second or two for plain torch
+PICTURE_SAMPLES = 1 << 17  # samples of the view that both render: a second or two for plain torch
 PICTURE_SIDE = 128  # pixels of its longer side at most
 PLAIN_RAYS = 1 << 12  # rays that plain torch renders at a time: its intermediate results stay small
 FEWEST_ROUNDS = 3
-WARM_UP = 3  # times the seconds of a measurement that the field is trained first
+WARM_UP = 3  # seconds of training before, in units of the seconds of a measurement
 Work = tuple[int, int]  # rays, samples
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Training rays with the jitter of their first steps [R] and the colours they should see [R, 3]."""
+    """Training rays with the jitter of their first steps [R] and their target colours [R, 3]."""
 
     rays: Rays
     jitter: Tensor
@@ -81,7 +81,7 @@ class Plain:
         self.optimiser = torch.optim.Adam([self.table, *weights], lr=0.0, betas=BETAS, eps=EPSILON, fused=True)
 
     def rgb(self, volume: Volume, rays: Rays, jitter: Tensor) -> tuple[Tensor, int]:
-        """Colours over black [R, 3], and how many samples that took."""
+        """Renders colours over black [R, 3], and counts the samples."""
         origins, directions = volume.normalise(rays)
         samples = march_rays_reference(origins, directions, jitter, volume.occupancy, volume.settings())
         f = hash_encode_reference(
@@ -96,7 +96,7 @@ class Plain:
         return composite_colour(tau, rgb, samples.offsets), samples.x.shape[0]
 
     def train(self, volume: Volume, batch: Batch) -> Work:
-        """One step."""
+        """Takes a training step."""
         rgb, samples = self.rgb(volume, batch.rays, batch.jitter)
         self.optimiser.zero_grad()
         (rgb - batch.target).square().mean().backward()
@@ -105,7 +105,7 @@ class Plain:
 
     @torch.no_grad()
     def render(self, volume: Volume, rays: Rays) -> tuple[Tensor, int]:
-        """A picture's colours [R, 3] over black, part by part."""
+        """Renders a view's colours [R, 3] over black, part by part."""
         parts = [rays[i : i + PLAIN_RAYS] for i in range(0, len(rays), PLAIN_RAYS)]
         seen = [self.rgb(volume, part, torch.zeros(len(part))) for part in parts]
         return torch.cat([rgb for rgb, _ in seen]), sum(samples for _, samples in seen)
@@ -114,7 +114,7 @@ class Plain:
 def composite_colour(tau: Tensor, rgb: Tensor, offsets: Tensor) -> Tensor:
     """Colours [R, 3] from optical depths tau [S] and rgb [S, 3]: composite_reference without the distortion.
 
-    The reference's distortion looks at all pairs of samples, which would slow plain torch for nothing.
+    The reference's distortion loss is over all pairs of samples, which would slow plain torch for nothing.
     """
     counts = offsets.diff()
     inside = torch.arange(int(counts.max()))[None] < counts[:, None]
@@ -126,13 +126,13 @@ def composite_colour(tau: Tensor, rgb: Tensor, offsets: Tensor) -> Tensor:
 
 
 class Native:
-    """The product's own path, used as verbs/fit.py uses it."""
+    """The native path, as training uses it."""
 
     def __init__(self, volume: Volume) -> None:
         self.volume, self.optimiser = volume, Optimiser(volume.field)
 
     def train(self, batch: Batch) -> Work:
-        """One step."""
+        """Takes a training step."""
         sums = self.volume.sums(batch.rays, batch.jitter, 4 * SAMPLES)
         (sums.rgb - batch.target).square().mean().backward()
         self.optimiser.step(0.0)
@@ -140,13 +140,13 @@ class Native:
 
     @torch.no_grad()
     def render(self, rays: Rays) -> tuple[Tensor, int]:
-        """A picture's colours [R, 3] over black."""
+        """Renders a view's colours [R, 3] over black."""
         sums = self.volume.sums(rays)
         return sums.rgb, sums.samples
 
 
 def run(options: BenchOptions) -> dict[str, Any]:
-    """Measures; `train_ratio` and `render_ratio` are samples a second, native over plain torch. See `text`."""
+    """Runs the benchmark; `train_ratio`, `render_ratio`: samples a second, native over plain torch. See `text`."""
     use_machine("cpu", options.threads)
     begin, load = time.perf_counter(), os.getloadavg() if hasattr(os, "getloadavg") else None
     source = options.scene or sample_scene()
@@ -154,7 +154,7 @@ def run(options: BenchOptions) -> dict[str, Any]:
     warm = FitOptions(
         scene=source, minutes=WARM_UP * options.seconds / 60, threads=options.threads, eval_every=0, quiet=True
     )
-    model = fit_scene(replace(scene, test=()), warm)  # nobody asks how good it is
+    model = fit_scene(replace(scene, test=()), warm)  # its quality does not matter
     if not isinstance(model.field, HashField):
         raise UsageError("nf bench: measures the hash field alone")
     volume = volume_of(model)
@@ -188,7 +188,7 @@ def run(options: BenchOptions) -> dict[str, Any]:
 
 
 def race(native: Callable[[], Work], plain: Callable[[], Work], seconds: float) -> dict[str, Any]:
-    """Calls both by turns until plain has run for `seconds`; rays and samples a second, and their ratio, by medians."""
+    """Alternates both until plain has run for `seconds`; medians of rays and samples a second, and of their ratio."""
     native(), plain()  # caches, allocations
     rounds: list[tuple[list[float], list[float]]] = []
     spent = 0.0
@@ -206,7 +206,7 @@ def race(native: Callable[[], Work], plain: Callable[[], Work], seconds: float) 
 
 
 def _rates(call: Callable[[], Work], seconds: float) -> list[float]:
-    """Calls at least once and for `seconds`; the time that it took, rays a second, samples a second."""
+    """Calls at least once and for `seconds`; returns the time taken, rays a second, samples a second."""
     begin, rays, samples, spent = time.perf_counter(), 0, 0, -1.0
     while spent < seconds:
         work = call()
@@ -215,10 +215,10 @@ def _rates(call: Callable[[], Work], seconds: float) -> list[float]:
 
 
 def networks(field: HashField, seconds: float) -> dict[str, Any]:
-    """Speed of both networks on SAMPLES samples, in 1e9 fp32 operations a second, and as a share of the peak.
+    """Throughput of both networks on SAMPLES samples in fp32 GFLOP/s, and as a fraction of the peak.
 
-    A multiply-add counts as two. Only what the mathematics needs is counted: 1 pass forward, 2 backward. The backward
-    kernel also computes the hidden layers again; `network_share_recompute` is what the share is when that counts too.
+    A multiply-add counts as two. Only the necessary operations are counted: 1 pass forward, 2 backward. The backward
+    kernel also recomputes the hidden layers; `network_share_recompute` counts those too.
     """
     core, times = library(), {"forward": 0.0, "backward": 0.0}
     needed, again = 0.0, 0.0
@@ -253,7 +253,7 @@ def networks(field: HashField, seconds: float) -> dict[str, Any]:
 
 
 def parts(volume: Volume, batch: Batch, seconds: float) -> dict[str, float]:
-    """Milliseconds of the single ops on the batch: what the fused path does in one pass, for where its time goes."""
+    """Milliseconds of the single ops on the batch, which the fused path does in one pass: a profile."""
     field = volume.field
     origins, directions = volume.normalise(batch.rays)
     arguments = (origins, directions, batch.jitter, volume.occupancy, volume.settings())
@@ -301,7 +301,7 @@ def _time(call: Callable[[], object], seconds: float) -> float:
 
 @torch.no_grad()
 def _batch(scene: Scene, model: Model, native: Native) -> Batch:
-    """Training rays for which native evaluates about SAMPLES samples."""
+    """Draws training rays for which native evaluates about SAMPLES samples."""
     loaded = load_frames(scene, scene.train[:16], model.made["downscale"])
     pixels = Pixels(loaded.images, loaded.cameras, loaded.masks)
     generator, rays = torch.Generator().manual_seed(0), 4096
@@ -316,7 +316,7 @@ def _batch(scene: Scene, model: Model, native: Native) -> Batch:
 
 
 def _marched(batch: Batch, volume: Volume) -> Batch:
-    """The first rays of a batch, as many as march about SAMPLES samples."""
+    """Takes the first rays of a batch, as many as give about SAMPLES samples without early termination."""
     origins, directions = volume.normalise(batch.rays)
     offsets = march_rays(origins, directions, batch.jitter, volume.occupancy, volume.settings()).offsets
     count = max(1, int(torch.searchsorted(offsets, SAMPLES)))
@@ -324,7 +324,7 @@ def _marched(batch: Batch, volume: Volume) -> Batch:
 
 
 def _view(camera: Camera, native: Native) -> Rays:
-    """The rays of a whole view, so small that it takes about PICTURE_SAMPLES samples at most."""
+    """Rays of a whole view, shrunk to about PICTURE_SAMPLES samples at most."""
     side = float(min(PICTURE_SIDE, max(camera.width, camera.height)))
     for _ in range(3):
         shrink = side / max(camera.width, camera.height)
@@ -339,7 +339,7 @@ def _view(camera: Camera, native: Native) -> Rays:
 
 
 def _machine(load: tuple[float, float, float] | None) -> dict[str, Any]:
-    """What the numbers were measured on; the load average is that of before the run."""
+    """Describes the machine; the load average is that of before the run."""
     name = platform.processor() or platform.machine()
     information = Path("/proc/cpuinfo")
     if information.is_file():
@@ -359,7 +359,7 @@ def _machine(load: tuple[float, float, float] | None) -> dict[str, Any]:
 
 
 def text(result: dict[str, Any]) -> str:
-    """The same as a table for people."""
+    """Formats the result as a table for people."""
     machine, setting = result["machine"], result["setting"]
     lines = [
         f"{machine['cpu']}, {machine['threads']} threads of {machine['cores']} cores, {machine['instruction_set']}",

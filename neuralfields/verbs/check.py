@@ -1,4 +1,4 @@
-"""`nf check`: a report on a capture before a minute is spent on it (captures/check.py)."""
+"""`nf check`: checks a capture before it is fitted (captures/check.py)."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ from neuralfields.options.captures import CheckOptions
 
 
 def run(options: "CheckOptions") -> dict[str, Any]:
-    """The command: `nf check SCENE`."""
+    """Checks the capture; returns the report as plain data."""
     return check_scene(options.scene, options.format, options.allow_outside).as_dict()
 
 
 def text(result: dict[str, Any]) -> str:
-    """A report, as `Report.as_dict` gives it, in lines for a person."""
+    """Formats a report, as `Report.as_dict` gives it, as lines for people."""
     photos = f"{result['existing']} photos"
     if result["listed"] != result["existing"]:
         photos += f" of {result['listed']} listed"

@@ -1,4 +1,4 @@
-"""`nf convert`: one architecture in, another out, without the photos (distillation/convert.py)."""
+"""`nf convert`: converts a model to another architecture by distillation (distillation/convert.py)."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from neuralfields.options.models import ConvertOptions
 
 
 def run(options: ConvertOptions) -> dict[str, Any]:
-    """Loads, distils, compares, saves; see `convert_to_file`."""
+    """Loads a teacher, distils it, compares both, saves the student; see `convert_to_file`."""
     return convert_to_file(options)
 
 
 def text(result: dict[str, Any]) -> str:
-    """What the verb prints."""
+    """Formats the report for people."""
     return report_text(result)

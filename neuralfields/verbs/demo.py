@@ -1,4 +1,4 @@
-"""`nf demo`: fits the bundled sample scene, measures it on views it never saw, and shows the result.
+"""`nf demo`: fits the bundled sample scene, evaluates it on held-out views, and renders a turntable.
 
 sample.nf        the fitted field
 comparison.png   worst and best held-out view: photo, render, error
@@ -20,7 +20,7 @@ TURNTABLE_FRAMES, TURNTABLE_FPS = 72, 24.0
 
 
 def sample_scene() -> Path:
-    """The bundled sample scene: of the installed package or the repository. Raises InputError without it."""
+    """Path of the bundled sample scene, in the package or the repository. Raises InputError where it is missing."""
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "_scenes" / "sample", package.parent / "scenes" / "sample"):
         if (folder / "transforms_train.json").is_file():
@@ -29,8 +29,9 @@ def sample_scene() -> Path:
 
 
 def run(options: DemoOptions) -> dict[str, Any]:
-    """Fits, evaluates and renders; keys: model, psnr, ssim, steps, seconds, files, notes, next (commands to try).
+    """Fits, evaluates and renders the sample scene.
 
+    Keys: model, psnr, ssim, steps, seconds, files, notes, next (commands to try).
     Raises UsageError where an output exists without `overwrite`, InputError where the folder cannot be made.
     """
     from neuralfields.evaluation.evaluate import best_and_worst, evaluate
@@ -51,7 +52,7 @@ def run(options: DemoOptions) -> dict[str, Any]:
     )  # fmt: skip
     report = evaluate(load(target), scene, quiet=options.quiet)
     save_image(comparison, best_and_worst(report))
-    film = render(
+    video = render(
         RenderOptions(
             model=target, out=turntable, path="orbit", frames=TURNTABLE_FRAMES, fps=TURNTABLE_FPS,
             overwrite=options.overwrite, quiet=options.quiet,
@@ -64,23 +65,23 @@ def run(options: DemoOptions) -> dict[str, Any]:
         "views": len(report.views),
         "steps": fitted["steps"],
         "fit_seconds": fitted["seconds"],
-        "ms_per_frame": film["ms_per_frame"],
+        "ms_per_frame": video["ms_per_frame"],
         "seconds": time.perf_counter() - begin,
         "files": [str(path) for path in outputs],
         "notes": notes,
         "next": [
             f"nf render {target} {target.with_name('depth.png')} --path orbit --frames 1 --what rgb,depth",
             f"nf info {target}",
-            "nf fit FOLDER --minutes 2     (a folder of your own photos with their poses; nf check FOLDER looks first)",
+            "nf fit FOLDER --minutes 2     (your own photos with their poses; check them first with nf check FOLDER)",
         ],
     }
 
 
 def _outputs(options: DemoOptions) -> tuple[list[Path], list[str]]:
-    """The three files, each known to be writable, and what should be said about them; makes the folder."""
-    out, notes, film = options.out, [], "turntable.mp4"
+    """Checks that the three outputs are writable, and makes their folder; also notes for the user."""
+    out, notes, video = options.out, [], "turntable.mp4"
     if importlib.util.find_spec("av") is None:
-        film = "turntable.webp"
+        video = "turntable.webp"
         notes.append("the package av is missing, so the turntable is a .webp; pip install 'neuralfields[video]' has it")
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; give a folder with --out")
@@ -88,17 +89,17 @@ def _outputs(options: DemoOptions) -> tuple[list[Path], list[str]]:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{out}: cannot be made ({(error.strerror or '').lower()}); choose another --out") from None
-    paths = [out / name for name in ("sample.nf", "comparison.png", film)]
+    paths = [out / name for name in ("sample.nf", "comparison.png", video)]
     for path in paths:
         check_writable(path, options.overwrite)
     return paths, notes
 
 
 def text(result: dict[str, Any]) -> str:
-    """What the verb prints: what was reached, where it is, what to do next."""
+    """Formats the result for people: quality, files, next commands."""
     lines = [
         f"fitted the sample scene in {result['fit_seconds']:.0f} s ({result['steps']} steps): {result['psnr']:.2f} dB"
-        f" PSNR, {result['ssim']:.3f} SSIM on {result['views']} views that it never saw",
+        f" PSNR, {result['ssim']:.3f} SSIM on {result['views']} held-out views",
         *(f"  wrote {path}" for path in result["files"]),
         *(f"  note: {note}" for note in result["notes"]),
         "next",

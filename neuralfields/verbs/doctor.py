@@ -1,4 +1,4 @@
-"""`nf doctor`: what is installed and built on this machine, and which path will run."""
+"""`nf doctor`: checks the installation: packages, native core, CUDA, disk; says which backend will run."""
 
 import importlib
 import os
@@ -15,7 +15,7 @@ from neuralfields.options.machine import DoctorOptions
 from neuralfields.version import VERSION
 
 CORE = ("torch", "numpy", "safetensors", "msgspec", "tyro", "rich", "pillow")
-# What for, and the packages of which one is enough.
+# Extra: purpose, and packages of which one is enough.
 EXTRAS = {
     "video": ("mp4 and webm", "av"),
     "photos": ("nf poses", "pycolmap"),
@@ -24,12 +24,12 @@ EXTRAS = {
     "cuda": ("CUDA GPUs", "cuda-core"),
 }
 LOAD_SECONDS = 0.3  # over which the load of other processes is measured
-BUSY = 0.25  # share of the cores that others may use before it is said
-DISK_WANTED = 1_000_000_000  # bytes; a fit with its checkpoints and pictures stays below
+BUSY = 0.25  # fraction of the cores that other processes may use before a note
+DISK_WANTED = 1_000_000_000  # bytes; a fit with its checkpoints and renders stays below
 
 
 def run(options: DoctorOptions) -> dict[str, Any]:
-    """Looks at everything and refuses nothing; `ready` and `verdict` sum it up, `problems` says what to do."""
+    """Checks everything and never raises; `ready` and `verdict` sum it up, `problems` says what to do."""
     packages = {name: _version(name) for name in CORE}
     torch_state = _torch()
     native = _native()
@@ -81,7 +81,7 @@ def _verdict(result: dict[str, Any], problems: list[str], missing: bool) -> str:
 
 
 def _cores() -> int:
-    """Cores that this process may use, which a container may have limited."""
+    """Number of cores that this process may use, which a container may limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -129,7 +129,7 @@ def _torch() -> dict[str, Any]:
 
 
 def _native() -> dict[str, Any]:
-    """What the native core says about itself; `built` and `error` are always there."""
+    """Status of the native core; `built` and `error` are always there."""
     try:
         status = importlib.import_module("neuralfields.ops.native").status()
     except Exception as error:  # also a core of another version, whose functions differ: a doctor reports
@@ -138,13 +138,13 @@ def _native() -> dict[str, Any]:
 
 
 def _cuda(compile_ahead: bool) -> dict[str, Any]:
-    """What can be said of CUDA: see cuda_doctor.state. `error` where even that fails."""
+    """Status of CUDA, see doctor_cuda.state; `error` where even that fails."""
     try:
         kernels = importlib.import_module("neuralfields.verbs.doctor_cuda")
         if compile_ahead:
             kernels.compile_ahead(kernels.wanted_archs())
         return {"error": None} | kernels.state()
-    except Exception as error:  # a doctor reports: of a GPU, a driver or a compiler that fails too
+    except Exception as error:  # a doctor reports, even of a GPU, a driver or a compiler that fails
         return {"error": _line(error), "missing": None}
 
 
@@ -168,7 +168,7 @@ def _line(error: Exception) -> str:
 
 
 def text(result: dict[str, Any]) -> str:
-    """The same as lines for people."""
+    """Formats the result as lines for people."""
     native, torch_state = result["native"], result["torch"]
     lines = [
         f"neuralfields {result['neuralfields']}, python {result['python']}, {result['platform']}",

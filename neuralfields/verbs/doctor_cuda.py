@@ -1,4 +1,4 @@
-"""What `nf doctor` knows about CUDA: what is missing, which kernels are compiled for which GPUs, and a self-test.
+"""CUDA part of `nf doctor`: missing packages, kernels compiled for which GPUs, and a self-test.
 
 Kernels need no GPU to be compiled, so a cache can be filled on one machine and used on another.
 """
@@ -26,11 +26,11 @@ from neuralfields.ops.register import every_op
 from neuralfields.rays import Rays
 
 ARCHS = ("sm_80", "sm_90", "sm_120")
-TOLERANCE = 2e-3  # of a sum along rays of a random field: half precision against the CPU's float32
+TOLERANCE = 2e-3  # of rendered values of a random field: half precision against the CPU's float32
 
 
 def usual_modules(precision: str = "half") -> dict[str, Module]:
-    """The modules of a hash field of default Config, and of the ops that every field uses, by a short name."""
+    """Kernel modules of a hash field of default Config, and of the ops that every field uses, by a short name."""
     config = Config()
     geometry = HashGeometry.of(config.levels, config.table, config.base, config.finest or 2048)
     table = torch.empty(0, config.features)
@@ -48,7 +48,7 @@ def usual_modules(precision: str = "half") -> dict[str, Module]:
 
 
 def state() -> dict[str, Any]:
-    """For `nf doctor`: `missing` (None where CUDA can be used), NVRTC's version, the cache, what is compiled."""
+    """Status of CUDA: `missing` (None where it can be used), NVRTC's version, the cache, compiled kernels."""
     missing = missing_for_cuda()
     result: dict[str, Any] = {"missing": missing, "nvrtc": None, "cache": str(cache_folder()), "compiled": {}}
     try:
@@ -66,7 +66,7 @@ def state() -> dict[str, Any]:
 
 
 def wanted_archs() -> tuple[str, ...]:
-    """The GPU's own arch, or all of ARCHS where there is no GPU."""
+    """Architecture of the GPU, or all of ARCHS where there is no GPU."""
     return (arch(torch.cuda.current_device()),) if torch.cuda.is_available() else ARCHS
 
 
@@ -81,7 +81,7 @@ def compile_ahead(archs: tuple[str, ...] = ARCHS, say: Callable[[str], None] | N
 
 @torch.no_grad()
 def self_test(device: str = "cuda") -> float:
-    """Largest difference between the CPU's and the GPU's sums along a few rays through a random small field."""
+    """Largest difference between CPU and GPU renders of a few rays through a random small field."""
     generator = torch.Generator().manual_seed(1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)

@@ -1,4 +1,4 @@
-"""`nf edit`: erases a box of a scene, or keeps a box alone (distillation/edit.py)."""
+"""`nf edit`: erases a box of a scene, or everything outside a box (distillation/edit.py)."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from neuralfields.options.models import EditOptions
 
 
 def run(options: EditOptions) -> dict[str, Any]:
-    """Edits, compares, saves; see `edit_to_file`."""
+    """Edits a model, compares and saves it; see `edit_to_file`."""
     return edit_to_file(options)
 
 
 def text(result: dict[str, Any]) -> str:
-    """What the verb prints."""
+    """Formats the report for people."""
     return report_text(result)

@@ -1,4 +1,4 @@
-"""`nf eval`: how near a model's pictures are to photos that it was not fitted to (evaluation/evaluate.py)."""
+"""`nf eval`: evaluates a model, PSNR and SSIM on held-out views (evaluation/evaluate.py)."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ PICTURE = "best_and_worst.png"
 
 
 def run(options: EvalOptions) -> dict[str, Any]:
-    """Evaluates the model as the options say; `Report.as_dict` with `model`, `scene` and, if asked for, `pictures`."""
+    """Evaluates the model; `Report.as_dict` with `model`, `scene` and, if asked for, `pictures`."""
     model = load_any(options.model, device=use_machine(options.device, options.threads))
     if not model.field.domain.radiance:
         return _evaluate_signal(model, options)
@@ -35,7 +35,7 @@ def run(options: EvalOptions) -> dict[str, Any]:
 
 
 def _evaluate_signal(model: Model, options: EvalOptions) -> dict[str, Any]:
-    """A field of an image, shape, video or sound against its source; the figures of its kind by name."""
+    """Evaluates a field of an image, shape, video or sound against its source; metrics by name."""
     root = options.scene or recorded_scene(model)
     format = options.format if options.scene or options.format else model.made.get("format")
     downscale = options.downscale if options.downscale is not None else model.made.get("downscale")
@@ -51,7 +51,7 @@ def _evaluate_signal(model: Model, options: EvalOptions) -> dict[str, Any]:
 
 
 def _picture_path(options: EvalOptions) -> Path | None:
-    """Where the picture will be; the folder is made and the name refused before any work."""
+    """Path of the comparison; makes the folder and checks that the file is writable, before any work."""
     if options.pictures is None:
         return None
     if options.pictures.exists() and not options.pictures.is_dir():
@@ -66,7 +66,7 @@ def _picture_path(options: EvalOptions) -> Path | None:
 
 
 def text(result: dict[str, Any]) -> str:
-    """The same as lines for people: a row per image, the means last."""
+    """Formats the result for people: a row per view, the means last."""
     if "kind" in result:
         figures = ", ".join(f"{key} {value:.4g}" for key, value in result.items() if isinstance(value, float))
         return f"{result['model']}: {result['kind']} against {result['scene']}: {figures}"

@@ -1,11 +1,11 @@
-"""`nf export`: what a field holds, as a file that other programs read.
+"""`nf export`: writes a field as a mesh, image, video or sound file.
 
   image, video, sound    a file of its kind (signals/writers.py)
-  shape                  a mesh: the surface where the distance is zero
-  radiance               a mesh: the surface where the density crosses a threshold, coloured by the field
+  shape                  a mesh: the isosurface at distance zero
+  radiance               a mesh: the isosurface of the density at a threshold, coloured by the field
 
-A mesh is in the world's frame of what was fitted. Its colours are the field's, of a scene as seen from straight above
-the surface.
+A mesh is in the world frame of its capture or source. Vertex colours are the field's, for a scene as seen along the
+normal.
 """
 
 import math
@@ -34,9 +34,9 @@ THRESHOLD = 50.0  # density in 1/side of the inner cube: half of the light is go
 
 
 def run(options: ExportOptions) -> dict[str, Any]:
-    """The verb; keys: path, kind, vertices, faces, watertight or size and rate, seconds.
+    """Exports the model; keys: path, kind, vertices, faces, coloured or size and rate, seconds.
 
-    Raises UsageError for a suffix that does not suit what the model holds, InputError where there is no surface.
+    Raises UsageError for a suffix that does not suit the kind of field, InputError where there is no surface.
     """
     model = load_any(options.model, device=use_machine(options.device, options.threads))
     kind = model.field.domain.kind
@@ -62,7 +62,7 @@ def run(options: ExportOptions) -> dict[str, Any]:
 
 
 def text(result: dict[str, Any]) -> str:
-    """The same in one line for people."""
+    """Formats the result as one line for people."""
     if "faces" not in result:
         return signal_text(result)
     colours = ", coloured" if result["coloured"] else ""
@@ -71,7 +71,7 @@ def text(result: dict[str, Any]) -> str:
 
 
 def surface_mesh(model: Model, resolution: int = 256, threshold: float | None = None) -> Mesh:
-    """The surface of a shape or of a radiance field in the world's frame; `resolution` cells along the cube's side.
+    """Extracts the surface of a shape or a radiance field in the world frame; `resolution` cells along the cube.
 
     `threshold`: density in 1/side of the inner cube, of radiance only. Raises InputError where there is no surface.
     """
@@ -87,12 +87,12 @@ def surface_mesh(model: Model, resolution: int = 256, threshold: float | None = 
 
 @torch.no_grad()
 def _density_mesh(volume: Volume, resolution: int, threshold: float) -> Mesh:
-    """The inner cube's surface of a density, in its unit cube, with colours."""
+    """Marching cubes on the density in the inner cube: mesh in the unit cube, with vertex colours."""
     device, opening = volume.occupancy.device, math.log(threshold)
 
     def level(x: Tensor) -> Tensor:
         x = x.to(device)
-        value = torch.ones(len(x), device=device)  # where the occupancy says that nothing is, nothing is
+        value = torch.ones(len(x), device=device)  # empty cells of the occupancy grid are outside
         inside = occupied(x, torch.zeros(len(x), dtype=torch.int64, device=device), volume.occupancy)
         value[inside] = opening - volume.density(x[inside]).clamp(min=1e-9).log()
         return value.cpu()
@@ -103,7 +103,7 @@ def _density_mesh(volume: Volume, resolution: int, threshold: float) -> Mesh:
         raise InputError(f"no density above {threshold:g} in the inner cube; choose a lower --threshold") from None
     x = torch.from_numpy(mesh.vertices).float()
     inwards = -torch.from_numpy(mesh.normals()).float()
-    seen = x + inwards * (0.5 / resolution)  # the light that is seen comes from just below the threshold
+    seen = x + inwards * (0.5 / resolution)  # visible colours are just below the surface
     parts = [_colours(volume, a, b) for a, b in zip(seen.split(1 << 17), inwards.split(1 << 17), strict=True)]
     return Mesh(mesh.vertices, mesh.faces, (torch.cat(parts).clamp(0, 1) * 255).round().to(torch.uint8).numpy())
 

@@ -1,4 +1,4 @@
-"""`nf fit`: a posed capture or a signal in, a fitted field out (training/fit.py)."""
+"""`nf fit`: fits a field to a posed capture or a signal (training/fit.py)."""
 
 import json
 from collections.abc import Callable
@@ -25,9 +25,9 @@ SIGNAL_FIGURES = ("psnr", "ssim", "iou", "chamfer", "snr")
 
 
 def run(options: FitOptions) -> dict[str, Any]:
-    """The verb: reads, fits, saves. Returns path, seconds, steps, psnr (held out) and what else there is to report.
+    """Reads the input, fits a field, saves the model; returns path, seconds, steps, psnr (held out) and other metrics.
 
-    Processes that torchrun started work on it together (ranks.py); the first one writes.
+    Processes that torchrun started train in parallel (ranks.py); the first one writes.
     """
     with ranks.joined(options.device):
         return _run_verb(options)
@@ -56,14 +56,14 @@ def _run_verb(options: FitOptions) -> dict[str, Any]:
 
 
 def _watch(scene: Scene, options: FitOptions, loop: Loop, model: Callable[[], Model]) -> AbstractContextManager:
-    """With --view a page beside the loop, from which it can be paused, saved and ended."""
+    """Serves the live view of --view, from which the fit can be paused, saved and stopped."""
     from neuralfields.serving.watch import watch_fit
 
     return watch_fit(scene, options, loop, model)
 
 
 def text(result: dict[str, Any]) -> str:
-    """What the verb prints."""
+    """Formats the result for people."""
     if "dry_run" in result:
         return "\n".join(f"{name:<12} {value}" for name, value in result.items())
     if "kind" in result:
@@ -74,12 +74,12 @@ def text(result: dict[str, Any]) -> str:
     path = result["path"]
     return (
         f"wrote {path}: {result['steps']} steps in {result['seconds']:.1f} s{score}\n"
-        f"look at it with: nf render {path} turn.mp4 --path orbit     measure it with: nf eval {path}"
+        f"render it with: nf render {path} turn.mp4 --path orbit     measure it with: nf eval {path}"
     )
 
 
 def signal_text(result: dict[str, Any]) -> str:
-    """What the verb prints of a signal: its kind's figures, and what to do next."""
+    """Formats the result of a signal for people: the metrics of its kind, and the next commands."""
     name, path = {"shape": "mesh.ply", "sound": "sound.wav", "video": "clip.mp4"}.get(result["kind"]), result["path"]
     figures = ", ".join(f"{key} {result[key]:.4g}" for key in SIGNAL_FIGURES if key in result)
     return (
@@ -89,7 +89,7 @@ def signal_text(result: dict[str, Any]) -> str:
 
 
 def _dry_run(plan: FitPlan, out: Path) -> dict[str, Any]:
-    """--dry-run: what would be done."""
+    """Describes the fit that --dry-run plans."""
     source, options = plan.source, plan.options
     if isinstance(source, Signal):
         facts = {"kind": source.domain.kind, **msgspec.to_builtins(source.facts)}

@@ -1,4 +1,4 @@
-"""`nf info`: what is in a `.nf` file, from its header alone; or what a file of another program is."""
+"""`nf info`: describes a `.nf` file from its header alone, or a model file of another program."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from neuralfields.options.models import InfoOptions
 
 
 def run(options: InfoOptions) -> dict[str, Any]:
-    """See `header.describe` and `foreign.describe_any`; raises InputError for a file that is neither's."""
+    """Describes the file by `nf_header.describe` or `codecs.describe_any`; raises InputError for any other file."""
     if options.model.suffix.lower() != ".nf":  # a .nf is described without torch
         from neuralfields.codecs import describe_any, is_foreign
 
@@ -18,7 +18,7 @@ def run(options: InfoOptions) -> dict[str, Any]:
 
 
 def text(result: dict[str, Any]) -> str:
-    """The same as a table for people."""
+    """Formats the result as a table for people."""
     if "format_version" not in result:
         rows = [_row(name, str(value)) for name, value in result.items() if name not in ("path", "bytes", "kind")]
         return "\n".join([f"{result['path']}  {size_text(result['bytes'])}, {result['kind']}", *rows])

@@ -1,4 +1,4 @@
-"""`nf poses`: photos or a video in, a posed capture out (poses/find.py)."""
+"""`nf poses`: finds camera poses for photos or a video, and writes a posed capture (poses/find.py)."""
 
 import shutil
 from typing import Any
@@ -12,7 +12,7 @@ DOUBTFUL_EXIT = PosesNotFoundError.exit_code
 
 
 def run(options: PosesOptions) -> dict[str, Any]:
-    """The verb: gives the report that poses.json holds."""
+    """Finds poses; returns the report of poses.json."""
     out = options.out or default_capture(options.photos)
     display = StageDisplay(options.quiet)
     if (out / "transforms.json").exists() and not (options.overwrite or options.resume):
@@ -28,7 +28,7 @@ def run(options: PosesOptions) -> dict[str, Any]:
 
 
 def text(report: dict[str, Any]) -> str:
-    """What the verb prints."""
+    """Formats the report for people."""
     lines = [f"wrote {report['path']}: {report['line']}"]
     lines += [f"  {reason}" for reason in report["reasons"]]
     missing = report["missing"]
@@ -36,12 +36,12 @@ def text(report: dict[str, Any]) -> str:
     if len(missing) > 10:
         lines.append(f"  and {len(missing) - 10} more, see poses.json")
     if report["level"] == "doubtful":
-        lines.append(f"look at it with: nf view {report['path']}     fit it all the same: --accept-doubtful-poses")
+        lines.append(f"inspect it with: nf view {report['path']}     fit it all the same: --accept-doubtful-poses")
     else:
-        lines.append(f"fit it with: nf fit {report['path']}     look at it with: nf check {report['path']}")
+        lines.append(f"fit it with: nf fit {report['path']}     check it with: nf check {report['path']}")
     return "\n".join(lines)
 
 
 def exit_code(report: dict[str, Any]) -> int:
-    """4 when the poses are doubtful, although they are written."""
+    """Exit code: 4 for doubtful poses, although they are written, else 0."""
     return DOUBTFUL_EXIT if report["level"] == "doubtful" else 0

@@ -1,9 +1,8 @@
-"""`nf render`: pictures and films of a model, along the capture's own cameras or along a path.
+"""`nf render`: renders images and videos of a model, by the capture's own cameras or along a camera path.
 
 Vocabulary
-  view      a camera or rays
-  frame     one picture of the output; rgb, depth and opacity stand side by side in it when several are asked for
-  target    the file that a frame becomes, where every frame has one of its own
+  frame     one image of the output; rgb, depth and opacity are side by side when several are asked for
+  target    output file of a frame, where every frame has its own
 """
 
 import time
@@ -31,11 +30,11 @@ from neuralfields.settings import did_you_mean
 from neuralfields.signals.writers import OutputSize, signal_text, write_signal
 
 PATHS = ("held-out", "orbit", "spiral", "interpolate", "automatic")
-FRAMES, FPS = 120, 30.0  # where nothing else is asked for
+FRAMES, FPS = 120, 30.0  # defaults
 
 
 def run(options: RenderOptions) -> dict[str, Any]:
-    """Renders what the options ask for; keys: path, frames, width, height, ms_per_frame, frames_per_second, ...
+    """Renders images or a video; keys: path, frames, width, height, ms_per_frame, frames_per_second, ...
 
     Raises UsageError (unknown path or suffix, output exists), InputError (no cameras, unreadable files), ResourceError.
     """
@@ -48,15 +47,15 @@ def run(options: RenderOptions) -> dict[str, Any]:
     check_film(options.out)
     renderable, colour = model.renderable(), background_of(model, options.background)
     path, names = _path(options, cameras, names, bounds)
-    film = options.out.suffix.lower() not in ("", ".png")
-    if film or len({(c.width, c.height) for c in path}) == 1:
+    is_video = options.out.suffix.lower() not in ("", ".png")
+    if is_video or len({(c.width, c.height) for c in path}) == 1:
         path = [fitted(camera, (path[0].width, path[0].height)) for camera in path]
-    targets = [options.out] if film else _targets(options.out, names)
-    _check_targets(options, film, targets)
+    targets = [options.out] if is_video else _targets(options.out, names)
+    _check_targets(options, is_video, targets)
     clock = _Clock()
     frames = counted(_frames(renderable, colour, path, options.what, clock), len(path), options.quiet)
     fps = options.fps or FPS
-    if film:
+    if is_video:
         write_video(options.out, frames, fps)
     else:
         for target, frame in zip(targets, frames, strict=True):
@@ -70,7 +69,7 @@ def run(options: RenderOptions) -> dict[str, Any]:
         "what": list(options.what),
         "width": width,
         "height": height,
-        "fps": fps if film else None,
+        "fps": fps if is_video else None,
         "ms_per_frame": 1000 * clock.rendering / len(path),
         "frames_per_second": len(path) / clock.total(),
         "seconds": clock.total(),
@@ -78,7 +77,7 @@ def run(options: RenderOptions) -> dict[str, Any]:
 
 
 def text(result: dict[str, Any]) -> str:
-    """The same in one line for people."""
+    """Formats the result as one line for people."""
     if "kind" in result:
         return signal_text(result)
     many = f"{result['frames']} frame{'s' * (result['frames'] != 1)}"
@@ -87,7 +86,7 @@ def text(result: dict[str, Any]) -> str:
 
 
 class _Clock:
-    """Seconds spent on rendering alone, and since the beginning; the size of the last frame (height, width)."""
+    """Clock: seconds of rendering alone, and since the beginning; size of the last frame (height, width)."""
 
     def __init__(self) -> None:
         self.begin, self.rendering, self.size = time.perf_counter(), 0.0, (0, 0)
@@ -110,7 +109,7 @@ def _frames(
 
 
 def _views(options: RenderOptions, model: Model) -> tuple[list[Camera], list[str], Bounds]:
-    """The cameras that a path is made from: for held-out views those alone, else all. With names."""
+    """Cameras to make a path from, with names: the held-out ones for --path held-out, else all."""
     if _is_file(options.path):
         return [], [], model.bounds
     if options.scene is not None:
@@ -133,7 +132,7 @@ def _views(options: RenderOptions, model: Model) -> tuple[list[Camera], list[str
 def _path(
     options: RenderOptions, cameras: list[Camera], names: list[str], bounds: Bounds
 ) -> tuple[list[Camera], list[str]]:
-    """The cameras of the frames at their final size, and names to call the frames by."""
+    """Cameras of the frames at their final size, and names of the frames."""
     if options.path == "held-out":
         return [fitted(camera, _size(options, camera)) for camera in cameras], names
     if _is_file(options.path):
@@ -158,7 +157,7 @@ def _numbers(count: int) -> list[str]:
 
 
 def _size(options: RenderOptions, camera: Camera) -> tuple[int, int]:
-    """(width, height) in pixels: the camera's, divided by --downscale, with --width or --height in its aspect."""
+    """Image size (width, height): the camera's, divided by --downscale, with --width or --height in its aspect."""
     factor = options.downscale or 1
     width, height = max(1, camera.width // factor), max(1, camera.height // factor)
     if options.width is not None and options.height is not None:
@@ -168,12 +167,12 @@ def _size(options: RenderOptions, camera: Camera) -> tuple[int, int]:
     elif options.height is not None:
         width, height = max(1, round(options.height * camera.width / camera.height)), options.height
     if max(width, height) > MAX_SIZE:
-        raise UsageError(f"picture of {width}x{height}: each side must be at most {MAX_SIZE}; give a smaller --width")
+        raise UsageError(f"image of {width}x{height}: each side must be at most {MAX_SIZE}; give a smaller --width")
     return width, height
 
 
 def _targets(out: Path, names: list[str]) -> list[Path]:
-    """One PNG a frame: in a folder by the views' names, or beside one another by number."""
+    """Output files, one PNG a frame: in a folder by the views' names, or beside one another by number."""
     stems = [Path(name.replace("\\", "/")).stem for name in names]
     if out.suffix and len(names) == 1:
         return [out]
@@ -184,10 +183,10 @@ def _targets(out: Path, names: list[str]) -> list[Path]:
     return [out / f"{stem}.png" for stem in stems]
 
 
-def _check_targets(options: RenderOptions, film: bool, targets: list[Path]) -> None:
-    """Refuses before the first frame what could not be written after it; makes the folder."""
+def _check_targets(options: RenderOptions, is_video: bool, targets: list[Path]) -> None:
+    """Checks before the first frame that the outputs can be written; makes the folder."""
     out = options.out
-    if not film and not out.suffix:
+    if not is_video and not out.suffix:
         if out.exists() and not out.is_dir():
             raise UsageError(f"{out}: is a file; give a folder, or a name that ends in .png or .mp4")
         if not out.exists():

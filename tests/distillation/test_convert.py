@@ -34,7 +34,7 @@ def test_another_architecture(small_file: Path, tmp_path: Path, small_capture: P
     assert model.lineage[0]["field"] == "hash" and model.lineage[0]["metrics"] == load(small_file).metrics
     assert out.with_suffix(".png").stat().st_size > 1000
     last = json.loads(out.with_suffix(".log.jsonl").read_text().splitlines()[-1])
-    assert last["step"] == 30 and last["note"].startswith("compared ") and "looked again at" in last["note"]
+    assert last["step"] == 30 and last["note"].startswith("compared ") and "hard examples: " in last["note"]
     assert main(["eval", str(out), "--json", "--quiet"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["psnr"] == pytest.approx(result["student_psnr"], abs=0.01)

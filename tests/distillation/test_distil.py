@@ -163,7 +163,7 @@ def test_a_student_that_is_empty_where_its_teacher_is_not_is_pulled_back(small_m
 
 def test_the_teacher_is_asked_where_there_is_weight_and_as_often_where_there_is_none(small_model: Model):
     what = distillation(small_model, heavy_points=False)
-    asked = what._ask(what.generator())
+    asked = what._sample_teacher(what.generator())
     heavy = asked.weight > LIGHT
     assert len(asked) > 1000 and 0.45 < float(heavy.float().mean()) < 0.55
     field = small_model.field
@@ -173,7 +173,7 @@ def test_the_teacher_is_asked_where_there_is_weight_and_as_often_where_there_is_
 
 def test_the_heaviest_points_are_compared_and_a_few_others(small_model: Model):
     every, heavy = distillation(small_model, heavy_points=False), distillation(small_model)
-    asked = [what._ask(what.generator()) for what in (every, heavy)]
+    asked = [what._sample_teacher(what.generator()) for what in (every, heavy)]
     assert 0 < len(asked[1]) < 0.8 * len(asked[0])
     light = float((asked[1].weight <= LIGHT).float().mean())
     assert 0.1 < light < 0.45 and light < float((asked[0].weight <= LIGHT).float().mean())
@@ -184,7 +184,7 @@ def test_the_heaviest_points_are_compared_and_a_few_others(small_model: Model):
 def test_what_is_half_transparent_everywhere_is_taught_too(small_model: Model):
     what = distillation(small_model)
     with mock.patch("neuralfields.distillation.distil.OPAQUE_ENOUGH", 2.0):
-        assert len(what._ask(what.generator())) > 100
+        assert len(what._sample_teacher(what.generator())) > 100
 
 
 def test_a_pool_gives_each_point_as_often_as_it_passes_in_no_order():
@@ -252,9 +252,9 @@ def test_rounds_end_by_themselves_and_each_level_can_be_left_out(small_model: Mo
     assert active.poses.round == passive.poses.round == 3
     assert active.poses.from_pool > 0 and passive.poses.from_pool == 0
     assert active.pool.seen_again > 0 and passive.pool.seen_again == 0
-    assert f"looked again at {active.poses.from_pool} poses" in active.counts()
-    assert f"and {active.pool.seen_again} rays that had and the heaviest points" in active.counts()
-    assert "again at nothing" in passive.counts()
+    assert f"hard examples: {active.poses.from_pool} cameras" in active.counts()
+    assert f"and {active.pool.seen_again} rays and points by weight" in active.counts()
+    assert "hard examples: none" in passive.counts()
     assert ROUND > 10
 
 

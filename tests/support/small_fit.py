@@ -39,6 +39,7 @@ def _fitted(folder: Path) -> Model:
     before = torch.get_num_threads()
     with training_settings(samples=1 << 12):
         model = fit_scene(read_scene(folder), options)
+    model.field._renderer = None  # the memory of its native passes cannot be pickled
     torch.set_num_threads(before)
     return model
 
