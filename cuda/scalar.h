@@ -12,6 +12,8 @@ NF_HD float exp_(float x) { return ::expf(x); }
 NF_HD double exp_(double x) { return ::exp(x); }
 NF_HD float log_(float x) { return ::logf(x); }
 NF_HD double log_(double x) { return ::log(x); }
+NF_HD float exp2_(float x) { return ::exp2f(x); }
+NF_HD double exp2_(double x) { return ::exp2(x); }
 NF_HD float sqrt_(float x) { return ::sqrtf(x); }
 NF_HD double sqrt_(double x) { return ::sqrt(x); }
 NF_HD float floor_(float x) { return ::floorf(x); }
@@ -27,6 +29,11 @@ NF_HD double tan_(double x) { return ::tan(x); }
 template <class T> NF_HD T min_(T a, T b) { return a < b ? a : b; }
 template <class T> NF_HD T max_(T a, T b) { return a > b ? a : b; }
 template <class T> NF_HD T clamp_(T x, T lo, T hi) { return min_(max_(x, lo), hi); }
+template <class T> NF_HD T select_(bool condition, T yes, T no) { return condition ? yes : no; }
+
+// The scalar that a number or lanes of numbers are made of: constants of a formula are Scalar<T>(...).
+template <class T> struct ScalarOf { using Type = T; };
+template <class T> using Scalar = typename ScalarOf<T>::Type;
 
 }  // namespace nf
 

@@ -68,6 +68,9 @@ constexpr int round_up(int n, int multiple) { return (n + multiple - 1) / multip
 
 }  // namespace NF_ISA
 
+template <> struct ScalarOf<NF_ISA::FloatLanes> { using Type = float; };
+template <> struct ScalarOf<NF_ISA::DoubleLanes> { using Type = double; };
+
 // exp(x) = 2^n exp(r), r = x - n log 2 in two parts, degree-6 polynomial in r; relative error below 2e-7.
 NF_HD NF_ISA::FloatLanes exp_(NF_ISA::FloatLanes x) {
     using V = NF_ISA::FloatLanes;
@@ -90,9 +93,42 @@ NF_HD NF_ISA::DoubleLanes exp_(NF_ISA::DoubleLanes x) {
     for (int i = 0; i < NF_ISA::kWidth<double>; ++i) x[i] = ::exp(x[i]);
     return x;
 }
+// log(x) for positive x: the mantissa in [sqrt(1/2), sqrt(2)), then atanh's series in s = (m - 1) / (m + 1).
 NF_HD NF_ISA::FloatLanes log_(NF_ISA::FloatLanes x) {
-    for (int i = 0; i < NF_ISA::kWidth<float>; ++i) x[i] = ::logf(x[i]);
+    using V = NF_ISA::FloatLanes;
+    typedef i32 I __attribute__((vector_size(NF_VECTOR_BYTES)));
+    I bits = (I)x, exponent = (bits - 0x3f3504f3) >> 23;
+    V n = __builtin_convertvector(exponent, V), s = (V)(bits - (exponent << 23)) - 1.0f;
+    s = s / (s + 2.0f);
+    V t = s * s, p = t * 0.24279079f + 0.28498786f;
+    p = (p * t + 0.40000972f) * t + 0.66666663f;
+    return n * 0.69314718f + (s * 2.0f + s * t * p);
+}
+// 2^x for |x| < 120, what lies outside is undefined but harmless: 2^n by the exponent's bits, a polynomial in the rest.
+NF_HD NF_ISA::FloatLanes exp2_(NF_ISA::FloatLanes x) {
+    using V = NF_ISA::FloatLanes;
+    typedef i32 I __attribute__((vector_size(NF_VECTOR_BYTES)));
+    V n = x + 12582912.0f;
+    I shift = (I)n << 23;
+    V r = x - (n - 12582912.0f);
+    V p = r * 1.5403530e-4f + 1.3333558e-3f;
+    p = p * r + 9.6181291e-3f;
+    p = p * r + 5.5504109e-2f;
+    p = p * r + 2.4022651e-1f;
+    p = p * r + 6.9314718e-1f;
+    return (V)((I)(p * r + 1.0f) + shift);
+}
+NF_HD NF_ISA::DoubleLanes exp2_(NF_ISA::DoubleLanes x) {
+    for (int i = 0; i < NF_ISA::kWidth<double>; ++i) x[i] = ::exp2(x[i]);
     return x;
+}
+NF_HD NF_ISA::FloatLanes abs_(NF_ISA::FloatLanes x) { return x < 0 ? -x : x; }
+NF_HD NF_ISA::DoubleLanes abs_(NF_ISA::DoubleLanes x) { return x < 0 ? -x : x; }
+template <class M> NF_HD NF_ISA::FloatLanes select_(M condition, NF_ISA::FloatLanes yes, NF_ISA::FloatLanes no) {
+    return condition ? yes : no;
+}
+template <class M> NF_HD NF_ISA::DoubleLanes select_(M condition, NF_ISA::DoubleLanes yes, NF_ISA::DoubleLanes no) {
+    return condition ? yes : no;
 }
 NF_HD NF_ISA::DoubleLanes log_(NF_ISA::DoubleLanes x) {
     for (int i = 0; i < NF_ISA::kWidth<double>; ++i) x[i] = ::log(x[i]);

@@ -1,0 +1,118 @@
+// The door between bind_splat.cpp and the kernels of Gaussian splatting: plain structs, one table per instruction set.
+//
+// N Gaussians in chunks of kChunk. A row is one visible Gaussian: rows[kChunk * chunk + i], i below the chunk's count,
+// its Gaussian in ids (-1 where there is none). A pair is a Gaussian in a tile of the picture, kTileSide pixels a side.
+#pragma once
+#include "../adam.h"
+#include "../project.h"
+
+namespace nf {
+
+constexpr int kChunk = 1024, kTileSide = 16, kTileBlocks = 16, kTileBlockPixels = 16;
+// What a row holds: x, y, conic (xx, xy, yy), log opacity, rgb, depth along z, normal, half width and height of its
+// reach in pixels, and a last one that is unused. A gradient's row: of the first 13 likewise, then the sums over pixels
+// of weight, of weight times error, and the length of (d_x, d_y).
+constexpr int kRow = 16, kColourAt = 6, kDepthAt = 9, kNormalAt = 10, kReachAt = 13, kWeightAt = 13, kErrorAt = 14, kPullAt = 15;
+// A packed Gaussian: mean, log scales, quaternion, logit, the colour's first harmonic, two of no use.
+constexpr int kCore = 16, kHarmonicAt = 11, kCoreUsed = 14;
+constexpr int kBox = 8;  // of a chunk: least and most of the means, the largest scale, one of no use
+
+// Gaussians in memory: `packed` [N, kCore] and rest [N, rest_stride], or five arrays of their own.
+template <class T, class P = const T> struct GaussianArrays {
+    P *packed, *rest;  // rest: harmonics from the second on, rgb innermost
+    P *means, *scales, *rotations, *logits, *harmonics;
+    i64 count, rest_stride, harmonic_stride;
+};
+
+template <class T> struct ProjectArgs {
+    GaussianArrays<T> gaussians;
+    Pinhole<T> camera;
+    int degree;      // of harmonics, 0 to 3
+    const T* boxes;  // [chunks, kBox] or null
+    T* rows;
+    i32 *ids, *chunk_count, *slot;  // [N], [chunks], [N]: first slot of a row's pairs
+    i64* totals;                    // [2 + chunks]: rows, slots that their pairs can need; the rest is scratch
+    int threads;
+};
+
+struct TileEntry {
+    i32 row, slot, blocks;  // bit of a block of 4x4 pixels: 4 * y + x
+};
+
+template <class T> struct ListArgs {
+    const T* rows;
+    const i32 *chunk_count, *slot;
+    i64 count, slots;
+    int width, height;
+    i32 *tile_offset, *block_offset;  // [tiles + 1]: entries; places of their pixel masks
+    TileEntry* entries;               // [slots] by tile, from front to back
+    i32* pairs;                       // [N]: pairs of a row, in slots from slot[row] on
+    int threads;
+};
+
+template <class T> struct BlendArgs {
+    const T* rows;
+    const i32 *ids, *chunk_count, *slot, *pairs, *tile_offset, *block_offset;
+    const TileEntry* entries;
+    i64 count, slots;
+    int width, height;
+    T background[3];
+    T *rgb, *opacity, *depth, *normal;   // [H, W, 3], [H, W], [H, W], [H, W, 3]; the last two may be null
+    T *weight_slots, *importance;        // [slots], [N] of Gaussians, both or none; importance is added to
+    unsigned short *seen, *pixels;       // [slots] by entry: blocks that count; a mask of pixels for each such block
+    i32* visited;                        // [tiles] entries until all pixels were opaque
+    const T *d_rgb, *d_opacity, *d_depth, *d_normal, *error;  // all but the first may be null; error [H, W]
+    T *gradient_slots, *d_rows;          // [slots, kRow], [N, kRow]
+    unsigned char* filled;               // [slots]: whether a slot was written
+    int threads;
+};
+
+template <class T> struct ProjectBackwardArgs {
+    GaussianArrays<T> gaussians;
+    Pinhole<T> camera;
+    int degree;
+    const T *rows, *d_rows;
+    const i32 *ids, *chunk_count;
+    GaussianArrays<T, T> gradient;  // written where there is a row
+    int threads;
+};
+
+// Adam where a row has a gradient, with a rate for each element of a packed Gaussian.
+template <class T> struct SplatAdamArgs {
+    ProjectBackwardArgs<T> pass;  // `gradient` unused
+    GaussianArrays<T, T> values, m, v;
+    T rates[kCore];               // of the core's elements, times the rate of `settings`
+    AdamSettings settings, rest_settings;
+    bool update_rest;
+    T opacity_pull, scale_pull;   // added to the gradient: of the opacity, of the mean scale
+    T* statistics;                // [N, 4] or null, added to: weight, weight times error, pull on (x, y), times seen
+    T* boxes;                     // or null; renewed where something moved
+};
+
+template <class T> struct ImageLossArgs {
+    const T *rgb, *target, *mask;  // [H, W, 3] twice, [H, W] or null: weight of a pixel
+    int width, height;
+    T ssim_weight;
+    T *d_rgb, *error;    // [H, W, 3], [H, W]
+    double* sums;        // [2]: mean absolute error, mean SSIM
+    int threads;
+};
+
+template <class T> struct SplatKernels {
+    void (*project)(const ProjectArgs<T>&);
+    void (*boxes)(const GaussianArrays<T>&, T* boxes, int threads);
+    void (*lists)(const ListArgs<T>&);
+    void (*blend)(const BlendArgs<T>&);
+    void (*blend_backward)(const BlendArgs<T>&);
+    void (*project_backward)(const ProjectBackwardArgs<T>&);
+    void (*adam)(const SplatAdamArgs<T>&);
+    void (*image_loss)(const ImageLossArgs<T>&);
+};
+
+struct SplatKernelSet {
+    const char* name;
+    SplatKernels<float> f32;
+    SplatKernels<double> f64;
+};
+
+}  // namespace nf
