@@ -91,14 +91,16 @@ template <class T> Pinhole<T> pinhole(const std::vector<double>& c) {
 template <class T> struct Rows {
     i64 count;
     T* rows;
-    i32 *ids, *chunk_count, *slot, *pairs;
+    i32 *ids, *chunk_count, *slot, *key, *pairs;
     i64* totals;
-    Rows(Array<T> rows_, Array<i32> ids_, Array<i32> chunk_count_, Array<i32> slot_, Array<i32> pairs_, Array<i64> totals_) {
+    Rows(Array<T> rows_, Array<i32> ids_, Array<i32> chunk_count_, Array<i32> slot_, Array<i32> key_, Array<i32> pairs_,
+         Array<i64> totals_) {
         count = checked_count(rows_.shape(0));
         rows = checked("rows", rows_, {-1, kRow});
         ids = checked("ids", ids_, {count});
         chunk_count = checked("chunk_count", chunk_count_, {chunks(count)});
         slot = checked("slot", slot_, {count});
+        key = checked("key", key_, {count});
         pairs = checked("pairs", pairs_, {count});
         totals = checked("totals", totals_, {2 + chunks(count)});
     }
@@ -132,7 +134,7 @@ std::pair<i64, i64> splat_project(const Splats<T, const T>& g, const std::vector
     check_degree_of(g.arrays, g.room(), degree);
     if (rows.count != g.arrays.count) throw std::invalid_argument("rows were made for another number of Gaussians");
     ProjectArgs<T> a{g.arrays, pinhole<T>(camera), degree, checked("boxes", boxes, {chunks(rows.count), kBox}), rows.rows,
-                     rows.ids, rows.chunk_count, rows.slot, rows.totals, threads};
+                     rows.ids, rows.chunk_count, rows.slot, rows.key, rows.totals, threads};
     nb::gil_scoped_release release;
     splat_kernels<T>().project(a);
     if (rows.totals[1] > (i64(1) << 27)) throw std::invalid_argument("the Gaussians cover more than 2^27 tiles of the picture");
@@ -147,7 +149,7 @@ template <class T> void splat_boxes(const Splats<T, const T>& g, Array<T> boxes,
 
 template <class T> i64 splat_lists(const Rows<T>& rows, Lists<T>& lists, int threads) {
     if (lists.slots < rows.totals[1]) throw std::invalid_argument("lists have too little room");
-    ListArgs<T> a{rows.rows, rows.chunk_count, rows.slot, rows.count, rows.totals[1], lists.width, lists.height,
+    ListArgs<T> a{rows.rows, rows.chunk_count, rows.slot, rows.key, rows.count, rows.totals[1], lists.width, lists.height,
                   lists.tile_offset, lists.block_offset, lists.entries, rows.pairs, threads};
     nb::gil_scoped_release release;
     splat_kernels<T>().lists(a);
@@ -319,8 +321,9 @@ template <class T> void bind_classes(nb::module_& m, const std::string& bits) {
              "rotations"_a.noconvert(), "opacities"_a.noconvert(), "harmonics"_a.noconvert())
         .def(nb::init<Array<T>, Array<T>>(), "packed"_a.noconvert(), "rest"_a.noconvert());
     nb::class_<Rows<T>>(m, ("SplatRows" + bits).c_str())
-        .def(nb::init<Array<T>, Array<i32>, Array<i32>, Array<i32>, Array<i32>, Array<i64>>(), "rows"_a.noconvert(),
-             "ids"_a.noconvert(), "chunk_count"_a.noconvert(), "slot"_a.noconvert(), "pairs"_a.noconvert(), "totals"_a.noconvert());
+        .def(nb::init<Array<T>, Array<i32>, Array<i32>, Array<i32>, Array<i32>, Array<i32>, Array<i64>>(), "rows"_a.noconvert(),
+             "ids"_a.noconvert(), "chunk_count"_a.noconvert(), "slot"_a.noconvert(), "key"_a.noconvert(), "pairs"_a.noconvert(),
+             "totals"_a.noconvert());
     nb::class_<Lists<T>>(m, ("SplatLists" + bits).c_str())
         .def(nb::init<int, int, Array<i32>, Array<i32>, Array<i32>, Array<i32>, Array<i32>>(), "width"_a, "height"_a,
              "tile_offset"_a.noconvert(), "block_offset"_a.noconvert(), "visited"_a.noconvert(), "entries"_a.noconvert(),

@@ -161,7 +161,10 @@ class SplatPass:
         rows = self._native(
             "SplatRows",
             self._kept("rows", (count, ROW)),
-            *(self._kept(name, (n,), integer) for name, n in (("ids", count), ("counts", chunks), ("slot", count))),
+            *(
+                self._kept(name, (n,), integer)
+                for name, n in (("ids", count), ("counts", chunks), ("slot", count), ("key", count))
+            ),
             self._kept("pairs", (count,), integer),
             self._kept("totals", (2 + chunks,), torch.int64),
         )

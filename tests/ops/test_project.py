@@ -57,7 +57,22 @@ def test_on_the_axis():
     row = project(*one((0.0, 0.0, 5.0), 0.2, 0.8, (0.1, 0.6, 0.9)), straight(), 0).values[0]
     variance = (80 * 0.2 / 5) ** 2 + 0.3
     reach = math.sqrt(2 * math.log(255 * 0.8) * variance)
-    want = [32, 32, 1 / variance, 0, 1 / variance, math.log(0.8), 0.1, 0.6, 0.9, 5, *row[10:13].tolist(), reach, reach, 0]
+    want = [
+        32,
+        32,
+        1 / variance,
+        0,
+        1 / variance,
+        math.log(0.8),
+        0.1,
+        0.6,
+        0.9,
+        5,
+        *row[10:13].tolist(),
+        reach,
+        reach,
+        0,
+    ]
     torch.testing.assert_close(row, torch.tensor(want, dtype=torch.float64), rtol=1e-12, atol=1e-12)
 
 
@@ -72,7 +87,11 @@ def test_antialiased_keeps_what_a_picture_gets():
 def test_normal_is_the_shortest_axis_towards_the_camera():
     disc = one((0.3, -0.2, 4.0), 0.3, 0.9, (0.5,) * 3)
     disc[1] = torch.tensor([[-1.0, -1.2, -6.0]], dtype=torch.float64)
-    for quaternion, normal in (((1.0, 0, 0, 0), (0.0, 0, -1)), ((3.0, 3.0, 0, 0), (0.0, 1, 0)), ((0.0, 1, 0, 0), (0.0, 0, -1))):
+    for quaternion, normal in (
+        ((1.0, 0, 0, 0), (0.0, 0, -1)),
+        ((3.0, 3.0, 0, 0), (0.0, 1, 0)),
+        ((0.0, 1, 0, 0), (0.0, 0, -1)),
+    ):
         disc[2] = torch.tensor([quaternion], dtype=torch.float64)
         found = project(*disc, straight(), 0).values[0, 10:13]
         sign = 1 if (torch.tensor(normal, dtype=torch.float64) @ disc[0][0]) < 0 else -1
@@ -132,7 +151,7 @@ def test_same_bits_whatever_the_threads(generator):
 
 def test_bent_lenses_are_refused():
     camera = Camera(np.eye(4), 8, 8, 5.0, 5.0, 4.0, 4.0, distortion=(0.1,) + (0.0,) * 7)
-    with pytest.raises(UsageError, match="pinhole cameras, this one is perspective with distortion .*undistort"):
+    with pytest.raises(UsageError, match=r"pinhole cameras, this one is perspective with distortion .*undistort"):
         View.of(camera)
     with pytest.raises(UsageError, match="this one is fisheye"):
         View.of(replace(camera, model="fisheye", distortion=(0.0,) * 8))

@@ -12,8 +12,12 @@ from neuralfields.ops.project import View
 def view(width: int = 50, height: int = 37, **changes: object) -> View:
     """A camera off the origin and turned about two axes, that looks at about (0.5, -0.3, 4)."""
     a, b = 0.3, -0.2
-    about_x = torch.tensor([[1.0, 0, 0], [0, math.cos(a), -math.sin(a)], [0, math.sin(a), math.cos(a)]], dtype=torch.float64)
-    about_y = torch.tensor([[math.cos(b), 0, math.sin(b)], [0, 1, 0], [-math.sin(b), 0, math.cos(b)]], dtype=torch.float64)
+    about_x = torch.tensor(
+        [[1.0, 0, 0], [0, math.cos(a), -math.sin(a)], [0, math.sin(a), math.cos(a)]], dtype=torch.float64
+    )
+    about_y = torch.tensor(
+        [[math.cos(b), 0, math.sin(b)], [0, 1, 0], [-math.sin(b), 0, math.cos(b)]], dtype=torch.float64
+    )
     rotation = about_x @ about_y
     target = torch.tensor([0.5, -0.3, 4.0], dtype=torch.float64)
     centre = target - rotation.T @ torch.tensor([0.1, -0.05, 4.0], dtype=torch.float64)
@@ -44,7 +48,9 @@ def gaussians(
     return [part.to(dtype).requires_grad_() for part in parts]
 
 
-def one(mean: tuple[float, float, float], deviation: float, opacity: float, rgb: tuple[float, float, float]) -> list[Tensor]:
+def one(
+    mean: tuple[float, float, float], deviation: float, opacity: float, rgb: tuple[float, float, float]
+) -> list[Tensor]:
     """One round Gaussian of one colour, float64."""
     colour = (torch.tensor([[rgb]], dtype=torch.float64) - 0.5) / 0.28209479177387814
     return [
