@@ -179,7 +179,7 @@ template <class T, bool kImportance> void blend_tile_of_level(const BlendArgs<T>
     else blend_tile<T, kColourOnly, kImportance>(g, t, tile);
 }
 
-template <class T> void op_blend(const BlendArgs<T>& g) {
+template <class T> void op_splat_blend(const BlendArgs<T>& g) {
     Tiles t = tiles_of(g.width, g.height);
 #pragma omp parallel num_threads(t.count() < 8 ? 1 : g.threads)
     {

@@ -153,7 +153,7 @@ template <class T> void gather_row(const BlendArgs<T>& g, i64 row, bool statisti
     d[kPullAt] = sqrt_(d[0] * d[0] + d[1] * d[1]);
 }
 
-template <class T> void op_blend_backward(const BlendArgs<T>& g) {
+template <class T> void op_splat_blend_backward(const BlendArgs<T>& g) {
     Tiles t = tiles_of(g.width, g.height);
     int used = kColourAt + channels_of(g.d_normal ? kWithNormal : g.d_depth ? kWithDepth : kColourOnly);
 #pragma omp parallel num_threads(t.count() < 8 ? 1 : g.threads)

@@ -106,7 +106,7 @@ template <class T> inline bool chunk_visible(const Pinhole<T>& c, const T* box) 
     return true;
 }
 
-template <class T> void op_boxes_of(const GaussianArrays<T>& g, i64 chunk, T* box) {
+template <class T> void box_of_chunk(const GaussianArrays<T>& g, i64 chunk, T* box) {
     constexpr int W = kWidth<T>;
     T least[kCore], most[kCore], largest = T(-3e38);
     const i64 begin = chunk * kChunk, end = begin + in_chunk(g.count, chunk);
@@ -136,9 +136,9 @@ template <class T> void op_boxes_of(const GaussianArrays<T>& g, i64 chunk, T* bo
     box[6] = exp_(largest);
     box[7] = 0;
 }
-template <class T> void op_boxes(const GaussianArrays<T>& g, T* boxes, int threads) {
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (i64 chunk = 0; chunk < chunks_of(g.count); ++chunk) op_boxes_of(g, chunk, boxes + kBox * chunk);
+template <class T> void op_splat_boxes(const BoxArgs<T>& g) {
+#pragma omp parallel for schedule(static) num_threads(g.threads)
+    for (i64 chunk = 0; chunk < chunks_of(g.gaussians.count); ++chunk) box_of_chunk(g.gaussians, chunk, g.boxes + kBox * chunk);
 }
 
 // The tiles of pixels whose centres are in [x - reach, x + reach]: the first and how many, as a row holds them; 0 where
@@ -222,7 +222,7 @@ template <class T> void colour_rows(const ProjectArgs<T>& g, i64 row, int n) {
     }
 }
 
-template <class T> void op_project(const ProjectArgs<T>& g) {
+template <class T> void op_splat_project(const ProjectArgs<T>& g) {
     i64 chunks = chunks_of(g.gaussians.count), rows = 0, slots = 0;
     i64* chunk_slots = reinterpret_cast<i64*>(g.totals);
 #pragma omp parallel num_threads(g.threads) reduction(+ : rows)

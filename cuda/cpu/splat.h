@@ -98,15 +98,27 @@ template <class T> struct ImageLossArgs {
     int threads;
 };
 
+template <class T> struct BoxArgs {
+    GaussianArrays<T> gaussians;
+    T* boxes;  // [chunks, kBox]
+    int threads;
+};
+
+// One op a line: name is op_<name><T> in the schedules, and run_splat::<name> in the binding.
+#define NF_SPLAT_OPS(OP)                              \
+    OP(splat_project, ProjectArgs)                    \
+    OP(splat_boxes, BoxArgs)                          \
+    OP(splat_lists, ListArgs)                         \
+    OP(splat_blend, BlendArgs)                        \
+    OP(splat_blend_backward, BlendArgs)               \
+    OP(splat_project_backward, ProjectBackwardArgs)   \
+    OP(splat_adam, SplatAdamArgs)                     \
+    OP(image_loss, ImageLossArgs)
+
 template <class T> struct SplatKernels {
-    void (*project)(const ProjectArgs<T>&);
-    void (*boxes)(const GaussianArrays<T>&, T* boxes, int threads);
-    void (*lists)(const ListArgs<T>&);
-    void (*blend)(const BlendArgs<T>&);
-    void (*blend_backward)(const BlendArgs<T>&);
-    void (*project_backward)(const ProjectBackwardArgs<T>&);
-    void (*adam)(const SplatAdamArgs<T>&);
-    void (*image_loss)(const ImageLossArgs<T>&);
+#define NF_OP(name, Args) void (*name)(const Args<T>&);
+    NF_SPLAT_OPS(NF_OP)
+#undef NF_OP
 };
 
 struct SplatKernelSet {

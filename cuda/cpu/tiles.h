@@ -126,7 +126,7 @@ i64 find_pairs(const ListArgs<T>& g, const Tiles& t, const i32* order, i64 begin
     return found;
 }
 
-template <class T> void op_lists(const ListArgs<T>& g) {
+template <class T> void op_splat_lists(const ListArgs<T>& g) {
     Tiles t = tiles_of(g.width, g.height);
     i64 rows = 0, tiles = t.count();
     for (i64 chunk = 0; chunk < chunks_of(g.count); ++chunk) rows += g.chunk_count[chunk];

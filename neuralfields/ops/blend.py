@@ -179,7 +179,7 @@ def splat(
 def blend_reference(
     rows: Tensor, size: tuple[int, int], background: tuple[float, float, float], tile: int = 64
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The same in plain torch, of rows [V, 13 or more] in any order (one of zeros is none): rgb, opacity, depth, normal,
+    """The same in plain torch, of rows [V, >= 13] in any order (one of zeros is none): rgb, opacity, depth, normal,
     importance [V]. Squares of `tile` pixels are made one after the other, each of what its box can hold."""
     width, height = size
     there = (rows[:, 2] > 0).nonzero().flatten()
