@@ -28,7 +28,7 @@ class BuildNative(build_ext):
     """Compiles each source with its own flags, in parallel, and links them into one module."""
 
     def build_extension(self, ext: Extension) -> None:
-        """One object for each part of the binding, one for nanobind, one of kernels.cpp per instruction set."""
+        """One object for each part of the binding, one for nanobind, those of kernels per instruction set."""
         nanobind_root = Path(nanobind.__file__).parent
         include = [nanobind.include_dir(), str(nanobind_root / "ext" / "robin_map" / "include")]
         if sys.platform == "win32":
@@ -39,8 +39,7 @@ class BuildNative(build_ext):
         ]
         for name, width, flags in INSTRUCTION_SETS:
             flags = [*KERNEL, *flags, f"-DNF_ISA={name}", f"-DNF_VECTOR_BYTES={width}"]
-            jobs.append((str(CPU / "kernels.cpp"), name, flags))
-            jobs.append((str(CPU / "splat.cpp"), name, flags))
+            jobs += [(str(CPU / source), name, flags) for source in ("kernels.cpp", "splat.cpp")]
 
         def compile_one(job: tuple[str, str, list[str]]) -> str:
             source, name, flags = job

@@ -38,7 +38,7 @@ CASES = {
 }
 SIZES = {"800x800": (800, 800), "1080p": (1920, 1080)}
 FIELDS = ("hash", "cam", "mlp")
-PENALTY_EVERY = 1.2  # the next look comes after this many times the training time of the last
+VALIDATE_EVERY = 1.2  # the next validation comes after this many times the training time of the last
 LOOK_VIEWS = 4
 HASH_STEPS = 20_000  # the learning rate falls over as many
 # Whose kernels, as ops/backend.py takes them, and whether a step may be one fused pass (ours alone can).
@@ -134,7 +134,7 @@ def time_to(name: str, data: Path, machine: Machine, limit: float) -> tuple[dict
         for target in targets:
             if psnr >= target and target not in reached and quality(training, views) >= target:
                 reached[target] = seconds
-        next_look = seconds * PENALTY_EVERY
+        next_look = seconds * VALIDATE_EVERY
     figures = {f"s to {target:g} dB": round(reached[target], 2) if target in reached else "not reached"
                for target in targets}  # fmt: skip
     floor = floors(training.field, machine)[1] * samples

@@ -39,7 +39,7 @@ template <class T> NF_HD T take_light(T alpha, T& transmittance) {
 template <class T> NF_HD T blend_backward(T free_alpha, T alpha, T weight, T transmittance, T q, T& remaining) {
     using S = Scalar<T>;
     remaining -= weight * q;
-    T v = alpha * (transmittance * q - remaining) / (1 - alpha);
+    T v = alpha * (transmittance * q - remaining) * reciprocal_(1 - alpha);
     return select_(free_alpha < S(kMostAlpha), v, T{});
 }
 
@@ -55,11 +55,17 @@ template <class S> NF_HD void ellipse_gradient(const S* e, const S* sums, S* d) 
 
 // The least a dx^2 + 2 b dx dy + c dy^2 over a rectangle [x0, x1] x [y0, y1] around (0, 0): it lies on the edges that
 // face the centre, or is 0 within. Both candidates are in the rectangle, so the smaller one is exact.
-template <class T, class S> NF_HD T least_in_rectangle(S a, S b, S c, T x0, T x1, T y0, T y1) {
+template <class S> struct Quadratic {
+    S a, b2, c, x_slope, y_slope;  // a, 2 b, c; where on a line x = const or y = const it is least
+};
+template <class S> NF_HD Quadratic<S> quadratic_of(const S* e) {
+    return {e[2], 2 * e[3], e[4], -e[3] / e[4], -e[3] / e[2]};
+}
+template <class T, class S> NF_HD T least_in_rectangle(const Quadratic<S>& q, T x0, T x1, T y0, T y1) {
     T x = clamp_(T{}, x0, x1), y = clamp_(T{}, y0, y1);
-    T at_x = clamp_(x * (-b / c), y0, y1), at_y = clamp_(y * (-b / a), x0, x1);
-    T first = x * (a * x + 2 * b * at_x) + c * at_x * at_x;
-    T second = y * (c * y + 2 * b * at_y) + a * at_y * at_y;
+    T at_x = clamp_(x * q.x_slope, y0, y1), at_y = clamp_(y * q.y_slope, x0, x1);
+    T first = x * (q.a * x + q.b2 * at_x) + q.c * at_x * at_x;
+    T second = y * (q.c * y + q.b2 * at_y) + q.a * at_y * at_y;
     return min_(first, second);
 }
 

@@ -16,6 +16,8 @@ NF_HD float exp2_(float x) { return ::exp2f(x); }
 NF_HD double exp2_(double x) { return ::exp2(x); }
 NF_HD float sqrt_(float x) { return ::sqrtf(x); }
 NF_HD double sqrt_(double x) { return ::sqrt(x); }
+NF_HD float reciprocal_(float x) { return 1 / x; }
+NF_HD double reciprocal_(double x) { return 1 / x; }
 NF_HD float floor_(float x) { return ::floorf(x); }
 NF_HD double floor_(double x) { return ::floor(x); }
 NF_HD float ceil_(float x) { return ::ceilf(x); }

@@ -26,6 +26,17 @@ template <class T> const SplatKernels<T>& splat_kernels();
 template <> const SplatKernels<float>& splat_kernels<float>() { return splat_set().f32; }
 template <> const SplatKernels<double>& splat_kernels<double>() { return splat_set().f64; }
 
+// run_splat::<name>(arguments) for each op of the list; other Python threads go on meanwhile.
+namespace run_splat {
+#define NF_OP(name, Args)                                    \
+    template <class T> void name(const Args<T>& arguments) { \
+        nb::gil_scoped_release release;                      \
+        splat_kernels<T>().name(arguments);                  \
+    }
+NF_SPLAT_OPS(NF_OP)
+#undef NF_OP
+}  // namespace run_splat
+
 i64 chunks(i64 count) { return (count + kChunk - 1) / kChunk; }
 i64 tiles(int width, int height) {
     return i64((width + kTileSide - 1) / kTileSide) * ((height + kTileSide - 1) / kTileSide);
@@ -91,14 +102,16 @@ template <class T> Pinhole<T> pinhole(const std::vector<double>& c) {
 template <class T> struct Rows {
     i64 count;
     T* rows;
-    i32 *ids, *chunk_count, *slot, *pairs;
+    i32 *ids, *chunk_count, *slot, *key, *pairs;
     i64* totals;
-    Rows(Array<T> rows_, Array<i32> ids_, Array<i32> chunk_count_, Array<i32> slot_, Array<i32> pairs_, Array<i64> totals_) {
+    Rows(Array<T> rows_, Array<i32> ids_, Array<i32> chunk_count_, Array<i32> slot_, Array<i32> key_, Array<i32> pairs_,
+         Array<i64> totals_) {
         count = checked_count(rows_.shape(0));
         rows = checked("rows", rows_, {-1, kRow});
         ids = checked("ids", ids_, {count});
         chunk_count = checked("chunk_count", chunk_count_, {chunks(count)});
         slot = checked("slot", slot_, {count});
+        key = checked("key", key_, {count});
         pairs = checked("pairs", pairs_, {count});
         totals = checked("totals", totals_, {2 + chunks(count)});
     }
@@ -132,25 +145,22 @@ std::pair<i64, i64> splat_project(const Splats<T, const T>& g, const std::vector
     check_degree_of(g.arrays, g.room(), degree);
     if (rows.count != g.arrays.count) throw std::invalid_argument("rows were made for another number of Gaussians");
     ProjectArgs<T> a{g.arrays, pinhole<T>(camera), degree, checked("boxes", boxes, {chunks(rows.count), kBox}), rows.rows,
-                     rows.ids, rows.chunk_count, rows.slot, rows.totals, threads};
-    nb::gil_scoped_release release;
-    splat_kernels<T>().project(a);
+                     rows.ids, rows.chunk_count, rows.slot, rows.key, rows.totals, threads};
+    run_splat::splat_project(a);
     if (rows.totals[1] > (i64(1) << 27)) throw std::invalid_argument("the Gaussians cover more than 2^27 tiles of the picture");
     return {rows.totals[0], rows.totals[1]};
 }
 
 template <class T> void splat_boxes(const Splats<T, const T>& g, Array<T> boxes, int threads) {
     T* out = checked("boxes", boxes, {chunks(g.arrays.count), kBox});
-    nb::gil_scoped_release release;
-    splat_kernels<T>().boxes(g.arrays, out, threads);
+    run_splat::splat_boxes(BoxArgs<T>{g.arrays, out, threads});
 }
 
 template <class T> i64 splat_lists(const Rows<T>& rows, Lists<T>& lists, int threads) {
     if (lists.slots < rows.totals[1]) throw std::invalid_argument("lists have too little room");
-    ListArgs<T> a{rows.rows, rows.chunk_count, rows.slot, rows.count, rows.totals[1], lists.width, lists.height,
+    ListArgs<T> a{rows.rows, rows.chunk_count, rows.slot, rows.key, rows.count, rows.totals[1], lists.width, lists.height,
                   lists.tile_offset, lists.block_offset, lists.entries, rows.pairs, threads};
-    nb::gil_scoped_release release;
-    splat_kernels<T>().lists(a);
+    run_splat::splat_lists(a);
     lists.masks = lists.block_offset[tiles(lists.width, lists.height)];
     return lists.masks;
 }
@@ -207,8 +217,7 @@ void splat_blend(const Rows<T>& rows, const Lists<T>& lists, Array<i32> pixels, 
     a.weight_slots = checked("weight_slots", weight_slots, {lists.slots});
     a.importance = checked("importance", importance, {rows.count});
     if (!a.weight_slots != !a.importance) throw std::invalid_argument("importance needs weight_slots");
-    nb::gil_scoped_release release;
-    splat_kernels<T>().blend(a);
+    run_splat::splat_blend(a);
 }
 
 template <class T>
@@ -227,8 +236,7 @@ void splat_blend_backward(const Rows<T>& rows, const Lists<T>& lists, Array<i32>
     a.error = checked("error", error, {a.height, a.width});
     a.gradient_slots = checked("gradient_slots", gradient_slots, {lists.slots, kRow});
     a.d_rows = checked("d_rows", d_rows, {rows.count, kRow});
-    nb::gil_scoped_release release;
-    splat_kernels<T>().blend_backward(a);
+    run_splat::splat_blend_backward(a);
 }
 
 template <class T>
@@ -255,8 +263,7 @@ void splat_project_backward(const Splats<T, const T>& g, const std::vector<doubl
     if (gradient.arrays.count != rows.count || gradient.arrays.packed || gradient.room() != g.room())
         throw std::invalid_argument("the gradient has other shapes than the Gaussians");
     a.gradient = gradient.arrays;
-    nb::gil_scoped_release release;
-    splat_kernels<T>().project_backward(a);
+    run_splat::splat_project_backward(a);
 }
 
 template <class T>
@@ -281,8 +288,7 @@ void splat_adam(const Splats<T, T>& g, const Splats<T, T>& m, const Splats<T, T>
     a.scale_pull = T(pulls[1]);
     a.statistics = checked("statistics", statistics, {rows.count, 4});
     a.boxes = checked("boxes", boxes, {chunks(rows.count), kBox});
-    nb::gil_scoped_release release;
-    splat_kernels<T>().adam(a);
+    run_splat::splat_adam(a);
 }
 
 template <class T>
@@ -302,8 +308,7 @@ std::pair<double, double> image_loss(Array<const T> rgb, Array<const T> target, 
     a.ssim_weight = T(ssim_weight);
     a.sums = sums;
     a.threads = threads;
-    nb::gil_scoped_release release;
-    splat_kernels<T>().image_loss(a);
+    run_splat::image_loss(a);
     return {sums[0], sums[1]};
 }
 
@@ -319,8 +324,9 @@ template <class T> void bind_classes(nb::module_& m, const std::string& bits) {
              "rotations"_a.noconvert(), "opacities"_a.noconvert(), "harmonics"_a.noconvert())
         .def(nb::init<Array<T>, Array<T>>(), "packed"_a.noconvert(), "rest"_a.noconvert());
     nb::class_<Rows<T>>(m, ("SplatRows" + bits).c_str())
-        .def(nb::init<Array<T>, Array<i32>, Array<i32>, Array<i32>, Array<i32>, Array<i64>>(), "rows"_a.noconvert(),
-             "ids"_a.noconvert(), "chunk_count"_a.noconvert(), "slot"_a.noconvert(), "pairs"_a.noconvert(), "totals"_a.noconvert());
+        .def(nb::init<Array<T>, Array<i32>, Array<i32>, Array<i32>, Array<i32>, Array<i32>, Array<i64>>(), "rows"_a.noconvert(),
+             "ids"_a.noconvert(), "chunk_count"_a.noconvert(), "slot"_a.noconvert(), "key"_a.noconvert(), "pairs"_a.noconvert(),
+             "totals"_a.noconvert());
     nb::class_<Lists<T>>(m, ("SplatLists" + bits).c_str())
         .def(nb::init<int, int, Array<i32>, Array<i32>, Array<i32>, Array<i32>, Array<i32>>(), "width"_a, "height"_a,
              "tile_offset"_a.noconvert(), "block_offset"_a.noconvert(), "visited"_a.noconvert(), "entries"_a.noconvert(),
@@ -347,13 +353,12 @@ template <class T> void bind_functions(nb::module_& m) {
           "d_rgb"_a.noconvert(), "error"_a.noconvert(), "threads"_a);
 }
 
-}  // namespace
-
-template <class T> void bind_splat(nb::module_& m) {
+template <class T> void bind(nb::module_& m) {
     bind_classes<T>(m, sizeof(T) == 4 ? "32" : "64");
     bind_functions<T>(m);
 }
 
-const Part part(bind_splat<float>, bind_splat<double>);
+const Part part(bind<float>, bind<double>);
 
+}  // namespace
 }  // namespace nf

@@ -10,31 +10,50 @@ template <class T, int kLevel> struct alignas(64) TileBackward {
     T transmittance[kTilePixels], remaining[kTilePixels], d[channels_of(kLevel)][kTilePixels], error[kTilePixels];
 };
 
+// A picture of kCount numbers a pixel as a tile has it, 0 where there is none.
+template <int kCount, class T>
+NF_HD void load_picture(const Tiles& t, const TilePlace<T>& place, const T* picture, T* tile) {
+    if (!picture) {
+        __builtin_memset(tile, 0, kCount * kTilePixels * sizeof(T));
+        return;
+    }
+    for_blocks(
+        t, place,
+        [&](int at, i64 first) {
+            if constexpr (kCount == 3) load_triples(picture + 3 * first, t.width, tile + at, kTilePixels);
+            else load_block(picture + first, t.width, tile + at);
+        },
+        [&](int at, i64 pixel) {
+            for (int c = 0; c < kCount; ++c) tile[c * kTilePixels + at] = picture[kCount * pixel + c];
+        });
+}
+
 // Loads a tile's gradients and what all layers together give to the loss.
 template <class T, int kLevel> void start_tile(const BlendArgs<T>& g, const Tiles& t, const TilePlace<T>& place, TileBackward<T, kLevel>& s) {
-    constexpr int kChannels = channels_of(kLevel);
     if (place.x + kTileSide > t.width || place.y + kTileSide > t.height) __builtin_memset(&s, 0, sizeof(s));
-    for_pixels(t, place.x, place.y, [&](int at, i64 pixel) {
-        T d[kChannels], all = 0;
-        for (int c = 0; c < 3; ++c) {
-            d[c] = g.d_rgb[3 * pixel + c];
-            all += d[c] * g.rgb[3 * pixel + c];
-        }
-        if (g.d_opacity) all -= g.d_opacity[pixel] * (1 - g.opacity[pixel]);
-        if constexpr (kLevel >= kWithDepth) {
-            d[3] = g.d_depth ? g.d_depth[pixel] : T(0);
-            all += d[3] * g.depth[pixel];
-        }
-        if constexpr (kLevel >= kWithNormal)
-            for (int c = 0; c < 3; ++c) {
-                d[4 + c] = g.d_normal ? g.d_normal[3 * pixel + c] : T(0);
-                all += d[4 + c] * g.normal[3 * pixel + c];
-            }
-        for (int c = 0; c < kChannels; ++c) s.d[c][at] = d[c];
-        s.transmittance[at] = 1;
-        s.remaining[at] = all;
-        s.error[at] = g.error ? g.error[pixel] : T(0);
-    });
+    alignas(64) T values[3 * kTilePixels] = {};
+    for (int i = 0; i < kTilePixels; ++i) s.transmittance[i] = 1;
+    load_picture<3>(t, place, g.d_rgb, s.d[0]);
+    load_picture<1>(t, place, g.error, s.error);
+    load_picture<3>(t, place, g.rgb, values);
+    for (int i = 0; i < kTilePixels; ++i)
+        s.remaining[i] = s.d[0][i] * values[i] + s.d[1][i] * values[kTilePixels + i] + s.d[2][i] * values[2 * kTilePixels + i];
+    if (g.d_opacity) {
+        load_picture<1>(t, place, g.d_opacity, values);
+        load_picture<1>(t, place, g.opacity, values + kTilePixels);
+        for (int i = 0; i < kTilePixels; ++i) s.remaining[i] -= values[i] * (1 - values[kTilePixels + i]);
+    }
+    if constexpr (kLevel >= kWithDepth) {
+        load_picture<1>(t, place, g.d_depth, s.d[3]);
+        load_picture<1>(t, place, g.depth, values);
+        for (int i = 0; i < kTilePixels; ++i) s.remaining[i] += s.d[3][i] * values[i];
+    }
+    if constexpr (kLevel >= kWithNormal) {
+        load_picture<3>(t, place, g.d_normal, s.d[4]);
+        load_picture<3>(t, place, g.normal, values);
+        for (int c = 0; c < 3; ++c)
+            for (int i = 0; i < kTilePixels; ++i) s.remaining[i] += s.d[4 + c][i] * values[c * kTilePixels + i];
+    }
 }
 
 // The sums over lanes of the first kUsed vectors into a slot, zero behind them.
@@ -57,12 +76,12 @@ void backward_tile(const BlendArgs<T>& g, const Tiles& t, i64 tile) {
     TilePlace<T> place(t, tile);
     TileBackward<T, kLevel> s;
     start_tile<T, kLevel>(g, t, place, s);
-    V px[kParts], py[kParts];
-    for (int p = 0; p < kParts; ++p) px[p] = load<V>(place.pixel_x + p * W), py[p] = load<V>(place.pixel_y + p * W);
     const unsigned short* pixels = g.pixels + g.block_offset[tile];
     i32 begin = g.tile_offset[tile], end = g.tile_offset[tile + 1], stop = begin + g.visited[tile];
     for (i32 e = begin; e < stop; ++e) {
-        __builtin_prefetch(g.rows + kRow * i64(g.entries[min_(e + 6, end - 1)].row));
+        const TileEntry& ahead = g.entries[min_(e + 6, end - 1)];
+        __builtin_prefetch(g.rows + kRow * i64(ahead.row));
+        __builtin_prefetch(g.gradient_slots + kRow * i64(ahead.slot), 1);
         const TileEntry entry = g.entries[e];
         u32 blocks = g.seen[e];
         g.filled[entry.slot] = blocks != 0;
@@ -72,12 +91,11 @@ void backward_tile(const BlendArgs<T>& g, const Tiles& t, i64 tile) {
         V sums[kRow] = {};
         for (; blocks; blocks &= blocks - 1) {
             int block = __builtin_ctz(blocks), at = block * kTileBlockPixels;
-            T shift_x = T(4 * (block & 3)) - f.x, shift_y = T(4 * (block >> 2)) - f.y;
             u32 mask = *pixels++;
 #pragma GCC unroll 8
             for (int p = 0; p < kParts; ++p) {
                 if (kParts > 1 && !(mask >> (p * W) & ((1u << W) - 1))) continue;
-                V dx = px[p] + shift_x, dy = py[p] + shift_y;
+                V dx = load<V>(place.pixel_x + at + p * W) - f.x, dy = load<V>(place.pixel_y + at + p * W) - f.y;
                 V free_alpha = kept(mask >> (p * W), exp2_(log2_alpha(f, dx, dy)));
                 V alpha = min_(free_alpha, V{} + T(kMostAlpha));
                 V light = load<V>(s.transmittance + at + p * W), remaining = load<V>(s.remaining + at + p * W);
@@ -135,7 +153,7 @@ template <class T> void gather_row(const BlendArgs<T>& g, i64 row, bool statisti
     d[kPullAt] = sqrt_(d[0] * d[0] + d[1] * d[1]);
 }
 
-template <class T> void op_blend_backward(const BlendArgs<T>& g) {
+template <class T> void op_splat_blend_backward(const BlendArgs<T>& g) {
     Tiles t = tiles_of(g.width, g.height);
     int used = kColourAt + channels_of(g.d_normal ? kWithNormal : g.d_depth ? kWithDepth : kColourOnly);
 #pragma omp parallel num_threads(t.count() < 8 ? 1 : g.threads)

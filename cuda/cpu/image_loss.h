@@ -17,6 +17,7 @@ inline Scratch& loss_scratch() {
     return scratch;
 }
 
+// Whole lanes, or the first `count` of them with zeros behind.
 template <class T> NF_HD Lanes<T> load_part(const T* p, i64 count) {
     if (count >= kWidth<T>) return load<Lanes<T>>(p);
     Lanes<T> v{};
@@ -28,6 +29,26 @@ template <class T> NF_HD void store_part(T* p, i64 count, Lanes<T> v) {
     for (int i = 0; i < count; ++i) p[i] = v[i];
 }
 
+// f(place, how many of the lanes count) along a row: whole lanes in a loop of their own, then what is left.
+template <class T, class F> NF_HD void along(i64 length, F f) {
+    i64 x = 0;
+    for (; x + kWidth<T> <= length; x += kWidth<T>) f(x, i64(kWidth<T>));
+    if (x < length) f(x, length - x);
+}
+
+constexpr int kTaps = 2 * kWindowRadius + 1;
+// The rows of a picture under a window, zeros where there are none.
+template <class T> struct WindowRows {
+    const T* at[kTaps];
+    NF_HD WindowRows(const T* picture, i64 length, int y, int height, const T* zeros) {
+        for (int k = 0; k < kTaps; ++k) {
+            int row = y + k - kWindowRadius;
+            at[k] = row >= 0 && row < height ? picture + length * row : zeros;
+        }
+    }
+};
+template <class T> NF_HD T tap(int k) { return T(kWindow[k < kWindowRadius ? kWindowRadius - k : k - kWindowRadius]); }
+
 // The window along a row: `at` is a place in a row with kRowPad zeros before and behind.
 template <class T> NF_HD Lanes<T> along_row(const T* at) {
     using V = Lanes<T>;
@@ -37,7 +58,7 @@ template <class T> NF_HD Lanes<T> along_row(const T* at) {
     return sum;
 }
 
-// Rows of one thread: `lines` of them, each padded with zeros on both sides.
+// Rows of one thread, each padded with zeros on both sides: sums down the columns, the mask thrice over, one of zeros.
 template <class T> struct Lines {
     T* data;
     i64 stride;
@@ -52,26 +73,24 @@ template <class T> struct Lines {
 // Moments of one row down the columns, then along it; writes dL/d moment into the maps and sums |x - y| and S.
 template <class T> void loss_row(const ImageLossArgs<T>& g, int y, const Lines<T>& lines, T* maps, double* sums) {
     using V = Lanes<T>;
-    constexpr int W = kWidth<T>;
     const i64 length = 3 * i64(g.width), size = length * g.height;
-    const int low = y < kWindowRadius ? -y : -kWindowRadius, high = min_(kWindowRadius, g.height - 1 - y);
-    for (i64 x = 0; x < length; x += W) {
+    const WindowRows<T> as(g.rgb, length, y, g.height, lines[kMoments + 1]), bs(g.target, length, y, g.height, lines[kMoments + 1]);
+    along<T>(length, [&](i64 x, i64 left) {
         V moments[kMoments] = {};
-        for (int k = low; k <= high; ++k) {
-            i64 at = length * (y + k) + x;
-            T w = T(kWindow[k < 0 ? -k : k]);
-            V a = load_part(g.rgb + at, length - x), b = load_part(g.target + at, length - x), wa = a * w, wb = b * w;
+#pragma GCC unroll 11
+        for (int k = 0; k < kTaps; ++k) {
+            V a = load_part(as.at[k] + x, left), b = load_part(bs.at[k] + x, left), wa = a * tap<T>(k), wb = b * tap<T>(k);
             moments[0] += wa;
             moments[1] += wb;
             moments[2] += wa * a + wb * b;
             moments[3] += wa * b;
         }
-        for (int i = 0; i < kMoments; ++i) store_part(lines[i] + x, length - x, moments[i]);
-    }
+        for (int i = 0; i < kMoments; ++i) store_part(lines[i] + x, left, moments[i]);
+    });
     V similar{}, absolute{};
     const T scale = -g.ssim_weight / T(size);
-    for (i64 x = 0; x < length; x += W) {
-        i64 left = length - x, at = length * y + x;
+    along<T>(length, [&](i64 x, i64 left) {
+        i64 at = length * y + x;
         Similarity<V> s = similarity(along_row(lines[0] + x), along_row(lines[1] + x), along_row(lines[2] + x), along_row(lines[3] + x));
         V factor = V{} + scale, inside = load_part(lines[kMoments] + x, left);  // the mask's row, threefold
         V difference = abs_(load_part(g.rgb + at, left) - load_part(g.target + at, left));
@@ -81,36 +100,40 @@ template <class T> void loss_row(const ImageLossArgs<T>& g, int y, const Lines<T
         store_part(maps + at, left, s.d_mean * factor);
         store_part(maps + size + at, left, s.d_squares * factor);
         store_part(maps + 2 * size + at, left, s.d_product * factor);
-    }
+    });
     sums[0] = double(sum_of(absolute));
     sums[1] = double(sum_of(similar));
 }
 
 template <class T> void loss_gradient_row(const ImageLossArgs<T>& g, int y, const Lines<T>& lines, const T* maps) {
     using V = Lanes<T>;
-    constexpr int W = kWidth<T>;
     const i64 length = 3 * i64(g.width), size = length * g.height;
-    const int low = y < kWindowRadius ? -y : -kWindowRadius, high = min_(kWindowRadius, g.height - 1 - y);
-    for (i64 x = 0; x < length; x += W) {
-        V sums[kMaps] = {};
-        for (int k = low; k <= high; ++k)
-            for (int i = 0; i < kMaps; ++i)
-                sums[i] += load_part(maps + i * size + length * (y + k) + x, length - x) * T(kWindow[k < 0 ? -k : k]);
-        for (int i = 0; i < kMaps; ++i) store_part(lines[i] + x, length - x, sums[i]);
-    }
+    const WindowRows<T> rows[kMaps] = {{maps, length, y, g.height, lines[kMoments + 1]},
+                                       {maps + size, length, y, g.height, lines[kMoments + 1]},
+                                       {maps + 2 * size, length, y, g.height, lines[kMoments + 1]}};
+    along<T>(length, [&](i64 x, i64 left) {
+#pragma GCC unroll 3
+        for (int i = 0; i < kMaps; ++i) {
+            const T* const* at = rows[i].at;
+            V sum = load_part(at[kWindowRadius] + x, left) * T(kWindow[0]);
+#pragma GCC unroll 5
+            for (int k = 1; k <= kWindowRadius; ++k)
+                sum += (load_part(at[kWindowRadius - k] + x, left) + load_part(at[kWindowRadius + k] + x, left)) * T(kWindow[k]);
+            store_part(lines[i] + x, left, sum);
+        }
+    });
     const T flat = (1 - g.ssim_weight) / T(size);
-    for (i64 x = 0; x < length; x += W) {
-        i64 left = length - x, at = length * y + x;
+    along<T>(length, [&](i64 x, i64 left) {
+        i64 at = length * y + x;
         V a = load_part(g.rgb + at, left), b = load_part(g.target + at, left), difference = a - b;
         V inside = load_part(lines[kMoments] + x, left), sign = select_(difference > 0, V{} + flat, V{} - flat);
         sign = select_(difference == 0, V{}, sign) * inside;
         V d = along_row(lines[0] + x) + 2 * a * along_row(lines[1] + x) + b * along_row(lines[2] + x);
         store_part(g.d_rgb + at, left, d + sign);
-    }
-    for (i64 x = 0; x < g.width; ++x) {
-        const T *a = g.rgb + length * y + 3 * x, *b = g.target + length * y + 3 * x, *inside = lines[kMoments] + 3 * x;
-        g.error[i64(g.width) * y + x] = (abs_(a[0] - b[0]) + abs_(a[1] - b[1]) + abs_(a[2] - b[2])) / 3 * inside[0];
-    }
+        store_part(lines[kMaps] + x, left, abs_(difference) * inside);
+    });
+    for (i64 x = 0; x < g.width; ++x)
+        g.error[i64(g.width) * y + x] = (lines[kMaps][3 * x] + lines[kMaps][3 * x + 1] + lines[kMaps][3 * x + 2]) * T(1.0 / 3);
 }
 
 template <class T> void mask_row(const ImageLossArgs<T>& g, int y, T* line) {
@@ -126,7 +149,7 @@ template <class T> void op_image_loss(const ImageLossArgs<T>& g) {
     double* sums = scratch.take<double>(2 * g.height);
 #pragma omp parallel num_threads(size < 4096 ? 1 : g.threads)
     {
-        Lines<T> lines(thread_scratch(), kMoments + 1, 3 * i64(g.width));
+        Lines<T> lines(thread_scratch(), kMoments + 2, 3 * i64(g.width));
         if (!g.mask) mask_row(g, 0, lines[kMoments]);
 #pragma omp for schedule(static)
         for (int y = 0; y < g.height; ++y) {

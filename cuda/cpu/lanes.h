@@ -3,6 +3,9 @@
 // the linker can never merge an AVX-512 body into the portable one.
 #pragma once
 #include "../scalar.h"
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 
 namespace nf {
 namespace NF_ISA {
@@ -111,17 +114,27 @@ NF_HD NF_ISA::FloatLanes exp2_(NF_ISA::FloatLanes x) {
     V n = x + 12582912.0f;
     I shift = (I)n << 23;
     V r = x - (n - 12582912.0f);
-    V p = r * 1.5403530e-4f + 1.3333558e-3f;
-    p = p * r + 9.6181291e-3f;
-    p = p * r + 5.5504109e-2f;
-    p = p * r + 2.4022651e-1f;
-    p = p * r + 6.9314718e-1f;
-    return (V)((I)(p * r + 1.0f) + shift);
+    // Of degree 5, the error least against 2^r (7e-8 before rounding), in pairs: a shorter chain than Horner's.
+    V r2 = r * r, low = r * 0.69314697f + 1.0f, middle = r * 0.055507133f + 0.24022120f, high = r * 0.0013276470f + 0.0096755413f;
+    return (V)((I)(low + r2 * (middle + r2 * high)) + shift);
 }
 NF_HD NF_ISA::DoubleLanes exp2_(NF_ISA::DoubleLanes x) {
     for (int i = 0; i < NF_ISA::kWidth<double>; ++i) x[i] = ::exp2(x[i]);
     return x;
 }
+// 1 / x to 2 ulp: the machine's estimate and one step of Newton's method.
+NF_HD NF_ISA::FloatLanes reciprocal_(NF_ISA::FloatLanes x) {
+#if defined(__AVX512F__)
+    NF_ISA::FloatLanes y = (NF_ISA::FloatLanes)_mm512_maskz_rcp14_ps(0xffff, (__m512)x);
+    return y * (2 - x * y);
+#elif defined(__AVX2__)
+    NF_ISA::FloatLanes y = (NF_ISA::FloatLanes)_mm256_rcp_ps((__m256)x);
+    return y * (2 - x * y);
+#else
+    return 1 / x;
+#endif
+}
+NF_HD NF_ISA::DoubleLanes reciprocal_(NF_ISA::DoubleLanes x) { return 1 / x; }
 NF_HD NF_ISA::FloatLanes abs_(NF_ISA::FloatLanes x) { return x < 0 ? -x : x; }
 NF_HD NF_ISA::DoubleLanes abs_(NF_ISA::DoubleLanes x) { return x < 0 ? -x : x; }
 template <class M> NF_HD NF_ISA::FloatLanes select_(M condition, NF_ISA::FloatLanes yes, NF_ISA::FloatLanes no) {

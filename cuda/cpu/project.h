@@ -106,30 +106,56 @@ template <class T> inline bool chunk_visible(const Pinhole<T>& c, const T* box) 
     return true;
 }
 
-template <class T> void op_boxes_of(const GaussianArrays<T>& g, i64 chunk, T* box) {
-    for (int a = 0; a < 3; ++a) box[a] = T(3e38), box[3 + a] = T(-3e38);
-    T largest = T(-3e38);
-    for (i64 i = chunk * kChunk; i < chunk * kChunk + in_chunk(g.count, chunk); ++i) {
-        const T *mean = g.packed ? g.packed + kCore * i : g.means + 3 * i, *scale = g.packed ? mean + 3 : g.scales + 3 * i;
-        for (int a = 0; a < 3; ++a) {
-            box[a] = min_(box[a], mean[a]);
-            box[3 + a] = max_(box[3 + a], mean[a]);
-            largest = max_(largest, scale[a]);
+template <class T> void box_of_chunk(const GaussianArrays<T>& g, i64 chunk, T* box) {
+    constexpr int W = kWidth<T>;
+    T least[kCore], most[kCore], largest = T(-3e38);
+    const i64 begin = chunk * kChunk, end = begin + in_chunk(g.count, chunk);
+    if (g.packed) {
+        for (int part = 0; part < kCore; part += W) {
+            Lanes<T> low = load<Lanes<T>>(g.packed + kCore * begin + part), high = low;
+            for (i64 i = begin + 1; i < end; ++i) {
+                Lanes<T> row = load<Lanes<T>>(g.packed + kCore * i + part);
+                low = min_(low, row);
+                high = max_(high, row);
+            }
+            store(least + part, low);
+            store(most + part, high);
         }
+    } else {
+        for (int a = 0; a < 6; ++a) {
+            const T* from = a < 3 ? g.means + a : g.scales + a - 3;
+            least[a] = T(3e38), most[a] = T(-3e38);
+            for (i64 i = begin; i < end; ++i) least[a] = min_(least[a], from[3 * i]), most[a] = max_(most[a], from[3 * i]);
+        }
+    }
+    for (int a = 0; a < 3; ++a) {
+        box[a] = least[a];
+        box[3 + a] = most[a];
+        largest = max_(largest, most[3 + a]);
     }
     box[6] = exp_(largest);
     box[7] = 0;
 }
-template <class T> void op_boxes(const GaussianArrays<T>& g, T* boxes, int threads) {
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (i64 chunk = 0; chunk < chunks_of(g.count); ++chunk) op_boxes_of(g, chunk, boxes + kBox * chunk);
+template <class T> void op_splat_boxes(const BoxArgs<T>& g) {
+#pragma omp parallel for schedule(static) num_threads(g.threads)
+    for (i64 chunk = 0; chunk < chunks_of(g.gaussians.count); ++chunk) box_of_chunk(g.gaussians, chunk, g.boxes + kBox * chunk);
 }
 
-// Places of pixels whose centres are in [x - reach, x + reach], as tiles; none where it falls between two centres.
-template <class T> NF_HD int tiles_within(T x, T reach, int size, int& first) {
-    int low = int(max_(ceil_(x - reach - T(0.5)), T(0))), high = int(min_(floor_(x + reach - T(0.5)), T(size - 1)));
-    first = low / kTileSide;
-    return high < low ? 0 : high / kTileSide - first + 1;
+// The tiles of pixels whose centres are in [x - reach, x + reach]: the first and how many, as a row holds them; 0 where
+// it falls between two centres. What is not seen may hold anything.
+template <class T> struct TileRange {
+    Lanes<T> code, count;
+};
+template <class T> NF_HD TileRange<T> tiles_within(Lanes<T> x, Lanes<T> reach, T size) {
+    using V = Lanes<T>;
+    V low = max_(x - reach - T(0.5), V{}), high = min_(x + reach - T(0.5), V{} + (size - 1));
+    V first = to_lanes<T>(truncate<T>(low)), last = to_lanes<T>(truncate<T>(max_(high, V{})));
+    first += select_(first < low, V{} + T(1), V{});
+    V none = select_(min_(last, high) < first, V{} + T(1), V{});
+    first = to_lanes<T>(truncate<T>(first * T(1.0 / kTileSide)));
+    last = to_lanes<T>(truncate<T>(last * T(1.0 / kTileSide)));
+    V count = (last - first + T(1)) * (1 - none);
+    return {first + T(kTileCount) * count, count};
 }
 
 // The ellipses of a chunk that are seen, one row each; returns how many.
@@ -146,24 +172,27 @@ template <class T> int project_chunk(const ProjectArgs<T>& g, i64 chunk, i64& sl
         Ellipse<Lanes<T>> e;
         projection.forward(g.camera, shape_of<T>(in), e);
         Reach<Lanes<T>> reach = reach_of(g.camera, projection, e);
-        u32 seen = bits_ge(reach.seen, Lanes<T>{} + T(0.5));
+        TileRange<T> across = tiles_within<T>(e.x, reach.half_width, g.camera.width);
+        TileRange<T> down = tiles_within<T>(e.y, reach.half_height, g.camera.height);
+        Lanes<T> tiles = across.count * down.count;
+        u32 seen = bits_ge(reach.seen, Lanes<T>{} + T(0.5)) & bits_ge(tiles, Lanes<T>{} + T(0.5));
         if (count - begin < W) seen &= (1u << (count - begin)) - 1;
         if (!seen) continue;
         const Lanes<T> columns[kRow] = {e.x, e.y, e.a, e.b, e.c, e.log_opacity, {}, {}, {}, e.depth, e.normal[0],
-                                        e.normal[1], e.normal[2], reach.half_width, reach.half_height, {}};
+                                        e.normal[1], e.normal[2], across.code, down.code, {}};
         for (int i = 0; i < kRow; ++i) out[i] = columns[i];
-        T rows[W][kRow];
+        T rows[W][kRow], tile_counts[W];
         rows_of_columns(out, rows);
+        store(tile_counts, tiles);
         for (; seen; seen &= seen - 1) {
-            int i = __builtin_ctz(seen), first;
-            int wide = tiles_within(rows[i][0], rows[i][kReachAt], int(g.camera.width), first);
-            int high = tiles_within(rows[i][1], rows[i][kReachAt + 1], int(g.camera.height), first);
-            if (wide * high == 0) continue;
+            int i = __builtin_ctz(seen);
             i64 row = start + n++;
+            float depth = float(rows[i][kDepthAt]);
             __builtin_memcpy(g.rows + kRow * row, rows[i], sizeof(rows[i]));
+            __builtin_memcpy(g.key + row, &depth, sizeof(depth));
             g.ids[row] = ids[i];
             g.slot[row] = i32(slots);
-            slots += i64(wide) * high;
+            slots += i64(tile_counts[i]);
         }
     }
     for (int i = n; i < count; ++i) g.ids[start + i] = -1;
@@ -193,7 +222,7 @@ template <class T> void colour_rows(const ProjectArgs<T>& g, i64 row, int n) {
     }
 }
 
-template <class T> void op_project(const ProjectArgs<T>& g) {
+template <class T> void op_splat_project(const ProjectArgs<T>& g) {
     i64 chunks = chunks_of(g.gaussians.count), rows = 0, slots = 0;
     i64* chunk_slots = reinterpret_cast<i64*>(g.totals);
 #pragma omp parallel num_threads(g.threads) reduction(+ : rows)

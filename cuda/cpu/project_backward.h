@@ -72,7 +72,7 @@ template <class T> void write_gradient(const ProjectBackwardArgs<T>& g, i64 id, 
     for (int i = 0; i < rest_count<T>(g.degree); ++i) harmonics[3 + i] = rest[i];
 }
 
-template <class T> void op_project_backward(const ProjectBackwardArgs<T>& g) {
+template <class T> void op_splat_project_backward(const ProjectBackwardArgs<T>& g) {
     constexpr int W = kWidth<T>;
     const T no_pulls[2] = {0, 0};
 #pragma omp parallel for schedule(dynamic, 1) num_threads(g.threads)
@@ -147,7 +147,7 @@ template <class T> void op_splat_adam(const SplatAdamArgs<T>& g) {
     for (i64 chunk = 0; chunk < chunks_of(g.pass.gaussians.count); ++chunk) {
         int rows = g.pass.chunk_count[chunk];
         for (int begin = 0; begin < rows; begin += W) adam_group(g, chunk * kChunk + begin, min_(W, rows - begin));
-        if (rows && g.boxes) op_boxes_of(g.pass.gaussians, chunk, g.boxes + kBox * chunk);
+        if (rows && g.boxes) box_of_chunk(g.pass.gaussians, chunk, g.boxes + kBox * chunk);
     }
 }
 

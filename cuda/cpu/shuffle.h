@@ -1,9 +1,6 @@
 // Lanes moved and counted: transposition of a square of lanes, sums of many vectors at once, comparisons as bits.
 #pragma once
 #include "lanes.h"
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
 
 namespace nf {
 namespace NF_ISA {

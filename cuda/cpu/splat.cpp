@@ -7,8 +7,9 @@ namespace nf {
 namespace NF_ISA {
 
 template <class T> constexpr SplatKernels<T> splat_table() {
-    return {op_project<T>,        op_boxes<T>,            op_lists<T>,      op_blend<T>,
-            op_blend_backward<T>, op_project_backward<T>, op_splat_adam<T>, op_image_loss<T>};
+#define NF_OP(name, Args) op_##name<T>,
+    return {NF_SPLAT_OPS(NF_OP)};
+#undef NF_OP
 }
 
 #define NF_TEXT_(x) #x

@@ -9,10 +9,10 @@
 namespace nf {
 
 constexpr int kChunk = 1024, kTileSide = 16, kTileBlocks = 16, kTileBlockPixels = 16;
-// What a row holds: x, y, conic (xx, xy, yy), log opacity, rgb, depth along z, normal, half width and height of its
-// reach in pixels, and a last one that is unused. A gradient's row: of the first 13 likewise, then the sums over pixels
+// What a row holds: x, y, conic (xx, xy, yy), log opacity, rgb, depth along z, normal, the tiles it reaches in x and in
+// y (the first + 4096 times how many), and a last one that is unused. A gradient's row: of the first 13 likewise, then the sums over pixels
 // of weight, of weight times error, and the length of (d_x, d_y).
-constexpr int kRow = 16, kColourAt = 6, kDepthAt = 9, kNormalAt = 10, kReachAt = 13, kWeightAt = 13, kErrorAt = 14, kPullAt = 15;
+constexpr int kRow = 16, kColourAt = 6, kDepthAt = 9, kNormalAt = 10, kTilesAt = 13, kTileCount = 4096, kWeightAt = 13, kErrorAt = 14, kPullAt = 15;
 // A packed Gaussian: mean, log scales, quaternion, logit, the colour's first harmonic, two of no use.
 constexpr int kCore = 16, kHarmonicAt = 11, kCoreUsed = 14;
 constexpr int kBox = 8;  // of a chunk: least and most of the means, the largest scale, one of no use
@@ -30,7 +30,7 @@ template <class T> struct ProjectArgs {
     int degree;      // of harmonics, 0 to 3
     const T* boxes;  // [chunks, kBox] or null
     T* rows;
-    i32 *ids, *chunk_count, *slot;  // [N], [chunks], [N]: first slot of a row's pairs
+    i32 *ids, *chunk_count, *slot, *key;  // [N], [chunks], [N]: first slot of a row's pairs; bits of its depth as float
     i64* totals;                    // [2 + chunks]: rows, slots that their pairs can need; the rest is scratch
     int threads;
 };
@@ -41,7 +41,7 @@ struct TileEntry {
 
 template <class T> struct ListArgs {
     const T* rows;
-    const i32 *chunk_count, *slot;
+    const i32 *chunk_count, *slot, *key;
     i64 count, slots;
     int width, height;
     i32 *tile_offset, *block_offset;  // [tiles + 1]: entries; places of their pixel masks
@@ -98,15 +98,27 @@ template <class T> struct ImageLossArgs {
     int threads;
 };
 
+template <class T> struct BoxArgs {
+    GaussianArrays<T> gaussians;
+    T* boxes;  // [chunks, kBox]
+    int threads;
+};
+
+// One op a line: name is op_<name><T> in the schedules, and run_splat::<name> in the binding.
+#define NF_SPLAT_OPS(OP)                              \
+    OP(splat_project, ProjectArgs)                    \
+    OP(splat_boxes, BoxArgs)                          \
+    OP(splat_lists, ListArgs)                         \
+    OP(splat_blend, BlendArgs)                        \
+    OP(splat_blend_backward, BlendArgs)               \
+    OP(splat_project_backward, ProjectBackwardArgs)   \
+    OP(splat_adam, SplatAdamArgs)                     \
+    OP(image_loss, ImageLossArgs)
+
 template <class T> struct SplatKernels {
-    void (*project)(const ProjectArgs<T>&);
-    void (*boxes)(const GaussianArrays<T>&, T* boxes, int threads);
-    void (*lists)(const ListArgs<T>&);
-    void (*blend)(const BlendArgs<T>&);
-    void (*blend_backward)(const BlendArgs<T>&);
-    void (*project_backward)(const ProjectBackwardArgs<T>&);
-    void (*adam)(const SplatAdamArgs<T>&);
-    void (*image_loss)(const ImageLossArgs<T>&);
+#define NF_OP(name, Args) void (*name)(const Args<T>&);
+    NF_SPLAT_OPS(NF_OP)
+#undef NF_OP
 };
 
 struct SplatKernelSet {

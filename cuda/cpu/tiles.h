@@ -32,51 +32,56 @@ inline u32 blocks_in_picture(const Tiles& t, int x, int y) {
 }
 
 // Bits of the blocks whose rectangle of pixel centres has a point with alpha >= 1/255; all sixteen at once in lanes.
-template <class T> NF_HD u32 blocks_reached(const T* e, T cut, int tile_x, int tile_y, const Lanes<T>* block_x, const Lanes<T>* block_y) {
+template <class T>
+NF_HD u32 blocks_reached(const Quadratic<T>& q, T cut, T left, T top, const Lanes<T>* block_x, const Lanes<T>* block_y) {
     using V = Lanes<T>;
     constexpr int W = kWidth<T>;
-    T left = T(tile_x * kTileSide) + T(0.5) - e[0], top = T(tile_y * kTileSide) + T(0.5) - e[1];
     u32 bits = 0;
     for (int part = 0; part < kTileBlocks / W; ++part) {
         V x = block_x[part] + left, y = block_y[part] + top;
-        V least = least_in_rectangle<V>(e[2], e[3], e[4], x, x + T(3), y, y + T(3));
-        bits |= bits_ge(V{} + cut, least) << (part * W);
+        bits |= bits_ge(V{} + cut, least_in_rectangle<V>(q, x, x + T(3), y, y + T(3))) << (part * W);
     }
     return bits;
 }
 
-// The rows in order of depth by their float's bits, least significant digit first; stable. Returns where they lie.
+// The rows in order of depth, by 22 bits of what their floats' bits range over (a part in a million of the depth where
+// it spans a factor of eight), rows of the same in the order of Gaussians. Returns where they lie.
 template <class T> i32* rows_by_depth(const ListArgs<T>& g, i64 rows, u32* keys, i32* order) {
     constexpr int kDigit = 11, kBins = 1 << kDigit;
-    u32 *from = keys, *to = keys + rows, all = 0, first = 0;
-    i32 *from_order = order, *to_order = order + rows;
+    u32 least = ~0u, most = 0;
     i64 n = 0;
     for (i64 chunk = 0; chunk < chunks_of(g.count); ++chunk)
         for (i64 row = chunk * kChunk, end = row + g.chunk_count[chunk]; row < end; ++row) {
-            float depth = float(g.rows[kRow * row + kDepthAt]);
-            __builtin_memcpy(&from[n], &depth, 4);
-            if (!n) first = from[0];
-            all |= from[n] ^ first;
-            from_order[n++] = i32(row);
+            u32 key = u32(g.key[row]);
+            least = min_(least, key);
+            most = max_(most, key);
+            keys[n] = key;
+            order[n++] = i32(row);
         }
-    for (int shift = 0; shift < 32; shift += kDigit) {
-        if (!(all >> shift & (kBins - 1))) continue;  // the same digit everywhere
-        i32 places[kBins] = {};
-        for (i64 i = 0; i < n; ++i) ++places[from[i] >> shift & (kBins - 1)];
-        for (i32 bin = 0, sum = 0; bin < kBins; ++bin) {
-            i32 here = places[bin];
-            places[bin] = sum;
-            sum += here;
-        }
-        for (i64 i = 0; i < n; ++i) {
-            i32 place = places[from[i] >> shift & (kBins - 1)]++;
-            to[place] = from[i];
-            to_order[place] = from_order[i];
-        }
-        u32* swap = from; from = to; to = swap;
-        i32* swap_order = from_order; from_order = to_order; to_order = swap_order;
+    int shift = 0;
+    while (n && (most - least) >> shift >> (2 * kDigit)) ++shift;
+    i32 low[kBins] = {}, high[kBins] = {}, low_sum = 0, high_sum = 0;
+    for (i64 i = 0; i < n; ++i) {
+        keys[i] = (keys[i] - least) >> shift;
+        ++low[keys[i] & (kBins - 1)];
+        ++high[keys[i] >> kDigit];
     }
-    return from_order;
+    for (int bin = 0; bin < kBins; ++bin) {
+        i32 a = low[bin], b = high[bin];
+        low[bin] = low_sum;
+        high[bin] = high_sum;
+        low_sum += a;
+        high_sum += b;
+    }
+    u32* sorted_keys = keys + rows;
+    i32* sorted = order + rows;
+    for (i64 i = 0; i < n; ++i) {
+        i32 place = low[keys[i] & (kBins - 1)]++;
+        sorted_keys[place] = keys[i];
+        sorted[place] = order[i];
+    }
+    for (i64 i = 0; i < n; ++i) order[high[sorted_keys[i] >> kDigit]++] = sorted[i];
+    return order;
 }
 
 struct Pair {
@@ -95,18 +100,24 @@ i64 find_pairs(const ListArgs<T>& g, const Tiles& t, const i32* order, i64 begin
     }
     i64 found = 0;
     for (i64 i = begin; i < end; ++i) {
-        __builtin_prefetch(g.rows + kRow * i64(order[min_(i + 8, end - 1)]));
+        i64 ahead = order[min_(i + 12, end - 1)];
+        __builtin_prefetch(g.rows + kRow * ahead);
+        __builtin_prefetch(g.slot + ahead);
+        __builtin_prefetch(g.pairs + ahead, 1);
         i64 row = order[i];
         const T* e = g.rows + kRow * row;
+        const Quadratic<T> q = quadratic_of(e);
         T cut = 2 * (e[5] + T(kLogLeastAlpha));
-        int x0, y0, wide = tiles_within(e[0], e[kReachAt], t.width, x0), high = tiles_within(e[1], e[kReachAt + 1], t.height, y0);
-        i32 n = 0;
-        for (int y = y0; y < y0 + high; ++y)
-            for (int x = x0; x < x0 + wide; ++x) {
-                u32 bits = blocks_reached(e, cut, x, y, block_x, block_y) & blocks_in_picture(t, x, y);
+        const int across = int(e[kTilesAt]), down = int(e[kTilesAt + 1]);
+        const int x0 = across % kTileCount, x1 = x0 + across / kTileCount, y0 = down % kTileCount, y1 = y0 + down / kTileCount;
+        i32 n = 0, slot = g.slot[row];
+        for (int y = y0; y < y1; ++y)
+            for (int x = x0; x < x1; ++x) {
+                u32 bits = blocks_reached(q, cut, T(x * kTileSide) + T(0.5) - e[0], T(y * kTileSide) + T(0.5) - e[1], block_x, block_y);
+                bits &= blocks_in_picture(t, x, y);
                 if (!bits) continue;
                 i32 tile = y * t.across + x;
-                out[found++] = {tile, {i32(row), g.slot[row] + n++, i32(bits)}};
+                out[found++] = {tile, {i32(row), slot + n++, i32(bits)}};
                 ++tally[tile];
                 blocks[tile] += __builtin_popcount(bits);
             }
@@ -115,34 +126,25 @@ i64 find_pairs(const ListArgs<T>& g, const Tiles& t, const i32* order, i64 begin
     return found;
 }
 
-template <class T> void op_lists(const ListArgs<T>& g) {
+template <class T> void op_splat_lists(const ListArgs<T>& g) {
     Tiles t = tiles_of(g.width, g.height);
     i64 rows = 0, tiles = t.count();
     for (i64 chunk = 0; chunk < chunks_of(g.count); ++chunk) rows += g.chunk_count[chunk];
     int threads = rows < 2048 ? 1 : min_(g.threads, kMaxSplatThreads);
     Scratch& scratch = list_scratch();
-    scratch.reset(size_t(rows) * 16 + size_t(g.slots) * sizeof(Pair) + size_t(threads) * tiles * 8 + 8192);
+    scratch.reset(size_t(rows) * 16 + size_t(threads) * g.slots * sizeof(Pair) + size_t(threads) * tiles * 8 + 8192);
     u32* keys = scratch.take<u32>(2 * rows);
     i32* order = rows_by_depth(g, rows, keys, scratch.take<i32>(2 * rows));
-    Pair* pairs = scratch.take<Pair>(g.slots);
+    Pair* pairs = scratch.take<Pair>(threads * g.slots);
     i32* tallies = scratch.take<i32>(2 * threads * tiles);
-    i64 first[kMaxSplatThreads + 1] = {}, found[kMaxSplatThreads] = {};
 #pragma omp parallel num_threads(threads)
     {
         int me = omp_get_thread_num(), all = omp_get_num_threads();
-        i64 begin = rows * me / all, end = rows * (me + 1) / all, room = 0;
+        i64 begin = rows * me / all, end = rows * (me + 1) / all;
         i32 *tally = tallies + 2 * me * tiles, *blocks = tally + tiles;
         for (i64 i = 0; i < 2 * tiles; ++i) tally[i] = 0;
-        for (i64 i = begin; i < end; ++i) {
-            const T* e = g.rows + kRow * i64(order[i]);
-            int unused;
-            room += i64(tiles_within(e[0], e[kReachAt], t.width, unused)) * tiles_within(e[1], e[kReachAt + 1], t.height, unused);
-        }
-        first[me + 1] = room;
-#pragma omp barrier
-#pragma omp single
-        for (int i = 0; i < all; ++i) first[i + 1] += first[i];
-        found[me] = find_pairs(g, t, order, begin, end, pairs + first[me], tally, blocks);
+        Pair* mine = pairs + me * g.slots;  // room for the worst case, which is not touched
+        i64 found = find_pairs(g, t, order, begin, end, mine, tally, blocks);
 #pragma omp barrier
 #pragma omp single
         {
@@ -161,8 +163,10 @@ template <class T> void op_lists(const ListArgs<T>& g) {
             g.tile_offset[tiles] = entries;
             g.block_offset[tiles] = masks;
         }
-        const Pair* mine = pairs + first[me];
-        for (i64 i = 0; i < found[me]; ++i) g.entries[tally[mine[i].tile]++] = mine[i].entry;
+        for (i64 i = 0; i < found; ++i) {
+            __builtin_prefetch(g.entries + tally[mine[min_(i + 8, found - 1)].tile], 1);
+            g.entries[tally[mine[i].tile]++] = mine[i].entry;
+        }
     }
 }
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from neuralfields.ops.native import array, kernel, threads
-from neuralfields.ops.project import COLOUR, DEPTH, NORMAL, REACH, ROW, Rows, native_rows
+from neuralfields.ops.project import COLOUR, DEPTH, LOG_LEAST_ALPHA, NORMAL, ROW, Rows, native_rows
 from neuralfields.ops.register import native_op
 from neuralfields.ops.tile_lists import TileLists, tile_lists, tiles
 
@@ -45,7 +45,7 @@ def blend(
 
     Differentiable in the rows' values through all that it gives but the importance.
     """
-    whole = [rows.ids, rows.chunk_count, rows.slot, rows.totals]
+    whole = [rows.ids, rows.chunk_count, rows.slot, rows.key, rows.totals]
     listed = [lists.entries, lists.tile_offset, lists.block_offset, lists.pairs]
     rgb, opacity, depth, normal, weights, *_ = _blend(
         rows.values, whole, listed, list(lists.size), list(background), level, importance
@@ -134,9 +134,9 @@ def _blend_backward(
 ) -> Tensor:
     """d_rows; `arrays` are whole, listed and what the forward kept, one after the other; an empty gradient is none."""
     d_rows = _gradient(rows, arrays, size, background, pictures, gradients)
-    native = _Native(rows, arrays[:4], arrays[4:8], size, tuple(arrays[8:]))
+    native = _Native(rows, arrays[:5], arrays[5:9], size, tuple(arrays[9:]))
     given = [array(d) if d.numel() else None for d in gradients]
-    slots = rows.new_empty(arrays[4].shape[0], ROW)
+    slots = rows.new_empty(arrays[5].shape[0], ROW)
     kernel("splat_blend_backward", rows.dtype)(
         native.rows,
         native.lists,
@@ -160,10 +160,10 @@ def _setup(ctx: Any, inputs: tuple, output: tuple) -> None:
 
 def _backward(ctx: Any, *gradients: Tensor) -> tuple:
     rows, *rest = ctx.saved_tensors
-    arrays, pictures = rest[:11], rest[11:]
+    arrays, pictures = rest[:12], rest[12:]
     given = [d if picture.numel() else picture for d, picture in zip(gradients, pictures, strict=False)]
     d_rows = _blend_backward(rows, arrays, ctx.size, ctx.background, pictures, given)
-    return d_rows, None, None, None, None, None, None
+    return d_rows, [None] * 5, [None] * 4, None, None, None, None
 
 
 torch.library.register_autograd(_blend, _backward, setup_context=_setup)
@@ -179,10 +179,10 @@ def splat(
 def blend_reference(
     rows: Tensor, size: tuple[int, int], background: tuple[float, float, float], tile: int = 64
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The same in plain torch, of rows [V, 16] in any order (those with opacity 0 in any number): rgb, opacity, depth,
-    normal, importance [V]. Squares of `tile` pixels are made one after the other, each of what its box can hold."""
+    """The same in plain torch, of rows [V, >= 13] in any order (one of zeros is none): rgb, opacity, depth, normal,
+    importance [V]. Squares of `tile` pixels are made one after the other, each of what its box can hold."""
     width, height = size
-    there = (rows[:, REACH] > 0).all(1).nonzero().flatten()
+    there = (rows[:, 2] > 0).nonzero().flatten()
     order = there[torch.argsort(rows[there, DEPTH].detach(), stable=True)]
     importance = rows.new_zeros(rows.shape[0])
     pictures = [rows.new_zeros(height, width, 8)]
@@ -204,7 +204,9 @@ def _square(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """rgb, opacity, depth, normal [h, w, 8] of a part of the picture, which rows it has, and their weights' sums."""
     (left, top), (width, height) = corner, size
-    x, y, reach = rows[order, 0], rows[order, 1], rows[order, REACH]
+    x, y, a, b, c, log_opacity = rows[order, :6].detach().unbind(1)
+    cut = 2 * (log_opacity + LOG_LEAST_ALPHA) / (a * c - b * b)
+    reach = (cut[:, None].clamp(min=0) * torch.stack([c, a], 1)).sqrt()
     inside = (x + reach[:, 0] >= left) & (x - reach[:, 0] <= left + width)
     inside &= (y + reach[:, 1] >= top) & (y - reach[:, 1] <= top + height)
     index = order[inside]

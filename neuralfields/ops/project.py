@@ -4,7 +4,7 @@ Vocabulary
   N  Gaussians   C  chunks of 1024 of them
   row     one visible Gaussian, at rows[1024 * chunk + i], i < chunk_count[chunk]
   view    a pinhole camera with what belongs to the projection: nearest depth, blur, whether the blur keeps energy
-          = x, y (pixels), conic xx, xy, yy (1/pixels^2), log opacity, rgb, depth along z, normal, reach in x, y, unused
+          = x, y (pixels), conic xx, xy, yy (1/pixels^2), log opacity, rgb, depth along z, normal; 3 for tile lists
 A Gaussian is given by its mean, the logs of its three standard deviations, a quaternion wxyz of any length, the logit
 of its opacity, and harmonics [K, 3] of its colour, K = 1, 4, 9 or 16: rgb = max(0, 0.5 + sum_k Y_k(direction) h_k).
 It is seen where its alpha reaches 1/255: within 2 log(255 opacity) of the squared Mahalanobis distance.
@@ -24,7 +24,7 @@ from neuralfields.ops.register import native_op
 from neuralfields.ops.spherical_harmonics import spherical_harmonics_reference
 
 CHUNK, ROW = 1024, 16
-COLOUR, DEPTH, NORMAL, REACH = slice(6, 9), 9, slice(10, 13), slice(13, 15)  # places in a row
+COLOUR, DEPTH, NORMAL = slice(6, 9), 9, slice(10, 13)  # places in a row
 DIFFERENTIABLE = 13  # the first so many of a row
 LOG_LEAST_ALPHA = 5.541263545158426  # log 255
 LEAST_DETERMINANT = 1e-12
@@ -79,13 +79,15 @@ class View:
 class Rows:
     """The visible Gaussians: `values` [N, 16]; `ids` [N] int32, -1 where there is no row; `chunk_count` [C] int32.
 
-    `slot` [N] int32 and `totals` [2 + C] int64 (rows, slots, the rest is scratch) are what tile lists need.
+    What tile lists need: `slot` and `key` [N] int32, the first of a row's slots and its depth's bits; `totals` [2 + C]
+    int64 (rows, slots, the rest is scratch).
     """
 
     values: Tensor
     ids: Tensor
     chunk_count: Tensor
     slot: Tensor
+    key: Tensor
     totals: Tensor
 
     @property
@@ -118,16 +120,16 @@ def _out(
     harmonics: Tensor,
     view: list[float],
     degree: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     count = means.shape[0]
     chunks = (count + CHUNK - 1) // CHUNK
-    whole = [means.new_empty(n, dtype=torch.int32) for n in (count, chunks, count)]
+    whole = [means.new_empty(n, dtype=torch.int32) for n in (count, chunks, count, count)]
     return means.new_zeros(count, ROW), *whole, means.new_empty(2 + chunks, dtype=torch.int64)
 
 
 def native_rows(rows: Rows, pairs: Tensor) -> Any:
     """The arrays as the core takes them; `pairs` [N] int32 are written by the tile lists."""
-    tensors = rows.values, rows.ids, rows.chunk_count, rows.slot, pairs, rows.totals
+    tensors = rows.values, rows.ids, rows.chunk_count, rows.slot, rows.key, pairs, rows.totals
     return kernel("SplatRows", rows.values.dtype)(*(array(a) for a in tensors))
 
 
@@ -140,13 +142,13 @@ def _project(
     harmonics: Tensor,
     view: list[float],
     degree: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     inputs = means, scales, rotations, opacities, harmonics
     rows = Rows(*_out(*inputs, view, degree))
     gaussians = kernel("Splats", means.dtype)(*(array(a) for a in inputs))
     native = native_rows(rows, torch.empty_like(rows.ids))
     kernel("splat_project", means.dtype)(gaussians, view, degree, None, native, threads())
-    return rows.values, rows.ids, rows.chunk_count, rows.slot, rows.totals
+    return rows.values, rows.ids, rows.chunk_count, rows.slot, rows.key, rows.totals
 
 
 def _gradients(
@@ -197,7 +199,7 @@ def rotations_reference(quaternions: Tensor) -> Tensor:
 def project_reference(
     means: Tensor, scales: Tensor, rotations: Tensor, opacities: Tensor, harmonics: Tensor, view: View, degree: int = 3
 ) -> Tensor:
-    """The same in plain torch, [N, 16] in the order of Gaussians; what is not visible is 0."""
+    """The same in plain torch, [N, 13] in the order of Gaussians; what is not visible is 0."""
     world, centre = means.new_tensor(view.camera_from_world).reshape(3, 3), means.new_tensor(view.centre)
     (fx, fy), (cx, cy), (width, height) = view.focal, view.principal, view.size
     away = means - centre
@@ -228,5 +230,5 @@ def project_reference(
     for at, far, size in ((px, reach[:, 0], width), (py, reach[:, 1], height)):  # a pixel's centre is within reach
         low, high = torch.ceil(at - far - 0.5).clamp(min=0), torch.floor(at + far - 0.5).clamp(max=size - 1)
         seen = seen & (low <= high)
-    columns = [px, py, *conic.unbind(1), log_opacity, *rgb.unbind(1), z, *normal.unbind(1), *reach.unbind(1), zero]
+    columns = [px, py, *conic.unbind(1), log_opacity, *rgb.unbind(1), z, *normal.unbind(1)]
     return torch.where(seen[:, None], torch.stack(columns, 1), zero[:, None])

@@ -105,6 +105,21 @@ class Adam:
         return [rate * correction / (1 - first**step), first, second, self.epsilon * correction]
 
 
+def morton_order(means: Tensor) -> Tensor:
+    """Indices [N] that put means [N, 3] along a Z-curve: neighbours in the world become neighbours in memory.
+
+    16 bits an axis over the mean and three standard deviations on either side; what lies beyond is held at its edge.
+    """
+    count = means.shape[0]
+    if count < 2:
+        return torch.arange(count)
+    middle, spread = means.double().mean(0), means.double().std(0).clamp(min=1e-12)
+    cell = (((means.double() - middle) / spread / 6 + 0.5).clamp(0, 1) * 65535).long()
+    for shift, keep in ((16, 0x0000FF0000FF), (8, 0x00F00F00F00F), (4, 0x0C30C30C30C3), (2, 0x249249249249)):
+        cell = (cell | cell << shift) & keep
+    return torch.argsort(cell[:, 0] | cell[:, 1] << 1 | cell[:, 2] << 2, stable=True)
+
+
 class SplatPass:
     """Pictures and steps of one set of packed Gaussians. Memory is kept; `gaussians` may be replaced by other tensors.
 
@@ -161,7 +176,10 @@ class SplatPass:
         rows = self._native(
             "SplatRows",
             self._kept("rows", (count, ROW)),
-            *(self._kept(name, (n,), integer) for name, n in (("ids", count), ("counts", chunks), ("slot", count))),
+            *(
+                self._kept(name, (n,), integer)
+                for name, n in (("ids", count), ("counts", chunks), ("slot", count), ("key", count))
+            ),
             self._kept("pairs", (count,), integer),
             self._kept("totals", (2 + chunks,), torch.int64),
         )

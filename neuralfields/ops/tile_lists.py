@@ -40,7 +40,7 @@ def tiles(width: int, height: int) -> int:
 
 def tile_lists(rows: Rows, size: tuple[int, int]) -> TileLists:
     """The lists of a picture of `size` (width, height). Not differentiable."""
-    parts = rows.values.detach(), rows.ids, rows.chunk_count, rows.slot, rows.totals
+    parts = rows.values.detach(), rows.ids, rows.chunk_count, rows.slot, rows.key, rows.totals
     return TileLists(*_tile_lists(list(parts), *size), size)
 
 

@@ -1,10 +1,14 @@
-"""Renders Gaussian splats: tiles of depth-sorted Gaussians, blended front to back (ops/project.py, ops/blend.py).
+"""Renders Gaussians by rasterisation: the `Renderable` of a splat file and of a fit of Gaussians.
 
-A camera with distortion is rendered as the pinhole of its focal lengths, and the picture is bent afterwards: see
-pictures/undistort.py. Rays by themselves are not rendered, since Gaussians are drawn by the pixels of a camera.
+Vocabulary
+  picture's depth   sum of w z along the optical axis (ops/blend.py); a `Render` has the distance along the ray instead
+  ray's length      |(a, b, 1)| of a pixel's point (a, b) on the plane z = 1: distance = z times it
+A perspective lens with distortion is rendered as a pinhole that sees all of it, and the picture is bent; for
+a fit photos are undistorted once, when they are loaded.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,43 +18,49 @@ from torch.nn.functional import grid_sample
 from neuralfields.cameras import NO_DISTORTION, Camera
 from neuralfields.errors import UsageError
 from neuralfields.gaussians import Gaussians
-from neuralfields.ops.blend import WITH_NORMAL, blend
+from neuralfields.ops.blend import COLOUR_ONLY, WITH_NORMAL, Blended, splat
 from neuralfields.ops.project import View, project
-from neuralfields.ops.tile_lists import tile_lists
+from neuralfields.ops.splat_pass import Packed, SplatPass, morton_order
 from neuralfields.rays import Rays, Render
 from neuralfields.rendering.renderable import Colour
 from neuralfields.rendering.volume import camera_rays
 from neuralfields.scene import Bounds
 
-NEAR_SHARE = 0.002  # of the inner cube's side: nothing is drawn before it
+LEAST_OPACITY = 1e-4  # under it a pixel has neither depth nor normal
+NEAR_SHARE = 1e-3  # least depth, in sides of the scene's cube
+RAY_FOCAL = 1000.0  # pixels: how wide the pixel is that a single ray stands for
 
 
 @dataclass(frozen=True)
 class Splats:
-    """Gaussians and where in the world they are; implements `Renderable`."""
+    """Gaussians to look at, and where they are. Renders on the CPU, in float32; no gradients."""
 
     gaussians: Gaussians
     bounds: Bounds
 
     @property
     def device(self) -> torch.device:
-        """Where the Gaussians are."""
-        return self.gaussians.device
+        """Gaussians are rasterised on the CPU."""
+        return torch.device("cpu")
+
+    @cached_property
+    def _run(self) -> SplatPass:
+        """The Gaussians in Morton order, packed, with the memory of the last picture."""
+        order = morton_order(self.gaussians.means)
+        return SplatPass(Packed.of(*(part[order].float() for part in parameters(self.gaussians))))
+
+    def view(self, camera: Camera) -> View:
+        """The camera as the projection takes it; raises UsageError for a lens that bends lines."""
+        near = near_of(self.bounds)
+        return View.of(camera, near=near, antialiased=self.gaussians.antialiased)
 
     @torch.no_grad()
     def render(self, camera: Camera, background: Colour) -> Render:
-        """Renders a camera's picture: rgb and unit normal [H, W, 3], opacity and depth [H, W], depth along the ray."""
-        if camera.distortion != NO_DISTORTION and any(camera.distortion):
+        """Renders a camera's picture: rgb [H, W, 3], opacity, depth [H, W], normal [H, W, 3]; any perspective lens."""
+        if camera.model == "perspective" and any(camera.distortion):
             return self._through_lens(camera, background)
-        g = self.gaussians
-        view = View.of(pinhole(camera), self.near, antialiased=g.antialiased)
-        parameters = (g.means, g.scales, g.rotations, g.opacities, g.harmonics)
-        rows = project(*parameters, view, g.degree)
-        found = blend(rows, tile_lists(rows, view.size), background, WITH_NORMAL)
-        seen = found.opacity > 1e-3
-        along = found.depth / found.opacity.clamp(min=1e-3) * ray_lengths(camera, self.device)
-        normal = torch.nn.functional.normalize(found.normal, dim=-1)
-        return Render(found.rgb, found.opacity, torch.where(seen, along, 0), normal)
+        view = self.view(camera)
+        return finished(self._run.render(view, background, self.gaussians.degree, WITH_NORMAL), view)
 
     def _through_lens(self, camera: Camera, background: Colour) -> Render:
         """The picture of a camera with distortion: that of a pinhole that sees all of it, bent."""
@@ -64,14 +74,29 @@ class Splats:
         normal = torch.nn.functional.normalize(normal, dim=-1)
         return Render(rgb.clamp(0, 1), opacity[..., 0].clamp(0, 1), depth[..., 0].clamp(min=0), normal)
 
-    def render_rays(self, rays: Rays, background: Colour) -> Render:
-        """Refused: Gaussians are drawn by the pixels of a camera. Raises UsageError."""
-        raise UsageError("Gaussians are rendered by cameras, not by single rays; give a Camera")
+    @torch.no_grad()
+    def importance(self, cameras: list[Camera]) -> Tensor:
+        """Sum of each Gaussian's blending weights over the pixels of all cameras, [N]."""
+        total = torch.zeros(len(self.gaussians))
+        for camera in cameras:
+            self._run.render(self.view(camera), (0.0, 0.0, 0.0), 0, COLOUR_ONLY, total)
+        order = morton_order(self.gaussians.means)
+        return torch.empty_like(total).index_copy(0, order, total)
 
-    @property
-    def near(self) -> float:
-        """Depth along a camera's axis before which nothing is drawn, in world units."""
-        return near_of(self.bounds)
+    @torch.no_grad()
+    def render_rays(self, rays: Rays, background: Colour) -> Render:
+        """Rays one by one, each a picture of one pixel, some tenths of a millisecond a ray. For pictures: `render`.
+
+        rgb [R, 3], opacity and depth [R], normal [R, 3].
+        """
+        near = near_of(self.bounds)
+        pictures = []
+        for origin, direction in zip(rays.origins.tolist(), rays.directions.tolist(), strict=True):
+            view = replace(_along(origin, direction), near=near, antialiased=self.gaussians.antialiased)
+            blended = self._run.render(view, background, self.gaussians.degree, WITH_NORMAL)
+            pictures.append(finished(blended, view).reshape(1))
+        empty = torch.zeros(0)
+        return Render.concatenate(pictures) if pictures else Render(empty.view(0, 3), empty, empty, empty.view(0, 3))
 
 
 def near_of(bounds: Bounds) -> float:
@@ -86,11 +111,41 @@ def pinhole(camera: Camera) -> Camera:
     return camera if not any(camera.distortion) else replace(camera, distortion=NO_DISTORTION)
 
 
-def ray_lengths(camera: Camera, device: torch.device | str = "cpu") -> Tensor:
-    """Length of each pixel's ray between planes of depth 0 and 1, [H, W]: distance along the ray = depth times this."""
-    rays = camera_rays(replace(camera), device)
-    forward = torch.tensor(camera.forward, dtype=torch.float32, device=device)
-    return (1 / (rays.directions @ forward)).reshape(camera.height, camera.width)
+def parameters(gaussians: Gaussians) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """means, scales, rotations, opacities and harmonics, as the ops take them."""
+    return gaussians.means, gaussians.scales, gaussians.rotations, gaussians.opacities, gaussians.harmonics
+
+
+def render_gaussians(
+    gaussians: Gaussians, view: View, background: Colour, degree: int | None = None, level: int = COLOUR_ONLY
+) -> Blended:
+    """A picture through the ops, differentiable in all parameters; see ops/blend.py for `level` and what comes back.
+
+    A fit goes by `SplatPass` (ops/splat_pass.py), which gives the same picture without autograd's detour.
+    """
+    rows = project(*parameters(gaussians), view, gaussians.degree if degree is None else degree)
+    return splat(rows, view.size, background, level)
+
+
+def finished(blended: Blended, view: View) -> Render:
+    """What was blended as a `Render` of its own memory: distance along the unit ray, normals of length 1."""
+    opacity, (width, height) = blended.opacity, view.size
+    hit = opacity > LEAST_OPACITY
+    a = (torch.arange(width, dtype=opacity.dtype) + 0.5 - view.principal[0]) / view.focal[0]
+    b = (torch.arange(height, dtype=opacity.dtype) + 0.5 - view.principal[1]) / view.focal[1]
+    length = (a * a + (b * b)[:, None] + 1).sqrt()
+    depth = torch.where(hit, blended.depth / opacity.clamp(min=LEAST_OPACITY) * length, torch.zeros_like(opacity))
+    normal = torch.nn.functional.normalize(blended.normal, dim=-1) * hit[..., None]
+    return Render(blended.rgb.clamp(max=1.0), opacity.clone(), depth, normal)
+
+
+def _along(origin: list[float], direction: list[float]) -> View:
+    """A pinhole of one pixel whose axis is the ray."""
+    forward = np.asarray(direction, dtype=np.float64)
+    aside = np.cross(np.eye(3)[np.abs(forward).argmin()], forward)
+    aside /= np.linalg.norm(aside)
+    rotation = np.stack([aside, np.cross(forward, aside), forward])
+    return View(tuple(rotation.flatten().tolist()), tuple(origin), (RAY_FOCAL, RAY_FOCAL), (0.5, 0.5), (1, 1))
 
 
 def surrounding_pinhole(camera: Camera) -> tuple[Camera, Tensor]:

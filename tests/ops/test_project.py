@@ -151,7 +151,7 @@ def test_same_bits_whatever_the_threads(generator):
 
 def test_bent_lenses_are_refused():
     camera = Camera(np.eye(4), 8, 8, 5.0, 5.0, 4.0, 4.0, distortion=(0.1,) + (0.0,) * 7)
-    with pytest.raises(UsageError, match="pinhole cameras, this one is perspective with distortion .*undistort"):
+    with pytest.raises(UsageError, match=r"pinhole cameras, this one is perspective with distortion .*undistort"):
         View.of(camera)
     with pytest.raises(UsageError, match="this one is fisheye"):
         View.of(replace(camera, model="fisheye", distortion=(0.0,) * 8))
