@@ -15,13 +15,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neuralfields.ops.splat_pass import COLOUR, MEANS, OPACITY, ROTATIONS, SCALES, Packed
+from neuralfields.ops.splat_pass import MEANS, OPACITY, ROTATIONS, SCALES, Packed, morton_order
 
 DEAD = 0.005  # opacity below which a Gaussian gives its place away
 SHIFT, SHORTER, THINNER, FAINTER = 0.6, 0.65, 0.92, 0.9  # of a half: in standard deviations, and as factors
 NEEDLE = 60.0  # longest over middle axis beyond which a Gaussian dies
-MORTON_BITS = 10
-UNUSED = COLOUR.stop
 
 
 @dataclass(frozen=True)
@@ -94,19 +92,3 @@ def rotation_columns(quaternions: Tensor, axis: Tensor) -> Tensor:
         1,
     )
     return columns[torch.arange(len(axis)), axis]
-
-
-def morton_order(means: Tensor) -> Tensor:
-    """Indices [N] that sort means [N, 3] along a Z curve through the box of their middle 98 %."""
-    low, high = (torch.quantile(_some(means), q, dim=0) for q in (0.01, 0.99))
-    cell = ((means - low) / (high - low).clamp(min=1e-12) * (2**MORTON_BITS - 1)).clamp(0, 2**MORTON_BITS - 1).long()
-    code = torch.zeros(len(means), dtype=torch.int64)
-    for bit in range(MORTON_BITS):
-        for axis in range(3):
-            code |= ((cell[:, axis] >> bit) & 1) << (3 * bit + axis)
-    return torch.argsort(code, stable=True)
-
-
-def _some(means: Tensor) -> Tensor:
-    """At most a million rows: quantile takes no more than 16."""
-    return means[:: max(1, len(means) // 100_000)]

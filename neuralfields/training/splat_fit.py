@@ -33,8 +33,10 @@ from neuralfields.training.splats import SplatTrainer, budget
 
 NOT_YET = ("refine_poses", "exposure", "robust", "sparse_depth", "half")
 FEW_POINTS = 500  # sparse points below which a beginning from a field is better
-FIELD_SHARE, FIELD_MOST = 0.15, 5.0  # of a fit's time that a hash field may take for the beginning, and seconds
+FIELD_SHARE, FIELD_MOST = 0.25, 15.0  # of a fit's time that a hash field may take for the beginning, and seconds
 VALIDATION_PIXELS = 1 << 17
+QUICK_FIELD = {"levels": 6, "table": 15, "finest": 512, "hidden": 16}
+QUICK_SAMPLES, LEAST_QUICK_STEPS, QUICK_STEPS_A_SECOND = 1 << 14, 150, 60
 STEPS_A_SECOND = 60  # taken for fits by steps, to give the beginning its part
 
 
@@ -92,12 +94,13 @@ def beginning(scene: Scene, plan: FitPlan, loaded: LoadedFrames, photos: Photos,
 def _quick_field(scene: Scene, plan: FitPlan, loaded: LoadedFrames, seconds: float) -> Any:
     """A small hash field after some seconds; by a number of steps where the fit is by steps, so that it repeats."""
     kind = field_class("hash")
-    field = make_field(kind, kind.Config(), RADIANCE, plan.options.seed, [])
+    field = make_field(kind, kind.Config(**QUICK_FIELD), RADIANCE, plan.options.seed, [])
     pixels = Pixels(loaded.images, loaded.cameras, loaded.masks)
     background = choose_background(scene, plan.options)
-    trainer = RadianceTrainer(field, scene.bounds, pixels, background, plan.options.seed, settings=TrainingSettings())
+    settings = TrainingSettings(samples=QUICK_SAMPLES)
+    trainer = RadianceTrainer(field, scene.bounds, pixels, background, plan.options.seed, settings=settings)
     trainer.occupancy.hide_unseen(loaded.cameras, scene.bounds.centre, scene.bounds.side)
-    steps = None if plan.budget.seconds else max(30, round(12 * seconds))
+    steps = None if plan.budget.seconds else max(LEAST_QUICK_STEPS, round(QUICK_STEPS_A_SECOND * seconds))
     begin = time.perf_counter()
     while True:
         done = trainer.step_count / steps if steps else (time.perf_counter() - begin) / seconds

@@ -14,11 +14,11 @@ from torch import Tensor
 from neuralfields.fields.gaussians import GaussianField
 from neuralfields.gaussians import Gaussians
 from neuralfields.ops.image_loss import image_loss
-from neuralfields.ops.splat_pass import Adam, Packed, SplatPass
+from neuralfields.ops.splat_pass import Adam, Packed, SplatPass, morton_order
 from neuralfields.rendering.renderable import Colour
 from neuralfields.rendering.splat import Splats
 from neuralfields.scene import Bounds
-from neuralfields.splatting.densify import State, grown, morton_order
+from neuralfields.splatting.densify import State, grown
 from neuralfields.splatting.photos import PhotoPyramid
 from neuralfields.training.radiance import Background
 from neuralfields.training.trainer import StepReport, mixed_seed

@@ -1,0 +1,75 @@
+"""Gaussians learn a capture, repeat themselves bit for bit, resume in the same bits, keep their budget and file."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from neuralfields.captures.readers import read_scene
+from neuralfields.errors import InterruptedFit, UsageError
+from neuralfields.fields.gaussians import GaussianField
+from neuralfields.gaussians import PARAMETERS
+from neuralfields.models.model import Model
+from neuralfields.models.nf_file import load, save
+from neuralfields.options.fit import FitOptions
+from neuralfields.training.fit import fit_scene
+from tests.support.fit_runs import Interrupting
+
+STEPS = 240
+
+
+def options_for(capture: Path, **more: object) -> FitOptions:
+    chosen = {"steps": STEPS, "threads": 1, "quiet": True, "eval_every": 0, "set": ("most=3000", "degree=1")}
+    return FitOptions(capture, field="gaussians", **chosen | more)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Model:
+    from tests.support.small_fit import small_capture_folder
+
+    capture = small_capture_folder()
+    return fit_scene(read_scene(capture), options_for(capture))
+
+
+def same(a: Model, b: Model) -> None:
+    for name in PARAMETERS:
+        assert torch.equal(getattr(a.field, name), getattr(b.field, name)), name
+
+
+def test_they_learn_the_capture(fitted: Model):
+    assert isinstance(fitted.field, GaussianField)
+    assert fitted.metrics["psnr"] > 22.0
+    assert 1500 <= len(fitted.field.gaussians()) <= 3000
+
+
+def test_the_same_seed_gives_the_same_bits(fitted: Model, small_capture: Path):
+    same(fit_scene(read_scene(small_capture), options_for(small_capture)), fitted)
+
+
+def test_a_resumed_fit_ends_in_the_bits_of_an_unbroken_one(fitted: Model, small_capture: Path, tmp_path: Path):
+    scene, out = read_scene(small_capture), tmp_path / "a.nf"
+    with pytest.raises(InterruptedFit):
+        fit_scene(scene, options_for(small_capture, out=out), Interrupting(150))
+    same(fit_scene(scene, options_for(small_capture, out=out, resume=True)), fitted)
+
+
+def test_their_file_gives_them_back(fitted: Model, tmp_path: Path):
+    save(fitted, tmp_path / "a.nf")
+    again = load(tmp_path / "a.nf")
+    same(again, fitted)
+    camera = fitted.cameras[0]
+    assert torch.equal(
+        again.renderable().render(camera, (1, 1, 1)).rgb, fitted.renderable().render(camera, (1, 1, 1)).rgb
+    )
+
+
+@pytest.mark.parametrize("name", ["refine_poses", "exposure", "robust"])
+def test_what_is_not_there_is_said(small_capture: Path, name: str):
+    with pytest.raises(UsageError, match="is not there for --field gaussians"):
+        fit_scene(read_scene(small_capture), replace(options_for(small_capture), **{name: True}))
+
+
+def test_points_are_refused(fitted: Model):
+    with pytest.raises(UsageError, match="no function of a point"):
+        fitted.field.features(torch.zeros(3, 3))
