@@ -1,5 +1,5 @@
-// Structural similarity of two pictures (Wang et al. 2004) around a pixel, from moments under a window of 11 x 11 pixels
-// (a Gaussian of 1.5 pixels, zeros outside the picture), for values in [0, 1]:
+// Structural similarity of two pictures (Wang et al. 2004) around a pixel, from moments under a window of 11 x 11
+// pixels (a Gaussian of 1.5 pixels, zeros outside the picture), for values in [0, 1]:
 //
 //   S = A1 A2 / (B1 B2)    A1 = 2 mx my + C1    A2 = 2 (E[xy] - mx my) + C2
 //   B1 = mx^2 + my^2 + C1  B2 = E[x^2 + y^2] - mx^2 - my^2 + C2        C1 = 0.01^2, C2 = 0.03^2

@@ -150,7 +150,8 @@ template <class T> struct Projection {
         out.depth = local[2];
         S edge_x = S(0.15) * camera.width / camera.fx, edge_y = S(0.15) * camera.height / camera.fy;
         u = clamp_(x, T{} + (-camera.cx / camera.fx - edge_x), T{} + ((camera.width - camera.cx) / camera.fx + edge_x));
-        v = clamp_(y, T{} + (-camera.cy / camera.fy - edge_y), T{} + ((camera.height - camera.cy) / camera.fy + edge_y));
+        v = clamp_(y, T{} + (-camera.cy / camera.fy - edge_y),
+                   T{} + ((camera.height - camera.cy) / camera.fy + edge_y));
         free_u = select_(u == x, T{} + S(1), T{});
         free_v = select_(v == y, T{} + S(1), T{});
         for (int i = 0; i < 3; ++i) {
@@ -165,7 +166,8 @@ template <class T> struct Projection {
         for (int i = 0; i < 3; ++i) {
             d_u -= d_p[i] * w[6 + i];
             d_v -= d_p[3 + i] * w[6 + i];
-            d_inverse += d_p[i] * (camera.fx * (w[i] - u * w[6 + i])) + d_p[3 + i] * (camera.fy * (w[3 + i] - v * w[6 + i]));
+            d_inverse +=
+                d_p[i] * (camera.fx * (w[i] - u * w[6 + i])) + d_p[3 + i] * (camera.fy * (w[3 + i] - v * w[6 + i]));
         }
         d_u = d.x * camera.fx + free_u * d_u * camera.fx * inverse_z;
         d_v = d.y * camera.fy + free_v * d_v * camera.fy * inverse_z;
@@ -202,7 +204,8 @@ template <class T> struct Projection {
 template <class T> struct Reach {
     T half_width, half_height, seen;
 };
-template <class T, class S> NF_HD Reach<T> reach_of(const Pinhole<S>& camera, const Projection<T>& g, const Ellipse<T>& e) {
+template <class T, class S>
+NF_HD Reach<T> reach_of(const Pinhole<S>& camera, const Projection<T>& g, const Ellipse<T>& e) {
     T cut = 2 * (e.log_opacity + S(kLogLeastAlpha)), safe = max_(cut, T{});
     Reach<T> reach = {sqrt_(safe * g.xx), sqrt_(safe * g.yy), T{} + S(1)};
     reach.seen = select_(e.depth > camera.near, reach.seen, T{});

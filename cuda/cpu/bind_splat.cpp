@@ -58,7 +58,8 @@ template <class T, class P> struct Splats {
         arrays.harmonics = checked("harmonics", harmonics, {n, -1, 3});
         arrays.harmonic_stride = 3 * i64(harmonics.shape(1));
         if (arrays.harmonic_stride < 3 || arrays.harmonic_stride > 48)
-            throw std::invalid_argument("harmonics has shape " + shape_text(harmonics) + ", expected 1, 4, 9 or 16 a Gaussian");
+            throw std::invalid_argument("harmonics has shape " + shape_text(harmonics) +
+                                        ", expected 1, 4, 9 or 16 a Gaussian");
         arrays.count = n;
     }
     Splats(Array<P> packed, Array<P> rest) {
@@ -67,19 +68,22 @@ template <class T, class P> struct Splats {
         arrays.rest = checked("rest", rest, {arrays.count, -1});
         arrays.rest_stride = rest.shape(1);
         if (arrays.rest_stride % 16 || arrays.rest_stride > 48)
-            throw std::invalid_argument("rest has shape " + shape_text(rest) + ", expected 0, 16, 32 or 48 numbers a Gaussian");
+            throw std::invalid_argument("rest has shape " + shape_text(rest) +
+                                        ", expected 0, 16, 32 or 48 numbers a Gaussian");
     }
     i64 room() const { return arrays.packed ? arrays.rest_stride : arrays.harmonic_stride - 3; }
 };
 
 template <class T> GaussianArrays<T> read_only(const GaussianArrays<T, T>& a) {
-    return {a.packed, a.rest, a.means, a.scales, a.rotations, a.logits, a.harmonics, a.count, a.rest_stride, a.harmonic_stride};
+    return {a.packed, a.rest,      a.means, a.scales,      a.rotations,
+            a.logits, a.harmonics, a.count, a.rest_stride, a.harmonic_stride};
 }
 
 template <class T> void check_degree_of(const GaussianArrays<T>& a, i64 room, int degree) {
     if (degree < 0 || degree > 3) throw std::invalid_argument("degree must be 0 to 3");
     if (3 * ((degree + 1) * (degree + 1) - 1) > room)
-        throw std::invalid_argument("harmonics of degree " + std::to_string(degree) + " need more numbers than there are");
+        throw std::invalid_argument("harmonics of degree " + std::to_string(degree) +
+                                    " need more numbers than there are");
     (void)a;
 }
 
@@ -124,8 +128,8 @@ template <class T> struct Lists {
     i32 *tile_offset, *block_offset, *visited;
     TileEntry* entries;
     i32 *seen_and_filled;
-    Lists(int width_, int height_, Array<i32> tile_offset_, Array<i32> block_offset_, Array<i32> visited_, Array<i32> entries_,
-          Array<i32> seen_)
+    Lists(int width_, int height_, Array<i32> tile_offset_, Array<i32> block_offset_, Array<i32> visited_,
+          Array<i32> entries_, Array<i32> seen_)
         : width(width_), height(height_) {
         i64 n = tiles(width, height);
         slots = i64(entries_.shape(0));
@@ -140,14 +144,17 @@ template <class T> struct Lists {
 };
 
 template <class T>
-std::pair<i64, i64> splat_project(const Splats<T, const T>& g, const std::vector<double>& camera, int degree, Optional<const T> boxes,
-                                  Rows<T>& rows, int threads) {
+std::pair<i64, i64> splat_project(const Splats<T, const T>& g, const std::vector<double>& camera, int degree,
+                                  Optional<const T> boxes, Rows<T>& rows, int threads) {
     check_degree_of(g.arrays, g.room(), degree);
     if (rows.count != g.arrays.count) throw std::invalid_argument("rows were made for another number of Gaussians");
-    ProjectArgs<T> a{g.arrays, pinhole<T>(camera), degree, checked("boxes", boxes, {chunks(rows.count), kBox}), rows.rows,
-                     rows.ids, rows.chunk_count, rows.slot, rows.key, rows.totals, threads};
+    ProjectArgs<T> a{
+        g.arrays,  pinhole<T>(camera), degree,           checked("boxes", boxes, {chunks(rows.count), kBox}),
+        rows.rows, rows.ids,           rows.chunk_count, rows.slot,
+        rows.key,  rows.totals,        threads};
     run_splat::splat_project(a);
-    if (rows.totals[1] > (i64(1) << 27)) throw std::invalid_argument("the Gaussians cover more than 2^27 tiles of the picture");
+    if (rows.totals[1] > (i64(1) << 27))
+        throw std::invalid_argument("the Gaussians cover more than 2^27 tiles of the picture");
     return {rows.totals[0], rows.totals[1]};
 }
 
@@ -158,14 +165,16 @@ template <class T> void splat_boxes(const Splats<T, const T>& g, Array<T> boxes,
 
 template <class T> i64 splat_lists(const Rows<T>& rows, Lists<T>& lists, int threads) {
     if (lists.slots < rows.totals[1]) throw std::invalid_argument("lists have too little room");
-    ListArgs<T> a{rows.rows, rows.chunk_count, rows.slot, rows.key, rows.count, rows.totals[1], lists.width, lists.height,
-                  lists.tile_offset, lists.block_offset, lists.entries, rows.pairs, threads};
+    ListArgs<T> a{rows.rows,      rows.chunk_count, rows.slot,    rows.key,          rows.count,
+                  rows.totals[1], lists.width,      lists.height, lists.tile_offset, lists.block_offset,
+                  lists.entries,  rows.pairs,       threads};
     run_splat::splat_lists(a);
     lists.masks = lists.block_offset[tiles(lists.width, lists.height)];
     return lists.masks;
 }
 
-template <class T> BlendArgs<T> blend_args(const Rows<T>& rows, const Lists<T>& lists, const Array<i32>& pixels, int threads) {
+template <class T>
+BlendArgs<T> blend_args(const Rows<T>& rows, const Lists<T>& lists, const Array<i32>& pixels, int threads) {
     BlendArgs<T> a{};
     a.rows = rows.rows;
     a.ids = rows.ids;
@@ -191,7 +200,8 @@ template <class T> BlendArgs<T> blend_args(const Rows<T>& rows, const Lists<T>& 
 template <class T> struct Pictures {
     T *rgb, *opacity, *depth, *normal;
     T background[3];
-    Pictures(const Lists<T>& l, std::vector<double> behind, Array<T> rgb_, Array<T> opacity_, Optional<T> depth_, Optional<T> normal_) {
+    Pictures(const Lists<T>& l, std::vector<double> behind, Array<T> rgb_, Array<T> opacity_, Optional<T> depth_,
+             Optional<T> normal_) {
         rgb = checked("rgb", rgb_, {l.height, l.width, 3});
         opacity = checked("opacity", opacity_, {l.height, l.width});
         depth = checked("depth", depth_, {l.height, l.width});
@@ -210,8 +220,8 @@ template <class T> struct Pictures {
 };
 
 template <class T>
-void splat_blend(const Rows<T>& rows, const Lists<T>& lists, Array<i32> pixels, const Pictures<T>& pictures, Optional<T> weight_slots,
-                 Optional<T> importance, int threads) {
+void splat_blend(const Rows<T>& rows, const Lists<T>& lists, Array<i32> pixels, const Pictures<T>& pictures,
+                 Optional<T> weight_slots, Optional<T> importance, int threads) {
     BlendArgs<T> a = blend_args(rows, lists, pixels, threads);
     pictures.into(a);
     a.weight_slots = checked("weight_slots", weight_slots, {lists.slots});
@@ -222,11 +232,12 @@ void splat_blend(const Rows<T>& rows, const Lists<T>& lists, Array<i32> pixels, 
 
 template <class T>
 void splat_blend_backward(const Rows<T>& rows, const Lists<T>& lists, Array<i32> pixels, const Pictures<T>& pictures,
-                          std::vector<Optional<const T>> gradients, Optional<const T> error, Array<T> gradient_slots, Array<T> d_rows,
-                          int threads) {
+                          std::vector<Optional<const T>> gradients, Optional<const T> error, Array<T> gradient_slots,
+                          Array<T> d_rows, int threads) {
     BlendArgs<T> a = blend_args(rows, lists, pixels, threads);
     pictures.into(a);
-    if (gradients.size() != 4 || !gradients[0]) throw std::invalid_argument("gradients of rgb, opacity, depth and normal");
+    if (gradients.size() != 4 || !gradients[0])
+        throw std::invalid_argument("gradients of rgb, opacity, depth and normal");
     a.d_rgb = checked("d_rgb", gradients[0], {a.height, a.width, 3});
     a.d_opacity = checked("d_opacity", gradients[1], {a.height, a.width});
     a.d_depth = checked("d_depth", gradients[2], {a.height, a.width});
@@ -240,8 +251,8 @@ void splat_blend_backward(const Rows<T>& rows, const Lists<T>& lists, Array<i32>
 }
 
 template <class T>
-ProjectBackwardArgs<T> backward_args(const GaussianArrays<T>& g, i64 room, const std::vector<double>& camera, int degree,
-                                     const Rows<T>& rows, const Array<const T>& d_rows, int threads) {
+ProjectBackwardArgs<T> backward_args(const GaussianArrays<T>& g, i64 room, const std::vector<double>& camera,
+                                     int degree, const Rows<T>& rows, const Array<const T>& d_rows, int threads) {
     check_degree_of(g, room, degree);
     if (rows.count != g.count) throw std::invalid_argument("rows were made for another number of Gaussians");
     ProjectBackwardArgs<T> a{};
@@ -257,8 +268,8 @@ ProjectBackwardArgs<T> backward_args(const GaussianArrays<T>& g, i64 room, const
 }
 
 template <class T>
-void splat_project_backward(const Splats<T, const T>& g, const std::vector<double>& camera, int degree, const Rows<T>& rows,
-                            Array<const T> d_rows, const Splats<T, T>& gradient, int threads) {
+void splat_project_backward(const Splats<T, const T>& g, const std::vector<double>& camera, int degree,
+                            const Rows<T>& rows, Array<const T> d_rows, const Splats<T, T>& gradient, int threads) {
     ProjectBackwardArgs<T> a = backward_args(g.arrays, g.room(), camera, degree, rows, d_rows, threads);
     if (gradient.arrays.count != rows.count || gradient.arrays.packed || gradient.room() != g.room())
         throw std::invalid_argument("the gradient has other shapes than the Gaussians");
@@ -267,13 +278,15 @@ void splat_project_backward(const Splats<T, const T>& g, const std::vector<doubl
 }
 
 template <class T>
-void splat_adam(const Splats<T, T>& g, const Splats<T, T>& m, const Splats<T, T>& v, const std::vector<double>& camera, int degree,
-                const Rows<T>& rows, Array<const T> d_rows, std::vector<double> rates, std::vector<float> settings,
-                std::vector<float> rest_settings, std::vector<double> pulls, Optional<T> statistics, Optional<T> boxes, int threads) {
+void splat_adam(const Splats<T, T>& g, const Splats<T, T>& m, const Splats<T, T>& v, const std::vector<double>& camera,
+                int degree, const Rows<T>& rows, Array<const T> d_rows, std::vector<double> rates,
+                std::vector<float> settings, std::vector<float> rest_settings, std::vector<double> pulls,
+                Optional<T> statistics, Optional<T> boxes, int threads) {
     for (const Splats<T, T>* s : {&g, &m, &v})
         if (!s->arrays.packed || s->arrays.count != g.arrays.count || s->arrays.rest_stride != g.arrays.rest_stride)
             throw std::invalid_argument("values and moments must be packed Gaussians of one size");
-    if (rates.size() != kCore || settings.size() != 4 || (!rest_settings.empty() && rest_settings.size() != 4) || pulls.size() != 2)
+    if (rates.size() != kCore || settings.size() != 4 || (!rest_settings.empty() && rest_settings.size() != 4) ||
+        pulls.size() != 2)
         throw std::invalid_argument("16 rates, 4 settings, none or 4 settings of the rest, 2 pulls");
     SplatAdamArgs<T> a{};
     a.pass = backward_args(read_only(g.arrays), g.room(), camera, degree, rows, d_rows, threads);
@@ -292,8 +305,8 @@ void splat_adam(const Splats<T, T>& g, const Splats<T, T>& m, const Splats<T, T>
 }
 
 template <class T>
-std::pair<double, double> image_loss(Array<const T> rgb, Array<const T> target, Optional<const T> mask, double ssim_weight,
-                                     Array<T> d_rgb, Array<T> error, int threads) {
+std::pair<double, double> image_loss(Array<const T> rgb, Array<const T> target, Optional<const T> mask,
+                                     double ssim_weight, Array<T> d_rgb, Array<T> error, int threads) {
     ImageLossArgs<T> a{};
     double sums[2];
     i64 h = i64(rgb.shape(0)), w = rgb.ndim() > 1 ? i64(rgb.shape(1)) : 0;
@@ -316,41 +329,46 @@ template <class T> void bind_classes(nb::module_& m, const std::string& bits) {
     using In = Splats<T, const T>;
     using Out = Splats<T, T>;
     nb::class_<In>(m, ("Splats" + bits).c_str())
-        .def(nb::init<Array<const T>, Array<const T>, Array<const T>, Array<const T>, Array<const T>>(), "means"_a.noconvert(),
-             "scales"_a.noconvert(), "rotations"_a.noconvert(), "opacities"_a.noconvert(), "harmonics"_a.noconvert())
+        .def(nb::init<Array<const T>, Array<const T>, Array<const T>, Array<const T>, Array<const T>>(),
+             "means"_a.noconvert(), "scales"_a.noconvert(), "rotations"_a.noconvert(), "opacities"_a.noconvert(),
+             "harmonics"_a.noconvert())
         .def(nb::init<Array<const T>, Array<const T>>(), "packed"_a.noconvert(), "rest"_a.noconvert());
     nb::class_<Out>(m, ("SplatsOut" + bits).c_str())
-        .def(nb::init<Array<T>, Array<T>, Array<T>, Array<T>, Array<T>>(), "means"_a.noconvert(), "scales"_a.noconvert(),
-             "rotations"_a.noconvert(), "opacities"_a.noconvert(), "harmonics"_a.noconvert())
+        .def(nb::init<Array<T>, Array<T>, Array<T>, Array<T>, Array<T>>(), "means"_a.noconvert(),
+             "scales"_a.noconvert(), "rotations"_a.noconvert(), "opacities"_a.noconvert(), "harmonics"_a.noconvert())
         .def(nb::init<Array<T>, Array<T>>(), "packed"_a.noconvert(), "rest"_a.noconvert());
     nb::class_<Rows<T>>(m, ("SplatRows" + bits).c_str())
-        .def(nb::init<Array<T>, Array<i32>, Array<i32>, Array<i32>, Array<i32>, Array<i32>, Array<i64>>(), "rows"_a.noconvert(),
-             "ids"_a.noconvert(), "chunk_count"_a.noconvert(), "slot"_a.noconvert(), "key"_a.noconvert(), "pairs"_a.noconvert(),
-             "totals"_a.noconvert());
+        .def(nb::init<Array<T>, Array<i32>, Array<i32>, Array<i32>, Array<i32>, Array<i32>, Array<i64>>(),
+             "rows"_a.noconvert(), "ids"_a.noconvert(), "chunk_count"_a.noconvert(), "slot"_a.noconvert(),
+             "key"_a.noconvert(), "pairs"_a.noconvert(), "totals"_a.noconvert());
     nb::class_<Lists<T>>(m, ("SplatLists" + bits).c_str())
         .def(nb::init<int, int, Array<i32>, Array<i32>, Array<i32>, Array<i32>, Array<i32>>(), "width"_a, "height"_a,
-             "tile_offset"_a.noconvert(), "block_offset"_a.noconvert(), "visited"_a.noconvert(), "entries"_a.noconvert(),
-             "seen"_a.noconvert())
+             "tile_offset"_a.noconvert(), "block_offset"_a.noconvert(), "visited"_a.noconvert(),
+             "entries"_a.noconvert(), "seen"_a.noconvert())
         .def_rw("masks", &Lists<T>::masks);
     nb::class_<Pictures<T>>(m, ("SplatPictures" + bits).c_str())
-        .def(nb::init<const Lists<T>&, std::vector<double>, Array<T>, Array<T>, Optional<T>, Optional<T>>(), "lists"_a, "background"_a,
-             "rgb"_a.noconvert(), "opacity"_a.noconvert(), "depth"_a.noconvert().none(), "normal"_a.noconvert().none());
+        .def(nb::init<const Lists<T>&, std::vector<double>, Array<T>, Array<T>, Optional<T>, Optional<T>>(), "lists"_a,
+             "background"_a, "rgb"_a.noconvert(), "opacity"_a.noconvert(), "depth"_a.noconvert().none(),
+             "normal"_a.noconvert().none());
 }
 
 template <class T> void bind_functions(nb::module_& m) {
-    m.def("splat_project", splat_project<T>, "gaussians"_a, "camera"_a, "degree"_a, "boxes"_a.noconvert().none(), "rows"_a, "threads"_a);
+    m.def("splat_project", splat_project<T>, "gaussians"_a, "camera"_a, "degree"_a, "boxes"_a.noconvert().none(),
+          "rows"_a, "threads"_a);
     m.def("splat_boxes", splat_boxes<T>, "gaussians"_a, "boxes"_a.noconvert(), "threads"_a);
     m.def("splat_lists", splat_lists<T>, "rows"_a, "lists"_a, "threads"_a);
     m.def("splat_blend", splat_blend<T>, "rows"_a, "lists"_a, "pixels"_a.noconvert(), "pictures"_a,
           "weight_slots"_a.noconvert().none(), "importance"_a.noconvert().none(), "threads"_a);
     m.def("splat_blend_backward", splat_blend_backward<T>, "rows"_a, "lists"_a, "pixels"_a.noconvert(), "pictures"_a,
-          "gradients"_a.noconvert(), "error"_a.noconvert().none(), "gradient_slots"_a.noconvert(), "d_rows"_a.noconvert(), "threads"_a);
-    m.def("splat_project_backward", splat_project_backward<T>, "gaussians"_a, "camera"_a, "degree"_a, "rows"_a, "d_rows"_a.noconvert(),
-          "gradient"_a, "threads"_a);
-    m.def("splat_adam", splat_adam<T>, "values"_a, "m"_a, "v"_a, "camera"_a, "degree"_a, "rows"_a, "d_rows"_a.noconvert(), "rates"_a,
-          "settings"_a, "rest_settings"_a, "pulls"_a, "statistics"_a.noconvert().none(), "boxes"_a.noconvert().none(), "threads"_a);
-    m.def("image_loss", image_loss<T>, "rgb"_a.noconvert(), "target"_a.noconvert(), "mask"_a.noconvert().none(), "ssim_weight"_a,
-          "d_rgb"_a.noconvert(), "error"_a.noconvert(), "threads"_a);
+          "gradients"_a.noconvert(), "error"_a.noconvert().none(), "gradient_slots"_a.noconvert(),
+          "d_rows"_a.noconvert(), "threads"_a);
+    m.def("splat_project_backward", splat_project_backward<T>, "gaussians"_a, "camera"_a, "degree"_a, "rows"_a,
+          "d_rows"_a.noconvert(), "gradient"_a, "threads"_a);
+    m.def("splat_adam", splat_adam<T>, "values"_a, "m"_a, "v"_a, "camera"_a, "degree"_a, "rows"_a,
+          "d_rows"_a.noconvert(), "rates"_a, "settings"_a, "rest_settings"_a, "pulls"_a,
+          "statistics"_a.noconvert().none(), "boxes"_a.noconvert().none(), "threads"_a);
+    m.def("image_loss", image_loss<T>, "rgb"_a.noconvert(), "target"_a.noconvert(), "mask"_a.noconvert().none(),
+          "ssim_weight"_a, "d_rgb"_a.noconvert(), "error"_a.noconvert(), "threads"_a);
 }
 
 template <class T> void bind(nb::module_& m) {

@@ -30,7 +30,8 @@ template <class T> struct TilePlace {
 
 // Calls whole(place in the tile, place in the picture) for each block that the picture has all of, and
 // pixel(place in the tile, place in the picture) for each pixel of those that its edge cuts.
-template <class T, class F, class G> NF_HD void for_blocks(const Tiles& t, const TilePlace<T>& place, F whole, G pixel) {
+template <class T, class F, class G>
+NF_HD void for_blocks(const Tiles& t, const TilePlace<T>& place, F whole, G pixel) {
     for (u32 blocks = place.blocks; blocks; blocks &= blocks - 1) {
         int block = __builtin_ctz(blocks), x = place.x + 4 * (block & 3), y = place.y + 4 * (block >> 2);
         int at = block * kTileBlockPixels, columns = min_(4, t.width - x), rows = min_(4, t.height - y);
@@ -59,7 +60,8 @@ template <class T> NF_HD void load_triples(const T* first, int width, T* block, 
         for (int i = 0; i < 4; ++i) rows[i] = _mm512_maskz_loadu_ps(0xfff, first + 3 * i64(i) * width);
         for (int c = 0; c < 3; ++c) {
             __m512i places = _mm512_add_epi32(of_two, _mm512_set1_epi32(c));
-            __m512 upper = _mm512_permutex2var_ps(rows[0], places, rows[1]), lower = _mm512_permutex2var_ps(rows[2], places, rows[3]);
+            __m512 upper = _mm512_permutex2var_ps(rows[0], places, rows[1]),
+                   lower = _mm512_permutex2var_ps(rows[2], places, rows[3]);
             _mm512_storeu_ps(block + c * apart, _mm512_maskz_shuffle_f32x4(0xffff, upper, lower, 0x44));
         }
         return;
@@ -106,7 +108,8 @@ NF_HD void store_tile(const BlendArgs<T>& g, const Tiles& t, const TilePlace<T>&
             store_triples(g.rgb + 3 * first, t.width, s.sums[0] + at, kTilePixels);
             store_block(g.opacity + first, t.width, s.transmittance + at);
             if constexpr (kLevel >= kWithDepth) store_block(g.depth + first, t.width, s.sums[3] + at);
-            if constexpr (kLevel >= kWithNormal) store_triples(g.normal + 3 * first, t.width, s.sums[4] + at, kTilePixels);
+            if constexpr (kLevel >= kWithNormal)
+                store_triples(g.normal + 3 * first, t.width, s.sums[4] + at, kTilePixels);
         },
         [&](int at, i64 pixel) {
             for (int c = 0; c < 3; ++c) g.rgb[3 * pixel + c] = s.sums[c][at];

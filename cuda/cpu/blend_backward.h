@@ -29,7 +29,8 @@ NF_HD void load_picture(const Tiles& t, const TilePlace<T>& place, const T* pict
 }
 
 // Loads a tile's gradients and what all layers together give to the loss.
-template <class T, int kLevel> void start_tile(const BlendArgs<T>& g, const Tiles& t, const TilePlace<T>& place, TileBackward<T, kLevel>& s) {
+template <class T, int kLevel>
+void start_tile(const BlendArgs<T>& g, const Tiles& t, const TilePlace<T>& place, TileBackward<T, kLevel>& s) {
     if (place.x + kTileSide > t.width || place.y + kTileSide > t.height) __builtin_memset(&s, 0, sizeof(s));
     alignas(64) T values[3 * kTilePixels] = {};
     for (int i = 0; i < kTilePixels; ++i) s.transmittance[i] = 1;
@@ -37,7 +38,8 @@ template <class T, int kLevel> void start_tile(const BlendArgs<T>& g, const Tile
     load_picture<1>(t, place, g.error, s.error);
     load_picture<3>(t, place, g.rgb, values);
     for (int i = 0; i < kTilePixels; ++i)
-        s.remaining[i] = s.d[0][i] * values[i] + s.d[1][i] * values[kTilePixels + i] + s.d[2][i] * values[2 * kTilePixels + i];
+        s.remaining[i] =
+            s.d[0][i] * values[i] + s.d[1][i] * values[kTilePixels + i] + s.d[2][i] * values[2 * kTilePixels + i];
     if (g.d_opacity) {
         load_picture<1>(t, place, g.d_opacity, values);
         load_picture<1>(t, place, g.opacity, values + kTilePixels);

@@ -1,5 +1,5 @@
-// L1 and structural similarity of a picture and its gradient in two sweeps over rows: moments and what they mean for the
-// loss, then those filtered once more. Lanes run along a row of interleaved colours, where a neighbour is 3 away.
+// L1 and structural similarity of a picture and its gradient in two sweeps over rows: moments and what they mean for
+// the loss, then those filtered once more. Lanes run along a row of interleaved colours, where a neighbour is 3 away.
 #pragma once
 #include <omp.h>
 
@@ -74,12 +74,14 @@ template <class T> struct Lines {
 template <class T> void loss_row(const ImageLossArgs<T>& g, int y, const Lines<T>& lines, T* maps, double* sums) {
     using V = Lanes<T>;
     const i64 length = 3 * i64(g.width), size = length * g.height;
-    const WindowRows<T> as(g.rgb, length, y, g.height, lines[kMoments + 1]), bs(g.target, length, y, g.height, lines[kMoments + 1]);
+    const WindowRows<T> as(g.rgb, length, y, g.height, lines[kMoments + 1]),
+        bs(g.target, length, y, g.height, lines[kMoments + 1]);
     along<T>(length, [&](i64 x, i64 left) {
         V moments[kMoments] = {};
 #pragma GCC unroll 11
         for (int k = 0; k < kTaps; ++k) {
-            V a = load_part(as.at[k] + x, left), b = load_part(bs.at[k] + x, left), wa = a * tap<T>(k), wb = b * tap<T>(k);
+            V a = load_part(as.at[k] + x, left), b = load_part(bs.at[k] + x, left), wa = a * tap<T>(k),
+              wb = b * tap<T>(k);
             moments[0] += wa;
             moments[1] += wb;
             moments[2] += wa * a + wb * b;
@@ -91,7 +93,8 @@ template <class T> void loss_row(const ImageLossArgs<T>& g, int y, const Lines<T
     const T scale = -g.ssim_weight / T(size);
     along<T>(length, [&](i64 x, i64 left) {
         i64 at = length * y + x;
-        Similarity<V> s = similarity(along_row(lines[0] + x), along_row(lines[1] + x), along_row(lines[2] + x), along_row(lines[3] + x));
+        Similarity<V> s = similarity(along_row(lines[0] + x), along_row(lines[1] + x), along_row(lines[2] + x),
+                                     along_row(lines[3] + x));
         V factor = V{} + scale, inside = load_part(lines[kMoments] + x, left);  // the mask's row, threefold
         V difference = abs_(load_part(g.rgb + at, left) - load_part(g.target + at, left));
         similar += s.value * inside;
@@ -118,7 +121,8 @@ template <class T> void loss_gradient_row(const ImageLossArgs<T>& g, int y, cons
             V sum = load_part(at[kWindowRadius] + x, left) * T(kWindow[0]);
 #pragma GCC unroll 5
             for (int k = 1; k <= kWindowRadius; ++k)
-                sum += (load_part(at[kWindowRadius - k] + x, left) + load_part(at[kWindowRadius + k] + x, left)) * T(kWindow[k]);
+                sum += (load_part(at[kWindowRadius - k] + x, left) + load_part(at[kWindowRadius + k] + x, left)) *
+                       T(kWindow[k]);
             store_part(lines[i] + x, left, sum);
         }
     });
@@ -133,7 +137,8 @@ template <class T> void loss_gradient_row(const ImageLossArgs<T>& g, int y, cons
         store_part(lines[kMaps] + x, left, abs_(difference) * inside);
     });
     for (i64 x = 0; x < g.width; ++x)
-        g.error[i64(g.width) * y + x] = (lines[kMaps][3 * x] + lines[kMaps][3 * x + 1] + lines[kMaps][3 * x + 2]) * T(1.0 / 3);
+        g.error[i64(g.width) * y + x] =
+            (lines[kMaps][3 * x] + lines[kMaps][3 * x + 1] + lines[kMaps][3 * x + 2]) * T(1.0 / 3);
 }
 
 template <class T> void mask_row(const ImageLossArgs<T>& g, int y, T* line) {

@@ -115,7 +115,8 @@ NF_HD NF_ISA::FloatLanes exp2_(NF_ISA::FloatLanes x) {
     I shift = (I)n << 23;
     V r = x - (n - 12582912.0f);
     // Of degree 5, the error least against 2^r (7e-8 before rounding), in pairs: a shorter chain than Horner's.
-    V r2 = r * r, low = r * 0.69314697f + 1.0f, middle = r * 0.055507133f + 0.24022120f, high = r * 0.0013276470f + 0.0096755413f;
+    V r2 = r * r, low = r * 0.69314697f + 1.0f, middle = r * 0.055507133f + 0.24022120f;
+    V high = r * 0.0013276470f + 0.0096755413f;
     return (V)((I)(low + r2 * (middle + r2 * high)) + shift);
 }
 NF_HD NF_ISA::DoubleLanes exp2_(NF_ISA::DoubleLanes x) {

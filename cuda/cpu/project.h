@@ -67,7 +67,8 @@ template <class T> NF_HD int rest_count(int degree) { return 3 * ((degree + 1) *
 template <class T>
 NF_HD void load_rest(const GaussianArrays<T>& g, const i32* ids, int n, int used, Lanes<T>* columns) {
     constexpr int W = kWidth<T>;
-    int stride = int(g.packed ? g.rest_stride : g.harmonic_stride - 3), whole = min_(stride, (used + W - 1) / W * W) / W * W;
+    int stride = int(g.packed ? g.rest_stride : g.harmonic_stride - 3),
+        whole = min_(stride, (used + W - 1) / W * W) / W * W;
     const T* rows[W];
     for (int i = 0; i < W; ++i) rows[i] = rest_of(g, ids[i < n ? i : 0]);
     for (int at = 0; at < whole; at += W) {
@@ -79,7 +80,8 @@ NF_HD void load_rest(const GaussianArrays<T>& g, const i32* ids, int n, int used
         for (int i = 0; i < W; ++i) columns[at][i] = rows[i][at];
 }
 
-// Whether any of a chunk can be seen: its box, grown by how far its largest Gaussian reaches, against four planes and near.
+// Whether any of a chunk can be seen: its box, grown by how far its largest Gaussian reaches, against four planes and
+// near.
 template <class T> inline bool chunk_visible(const Pinhole<T>& c, const T* box) {
     T centre[3], half[3], grow = box[6] * T(3.3290429691) * T(1.001);  // sqrt(2 log 255)
     for (int a = 0; a < 3; ++a) {
@@ -125,7 +127,8 @@ template <class T> void box_of_chunk(const GaussianArrays<T>& g, i64 chunk, T* b
         for (int a = 0; a < 6; ++a) {
             const T* from = a < 3 ? g.means + a : g.scales + a - 3;
             least[a] = T(3e38), most[a] = T(-3e38);
-            for (i64 i = begin; i < end; ++i) least[a] = min_(least[a], from[3 * i]), most[a] = max_(most[a], from[3 * i]);
+            for (i64 i = begin; i < end; ++i)
+                least[a] = min_(least[a], from[3 * i]), most[a] = max_(most[a], from[3 * i]);
         }
     }
     for (int a = 0; a < 3; ++a) {
@@ -138,7 +141,8 @@ template <class T> void box_of_chunk(const GaussianArrays<T>& g, i64 chunk, T* b
 }
 template <class T> void op_splat_boxes(const BoxArgs<T>& g) {
 #pragma omp parallel for schedule(static) num_threads(g.threads)
-    for (i64 chunk = 0; chunk < chunks_of(g.gaussians.count); ++chunk) box_of_chunk(g.gaussians, chunk, g.boxes + kBox * chunk);
+    for (i64 chunk = 0; chunk < chunks_of(g.gaussians.count); ++chunk)
+        box_of_chunk(g.gaussians, chunk, g.boxes + kBox * chunk);
 }
 
 // The tiles of pixels whose centres are in [x - reach, x + reach]: the first and how many, as a row holds them; 0 where

@@ -1,4 +1,5 @@
-// Projection, backward, in lanes of rows; either written out or taken by Adam at once, for the Gaussians that were seen.
+// Projection, backward, in lanes of rows; either written out or taken by Adam at once, for the Gaussians that were
+// seen.
 #pragma once
 #include "project.h"
 
@@ -11,7 +12,8 @@ template <class T> struct GroupGradient {
 };
 
 template <class T>
-void project_backward_group(const ProjectBackwardArgs<T>& g, i64 row, int n, bool wants_rest, GroupGradient<T>& out, const T* pulls) {
+void project_backward_group(const ProjectBackwardArgs<T>& g, i64 row, int n, bool wants_rest, GroupGradient<T>& out,
+                            const T* pulls) {
     constexpr int W = kWidth<T>;
     using V = Lanes<T>;
     const i32* ids = g.ids + row;
@@ -25,7 +27,8 @@ void project_backward_group(const ProjectBackwardArgs<T>& g, i64 row, int n, boo
     columns_of(rows, seen_row);
     columns_of(d_rows, d);
     Projection<V> projection;
-    Ellipse<V> e, d_e = {d[0], d[1], d[2], d[3], d[4], d[5], d[kDepthAt], {d[kNormalAt], d[kNormalAt + 1], d[kNormalAt + 2]}};
+    Ellipse<V> e,
+        d_e = {d[0], d[1], d[2], d[3], d[4], d[5], d[kDepthAt], {d[kNormalAt], d[kNormalAt + 1], d[kNormalAt + 2]}};
     Shape<V> shape = shape_of<T>(in), d_shape;
     projection.forward(g.camera, shape, e);
     projection.backward(g.camera, e, d_e, d_shape);
@@ -43,8 +46,8 @@ void project_backward_group(const ProjectBackwardArgs<T>& g, i64 row, int n, boo
         load_rest(g.gaussians, ids, n, used, rest);
         for (int k = 1; k < degree * degree; ++k)
             d_basis[k] = colour[0] * rest[3 * k - 3] + colour[1] * rest[3 * k - 2] + colour[2] * rest[3 * k - 1];
-        spherical_harmonics_backward(direction[0], direction[1], direction[2], degree, d_basis, d_direction[0], d_direction[1],
-                                     d_direction[2]);
+        spherical_harmonics_backward(direction[0], direction[1], direction[2], degree, d_basis, d_direction[0],
+                                     d_direction[1], d_direction[2]);
         direction_backward(direction, inverse, d_direction, d_shape.mean);
     }
     for (int a = 0; a < 3; ++a) {
@@ -123,7 +126,8 @@ template <class T> void adam_group(const SplatAdamArgs<T>& g, i64 row, int n) {
     for (int i = 0; i < n; ++i) {
         if (!(seen >> i & 1)) continue;
         i64 id = pass.ids[row + i];
-        adam_row(core[i], g.values.packed + kCore * id, g.m.packed + kCore * id, g.v.packed + kCore * id, kCore, g.settings, g.rates);
+        adam_row(core[i], g.values.packed + kCore * id, g.m.packed + kCore * id, g.v.packed + kCore * id, kCore,
+                 g.settings, g.rates);
         if (!g.statistics) continue;
         const T* d = pass.d_rows + kRow * (row + i);
         for (int a = 0; a < 3; ++a) g.statistics[4 * id + a] += d[kWeightAt + a];
@@ -135,8 +139,8 @@ template <class T> void adam_group(const SplatAdamArgs<T>& g, i64 row, int n) {
         for (int i = 0; i < n; ++i) {
             if (!(seen >> i & 1)) continue;
             i64 place = g.values.rest_stride * pass.ids[row + i] + at;
-            adam_row(reinterpret_cast<const T*>(gradient.rest + at + i), g.values.rest + place, g.m.rest + place, g.v.rest + place, W,
-                     g.rest_settings, static_cast<const T*>(nullptr));
+            adam_row(reinterpret_cast<const T*>(gradient.rest + at + i), g.values.rest + place, g.m.rest + place,
+                     g.v.rest + place, W, g.rest_settings, static_cast<const T*>(nullptr));
         }
     }
 }

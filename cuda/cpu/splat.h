@@ -10,9 +10,10 @@ namespace nf {
 
 constexpr int kChunk = 1024, kTileSide = 16, kTileBlocks = 16, kTileBlockPixels = 16;
 // What a row holds: x, y, conic (xx, xy, yy), log opacity, rgb, depth along z, normal, the tiles it reaches in x and in
-// y (the first + 4096 times how many), and a last one that is unused. A gradient's row: of the first 13 likewise, then the sums over pixels
-// of weight, of weight times error, and the length of (d_x, d_y).
-constexpr int kRow = 16, kColourAt = 6, kDepthAt = 9, kNormalAt = 10, kTilesAt = 13, kTileCount = 4096, kWeightAt = 13, kErrorAt = 14, kPullAt = 15;
+// y (the first + 4096 times how many), and a last one that is unused. A gradient's row: of the first 13 likewise, then
+// the sums over pixels of weight, of weight times error, and the length of (d_x, d_y).
+constexpr int kRow = 16, kColourAt = 6, kDepthAt = 9, kNormalAt = 10, kTilesAt = 13, kTileCount = 4096, kWeightAt = 13,
+              kErrorAt = 14, kPullAt = 15;
 // A packed Gaussian: mean, log scales, quaternion, logit, the colour's first harmonic, two of no use.
 constexpr int kCore = 16, kHarmonicAt = 11, kCoreUsed = 14;
 constexpr int kBox = 8;  // of a chunk: least and most of the means, the largest scale, one of no use

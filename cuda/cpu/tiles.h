@@ -33,7 +33,8 @@ inline u32 blocks_in_picture(const Tiles& t, int x, int y) {
 
 // Bits of the blocks whose rectangle of pixel centres has a point with alpha >= 1/255; all sixteen at once in lanes.
 template <class T>
-NF_HD u32 blocks_reached(const Quadratic<T>& q, T cut, T left, T top, const Lanes<T>* block_x, const Lanes<T>* block_y) {
+NF_HD u32 blocks_reached(const Quadratic<T>& q, T cut, T left, T top, const Lanes<T>* block_x,
+                         const Lanes<T>* block_y) {
     using V = Lanes<T>;
     constexpr int W = kWidth<T>;
     u32 bits = 0;
@@ -91,7 +92,8 @@ struct Pair {
 
 // The pairs of rows order[begin, end) in that order, and how many pairs and blocks each tile gets of them.
 template <class T>
-i64 find_pairs(const ListArgs<T>& g, const Tiles& t, const i32* order, i64 begin, i64 end, Pair* out, i32* tally, i32* blocks) {
+i64 find_pairs(const ListArgs<T>& g, const Tiles& t, const i32* order, i64 begin, i64 end, Pair* out, i32* tally,
+               i32* blocks) {
     constexpr int W = kWidth<T>;
     Lanes<T> block_x[kTileBlocks / W], block_y[kTileBlocks / W];
     for (int i = 0; i < kTileBlocks; ++i) {
@@ -109,11 +111,13 @@ i64 find_pairs(const ListArgs<T>& g, const Tiles& t, const i32* order, i64 begin
         const Quadratic<T> q = quadratic_of(e);
         T cut = 2 * (e[5] + T(kLogLeastAlpha));
         const int across = int(e[kTilesAt]), down = int(e[kTilesAt + 1]);
-        const int x0 = across % kTileCount, x1 = x0 + across / kTileCount, y0 = down % kTileCount, y1 = y0 + down / kTileCount;
+        const int x0 = across % kTileCount, x1 = x0 + across / kTileCount, y0 = down % kTileCount,
+                  y1 = y0 + down / kTileCount;
         i32 n = 0, slot = g.slot[row];
         for (int y = y0; y < y1; ++y)
             for (int x = x0; x < x1; ++x) {
-                u32 bits = blocks_reached(q, cut, T(x * kTileSide) + T(0.5) - e[0], T(y * kTileSide) + T(0.5) - e[1], block_x, block_y);
+                u32 bits = blocks_reached(q, cut, T(x * kTileSide) + T(0.5) - e[0], T(y * kTileSide) + T(0.5) - e[1],
+                                          block_x, block_y);
                 bits &= blocks_in_picture(t, x, y);
                 if (!bits) continue;
                 i32 tile = y * t.across + x;

@@ -147,6 +147,10 @@ class SplatPass:
             have = self._memory[name] = torch.empty((room, *shape[1:]), dtype=dtype)
         return have[: shape[0]]
 
+    def kept(self, name: str) -> Tensor:
+        """What the last picture left in memory of that name, e.g. `totals` (rows, ...) or `tile_offset`."""
+        return self._memory[name]
+
     def _native(self, name: str, *arguments: Any) -> Any:
         """A native object of that class, made anew only where its arrays have moved or changed size."""
         key = tuple((a.data_ptr(), a.shape) if isinstance(a, Tensor) else a for a in arguments)

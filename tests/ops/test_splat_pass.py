@@ -50,7 +50,7 @@ def test_chunks_that_cannot_be_seen_are_left_out(generator):
     inputs[0][1024:2048, 2] -= 100  # behind the camera
     run = SplatPass(Packed.of(*inputs))
     run.render(view(), BACKGROUND, 0)
-    counts = run._memory["counts"]
+    counts = run.kept("counts")
     assert counts[1] == 0 and counts[0] > 0
 
 
