@@ -13,7 +13,9 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 from table import FOLDER, row, write
@@ -52,14 +54,13 @@ def made(count: int, degree: int = 3) -> Gaussians:
 
 
 def measure(scene: str, gaussians: Gaussians, case: Case, folder: Path, command: str) -> dict:
-    """One format: the best of two runs each way."""
+    """One format, once each way; the formats' modules are loaded before."""
     name, file, options = case
     path, n = folder / file, len(gaussians)
     options = {key: n // value if key == "words" else value for key, value in options.items()}
     writer = {"spz": spz.write, "sog": sog.write}.get(SPLAT_FORMATS[path.suffix], write_gaussians)
-    writing = min(_seconds(lambda: writer(gaussians, path, **options)) for _ in range(2))
-    reading = min(_seconds(lambda: read_gaussians(path)) for _ in range(2))
-    found = read_gaussians(path)
+    writing, _ = _timed(lambda: writer(gaussians, path, **options))
+    reading, found = _timed(lambda: read_gaussians(path))
     if name.startswith(SORTED):
         gaussians = gaussians.take(torch.from_numpy(morton_order(gaussians.means.numpy())))
     return row(
@@ -75,10 +76,10 @@ def measure(scene: str, gaussians: Gaussians, case: Case, folder: Path, command:
     )
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
     begin = time.process_time()
-    work()
-    return time.process_time() - begin
+    result = work()
+    return time.process_time() - begin, result
 
 
 def _errors(gaussians: Gaussians, found: Gaussians) -> dict[str, float | str]:
@@ -118,6 +119,8 @@ def main() -> None:
         scenes |= {name: read_gaussians(options.data / "splats" / name) for name in names}
     command = f"python benchmarks/splat_files.py --count {count}"
     rows = []
+    for module in set(SPLAT_FORMATS.values()):
+        import_module(f"neuralfields.codecs.{module}")
     with tempfile.TemporaryDirectory() as folder:
         for scene, gaussians in scenes.items():
             for case in CASES:

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from neuralfields.codecs.quantisation import array, colour_of, sigmoid, to_byte
-from neuralfields.codecs.untrusted import head_of, read_json, read_whole, require_count, safe_name
+from neuralfields.codecs.untrusted import head_of, read_json, read_whole, require_count, safe_name, tail_of
 from neuralfields.errors import InputError
 from neuralfields.files import atomic_write_bytes
 from neuralfields.gaussians import Gaussians, flipped, keep_sound, moved
@@ -112,11 +112,13 @@ class _Document(msgspec.Struct):
 
 
 def recognises(path: Path) -> bool:
-    """Whether a file is glTF that names the extension near its beginning."""
+    """Whether a file is glTF that names the extension; a .gltf near its beginning or end, its data may lie between."""
     head = head_of(path, LOOKED)
-    binary = head.startswith(GLB) and len(head) > 20
-    text = head[20 : 20 + struct.unpack_from("<I", head, 12)[0]] if binary else head
-    return (binary or text.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")) and EXTENSION.encode() in text
+    if head.startswith(GLB) and len(head) > 20:
+        return EXTENSION.encode() in head[20 : 20 + struct.unpack_from("<I", head, 12)[0]]
+    if not head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        return False
+    return EXTENSION.encode() in head or EXTENSION.encode() in tail_of(path, LOOKED)
 
 
 def read(path: Path) -> Gaussians:

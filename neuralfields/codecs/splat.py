@@ -29,7 +29,10 @@ ANGLE = 0.016  # radians: four numbers off by 1/256 each; +1, which has no byte,
 
 def recognises(path: Path) -> bool:
     """Whether a file is named .splat and is made of whole rows; there is nothing else to tell it by."""
-    return path.suffix.lower() == ".splat" and path.is_file() and path.stat().st_size % ROW.itemsize == 0
+    if path.suffix.lower() != ".splat" or not path.is_file():
+        return False
+    size = path.stat().st_size
+    return size > 0 and size % ROW.itemsize == 0
 
 
 def read(path: Path) -> Gaussians:

@@ -58,6 +58,7 @@ NAME = "packed splats (Niantic .spz)"
 MAGIC, GZIP = b"NGSP", b"\x1f\x8b"
 ANTIALIASED, EXTENDED = 1, 2
 FRACTION, CODE = 12, 2**23 - 1
+LEVEL = 6  # of gzip: 9 takes ten times as long for 3 % less
 LOG = 1 / 32
 CONSTANT = 1 / (2 * 255 * 0.15)
 ANGLE = ANGLE_PER_STEP * ROOT_HALF / 1022
@@ -126,7 +127,7 @@ def write(gaussians: Gaussians, path: Path, version: int = 3, bits: tuple[int, i
     )
     if version == 3:
         # mtime: the same Gaussians give the same bytes
-        data = gzip.compress(head + b"\0" + b"".join(columns), 9, mtime=0)
+        data = gzip.compress(head + b"\0" + b"".join(columns), LEVEL, mtime=0)
     else:
         columns = [column for column in columns if column]
         frames = [zstd(column) for column in columns]

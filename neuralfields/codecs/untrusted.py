@@ -51,6 +51,16 @@ def head_of(path: Path, count: int) -> bytes:
         return b""
 
 
+def tail_of(path: Path, count: int) -> bytes:
+    """The last bytes of a file, fewer where it is shorter; none where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - count))
+            return file.read(count)
+    except (OSError, ValueError):
+        return b""
+
+
 def require_count(path: Path, count: int, degree: int, size: int) -> None:
     """Refuses a number of Gaussians that a file of `size` bytes cannot hold, before anything is made for them."""
     if count < 1:

@@ -47,6 +47,14 @@ def test_what_comes_back_is_float32s_rounding(degree, suffix, tmp_path: Path):
     assert_within(before, after, **CLOSE)
 
 
+def test_a_gltf_whose_data_come_first_is_known(tmp_path: Path):
+    gltf_splats.write(random_gaussians(30_000, 0), tmp_path / "a.glb")
+    document, binary = document_of(tmp_path / "a.glb")
+    write_gltf(tmp_path / "b.gltf", {"buffers": document["buffers"]} | document, binary)
+    assert (tmp_path / "b.gltf").read_text().find(NAME) > gltf_splats.LOOKED
+    assert format_of(tmp_path / "b.gltf") == "gltf_splats" and len(read_gaussians(tmp_path / "b.gltf")) == 30_000
+
+
 def test_the_layout_is_as_stated(tmp_path: Path):
     """+Y is up: what lies at x right, y down, z forward here lies at -x, -y, z there."""
     before = random_gaussians(5, 1)
