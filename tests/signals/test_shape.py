@@ -31,7 +31,7 @@ __all__ = ["small_steps"]  # used by every test here
 def ball_signal(monkeypatch: pytest.MonkeyPatch, values: str = "distance", colours: bool = False) -> ShapeSignal:
     """A ball of radius 0.3, with brute force in the place of Open3D."""
     monkeypatch.setattr(signal_shape, "MeshDistance", PlainDistance)
-    monkeypatch.setattr(signal_shape, "LOOKED_AT", 1 << 9)
+    monkeypatch.setattr(signal_shape, "VALIDATION_POINTS", 1 << 9)
     monkeypatch.setattr(signal_shape, "IOU_POINTS", 1 << 10)
     monkeypatch.setattr(signal_shape, "CHAMFER_RESOLUTION", 16)
     monkeypatch.setattr(signal_shape, "CHAMFER_POINTS", 1 << 8)
