@@ -77,7 +77,7 @@ def scene_of(name: str, data: Path) -> tuple[Scene, int]:
 
 
 def teacher_of(field: str, scene: Scene, downscale: int, given: argparse.Namespace) -> Model:
-    """An architecture fitted to the photos, or what is kept of an earlier call."""
+    """Fits an architecture to the photos, or loads the model of an earlier call."""
     steps = steps_for(field, given.teacher_steps)
     kept_at = None if given.keep is None else given.keep / f"{given.scene}-{field}-{steps}.nf"
     if kept_at is not None and kept_at.is_file():

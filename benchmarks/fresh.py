@@ -101,7 +101,7 @@ def choice(target: torch.Tensor, encoding: str, seed: int) -> tuple[float, float
 
 
 def chosen_again(old: dict[str, Any], data: Path) -> dict[str, Any]:
-    """A row with the choice of today: what the settings come to stays what it is."""
+    """A row with the choice made again; the results of the settings are kept."""
     chosen, seconds = choice(picture(old["picture"], data), old["encoding"], old["seed"])
     score = float(old["grid"].split()[GRIDS[old["encoding"]].index(chosen)])
     return old | {"chosen": chosen, "psnr_chosen": score, "seconds_chosen": round(seconds, 2)}

@@ -222,7 +222,7 @@ def measure(chosen: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Measures what was asked for, keeps the other rows of the table."""
+    """Measures the cases asked for; the other rows of the table are kept."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help=", ".join(CASES))
     default = os.environ.get("NEURALFIELDS_DATA", FOLDER.parent.parent / "shared" / "data")

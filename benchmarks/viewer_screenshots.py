@@ -57,7 +57,7 @@ def shoot(page: Page, name: str) -> None:
 
 
 def desktop(browser: Any, url: str) -> None:
-    """Every mode, what is drawn over it, a cut, the photo."""
+    """Takes every mode, the overlays, a crop, the photo."""
     page = opened(browser, url)
     for key, name in enumerate(("colour", "depth", "opacity", "normals", "error"), start=1):
         page.keyboard.press(str(key))

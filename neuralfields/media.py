@@ -1,7 +1,7 @@
-"""The door to images, videos, sounds and meshes: what a suffix means, what a file's first bytes say, who decodes it.
+"""Formats of images, videos, sounds and meshes: suffixes, recognition by first bytes, decoders and plugins.
 
 Vocabulary
-  suffix  says what a file is wanted as; its first bytes say what it is, and they alone choose a decoder (image_format)
+  suffix  the kind of signal to read a file as; its first bytes alone choose the decoder (image_format)
   plugin  a package that decodes what Pillow does not; each is imported where it is used, and where it is missing one
           line names the file, what it holds and the command that installs it
   deep    more than 8 bits a channel: 16-bit integers, or floating point
@@ -57,13 +57,13 @@ LARGEST_FRAME = 178_956_970  # pixels; what Pillow refuses in an image
 
 
 def kind_of(path: Path | str) -> str | None:
-    """The kind of signal that a file holds by its suffix: image, shape, video, sound; None for another suffix."""
+    """Kind of signal of a file by its suffix: image, shape, video, sound; None for another suffix."""
     suffix = Path(path).suffix.lower()
     return next((kind for kind, suffixes in SIGNALS.items() if suffix in suffixes), None)
 
 
 def image_format(head: bytes) -> str | None:
-    """An image's format by its first 64 bytes, in Pillow's words, or PNG16 (16-bit colour) or EXR; None for others."""
+    """Recognises an image format by its first 64 bytes: Pillow's name, PNG16 (16-bit colour), EXR; None for others."""
     if head[:8] == b"\x89PNG\r\n\x1a\n":
         # Byte 24 is the depth, 25 the colour type; of 16 bits Pillow keeps all of grey and the upper 8 of colour.
         return "PNG16" if head[24:25] == b"\x10" and head[25:26] != b"\0" else "PNG"
@@ -87,7 +87,7 @@ def has(package: str) -> bool:
 
 
 def import_plugin(package: str, path: Path, holds: str) -> Any:
-    """A package of PLUGINS. Raises InputError where it is missing: what the file `holds`, and what installs it."""
+    """Imports a package of PLUGINS. Raises InputError where it is missing, which says what the file `holds`."""
     try:
         return import_module(package)
     except ImportError:
@@ -97,7 +97,7 @@ def import_plugin(package: str, path: Path, holds: str) -> Any:
 
 
 def import_av(path: Path, instead: str = "") -> Any:
-    """The package av (PyAV). Raises UsageError where it is missing; `instead` names another way, if there is one."""
+    """Imports av (PyAV). Raises UsageError where it is missing; `instead` names another way, if there is one."""
     try:
         return import_module("av")
     except ImportError:
@@ -107,9 +107,9 @@ def import_av(path: Path, instead: str = "") -> Any:
 
 @contextmanager
 def open_av(path: Path, kind: str) -> Iterator[Any]:
-    """The container of a video or a sound (`kind`) file, opened by PyAV, and read to its end within the block.
+    """Opens a video or sound (`kind`) file by PyAV, to be read within the block.
 
-    Raises UsageError where av is missing, InputError for what is no such file or is damaged.
+    Raises UsageError where av is missing, InputError for a file of another kind or a damaged one.
     """
     av = import_av(path)
     inside = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
@@ -128,7 +128,7 @@ def open_av(path: Path, kind: str) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class VideoHeader:
-    """What a video file states of itself: length in seconds, number of frames, frames a second; 0 where it does not."""
+    """Header of a video: length in seconds, number of frames, frames a second; 0 where they are not stated."""
 
     seconds: float
     frames: int
@@ -137,7 +137,7 @@ class VideoHeader:
 
 @contextmanager
 def _video(path: Path) -> Iterator[tuple[Any, Any]]:
-    """The container and its first video stream."""
+    """Opens a video: its container and first video stream."""
     with open_av(path, "video") as container:
         if not container.streams.video:
             raise InputError(f"{path}: has no video stream; give a video, or a folder of images")
@@ -148,13 +148,13 @@ def _video(path: Path) -> Iterator[tuple[Any, Any]]:
 
 
 def video_header(path: Path) -> VideoHeader:
-    """Length, frames and rate as the file states them; no frame is decoded. Raises what `open_av` raises."""
+    """Reads length, number of frames and frame rate; no frame is decoded. Raises as `open_av`."""
     with _video(path) as (container, stream):
         return VideoHeader(float(container.duration or 0) / 1e6, stream.frames, float(stream.average_rate or 0))
 
 
 def video_frames(path: Path, keys_only: bool = False) -> Iterator[Any]:
-    """The frames of a video as PyAV hands them out (with their time), or key frames alone; see `frame_pixels`."""
+    """Decodes the frames of a video (PyAV frames, with their time), or key frames alone; see `frame_pixels`."""
     with _video(path) as (container, stream):
         stream.thread_type = "AUTO"
         if keys_only:
@@ -163,7 +163,7 @@ def video_frames(path: Path, keys_only: bool = False) -> Iterator[Any]:
 
 
 def frame_pixels(frame: Any) -> "np.ndarray":
-    """A frame's pixels, uint8 [H, W, 3] in sRGB, turned as the video's rotation flag asks."""
+    """Pixels of a frame, uint8 [H, W, 3] in sRGB, rotated by the video's rotation flag."""
     import numpy as np
 
     return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))

@@ -47,7 +47,7 @@ from neuralfields.training.radiance import next_rays, samples_of, update_occupan
 from neuralfields.training.trainer import StepReport, Trainer
 
 STAGES = {1: "features", 2: "points", 3: "pictures"}
-NETWORKS = "heads."  # parameters that read features: what a student may inherit
+NETWORKS = "heads."  # parameters of the heads, which a student may inherit
 TOP_POINTS, OPAQUE_ENOUGH = 0.3, 0.5
 # Points of low weight: as a fraction of those of high weight, and at least of all, so that translucent ones count too.
 OTHERS, FEWEST = 0.25, 0.02
@@ -102,7 +102,7 @@ def copy(student: Field, teacher: Field) -> bool:
 
 
 def inherit(student: Field, teacher: Field) -> list[str]:
-    """Copies the teacher's heads where names and shapes are the same; all of them or none. Returns what was copied."""
+    """Copies the teacher's heads where names and shapes are the same; all of them or none. Returns their names."""
     mine, theirs = dict(student.named_parameters()), dict(teacher.named_parameters())
     names = [name for name in mine if name.startswith(NETWORKS)]
     same = {name for name in theirs if name.startswith(NETWORKS)} == set(names)

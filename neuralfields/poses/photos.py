@@ -1,8 +1,8 @@
-"""A folder of photos without poses: what is in it, what each photo says of its lens, copies that COLMAP can read.
+"""Reads a folder of photos without poses: their sizes, focal lengths by EXIF, and copies for COLMAP.
 
 Vocabulary
   photo   one readable image of the folder, upright: the EXIF orientation is applied
-  copy    what COLMAP reads: the photo made smaller, or a link to it where it is small and plain
+  copy    input of COLMAP: the photo downscaled, or a link to it where it is small and plain
   lens    photos of one size, camera and focal length; they share their intrinsics
   focal   in pixels of the upright photo, from the EXIF 35 mm equivalent or from focal length and sensor
 """
@@ -52,7 +52,7 @@ class Photo:
     """A photo: `name` in the capture, `width` and `height` upright, `focal` in pixels or None, `camera` as EXIF has it.
 
     `sharpness`: variance of the Laplacian over that of grey, as in preview.py; `contrast`: standard deviation of grey.
-    `plain`: an upright JPEG or PNG without alpha, which can be taken over as it is.
+    `plain`: an upright JPEG or PNG without alpha, which can be copied as it is.
     """
 
     path: Path
@@ -77,7 +77,7 @@ class Lens:
     focal: float | None
 
     def at(self, largest: int) -> "Lens":
-        """The same lens for photos made smaller (shrunk)."""
+        """The same lens for downscaled photos (see `shrunk`)."""
         width, height = shrunk((self.width, self.height), largest)
         focal = None if self.focal is None else self.focal * width / self.width
         return Lens(self.names, width, height, focal)
@@ -94,7 +94,7 @@ class PhotoSet:
 
 
 def photo_folder(path: Path) -> Path | None:
-    """The folder of photos in or at `path`: it has photos and no poses; None where that is not so."""
+    """Folder of photos at or in `path`, if it has photos and no poses; else None."""
     if not path.is_dir() or formats_in(path):
         return None
     for name in PHOTO_FOLDERS:
@@ -104,7 +104,7 @@ def photo_folder(path: Path) -> Path | None:
 
 
 def photo_files(folder: Path) -> list[Path]:
-    """Files of a folder whose suffix is a photo's, sorted by name; hidden ones are passed over."""
+    """Files of a folder with the suffix of a photo, sorted by name, without hidden ones."""
     known = IMAGES + RAW
     with suppress(OSError):
         return sorted(p for p in folder.iterdir() if p.suffix.lower() in known and p.name[:1] != "." and p.is_file())
@@ -112,7 +112,7 @@ def photo_files(folder: Path) -> list[Path]:
 
 
 def read_photos(folder: Path, strict: bool = False) -> PhotoSet:
-    """Looks at every photo of a folder, each decoded once (small), so that damage shows now.
+    """Inspects every photo of a folder, each decoded once (downscaled), so that damage shows now.
 
     Raises InputError when fewer than 3 are there or left, when over 20 % cannot be read, and with `strict` for the
     first that cannot.
@@ -123,9 +123,9 @@ def read_photos(folder: Path, strict: bool = False) -> PhotoSet:
         raise InputError(f"{folder}: {found}; at least {FEWEST_IMAGES} that overlap are needed, 30 and more are better")
     names = safe_names(files)
     with ThreadPoolExecutor(WORKERS) as pool:
-        looked = list(pool.map(inspect_photo, files, names))
-    bad = [str(result) for result in looked if isinstance(result, InputError)]
-    photos = [result for result in looked if isinstance(result, Photo)]
+        inspected = list(pool.map(inspect_photo, files, names))
+    bad = [str(result) for result in inspected if isinstance(result, InputError)]
+    photos = [result for result in inspected if isinstance(result, Photo)]
     if bad and strict:
         raise InputError(f"{bad[0]} (--strict)")
     if len(bad) > LARGEST_BAD_SHARE * len(files) or len(photos) < FEWEST_IMAGES:
@@ -146,16 +146,16 @@ def _notes(photos: Sequence[Photo], bad: Sequence[str], count: int) -> list[str]
         lines.append(f"{len(lenses)} lenses by size, camera and focal length: {sizes}{', ...' * (len(lenses) > 4)}")
     alpha = sum(photo.alpha for photo in photos)
     if alpha:
-        lines.append(f"{alpha} photos have alpha: it is laid over black, the posed photos have none")
+        lines.append(f"{alpha} photos have alpha: they are composited over black, the posed photos have none")
     renamed = [photo for photo in photos if Path(photo.name).stem != photo.path.stem]
     if renamed:
         first = renamed[0]
-        lines.append(f"{len(renamed)} photos are named anew in the capture, such as {first.path.name!r}: {first.name}")
+        lines.append(f"{len(renamed)} photos are renamed in the capture, such as {first.path.name!r}: {first.name}")
     return lines
 
 
 def safe_names(files: Iterable[Path]) -> list[str]:
-    """Stems that any file system and COLMAP's lists of pairs can hold: no spaces, short, unlike in any case."""
+    """File stems safe on any file system and in COLMAP's lists of pairs: no spaces, short, unique in any case."""
     taken: set[str] = set()
     names = []
     for path in files:
@@ -171,7 +171,7 @@ def safe_names(files: Iterable[Path]) -> list[str]:
 
 
 def inspect_photo(path: Path, stem: str) -> Photo | InputError:
-    """What one file is, with its measures; an unreadable one is returned as the error that says why."""
+    """Inspects one photo; an unreadable one is returned as the error that says why."""
     try:
         header = image_header(path)
         pixels = read_image(path, at_least=SHORT_SIDE, upright=True)
@@ -189,10 +189,10 @@ def inspect_photo(path: Path, stem: str) -> Photo | InputError:
 
 
 def focal_pixels(fields: dict[int, object], size: tuple[int, int]) -> float | None:
-    """The focal length in pixels that EXIF fields state for a photo of `size` as stored; None where they do not.
+    """Focal length in pixels by EXIF fields, for a photo of `size` as stored; None where they state none.
 
     With the 35 mm equivalent f35: f35 / 43.27 mm x the diagonal in pixels. Otherwise focal length x pixels per mm of
-    the sensor, scaled as the photo was scaled. Values that no camera has are ignored.
+    the sensor, scaled as the photo was scaled. Implausible values are ignored.
     """
     width, height = size
     diagonal = float(np.hypot(width, height))
@@ -207,7 +207,7 @@ def focal_pixels(fields: dict[int, object], size: tuple[int, int]) -> float | No
 
 
 def _number(value: object) -> float:
-    """A field as a number; 0.0 for what is missing or no number."""
+    """Converts a field to a number; 0.0 where it is missing or none."""
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, ZeroDivisionError):
@@ -216,7 +216,7 @@ def _number(value: object) -> float:
 
 
 def lens_groups(photos: Sequence[Photo]) -> list[Lens]:
-    """Photos by size, camera and focal length (within 2 %), the largest group first."""
+    """Groups photos by size, camera and focal length (within 2 %), the largest group first."""
     groups: dict[tuple, list[Photo]] = {}
     for photo in photos:
         step = None if photo.focal is None else round(np.log(photo.focal) / SAME_FOCAL)
@@ -229,13 +229,13 @@ def lens_groups(photos: Sequence[Photo]) -> list[Lens]:
 
 
 def shrunk(size: tuple[int, int], largest: int) -> tuple[int, int]:
-    """(width, height) of a photo of `size` made smaller until its longer side has `largest` pixels; never larger."""
+    """Size (width, height) of a photo downscaled to `largest` pixels along its longer side; never larger."""
     factor = min(1.0, largest / max(size))
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
 def write_copies(photos: Sequence[Photo], folder: Path, largest: int) -> None:
-    """Fills a folder with what COLMAP reads: photos at most `largest` pixels long, or links to those that are so."""
+    """Writes the copies for COLMAP: photos downscaled to `largest` pixels, or links to smaller ones."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with ThreadPoolExecutor(WORKERS) as pool:
@@ -260,11 +260,11 @@ def _copy(photo: Photo, target: Path, largest: int) -> None:
 def upright(photo: Photo, at_least: int | None = None) -> np.ndarray:
     """A photo's pixels uint8 [H, W, 3], upright, over black where it has alpha; `at_least` as in images.read_image.
 
-    Raises InputError when it is no longer the photo that was looked at.
+    Raises InputError where the file has changed since it was inspected.
     """
     pixels = read_image(photo.path, at_least=at_least, upright=True)
     if at_least is None and pixels.shape[:2] != (photo.height, photo.width):
-        raise InputError(f"{photo.path}: changed while it was worked on; run again")
+        raise InputError(f"{photo.path}: changed during the run; run again")
     if pixels.shape[2] == 4:
         pixels = (pixels[..., :3] * (pixels[..., 3:] / np.float32(255)) + np.float32(0.5)).astype(np.uint8)
     return pixels
@@ -276,7 +276,7 @@ def save_photo(picture: "Image", path: Path) -> None:
 
 
 def fingerprint(paths: Iterable[Path]) -> str:
-    """A hash of files by name, size and both ends (1 MB each), so that large ones are told apart in no time."""
+    """Hashes files by name, size and both ends (1 MB each): fast for large files."""
     total = hashlib.sha256()
     for path in paths:
         size = path.stat().st_size

@@ -1,8 +1,8 @@
-"""Photos without lens distortion, as other tools want them: each pixel of the flat photo looked up in the original.
+"""Undistorts photos, as other tools want them: each pixel of the output is sampled in the original.
 
 Vocabulary
-  before  the lens as it is, with distortion, at the photo's size
-  after   a pinhole whose whole picture lies inside the photo's
+  before  the lens with its distortion, at the photo's size
+  after   a pinhole camera whose whole image lies inside the photo
 """
 
 import os
@@ -20,27 +20,27 @@ from neuralfields.captures.images import WORKERS
 from neuralfields.pictures.undistort import lookup, sample
 from neuralfields.poses.photos import Photo, save_photo, upright
 
-NOTHING = 0.02  # px: a lens that moves no pixel further leaves the photo as it is
+NOTHING = 0.02  # px: largest distortion that is ignored, so that the photo is copied
 
 
 def camera_of(lens: dict[str, Any]) -> Camera:
-    """Our camera of COLMAP's lens as plain data: {"model", "width", "height", "parameters"}."""
+    """Converts COLMAP intrinsics as plain data, {"model", "width", "height", "parameters"}, to a Camera."""
     names = dict(MODELS.values())[lens["model"]].split()
     parameters = dict(zip(names, lens["parameters"], strict=True))
     return ColmapCamera(lens["model"], lens["width"], lens["height"], parameters).posed(np.eye(4))
 
 
 def flat(photo: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """The photo uint8 [H, W, 3] seen at `places` [h, w, 2], bicubic, uint8 [h, w, 3]; edges are repeated."""
+    """Samples a photo uint8 [H, W, 3] at `places` [h, w, 2], bicubic: uint8 [h, w, 3]; edges are repeated."""
     return (np.clip(sample(photo, places, "bicubic"), 0, 255) + np.float32(0.5)).astype(np.uint8)
 
 
 def write_flat(
     result: dict[str, Any], photos: Sequence[Photo], out: Path, progress: Callable[[int, int], None]
 ) -> None:
-    """Writes the photos of a flattened model (colmap_child.flatten) into the folder `out`.
+    """Writes the undistorted photos of a model (colmap_child.flatten) into the folder `out`.
 
-    A plain photo whose lens has no distortion to speak of is taken over byte by byte.
+    A plain photo whose lens has negligible distortion is copied byte by byte.
     """
     out.mkdir(parents=True)
     lenses = {key: (camera_of(lens["before"]), camera_of(lens["after"])) for key, lens in result["lenses"].items()}

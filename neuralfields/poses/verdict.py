@@ -146,14 +146,14 @@ def _reasons(f: dict[str, Any], size: float) -> tuple[list[str], list[str]]:
     text = (
         f"{share:.0%} of the photos have matches that are outliers of these poses: the scene may have duplicate"
         " structure (equal walls, repeated patterns) and be folded onto itself; check the cameras with nf view,"
-        " add photos of what is different, or a patterned cloth on the ground"
+        " add photos of where they differ, or a patterned cloth on the ground"
     )
     sort(share, SOME_CONTRADICTED, MOST_CONTRADICTED, text)
     if f["retraced"] > MOST_RETRACED and f["jumps"] > 1:
         text = (
             f"{f['retraced']:.0%} of the photos are at the place of photos of another stretch, and the path jumps back"
             f" {f['jumps']} times, {f['broken']} times against the matches of neighbours: sides that look alike may"
-            " have been taken for one; add what tells them apart, such as a patterned cloth on the ground"
+            " have been taken for one; add a difference, such as a patterned cloth on the ground"
         )
         (bad if f["broken"] > 1 else some).append(text)
     missing = 1 - f["registered"] / max(f["photos"], 1)

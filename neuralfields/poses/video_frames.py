@@ -1,14 +1,14 @@
-"""Frames of a video that are worth posing: sharp ones, evenly over the camera's way, none twice.
+"""Chooses frames of a video for pose estimation: sharp ones, evenly spaced along the camera's path, no duplicates.
 
-The film is read twice: small, for measures, then again for the frames that were chosen. Memory does not grow with its
-length, and the disk takes the chosen frames alone. Works with frames that come at uneven times, since the way counts.
+The video is read twice: small, to measure frames, then again for the chosen ones. Memory does not grow with its length,
+and only chosen frames are written. Works with a variable frame rate, since motion counts, not time.
 
 Vocabulary
   small      a frame in grey, 160 pixels wide
-  step       how far a small frame moved since the one before, in shares of its width: the shift by phase correlation,
-             and where there is none, how unlike they are
-  way        the sum of steps; the film is cut into windows of equal way, and of each the sharpest frame is chosen
-  twin       a frame that shows what the chosen one before it shows
+  step       motion of a small frame since the one before, as a fraction of its width: the shift by phase correlation,
+             and where there is none, their dissimilarity
+  way        cumulative motion; of windows of equal motion the sharpest frame is chosen
+  twin       a near-duplicate of the chosen frame before it
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,17 +23,17 @@ from neuralfields.errors import InputError
 from neuralfields.media import frame_pixels, video_frames, video_header
 
 SMALL_WIDTH = 160
-MOST_DECODED = 20_000  # frames; of longer films only those that stand by themselves (key frames) are decoded
-STILL = 2e-4  # of the width: what a resting camera's noise moves; it keeps windows of a still film apart
+MOST_DECODED = 20_000  # frames; of longer videos only key frames (intra-coded) are decoded
+STILL = 2e-4  # of the width: least motion of a frame (noise), so that a static video has windows too
 TWIN = 0.999  # correlation of small frames
 TWIN_STEP = 0.004
 JPEG_QUALITY = 97
-USUAL_FPS = 30  # of films that do not say
+USUAL_FPS = 30  # default where a video does not state its frame rate
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Of one decoded frame: its number among those decoded, `time` in seconds, sharpness, step, correlation."""
+    """Measures of a decoded frame: its index among those decoded, `time` in seconds, sharpness, step, correlation."""
 
     index: int
     time: float
@@ -44,8 +44,9 @@ class Measure:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Frames to pose: numbers among those decoded, times in seconds, sharpnesses; `decoded` in all; whether key frames
-    alone were decoded; `seconds` the film's length.
+    """Chosen frames: indices among those decoded, times in seconds.
+
+    `decoded`: their number; `keys_only`: whether only key frames were decoded; `seconds`: length of the video.
     """
 
     indices: tuple[int, ...]
@@ -56,23 +57,23 @@ class Chosen:
 
 
 def choose_frames(path: Path, count: int, progress: Callable[[int, int], None]) -> Chosen:
-    """Chooses about `count` frames of a film. Raises InputError for what cannot be decoded or has too few frames."""
+    """Chooses about `count` frames of a video. Raises InputError where it cannot be decoded or has too few frames."""
     header = video_header(path)
     frames = header.frames or header.seconds * (header.fps or USUAL_FPS)
     keys_only = frames > MOST_DECODED
     measures = list(_measures(path, keys_only, frames, progress))
     if len(measures) < FEWEST_IMAGES:
-        raise InputError(f"{path}: {len(measures)} frames; a film of at least a few seconds is needed")
+        raise InputError(f"{path}: {len(measures)} frames; a video of at least a few seconds is needed")
     picked = pick(measures, count)
     if len(picked) < FEWEST_IMAGES:
-        raise InputError(f"{path}: the camera does not move: {len(picked)} frames differ; walk around what you film")
+        raise InputError(f"{path}: the camera does not move: {len(picked)} frames differ; walk around the scene")
     seconds = max(header.seconds, measures[-1].time)
     times = tuple(measures[i].time for i in picked)
     return Chosen(tuple(measures[i].index for i in picked), times, len(measures), keys_only, seconds)
 
 
 def pick(measures: Sequence[Measure], count: int) -> list[int]:
-    """Which measures to keep, in order: the sharpest of each of `count` windows of equal way, without twins."""
+    """Picks frames, in order: the sharpest of each of `count` windows of equal motion, without near-duplicates."""
     way = np.cumsum([max(measure.step, STILL) for measure in measures])
     window = np.minimum((way - way[0]) / max(way[-1] - way[0], 1e-9) * count, count - 1e-9).astype(int)
     kept: list[int] = []
@@ -88,7 +89,7 @@ def pick(measures: Sequence[Measure], count: int) -> list[int]:
 
 
 def write_frames(path: Path, chosen: Chosen, folder: Path, progress: Callable[[int, int], None]) -> list[str]:
-    """Writes the chosen frames as frame_00000.jpg ... (their number in the film) into a folder; gives the names."""
+    """Writes the chosen frames as frame_00000.jpg ... (their index in the video) into a folder; returns names."""
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +121,7 @@ def _measures(path: Path, keys_only: bool, frames: float, progress: Callable[[in
 
 
 def movement(before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
-    """The step between two grey frames [H, W], in shares of the width, and their correlation, -1 to 1."""
+    """Motion of two grey frames [H, W] by phase correlation, a fraction of the width; their correlation, -1 to 1."""
     a, b = before - before.mean(), after - after.mean()
     alike = float((a * b).sum() / max(float(np.sqrt((a * a).sum() * (b * b).sum())), 1e-9))
     window = np.hanning(a.shape[0])[:, None] * np.hanning(a.shape[1])
@@ -129,5 +130,5 @@ def movement(before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
     y, x = np.unravel_index(int(peak.argmax()), a.shape)
     dy, dx = min(y, a.shape[0] - y), min(x, a.shape[1] - x)
     shift = float(np.hypot(dy, dx)) / a.shape[1]
-    # A weak peak is no shift: parallax, blur or a cut moved the picture, and unlikeness says how much.
+    # A weak peak is no shift: with parallax, blur or a cut, dissimilarity measures the motion.
     return (shift if peak.max() > 0.05 else 0.0) + 0.1 * (1 - max(alike, 0.0)), alike

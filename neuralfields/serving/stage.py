@@ -218,7 +218,7 @@ def _lens(camera: Camera) -> tuple[Any, ...]:
 
 
 def straightened(photo: Reference) -> np.ndarray:
-    """The photo as a pinhole would see its extent, uint8; transparent where the lens saw nothing."""
+    """Undistorts a photo over its extent, uint8; transparent outside of it."""
     camera, image = photo.camera, photo.image
     if camera.model == "perspective" and not any(camera.distortion):
         return image

@@ -6,7 +6,7 @@ Vocabulary
   slope   [R, 3, 2] image gradient of the photo (supervision/image_gradients.py)
   J       [R, 3, 6] Jacobian of a pixel of the render with respect to its camera's motion
 
-A camera that moves by (w, v) sees at a pixel what was t (w x d) + v further on, t being the depth along the ray d. With
+A camera motion (w, v) shifts the point that a pixel sees by t (w x d) + v, t being the depth along the ray d. With
 g the slope in terms of the direction, J = [d x g, g / t], and least squares of  render + J motion - photo  gives a
 Gauss-Newton step, photo by photo: Lucas and Kanade's, with the photo's own gradient in the place of the render's (Baker
 and Matthews, 2004). So no gradient has to pass through the field and its fused renderer, colour and depth of an

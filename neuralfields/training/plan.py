@@ -73,7 +73,7 @@ def plan_fit(options: FitOptions, source: Scene | Signal | None = None) -> FitPl
     settings = parse_settings(options.recipe, training_options.DEFAULT, "--recipe")
     if without_poses(options.scene, options.format):
         source = posed_scene(options) if source is None else source
-        if isinstance(source, Scene):  # what is recorded is the capture, which can be read again
+        if isinstance(source, Scene):  # the capture is recorded, which can be read again
             options = replace(options, scene=source.root, format=None)
     elif source is None:
         source = read_input(options)

@@ -80,7 +80,7 @@ def surface_mesh(model: Model, resolution: int = 256, threshold: float | None = 
     elif model.field.domain.radiance:
         mesh = _density_mesh(volume_of(model), resolution, THRESHOLD if threshold is None else threshold)
     else:
-        raise UsageError(f"a field of {model.field.domain.kind} has no surface; export it as what it is")
+        raise UsageError(f"a field of {model.field.domain.kind} has no surface; export it to a file of its kind")
     centre, side = torch.tensor(model.bounds.centre, dtype=torch.float64).numpy(), model.bounds.side
     return Mesh((mesh.vertices - 0.5) * side + centre, mesh.faces, mesh.colours)
 
