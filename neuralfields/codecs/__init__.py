@@ -16,6 +16,7 @@ import torch
 
 from neuralfields.codecs import instant_ngp, nerf_pytorch, nerfstudio
 from neuralfields.codecs.placement import Placement, with_scene
+from neuralfields.codecs.splats import describe_splats, is_splat_file, splat_model
 from neuralfields.codecs.torch_weights import is_checkpoint, read_checkpoint
 from neuralfields.errors import InputError
 from neuralfields.models import nf_file
@@ -48,6 +49,8 @@ def load_any(
     `place` says where a foreign scene is when its file does not. Raises InputError naming what can be read.
     """
     path = Path(path)
+    if is_splat_file(path):
+        return with_scene(splat_model(path), scene)
     if not is_foreign(path):
         return with_scene(nf_file.load(path, device), scene)
     read = _open(path).read(place or Placement())
@@ -57,11 +60,15 @@ def load_any(
 
 def is_foreign(path: Path) -> bool:
     """Whether the content of a file is not that of a .nf; raises InputError where there is no such file."""
+    if is_splat_file(path):
+        return True
     return path.suffix.lower() != ".nf" and _head(path)[8 : 8 + len(PREFIX)] != PREFIX
 
 
 def describe_any(path: Path) -> dict[str, Any]:
     """What a file of another program is, as plain data: path, bytes, kind and what it holds."""
+    if is_splat_file(path):
+        return describe_splats(path)
     opened = _open(path)
     return {"path": str(path), "bytes": path.stat().st_size, "kind": opened.kind, **opened.about()}
 

@@ -11,6 +11,7 @@ import torch
 
 from neuralfields.cameras import Camera
 from neuralfields.distillation.boxes import cells
+from neuralfields.gaussians import Gaussians
 from neuralfields.rays import Rays, Render
 from neuralfields.rendering.volume import Volume, camera_rays, finish
 
@@ -41,3 +42,9 @@ def render_box(volume: Volume, camera: Camera, background: Corner, box: Box | No
         rgb[hit], opacity[hit] = part.rgb, part.opacity
         depth[hit] = torch.where(part.opacity > 1e-3, part.depth + enter, 0)
     return Render(rgb, opacity, depth).reshape(camera.height, camera.width)
+
+
+def inside(gaussians: Gaussians, box: Box) -> Gaussians:
+    """The Gaussians whose centres lie in a box (world)."""
+    low, high = (gaussians.means.new_tensor(corner) for corner in box)
+    return gaussians.take(((gaussians.means >= low) & (gaussians.means <= high)).all(1))

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from neuralfields.codecs import load_any
+from neuralfields.codecs.splats import write_gaussians
 from neuralfields.errors import InputError, UsageError
-from neuralfields.files import check_writable
+from neuralfields.fields.gaussians import GaussianField
+from neuralfields.files import check_writable, size_text
 from neuralfields.gpu.device import use_machine
 from neuralfields.mesh.files import WRITERS, write_mesh
 from neuralfields.mesh.marching_cubes import marching_cubes
@@ -43,6 +45,8 @@ def run(options: ExportOptions) -> dict[str, Any]:
     if kind in ("image", "video", "sound"):
         wanted = OutputSize(options.width, options.height, None, options.frames, options.fps, options.rate)
         return write_signal(model, options.out, wanted, options.overwrite)
+    if isinstance(model.field, GaussianField):
+        return _export_splats(model.field, options)
     if options.out.suffix.lower() not in WRITERS:
         raise UsageError(
             f"{options.out}: a field of {kind} is exported as a mesh ({' or '.join(WRITERS)}); pictures: nf render"
@@ -61,8 +65,26 @@ def run(options: ExportOptions) -> dict[str, Any]:
     }
 
 
+def _export_splats(field: GaussianField, options: ExportOptions) -> dict[str, Any]:
+    """Writes Gaussians as a splat file; its suffix says of which format."""
+    check_writable(options.out, options.overwrite)
+    begin = time.perf_counter()
+    write_gaussians(field.gaussians(), options.out)
+    size = options.out.stat().st_size
+    return {
+        "path": str(options.out),
+        "kind": "gaussians",
+        "gaussians": len(field.means),
+        "bytes": size,
+        "seconds": time.perf_counter() - begin,
+    }
+
+
 def text(result: dict[str, Any]) -> str:
     """Formats the result as one line for people."""
+    if "gaussians" in result:
+        count, size = result["gaussians"], size_text(result["bytes"])
+        return f"{result['path']}: {count:,} Gaussians, {size}, {result['seconds']:.1f} s"
     if "faces" not in result:
         return signal_text(result)
     colours = ", coloured" if result["coloured"] else ""
