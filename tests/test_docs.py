@@ -111,7 +111,7 @@ def mistakes(given: list[str]) -> list[str]:
     flags = [word.partition("=")[0] for word in rest if re.match(r"--?[a-z]", word)]
     wrong = [f"nf {verb} {flag}: no such option" for flag in flags if flag not in known]
     kind = rest[rest.index("--field") + 1] if "--field" in rest else "hash"
-    if "--set" in flags and verb == "fit" and kind in fields.field_names():
+    if "--set" in flags and verb == "fit" and kind in fields.architecture_names():
         keys = {item.name for item in dataclasses.fields(fields.field_class(kind).Config)}
         settings = [word.partition("=")[0] for word in rest if re.match(r"[a-z_]+=", word)]
         wrong += [f"--set {key}: field {kind} has none" for key in settings if key not in keys]
@@ -257,8 +257,8 @@ def test_tables_name_every_verb_field_and_extra():
     text, page = README.read_text(encoding="utf-8"), (DOCS / "fields.md").read_text(encoding="utf-8")
     assert sorted(row[0].strip("`") for row in table(text, "## Commands")) == sorted(VERBS)
     listed = [[row[0].split()[0].strip("`"), row[-3], row[-1]] for row in table(text, "\n## Fields\n")]
-    assert sorted(row[0] for row in listed) == fields.field_names()
-    assert sorted(row[0].strip("`") for row in table(page, "# Fields\n")) == fields.field_names()
+    assert sorted(row[0] for row in listed) == fields.architecture_names()
+    assert sorted(row[0].strip("`") for row in table(page, "# Fields\n")) == fields.architecture_names()
     for name, serves, _ in listed:
         kinds = fields.field_class(name).DOMAINS
         assert serves == ("everything" if len(kinds) == 5 else ", ".join(kinds)), name
