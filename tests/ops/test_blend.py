@@ -150,7 +150,7 @@ def test_lists_hold_what_reaches_a_block_and_no_more(generator, instruction_set)
 
 
 def test_same_bits_whatever_the_threads(generator):
-    inputs, camera = gaussians(4000, generator, torch.float32, 16, 0.05), view(120, 90)
+    inputs, camera = gaussians(9000, generator, torch.float32, 16, 0.05), view(120, 90)
     before, found = torch.get_num_threads(), []
     for threads in (1, 2, 3, 2):
         torch.set_num_threads(threads)
