@@ -7,6 +7,7 @@ Vocabulary
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
@@ -14,10 +15,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Rays:
-    """`origins` [R, 3] and unit `directions` [R, 3], world frame, float32."""
+    """`origins` [R, 3] and unit `directions` [R, 3], world frame, float32.
 
-    origins: Float[Tensor, "R 3"]
-    directions: Float[Tensor, "R 3"]
+    What `neuralfields.render` is given may hold numpy arrays, of any float type and directions of any length.
+    """
+
+    origins: Float[Tensor, "R 3"] | Float[np.ndarray, "R 3"]
+    directions: Float[Tensor, "R 3"] | Float[np.ndarray, "R 3"]
 
     def __len__(self) -> int:
         return self.origins.shape[0]

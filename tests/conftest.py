@@ -55,6 +55,14 @@ def threads_as_before() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def generator():
+    """The same numbers in every run."""
+    import torch
+
+    return torch.Generator().manual_seed(7)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real captures, if this machine has them: NEURALFIELDS_DATA or ../shared/data."""

@@ -123,8 +123,8 @@ def _out(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     count = means.shape[0]
     chunks = (count + CHUNK - 1) // CHUNK
-    whole = [means.new_empty(n, dtype=torch.int32) for n in (count, chunks, count, count)]
-    return means.new_zeros(count, ROW), *whole, means.new_empty(2 + chunks, dtype=torch.int64)
+    whole = [means.new_zeros(n, dtype=torch.int32) for n in (count, chunks, count, count)]
+    return means.new_zeros(count, ROW), *whole, means.new_zeros(2 + chunks, dtype=torch.int64)
 
 
 def native_rows(rows: Rows, pairs: Tensor) -> Any:

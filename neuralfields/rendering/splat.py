@@ -57,6 +57,11 @@ class Splats:
     @torch.no_grad()
     def render(self, camera: Camera, background: Colour) -> Render:
         """Renders a camera's picture: rgb [H, W, 3], opacity, depth [H, W], normal [H, W, 3]; any perspective lens."""
+        if not len(self.gaussians):
+            empty = torch.zeros(camera.height, camera.width)
+            return Render(
+                torch.tensor(background).expand(*empty.shape, 3).clone(), empty, empty, empty[..., None].repeat(1, 1, 3)
+            )
         if camera.model == "perspective" and any(camera.distortion):
             return self._through_lens(camera, background)
         view = self.view(camera)

@@ -14,7 +14,10 @@ from neuralfields.files import size_text
 from neuralfields.options.machine import DoctorOptions
 from neuralfields.version import VERSION
 
-CORE = ("torch", "numpy", "safetensors", "msgspec", "tyro", "rich", "pillow")
+CORE = (
+    "torch", "numpy", "scipy", "safetensors", "msgspec", "tyro", "rich", "pillow", "jaxtyping", "imageio", "tifffile",
+    "zstandard",
+)  # fmt: skip
 # Extra: purpose, and packages of which one is enough.
 EXTRAS = {
     "video": ("mp4 and webm", "av"),

@@ -84,7 +84,7 @@ def test_what_is_far_from_its_teacher_is_not_written_unless_forced(small_file: P
     words = [str(small_file), "-o", str(tmp_path / "far.nf"), "--to", "mlp", "--steps", "1", "--threads", "1"]
     words += ["--quiet", "--set", "width=8", "layers=1", "frequencies=1"]
     assert main(["convert", *words]) == 3
-    assert "dB from the teacher's" in capsys.readouterr().err and not (tmp_path / "far.nf").exists()
+    assert "dB against the teacher's" in capsys.readouterr().err and not (tmp_path / "far.nf").exists()
     assert main(["convert", *words, "--force", "--overwrite"]) == 0 and (tmp_path / "far.nf").exists()
 
 

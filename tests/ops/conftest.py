@@ -1,15 +1,8 @@
 """Inputs that the op tests share."""
 
 import pytest
-import torch
 
 from neuralfields.ops.hash_grid import HashGeometry
-
-
-@pytest.fixture
-def generator() -> torch.Generator:
-    """The same numbers in every run."""
-    return torch.Generator().manual_seed(7)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import torch
 from neuralfields.ops.march import Marching
 from neuralfields.rays import Rays, RaySums
 from tests.support.fused import ROOM, Case, case, results
+from tests.support.unchecked import unchecked
 
 CONFIGS = [
     {"space": "box"},
@@ -197,7 +198,7 @@ def test_wrong_shapes_are_refused():
     scene = case()
     renderer, (origins, directions) = scene.volume.field.fused(), scene.volume.normalise(scene.rays)
     with pytest.raises(ValueError, match=r"directions has shape \[59, 3\], expected \[60, 3\]"):
-        renderer.render(marching(scene, Rays(origins, directions[:-1])))
+        renderer.render(marching(scene, unchecked(Rays, origins=origins, directions=directions[:-1])))
     with pytest.raises(ValueError, match=r"jitter has shape \[3\], expected \[60\]"):
         renderer.render(marching(scene, Rays(origins, directions), scene.jitter[:3]))
     renderer.colour_weights[0] = renderer.colour_weights[0][:, :-1]

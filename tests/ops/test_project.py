@@ -57,6 +57,8 @@ def test_on_the_axis():
     row = project(*one((0.0, 0.0, 5.0), 0.2, 0.8, (0.1, 0.6, 0.9)), straight(), 0).values[0]
     variance = (80 * 0.2 / 5) ** 2 + 0.3
     reach = math.sqrt(2 * math.log(255 * 0.8) * variance)
+    first, last = (math.floor(32 + sign * reach + shift) // 16 for sign, shift in ((-1, 0.5), (1, -0.5)))
+    tiles = (last - first + 1) * 4096 + first  # as a row holds them: how many, and the first
     want = [
         32,
         32,
@@ -69,8 +71,8 @@ def test_on_the_axis():
         0.9,
         5,
         *row[10:13].tolist(),
-        reach,
-        reach,
+        tiles,
+        tiles,
         0,
     ]
     torch.testing.assert_close(row, torch.tensor(want, dtype=torch.float64), rtol=1e-12, atol=1e-12)

@@ -60,5 +60,5 @@ def test_a_photo_that_changed_meanwhile_is_told(tmp_path):
     for index in range(3):
         photo(tmp_path / f"{index}.png", size=(160, 120), seed=index)
     photos = [replace(entry, width=90) for entry in read_photos(tmp_path).photos]
-    with pytest.raises(InputError, match="changed while"):
+    with pytest.raises(InputError, match="changed during the run"):
         flat_photos.write_flat(result_for(["0.png"], BENT, PINHOLE), photos, Path(tmp_path / "out"), lambda *p: None)

@@ -17,9 +17,9 @@ import neuralfields
 from neuralfields.cameras import fitted
 from neuralfields.captures.images import read_image
 from neuralfields.captures.readers import read_scene
+from neuralfields.evaluation.evaluate import photo_over
 from neuralfields.evaluation.render import render
 from neuralfields.models.model import Model
-from neuralfields.pictures.background import over
 from neuralfields.pictures.camera_paths import read_keyframes
 from neuralfields.pictures.panels import to_uint8
 from neuralfields.serving.messages import Eye, camera_of
@@ -235,7 +235,7 @@ def test_a_photo_lies_exactly_over_the_picture(screen: Screen, small_capture: Pa
     scene = read_scene(small_capture)
     name = screen.page.evaluate("window.neuralfields.state.stage.cameras[2].name")
     frame = next(frame for frame in scene.frames if frame.name == name)
-    photo = over(read_image(frame.path), (1.0, 1.0, 1.0)) * 255
+    photo = photo_over(read_image(frame.path), (1.0, 1.0, 1.0)) * 255
     side = min(shown.shape[:2])
     left = (shown.shape[1] - side) // 2
     large = np.asarray(Image.fromarray(photo.astype(np.uint8)).resize((side, side), Image.BILINEAR)).astype(int)

@@ -32,7 +32,7 @@ def seen(gain: torch.Tensor, rays: int, seed: int) -> tuple[Batch, RaySums]:
     values = torch.cat([own, torch.ones(rays, 1), torch.zeros(rays, 3)], 1)
     nothing = Rays(torch.zeros(rays, 3), torch.zeros(rays, 3))
     return Batch(nothing, own * gain[camera], None, camera, torch.zeros(rays, 2)), RaySums(
-        values, torch.ones(rays), rays
+        values, torch.ones(rays, dtype=torch.uint8), rays
     )
 
 
@@ -65,7 +65,7 @@ def test_what_is_saturated_or_left_out_says_nothing(monkeypatch: pytest.MonkeyPa
 def test_gains_apply_to_their_photos_and_stop_at_white() -> None:
     what = Exposure(2)
     what.gain = torch.log(torch.tensor([[2.0, 1.0, 1.0], [0.5, 1.0, 4.0]]))
-    sums = RaySums(torch.tensor([[0.4, 0.4, 0.4, 1.0, 2.0, 0.0, 0.0]] * 2), torch.ones(2), 2)
+    sums = RaySums(torch.tensor([[0.4, 0.4, 0.4, 1.0, 2.0, 0.0, 0.0]] * 2), torch.ones(2, dtype=torch.uint8), 2)
     found = what.applied(sums, torch.tensor([0, 1])).values
     torch.testing.assert_close(found[:, :3], torch.tensor([[0.8, 0.4, 0.4], [0.2, 0.4, 1.0]]))
     assert torch.equal(found[:, 3:], sums.values[:, 3:])

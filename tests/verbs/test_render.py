@@ -26,6 +26,7 @@ from neuralfields.progress import counted
 from neuralfields.rays import Rays, Render
 from neuralfields.rendering.volume import camera_rays
 from neuralfields.verbs import render as render_module
+from tests.support.unchecked import unchecked
 
 Nf = Callable[..., dict]
 
@@ -75,7 +76,7 @@ def test_a_model_without_occupancy_is_looked_at_everywhere(small_model: Model) -
 )
 def test_bad_rays(small_model: Model, origins: np.ndarray, directions: np.ndarray, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        render(small_model, Rays(origins, directions))
+        render(small_model, unchecked(Rays, origins=origins, directions=directions))
 
 
 @pytest.mark.parametrize("background", ["green", (1, 2), (0, 0, 1.5), (0, 0, float("nan"))])
