@@ -58,7 +58,7 @@ def test_a_render_is_not_overwritten_by_the_next(generator):
 
 
 def test_rays_see_what_pixels_see(generator):
-    """A ray is a pixel of another size, which linearises the projection elsewhere: colours agree to a few hundredths."""
+    """A ray is a pixel of another size, which linearises the projection elsewhere: colours agree to some hundredths."""
     splats = cloud(generator, 30)
     large = Splats(Gaussians(*(part + 1.0 if i == 1 else part for i, part in enumerate(_parts(splats)))), BOUNDS)
     seen, at = large.render(camera(), BLACK), [(15, 20), (10, 12), (20, 30)]
