@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from table import FOLDER, row, write
+from table import FOLDER, kept, row, write
 
 from neuralfields.codecs import sog, spz
 from neuralfields.codecs.quantisation import morton_order
@@ -26,6 +26,7 @@ from neuralfields.codecs.splats import SPLAT_FORMATS, read_gaussians, write_gaus
 from neuralfields.gaussians import COUNTS, Gaussians
 
 REAL = ("splat_small/kacytran_iter7000_9080_sh3.ply", "splat_playbot/3_0", "splat_statues/angel.sog")
+TITLE = "Splat files: processor seconds, bytes a Gaussian, error of a round trip"
 SORTED = ("compressed.ply", "sog")
 Case = tuple[str, str, dict]
 CASES: list[Case] = [
@@ -118,17 +119,19 @@ def main() -> None:
         names = [name for name in REAL if (options.data / "splats" / name).exists()]
         scenes |= {name: read_gaussians(options.data / "splats" / name) for name in names}
     command = f"python benchmarks/splat_files.py --count {count}"
-    rows = []
+    rows = [] if options.quick else kept("splat_files", command)
+    done = {(r["scene"], r["format"]) for r in rows}
     for module in set(SPLAT_FORMATS.values()):
         import_module(f"neuralfields.codecs.{module}")
     with tempfile.TemporaryDirectory() as folder:
         for scene, gaussians in scenes.items():
             for case in CASES:
-                if gaussians.degree or not ("words" in case[0] or "bits" in case[0]):
+                wanted = gaussians.degree or not ("words" in case[0] or "bits" in case[0])
+                if wanted and (scene, case[0]) not in done:
                     rows.append(measure(scene, gaussians, case, Path(folder), command))
                     print({key: value for key, value in rows[-1].items() if key not in ("machine", "command")})
-    if not options.quick:
-        write("splat_files", "Splat files: processor seconds, bytes a Gaussian, error of a round trip", rows)
+                    if not options.quick:
+                        write("splat_files", TITLE, rows)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Gaussians as SOG version 2 (PlayCanvas): numbers as pictures, 12 to 20 bytes each; .sog, folder, or levels of detail.
+"""Gaussians as SOG version 2 (PlayCanvas): numbers as pictures; a .sog, a folder, or levels of detail.
 
     meta.json   {version: 2, count: N, antialias, means: {mins, maxs, files}, scales: {codebook, files}, quats: {files},
                 sh0: {codebook, files}, shN: {count, bands, codebook, files} beyond degree 0}; codebooks of 256 numbers

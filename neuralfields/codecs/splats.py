@@ -5,8 +5,8 @@
 | .ply              | ply            | yes  | yes   | 68, 248                         |
 | .compressed.ply   | compressed_ply | yes  | yes   | 16, 61                          |
 | .splat            | splat          | yes  | yes   | 32, no harmonics                |
-| .spz              | spz            | yes  | yes   | about 17, 30                    |
-| .sog, meta.json   | sog            | yes  | yes   | about 14, 20                    |
+| .spz              | spz            | yes  | yes   | about 16, 21 to 33              |
+| .sog, meta.json   | sog            | yes  | yes   | about 13, 17 to 48              |
 | lod-meta.json     | sog            | yes  |       |                                 |
 | .ksplat           | ksplat         | yes  |       |                                 |
 | .glb, .gltf       | gltf_splats    | yes  | yes   | 60, 240                         |
