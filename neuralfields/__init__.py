@@ -34,6 +34,7 @@ The floor plan: each folder answers one question, and imports point up this list
   codecs        in which file of another program?
   supervision   what supervises a fit besides colour: camera poses, exposure, transients, sparse depth?
   poses         where were the photos taken?
+  splatting     how do Gaussians begin, grow and shrink?
   evaluation    how good is a model, by which protocol?
   training      how is a model fitted?
   distillation  how does one field become another?

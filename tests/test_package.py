@@ -1,5 +1,6 @@
 """The public names: cheap to import, and the same as what the command line does."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import neuralfields
 from neuralfields.errors import UsageError
 from neuralfields.models.model import Model
 from tests.support.settings import training_settings
+from tests.test_structure import LAYERS
 
 SMALL = {"levels": 4, "table": 10, "finest": 64, "hidden": 16}
 
@@ -26,6 +28,16 @@ def test_an_install_holds_every_folder_of_the_package() -> None:
     root = Path(neuralfields.__file__).parent
     folders = {path.parent for path in root.rglob("*.py")}
     assert all((folder / "__init__.py").is_file() for folder in folders)
+
+
+def test_the_docstring_names_every_folder_and_files_that_exist() -> None:
+    """The floor plan in the order of the imports, and the pipeline's files."""
+    text, root = neuralfields.__doc__ or "", Path(neuralfields.__file__).parent
+    plan = text.split("The floor plan")[1].split("Beside the folders")[0]
+    folders = re.findall(r"^  (\w+) +\S.*\?", plan, flags=re.MULTILINE)
+    assert folders == [name for line in LAYERS for name in line.split() if (root / name).is_dir()]
+    named = re.findall(r"[\w/]+(?:/\*)?\.py", text)
+    assert len(named) > 25 and [name for name in named if not list(root.glob(name))] == []
 
 
 def test_every_public_name_is_there() -> None:
