@@ -13,6 +13,7 @@ from neuralfields.cameras import Camera
 from neuralfields.distillation.boxes import cells
 from neuralfields.gaussians import Gaussians
 from neuralfields.rays import Rays, Render
+from neuralfields.rendering.splat import Splats
 from neuralfields.rendering.volume import Volume, camera_rays, finish
 
 Corner = tuple[float, float, float]
@@ -20,10 +21,12 @@ Box = tuple[Corner, Corner]
 
 
 @torch.no_grad()
-def render_box(volume: Volume, camera: Camera, background: Corner, box: Box | None) -> Render:
+def render_box(volume: Volume | Splats, camera: Camera, background: Corner, box: Box | None) -> Render:
     """Renders a camera's view of the inside of a box (world), or of everything where `box` is None."""
     if box is None:
         return volume.render(camera, background)
+    if isinstance(volume, Splats):
+        return Splats(gaussians_inside(volume.gaussians, box), volume.bounds).render(camera, background)
     rays, there = camera_rays(camera, volume.device), volume.device
     colour, low, high = (torch.tensor(values, device=there) for values in (background, *box))
     steep = torch.where(rays.directions.abs() < 1e-9, 1e-9, rays.directions)  # a ray along a face divides by zero
@@ -44,7 +47,7 @@ def render_box(volume: Volume, camera: Camera, background: Corner, box: Box | No
     return Render(rgb, opacity, depth).reshape(camera.height, camera.width)
 
 
-def inside(gaussians: Gaussians, box: Box) -> Gaussians:
+def gaussians_inside(gaussians: Gaussians, box: Box) -> Gaussians:
     """The Gaussians whose centres lie in a box (world)."""
     low, high = (gaussians.means.new_tensor(corner) for corner in box)
     return gaussians.take(((gaussians.means >= low) & (gaussians.means <= high)).all(1))

@@ -25,10 +25,9 @@ from neuralfields.codecs import is_foreign, load_any
 from neuralfields.errors import InputError, NeuralfieldsError, UsageError
 from neuralfields.evaluation.evaluate import recorded_scene
 from neuralfields.fields import field_name
-from neuralfields.fields.gaussians import GaussianField
 from neuralfields.files import size_text
 from neuralfields.gpu.device import choose_device
-from neuralfields.models.model import Model, volume_of
+from neuralfields.models.model import Model
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
 from neuralfields.pictures.undistort import lookup, sample
 from neuralfields.rays import Render
@@ -36,7 +35,7 @@ from neuralfields.rendering.renderable import Colour
 from neuralfields.rendering.splat import Splats
 from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Bounds, Scene
-from neuralfields.serving.crop import Box, inside, render_box
+from neuralfields.serving.crop import Box, render_box
 from neuralfields.serving.messages import eye_of
 from neuralfields.serving.shading import Reference, jpeg, png
 from neuralfields.version import VERSION
@@ -238,7 +237,7 @@ def straightened(photo: Reference) -> np.ndarray:
 # ---------------------------------------------------------------- stages of models and captures
 
 
-def volume_subject(name: str, volume: Callable[[], Volume], **known: Any) -> Subject:
+def volume_subject(name: str, volume: Callable[[], Volume | Splats], **known: Any) -> Subject:
     """Makes a subject of a function that gives the current volume at every render (a running fit)."""
     return Subject(name, "field", lambda camera, colour, box: render_box(volume(), camera, colour, box), **known)
 
@@ -309,17 +308,11 @@ def _read_model(path: Path, scene: Any, device: str) -> Model:
 def _model_subject(name: str, model: Model, size: int) -> Subject:
     if not model.field.domain.radiance:
         raise UsageError(f"{name}: holds no scene but a field of kind {model.field.domain.kind!r}; use nf export")
-    if isinstance(model.field, GaussianField):
-        gaussians, bounds, facts = model.field.gaussians(), model.bounds, facts_of(model, size)
-        facts["Gaussians"] = f"{len(gaussians):,}"
-        whole = Splats(gaussians, bounds)
-
-        def render(camera: Camera, colour: Colour, box: Box | None) -> Render:
-            return (whole if box is None else Splats(inside(gaussians, box), bounds)).render(camera, colour)
-
-        return Subject(name, "field", render, model.background, facts)
-    volume = volume_of(model)
-    return volume_subject(name, lambda: volume, background=model.background, facts=facts_of(model, size))
+    volume = model.renderable()
+    facts = facts_of(model, size)
+    if isinstance(volume, Splats):
+        facts["Gaussians"] = f"{len(volume.gaussians):,}"
+    return volume_subject(name, lambda: volume, background=model.background, facts=facts)
 
 
 def _foreign(thing: Any) -> Subject:

@@ -12,33 +12,25 @@ from torch import Tensor
 from neuralfields.cameras import Camera
 from neuralfields.gaussians import COUNTS, DC, Gaussians
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
+from neuralfields.rays import Rays
 from neuralfields.rendering.volume import Volume, finish
 from neuralfields.scene import Bounds
 
 OPACITY = 0.1  # of random and sparse beginnings; of surfaces SURE
 SURE = 0.5
 NEIGHBOURS = 3
-FLAT = 0.3  # thickness of a Gaussian on a surface, in its width
 LEAST_FOOTPRINTS, MOST_SHARE = 0.3, 0.1  # bounds of a scale: footprints, and the share of the inner cube's side
 GREY = 0.5
 
 
-def gaussians_at(
-    points: Tensor, colours: Tensor, scales: Tensor, opacity: float, degree: int, normals: Tensor | None = None
-) -> Gaussians:
-    """Gaussians at points [N, 3] with colours [N, 3] in [0, 1] and widths [N] in world units.
-
-    Round; with unit `normals` [N, 3] flat along them.
-    """
+def gaussians_at(points: Tensor, colours: Tensor, scales: Tensor, opacity: float, degree: int) -> Gaussians:
+    """Gaussians at points [N, 3] with colours [N, 3] in [0, 1] and widths [N] in world units: round ones."""
     count = len(points)
     harmonics = points.new_zeros(count, COUNTS[degree], 3)
     harmonics[:, 0] = (colours - 0.5) / DC
     log_scales = scales.log()[:, None].repeat(1, 3)
     rotations = points.new_zeros(count, 4)
     rotations[:, 0] = 1
-    if normals is not None:
-        log_scales[:, 2] += float(np.log(FLAT))
-        rotations = _turns_z_to(normals)
     logit = float(np.log(opacity / (1 - opacity)))
     return Gaussians(points, log_scales, rotations, points.new_full((count,), logit), harmonics)
 
@@ -87,8 +79,6 @@ def from_volume(volume: Volume, photos: "Photos", degree: int, count: int, gener
     origins, directions = pixel_rays(camera_table(photos.cameras), camera, pixel)
     parts = []
     black = torch.zeros(3)
-    from neuralfields.rays import Rays
-
     for i in range(0, tries, 1 << 16):
         sums = volume.sums(Rays(origins[i : i + (1 << 16)], directions[i : i + (1 << 16)]))
         parts.append(finish(sums, black, volume.bounds.side))
@@ -163,11 +153,3 @@ def nearest_distance(x: Tensor, neighbours: int) -> Tensor:
 
     distance, _ = cKDTree(x.numpy()).query(x.numpy(), k=neighbours + 1, workers=1)
     return torch.from_numpy(np.sqrt(np.square(distance[:, 1:]).mean(1))).to(x.dtype)
-
-
-def _turns_z_to(normals: Tensor) -> Tensor:
-    """Quaternions wxyz [N, 4] of the shortest turns of the z axis to unit normals [N, 3]."""
-    turned = torch.stack([1 + normals[:, 2], -normals[:, 1], normals[:, 0], torch.zeros_like(normals[:, 0])], 1)
-    opposite = turned[:, 0] < 1e-6
-    turned[opposite] = turned.new_tensor([0.0, 1.0, 0.0, 0.0])
-    return torch.nn.functional.normalize(turned, dim=1)

@@ -6,8 +6,10 @@ import torch
 
 from neuralfields.cameras import Camera, look_at
 from neuralfields.distillation.boxes import cells
+from neuralfields.gaussians import Gaussians
 from neuralfields.models.model import Model, volume_of
 from neuralfields.ops.occupancy_bits import pack_bricks
+from neuralfields.rendering.splat import Splats
 from neuralfields.rendering.volume import camera_rays
 from neuralfields.scene import Bounds
 from neuralfields.serving.crop import render_box
@@ -83,3 +85,14 @@ def test_the_mask_against_a_cell_by_cell_one() -> None:
     assert (
         pack_bricks(torch.ones(1, 64, dtype=torch.bool)).item() == -1
     )  # the order of bits is that of rendering/occupancy.py
+
+
+def test_a_crop_of_splats_is_those_whose_centres_lie_in_it() -> None:
+    means = torch.tensor([[-0.5, 0.0, 2.0], [0.5, 0.0, 2.0]])
+    scales, turns = torch.full((2, 3), -2.0), torch.tensor([[1.0, 0, 0, 0]] * 2)
+    both = Gaussians(means, scales, turns, torch.full((2,), 4.0), torch.ones(2, 1, 3))
+    splats, camera = Splats(both, Bounds((0.0, 0.0, 2.0), 2.0)), Camera(np.eye(4), 32, 32, 32.0, 32.0, 16.0, 16.0)
+    left = render_box(splats, camera, (0.0, 0.0, 0.0), ((-1.0, -1.0, 1.0), (0.0, 1.0, 3.0)))
+    whole = render_box(splats, camera, (0.0, 0.0, 0.0), None)
+    assert float(whole.opacity[:, 20:].max()) > 0.5 and not bool(left.opacity[:, 20:].any())
+    assert torch.equal(left.opacity[:, :12], whole.opacity[:, :12])

@@ -56,10 +56,10 @@ def test_models_are_loaded_on_the_device_that_is_chosen(small_file: Path, monkey
     asked = []
     monkeypatch.setattr("neuralfields.serving.stage.choose_device", lambda name: asked.append(name) or "meta")
     models = []
-    monkeypatch.setattr("neuralfields.serving.stage.volume_of", lambda model: models.append(model))
+    monkeypatch.setattr(Model, "renderable", lambda model: models.append(model))
     stage_of([small_file], device="cuda")
     stage_of([small_file])
-    assert asked == ["cuda", "auto"]
+    assert asked == ["cuda", "auto"] and len(models) == 2
     assert {tensor.device.type for model in models for tensor in model.field.state_dict().values()} == {"meta"}
 
 
