@@ -164,6 +164,22 @@ template <class T> struct DensityArgs {
     int threads;
 };
 
+template <class T> struct SweepArgs {
+    const T* reference;  // [height, width] grey in [0, 1]
+    int height, width;
+    const T* sources;    // [source_count, source_height, source_width], each with its size in `sizes`
+    int source_count, source_height, source_width;
+    const i32* sizes;    // [source_count, 2]: width, height
+    const T *a, *b;      // [source_count, 9], [source_count, 3]
+    const T* centre;     // [height, width] inverse depth
+    const T* offsets;    // [hypotheses], added to it
+    int hypotheses;
+    T least;             // inverse depth
+    T *scores, *previous;  // [height, width, 3]: before, at and after the best, -2: there is none; [height, width]
+    i32* index;          // [height, width]
+    int threads;
+};
+
 // Every op: its name and the struct of its arguments. The table of functions below, its definition (kernels.cpp) and
 // its calls (bind.h) come from this list alone.
 #define NF_OPS(OP)                          \
@@ -186,7 +202,8 @@ template <class T> struct DensityArgs {
     OP(adam, AdamArgs)                      \
     OP(render_forward, RenderArgs)          \
     OP(render_backward, RenderBackwardArgs) \
-    OP(density, DensityArgs)
+    OP(density, DensityArgs)                \
+    OP(plane_sweep, SweepArgs)
 
 template <class T> struct Kernels {
 #define NF_OP(name, Args) void (*name)(const Args<T>&);
@@ -212,6 +229,7 @@ struct KernelSet {
 #include "hash_grid.h"
 #include "hash_render_backward.h"
 #include "network.h"
+#include "plane_sweep.h"
 #include "rays.h"
 #include "rbf.h"
 #endif

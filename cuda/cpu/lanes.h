@@ -52,6 +52,18 @@ template <class T> NF_HD Lanes<T> to_lanes(IndexLanes<T> i) {
     return __builtin_convertvector((typename LanesOf<T>::Signed)i, Lanes<T>);
 }
 
+// p[i] for each lane.
+template <class T> NF_HD Lanes<T> gather(const T* p, IndexLanes<T> i) {
+#if defined(__AVX512F__)
+    if constexpr (kWidth<T> == 16) return (Lanes<T>)_mm512_i32gather_ps((__m512i)i, p, 4);
+#elif defined(__AVX2__)
+    if constexpr (sizeof(T) == 4) return (Lanes<T>)_mm256_i32gather_ps(p, (__m256i)i, 4);
+#endif
+    Lanes<T> v;
+    for (int k = 0; k < kWidth<T>; ++k) v[k] = p[i[k]];
+    return v;
+}
+
 // Sum over lanes by halves; a scalar is its own sum.
 NF_HD float sum_of(float x) { return x; }
 NF_HD double sum_of(double x) { return x; }

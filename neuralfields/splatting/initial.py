@@ -5,6 +5,8 @@ Vocabulary
   footprint  world units that a pixel covers at a depth: depth / focal length
 """
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,12 +17,14 @@ from neuralfields.ops.pixel_rays import camera_table, pixel_rays
 from neuralfields.rays import Rays
 from neuralfields.rendering.volume import Volume, finish
 from neuralfields.scene import Bounds
+from neuralfields.splatting.depth_maps import DepthMap
 
 OPACITY = 0.1  # of random and sparse beginnings; of surfaces SURE
 SURE = 0.5
 NEIGHBOURS = 3
 LEAST_FOOTPRINTS, MOST_SHARE = 0.3, 0.1  # bounds of a scale: footprints, and the share of the inner cube's side
 GREY = 0.5
+VOTES, TRIES = 2, 4  # photos that confirm a depth; how many pixels are looked at for each Gaussian
 
 
 def gaussians_at(points: Tensor, colours: Tensor, scales: Tensor, opacity: float, degree: int) -> Gaussians:
@@ -85,17 +89,50 @@ def from_volume(volume: Volume, photos: "Photos", degree: int, count: int, gener
     opacity, depth = (torch.cat([getattr(part, name) for part in parts]) for name in ("opacity", "depth"))
     kept = ((opacity > 0.5) & (depth > 0)).nonzero().flatten()[:count]
     x = origins[kept] + directions[kept] * depth[kept, None]
-    focal = torch.tensor([np.sqrt(c.fx * c.fy) for c in photos.cameras], dtype=torch.float32)
-    footprint = depth[kept] / focal[camera[kept]]
+    footprint = depth[kept] / photos.focal()[camera[kept]]
     widths = torch.maximum(_widths(x, photos.bounds), LEAST_FOOTPRINTS * footprint)
     return gaussians_at(x, photos.read(camera[kept], pixel[kept]), widths, SURE, degree)
 
 
-class Photos:
-    """The training photos for a beginning: `images` float [H, W, 3], cameras without distortion, the bounds."""
+@torch.no_grad()
+def from_depth_maps(
+    maps: list[DepthMap], photos: "Photos", degree: int, count: int, generator: torch.Generator
+) -> Gaussians:
+    """Gaussians where at least two other photos confirm a photo's depth, more where photos have detail."""
+    camera, pixel = photos.detailed(TRIES * count, generator)
+    depth, votes = torch.zeros(len(camera)), torch.zeros(len(camera), dtype=torch.int32)
+    for index, each in enumerate(maps):
+        mine = camera == index
+        height, width = each.depth.shape
+        column, row = (pixel[mine] / each.times).long().unbind(1)
+        row, column = row.clamp(0, height - 1), column.clamp(0, width - 1)
+        depth[mine], votes[mine] = each.depth[row, column], each.votes[row, column]
+    kept = (votes >= VOTES).nonzero().flatten()[:count]
+    camera, pixel, depth = camera[kept], pixel[kept], depth[kept]
+    origins, directions = pixel_rays(camera_table(photos.cameras), camera, pixel)
+    axes = torch.tensor(np.stack([c.world_from_camera[:3, 2] for c in photos.cameras]), dtype=torch.float32)
+    along = (directions * axes[camera]).sum(1).clamp(min=0.05)
+    x = origins + directions * (depth / along)[:, None]
+    footprint = depth / photos.focal()[camera]
+    widths = torch.maximum(_widths(x, photos.bounds), LEAST_FOOTPRINTS * footprint)
+    return gaussians_at(x, photos.read(camera, pixel), widths, SURE, degree)
 
-    def __init__(self, images: list[Tensor], cameras: list[Camera], bounds: Bounds) -> None:
+
+class Photos:
+    """The training photos for a beginning: `images` float [H, W, 3], cameras without distortion, the bounds.
+
+    `inside` [H, W] bool or None: which pixels of each show the scene, by mask and alpha.
+    """
+
+    def __init__(
+        self, images: list[Tensor], cameras: list[Camera], bounds: Bounds, inside: list[Tensor | None] | None = None
+    ) -> None:
         self.images, self.cameras, self.bounds = images, cameras, bounds
+        self.inside = [None] * len(images) if inside is None else inside
+
+    def focal(self) -> Tensor:
+        """Focal lengths [N] in pixels: the mean of both axes."""
+        return torch.tensor([math.sqrt(camera.fx * camera.fy) for camera in self.cameras], dtype=torch.float32)
 
     def read(self, camera: Tensor, pixel: Tensor) -> Tensor:
         """Colours [N, 3] of the pixels [N, 2] of photos [N]."""
@@ -110,17 +147,23 @@ class Photos:
         """Photos [N] and pixels [N, 2], drawn by the size of the image's gradient, half of them evenly."""
         each = -(-count // len(self.images))
         cameras, pixels = [], []
-        for index, image in enumerate(self.images):
+        for index, (image, inside) in enumerate(zip(self.images, self.inside, strict=True)):
+            if inside is not None and not bool(inside.any()):
+                continue
             grey = image.mean(2)
             slope = torch.zeros_like(grey)
             slope[:, 1:] += (grey[:, 1:] - grey[:, :-1]).abs()
             slope[1:] += (grey[1:] - grey[:-1]).abs()
             weight = slope / slope.mean().clamp(min=1e-6) + 1
+            if inside is not None:
+                weight = weight * inside
             place = torch.multinomial(weight.flatten(), each, replacement=True, generator=generator)
             row, column = place // image.shape[1], place % image.shape[1]
             cameras.append(torch.full((each,), index))
             pixels.append(torch.stack([column, row], 1) + 0.5)
-        order = torch.randperm(each * len(self.images), generator=generator)[:count]
+        if not cameras:
+            return torch.zeros(0, dtype=torch.int64), torch.zeros(0, 2)
+        order = torch.randperm(each * len(cameras), generator=generator)[:count]
         return torch.cat(cameras)[order], torch.cat(pixels)[order].float()
 
     def colours_of(self, points: Tensor) -> Tensor:

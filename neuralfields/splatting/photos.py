@@ -50,7 +50,7 @@ def undistorted(
 
 def training_photos(loaded: LoadedFrames, bounds: Bounds, antialiased: bool) -> tuple[list[PhotoPyramid], Photos]:
     """The photos of a fit at full, half and quarter size, and the same as a beginning takes them."""
-    photos, images, cameras = [], [], []
+    photos, images, cameras, insides = [], [], [], []
     for image, camera, mask in zip(loaded.images, loaded.cameras, loaded.masks, strict=True):
         image, camera, mask = undistorted(image, camera, mask)
         values = torch.from_numpy(np.ascontiguousarray(image)).to(torch.float32) / 255
@@ -72,7 +72,14 @@ def training_photos(loaded: LoadedFrames, bounds: Bounds, antialiased: bool) -> 
         grey = rgb if alpha is None else rgb * alpha[..., None] + 0.5 * (1 - alpha[..., None])
         images.append(grey)
         cameras.append(camera)
-    return photos, Photos(images, cameras, bounds)
+        insides.append(_inside(alpha, keep))
+    return photos, Photos(images, cameras, bounds, insides)
+
+
+def _inside(alpha: Tensor | None, mask: Tensor | None) -> Tensor | None:
+    """Which pixels show the scene, [H, W] bool; None: all."""
+    parts = [part > 0.5 for part in (alpha, mask) if part is not None]
+    return parts[0] & parts[-1] if parts else None
 
 
 def _smaller(values: Tensor, times: int) -> Tensor:
