@@ -12,6 +12,7 @@ from torch import Tensor
 
 from neuralfields.errors import UsageError
 from neuralfields.fields.field import Field
+from neuralfields.gaussians import Gaussians
 from neuralfields.ops.contract import Contraction
 from neuralfields.ops.occupancy_bits import CELLS, bricks_of
 from neuralfields.rendering.volume import Volume
@@ -35,6 +36,15 @@ class Edit:
         for box in self.erase:
             kept &= ~_inside(x, box, bounds)
         return kept
+
+    def gaussians(self, gaussians: Gaussians) -> Gaussians:
+        """Those whose means are kept."""
+        kept = torch.ones(len(gaussians), dtype=torch.bool)
+        if self.keep:
+            kept = torch.stack([_in_world(gaussians.means, box) for box in self.keep]).any(0)
+        for box in self.erase:
+            kept &= ~_in_world(gaussians.means, box)
+        return gaussians.take(kept)
 
     def volume(self, volume: Volume) -> Volume:
         """The edited volume, as a teacher."""
@@ -65,6 +75,10 @@ def cells(bounds: Bounds, box: tuple[tuple[float, ...], tuple[float, ...]], whol
         inside = z[:, None, None] & y[None, :, None] & x[None, None, :]
         words.append(torch.from_numpy(inside))
     return bricks_of(torch.stack(words))
+
+
+def _in_world(x: Tensor, box: tuple[float, ...]) -> Tensor:
+    return ((x >= x.new_tensor(box[:3])) & (x <= x.new_tensor(box[3:]))).all(1)
 
 
 def _inside(x: Tensor, box: tuple[float, ...], bounds: Bounds) -> Tensor:

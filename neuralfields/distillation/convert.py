@@ -22,11 +22,13 @@ from neuralfields.captures.readers import read_scene
 from neuralfields.codecs import load_any
 from neuralfields.distillation.boxes import Edit
 from neuralfields.distillation.distil import Distillation, Recipe
+from neuralfields.distillation.pictures import student_by_pictures
 from neuralfields.distillation.sampled_cameras import Viewpoints
 from neuralfields.errors import InputError, UsageError
 from neuralfields.evaluation.quick import TeacherValidation, mean_psnr
 from neuralfields.fields import field_class, field_name, make_field
 from neuralfields.fields.field import Field
+from neuralfields.fields.gaussians import GaussianField
 from neuralfields.files import OutputLock, check_writable, parse_size, size_text
 from neuralfields.gpu.device import use_machine
 from neuralfields.models.model import Model, volume_of
@@ -36,14 +38,19 @@ from neuralfields.models.record import provenance, throughput
 from neuralfields.options.models import ConvertOptions
 from neuralfields.pictures.panels import comparison, save_image
 from neuralfields.progress import Progress
+from neuralfields.rendering.renderable import Renderable
+from neuralfields.rendering.splat import Splats
 from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Scene
 from neuralfields.settings import parse_settings
 from neuralfields.training.loop import Budget, Loop
+from neuralfields.training.radiance import RadianceTrainer
+from neuralfields.training.splats import SplatTrainer
 
 VIEWS, VIEW_PIXELS = 8, 64 * 64  # of validation while it runs; the final comparison is at PICTURE_SIDE
 PICTURE_SIDE = 400
 DISTILL_STEPS = 3000
+Student = Distillation | SplatTrainer | RadianceTrainer
 
 
 @dataclass(frozen=True)
@@ -71,41 +78,54 @@ def convert(
     """
     progress = progress or Progress(options.steps, None, quiet=True)
     begun = time.perf_counter()
-    distillation, precision, validate = new_distillation(teacher, options, recipe or Recipe(), scene, edit)
+    budget = budget or Budget.of(options, DISTILL_STEPS)
+    if _same_gaussians(teacher, options):
+        return _cut(teacher, options, edit), Precision(options.half, options.bits)
+    distillation, precision, validate = new_distillation(teacher, options, recipe or Recipe(), scene, edit, budget)
     student = distillation.field
     progress.note(f"{field_name(teacher.field)} -> {field_name(student)}, {size_text(student.bytes())} of parameters")
     if "psnr" in teacher.metrics:
         had = f"the teacher had {teacher.metrics['psnr']:.2f} dB on held-out photos"
         progress.note(f"{had}; held-out, below, is the student against the teacher")
-    if distillation.inherited:
-        progress.note("the student copies the teacher's networks")
-    if distillation.encoded:
-        progress.note("the student copies the teacher's encoding")
-    if distillation.initialised:
-        progress.note("the student's nodes are initialised from the teacher")
-    loop = Loop(distillation, budget or Budget.of(options, DISTILL_STEPS), options, progress, validate)
+    loop = Loop(distillation, budget, options, progress, validate)
     loop.seconds = time.perf_counter() - begun
-    if edit is not None or not distillation.copied:
+    if not isinstance(distillation, Distillation):
+        progress.note("the student learns from the teacher's renders")
         loop.run(None)
-        progress.log_note(distillation.counts())
+        student = distillation.field
+    else:
+        for line in distillation.notes():
+            progress.note(line)
+        if edit is not None or not distillation.copied:
+            loop.run(None)
+            progress.log_note(distillation.counts())
     if precision.bits == 8:
         round_parameters(student)  # the comparison is of the stored values
     return _model(teacher, distillation, loop, options), precision
 
 
 def new_distillation(
-    teacher: Model, options: ConvertOptions, recipe: Recipe, scene: Scene | None = None, edit: Edit | None = None
-) -> tuple[Distillation, Precision, TeacherValidation]:
+    teacher: Model,
+    options: ConvertOptions,
+    recipe: Recipe,
+    scene: Scene | None = None,
+    edit: Edit | None = None,
+    budget: Budget | None = None,
+) -> tuple[Student, Precision, TeacherValidation]:
     """Makes the distillation before its first step, the precision of the student, and its validation."""
     if not teacher.field.domain.radiance:
         raise UsageError(f"{options.model}: is a field of kind {teacher.field.domain.kind}; only scenes are converted")
-    volume, real = _edited_volume(teacher, edit), _cameras(scene)
+    source, real = _edited(teacher, edit), _cameras(scene)
     viewpoints = Viewpoints(list(teacher.cameras or real), teacher.bounds)
     views = _views(teacher, viewpoints, VIEW_PIXELS)
-    pictures = [volume.render(view, teacher.background).rgb for view in views]
+    pictures = [source.render(view, teacher.background).rgb for view in views]
     student, precision = _student(teacher, options, [picture.cpu() for picture in pictures])
-    student = student.to(volume.device)
-    distillation = Distillation(student, volume, viewpoints, recipe, options.seed, real)
+    student = student.to(source.device)
+    if isinstance(source, Volume) and not isinstance(student, GaussianField):
+        distillation = Distillation(student, source, viewpoints, recipe, options.seed, real)
+    else:
+        seconds = None if budget is None else budget.seconds
+        distillation = student_by_pictures(student, source, teacher, viewpoints, real, options.seed, seconds)
     distillation.bits = precision.bits
     return distillation, precision, TeacherValidation(distillation, views, pictures, teacher.background)
 
@@ -159,33 +179,60 @@ def _sized(
     )
 
 
-def _model(teacher: Model, distillation: Distillation, loop: Loop, options: ConvertOptions) -> Model:
+def _model(teacher: Model, distillation: Student, loop: Loop, options: ConvertOptions) -> Model:
     field = field_name(distillation.field)
     made = teacher.made | provenance(field, distillation.step_count, loop.seconds, options.seed)
+    volume = distillation.volume
+    return replace(
+        teacher,
+        field=distillation.field,
+        occupancy=volume.occupancy if isinstance(volume, Volume) else None,
+        made=made,
+        metrics=throughput(loop.samples, loop.seconds),
+        lineage=_lineage(teacher),
+    )
+
+
+def _lineage(teacher: Model) -> list[dict[str, Any]]:
+    """The teacher and what it was converted from."""
     origin = {
         "field": field_name(teacher.field),
         "config": asdict(teacher.field.config),
         "made": teacher.made,
         "metrics": teacher.metrics,
     }
-    return replace(
-        teacher,
-        field=distillation.field,
-        occupancy=distillation.volume.occupancy,
-        made=made,
-        metrics=throughput(loop.samples, loop.seconds),
-        lineage=[origin, *teacher.lineage],
-    )
+    return [origin, *teacher.lineage]
 
 
-def _edited_volume(teacher: Model, edit: Edit | None) -> Volume:
+def _edited(teacher: Model, edit: Edit | None) -> Renderable:
+    """What the teacher shows, after an edit."""
+    if isinstance(teacher.field, GaussianField):
+        gaussians = teacher.field.gaussians()
+        return Splats(gaussians if edit is None else edit.gaussians(gaussians), teacher.bounds)
     return volume_of(teacher) if edit is None else edit.volume(volume_of(teacher))
+
+
+def _same_gaussians(teacher: Model, options: ConvertOptions) -> bool:
+    """Whether Gaussians stay as they are, or are cut, without a distillation."""
+    kind = field_class(options.to or field_name(teacher.field))
+    return isinstance(teacher.field, GaussianField) and kind is GaussianField and not (options.set or options.max_bytes)
+
+
+def _cut(teacher: Model, options: ConvertOptions, edit: Edit | None) -> Model:
+    """Gaussians after an edit, as they are."""
+    gaussians = teacher.field.gaussians()
+    if edit is not None:
+        gaussians = edit.gaussians(gaussians)
+        if not len(gaussians):
+            raise UsageError(f"{options.model}: the boxes leave none of its {len(teacher.field.means)} Gaussians")
+    made = teacher.made | provenance(field_name(teacher.field), 0, 0.0, options.seed)
+    return replace(teacher, field=GaussianField.of(gaussians), made=made, metrics={}, lineage=_lineage(teacher))
 
 
 def compare(teacher: Model, student: Model, picture: Path | None = None, edit: Edit | None = None) -> dict[str, Any]:
     """PSNR of the student's renders against the teacher's, mean and worst view; `picture`: file for the worst view."""
     views = _views(teacher, Viewpoints(list(teacher.cameras), teacher.bounds), PICTURE_SIDE**2)
-    mine, theirs = volume_of(student), _edited_volume(teacher, edit)
+    mine, theirs = student.renderable(), _edited(teacher, edit)
     wanted = [theirs.render(view, teacher.background).rgb for view in views]
     mean, each = mean_psnr(mine, views, wanted, teacher.background)
     worst = int(np.argmin(each))

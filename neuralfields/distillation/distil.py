@@ -213,6 +213,15 @@ class Distillation(Trainer):
         self.rays = next_rays(self.rays, report.samples, wanted, self.settings)
         return report
 
+    def notes(self) -> list[str]:
+        """What the student begins with of the teacher's, in words."""
+        found = (
+            (self.inherited, "the student copies the teacher's networks"),
+            (self.encoded, "the student copies the teacher's encoding"),
+            (self.initialised, "the student's nodes are initialised from the teacher"),
+        )
+        return [line for there, line in found if there]
+
     def counts(self) -> str:
         """Counts of points and rays, and of the hard examples among them, in words."""
         levels = [

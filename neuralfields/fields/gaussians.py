@@ -5,6 +5,7 @@ architectures is its place on the command line, its model file, and that it rend
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,8 @@ class Config:
     """Gaussians at most; 0: as many as pixels and time pay for"""
     degree: int = 3
     """degree of the colour's spherical harmonics, 0 to 3"""
+    beginning: Literal["auto", "depth", "points", "field", "random"] = "auto"
+    """where a fit begins: at depths that photos agree on, sparse points, surfaces of a quick hash field, at random"""
     antialiased: bool = False
     """whether opacities are compensated for a pixel's filter (Mip-Splatting)"""
 
@@ -49,7 +52,7 @@ class GaussianField(Field):
     @staticmethod
     def of(gaussians: Gaussians, most: int = 0) -> "GaussianField":
         """A field that holds these Gaussians."""
-        config = Config(len(gaussians), most, gaussians.degree, gaussians.antialiased)
+        config = Config(len(gaussians), most, gaussians.degree, antialiased=gaussians.antialiased)
         field = GaussianField(config)
         for name in PARAMETERS:
             setattr(field, name, nn.Parameter(getattr(gaussians, name).detach().clone().contiguous()))

@@ -27,6 +27,7 @@ HYPOTHESES, STEP = (16, 96), 0.75  # of the first sweep: how many, pixels betwee
 OFFSETS = (-1.0, -0.5, 0.0, 0.5, 1.0)  # of the second sweep, in steps of the first
 NEAREST, FARTHEST = 0.05, 20.0  # depths in sides of the inner cube, where the cube does not say
 MARGIN_BEFORE, MARGIN_BEHIND = 1.2, 1.8  # half sides of the inner cube before and behind its centre
+CONFIRMED = 2  # votes that make a depth sure
 AGREEMENT = 0.02  # relative difference of two depths of one point
 
 

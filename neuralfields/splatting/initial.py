@@ -17,14 +17,14 @@ from neuralfields.ops.pixel_rays import camera_table, pixel_rays
 from neuralfields.rays import Rays
 from neuralfields.rendering.volume import Volume, finish
 from neuralfields.scene import Bounds
-from neuralfields.splatting.depth_maps import DepthMap
+from neuralfields.splatting.depth_maps import CONFIRMED, DepthMap
 
 OPACITY = 0.1  # of random and sparse beginnings; of surfaces SURE
 SURE = 0.5
 NEIGHBOURS = 3
 LEAST_FOOTPRINTS, MOST_SHARE = 0.3, 0.1  # bounds of a scale: footprints, and the share of the inner cube's side
 GREY = 0.5
-VOTES, TRIES = 2, 4  # photos that confirm a depth; how many pixels are looked at for each Gaussian
+TRIES = 4  # pixels that are looked at for each Gaussian
 
 
 def gaussians_at(points: Tensor, colours: Tensor, scales: Tensor, opacity: float, degree: int) -> Gaussians:
@@ -107,7 +107,7 @@ def from_depth_maps(
         column, row = (pixel[mine] / each.times).long().unbind(1)
         row, column = row.clamp(0, height - 1), column.clamp(0, width - 1)
         depth[mine], votes[mine] = each.depth[row, column], each.votes[row, column]
-    kept = (votes >= VOTES).nonzero().flatten()[:count]
+    kept = (votes >= CONFIRMED).nonzero().flatten()[:count]
     camera, pixel, depth = camera[kept], pixel[kept], depth[kept]
     origins, directions = pixel_rays(camera_table(photos.cameras), camera, pixel)
     axes = torch.tensor(np.stack([c.world_from_camera[:3, 2] for c in photos.cameras]), dtype=torch.float32)

@@ -8,36 +8,25 @@ from typing import Any
 import torch
 
 from neuralfields.captures.images import LoadedFrames, load_frames
-from neuralfields.domain import RADIANCE
 from neuralfields.errors import UsageError
 from neuralfields.evaluation.evaluate import measure
 from neuralfields.evaluation.quick import mean_psnr
-from neuralfields.fields import field_class, make_field
 from neuralfields.fields.gaussians import GaussianField
-from neuralfields.gaussians import Gaussians
 from neuralfields.models.model import Model
 from neuralfields.models.record import provenance, throughput
 from neuralfields.options.fit import FitOptions
-from neuralfields.options.training import TrainingSettings
 from neuralfields.progress import Progress
 from neuralfields.scene import Scene
 from neuralfields.settings import flag
-from neuralfields.splatting.initial import Photos, at_random, from_points, from_volume
 from neuralfields.splatting.photos import training_photos
-from neuralfields.supervision.pixels import Pixels
 from neuralfields.training.loop import Loop, checkpoint_identity, run_with_checkpoint
 from neuralfields.training.photos import choose_background, photos_hash, prepare_scene, scale_of
 from neuralfields.training.plan import FitPlan, WatchFit, input_record
-from neuralfields.training.radiance import RadianceTrainer
+from neuralfields.training.splat_beginning import beginning
 from neuralfields.training.splats import SplatTrainer, budget
 
 NOT_YET = ("refine_poses", "exposure", "robust", "sparse_depth", "half")
-FEW_POINTS = 500  # sparse points below which a beginning from a field is better
-FIELD_SHARE, FIELD_MOST = 0.25, 15.0  # of a fit's time that a hash field may take for the beginning, and seconds
 VALIDATION_PIXELS = 1 << 17
-QUICK_FIELD = {"levels": 6, "table": 15, "finest": 512, "hidden": 16}
-QUICK_SAMPLES, LEAST_QUICK_STEPS, QUICK_STEPS_A_SECOND = 1 << 14, 150, 60
-STEPS_A_SECOND = 60  # taken for fits by steps, to give the beginning its part
 
 
 def fit_gaussians(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchFit | None = None) -> Model:
@@ -72,41 +61,6 @@ def fit_gaussians(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchF
     with nullcontext() if watch is None else watch(scene, options, loop, model):
         run_with_checkpoint(loop, options, identity)
     return model()
-
-
-def beginning(scene: Scene, plan: FitPlan, loaded: LoadedFrames, photos: Photos, most: int) -> tuple[Gaussians, str]:
-    """Gaussians to begin with, and where they are from: sparse points where the capture has some, else a hash field
-    fitted for a few seconds, whose surfaces are seen along rays of the photos.
-    """
-    degree, seed = plan.config.degree, plan.options.seed
-    generator = torch.Generator().manual_seed(seed)
-    first = max(1000, most // 2)
-    if scene.points is not None and len(scene.points) >= FEW_POINTS:
-        return from_points(scene.points, photos, degree, first), "at sparse points"
-    seconds = plan.budget.seconds or plan.budget.steps / STEPS_A_SECOND
-    volume = _quick_field(scene, plan, loaded, min(FIELD_MOST, FIELD_SHARE * seconds))
-    found = from_volume(volume, photos, degree, first, generator)
-    if len(found) < first // 4:
-        return at_random(photos, degree, first, generator), "at random"
-    return found, "on the surfaces of a hash field"
-
-
-def _quick_field(scene: Scene, plan: FitPlan, loaded: LoadedFrames, seconds: float) -> Any:
-    """A small hash field after some seconds; by a number of steps where the fit is by steps, so that it repeats."""
-    kind = field_class("hash")
-    field = make_field(kind, kind.Config(**QUICK_FIELD), RADIANCE, plan.options.seed, [])
-    pixels = Pixels(loaded.images, loaded.cameras, loaded.masks)
-    background = choose_background(scene, plan.options)
-    settings = TrainingSettings(samples=QUICK_SAMPLES)
-    trainer = RadianceTrainer(field, scene.bounds, pixels, background, plan.options.seed, settings=settings)
-    trainer.occupancy.hide_unseen(loaded.cameras, scene.bounds.centre, scene.bounds.side)
-    steps = None if plan.budget.seconds else max(LEAST_QUICK_STEPS, round(QUICK_STEPS_A_SECOND * seconds))
-    begin = time.perf_counter()
-    while True:
-        done = trainer.step_count / steps if steps else (time.perf_counter() - begin) / seconds
-        if done >= 1:
-            return trainer.volume
-        trainer.step(done)
 
 
 def _validation(training: SplatTrainer, held_out: LoadedFrames | None, colour: tuple[float, ...]) -> Any:

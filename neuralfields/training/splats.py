@@ -23,10 +23,10 @@ from neuralfields.splatting.photos import PhotoPyramid
 from neuralfields.training.radiance import Background
 from neuralfields.training.trainer import StepReport, mixed_seed
 
-MEANS_RATE, MEANS_LAST = 2e-4, 0.02  # in extents, and the share of it at the end
-SCALES_RATE, ROTATIONS_RATE, OPACITIES_RATE, COLOURS_RATE, HARMONICS_RATE = 5e-3, 1e-3, 5e-2, 5e-3, 2.5e-4
-DEGREES = (0.2, 0.4, 0.6)  # shares of a fit at which the harmonics' degree rises
-SIZES = ((0.08, 4), (0.45, 2))  # until which share of a fit photos are how many times smaller
+MEANS_RATE, MEANS_LAST = 4e-4, 0.02  # in extents, and the share of it at the end
+SCALES_RATE, ROTATIONS_RATE, OPACITIES_RATE, COLOURS_RATE, HARMONICS_RATE = 2e-2, 3e-3, 5e-2, 5e-3, 5e-4
+DEGREES = (0.1, 0.2, 0.3)  # shares of a fit at which the harmonics' degree rises
+SIZES = ((0.3, 2),)  # until which share of a fit photos are how many times smaller
 HARMONICS_EVERY = 16  # steps between updates of the higher harmonics
 GROW_EVERY, GROW_FROM, GROW_UNTIL = 100, 0.02, 0.5
 LARGEST = 0.5  # standard deviation in inner cubes beyond which a Gaussian dies, where the scene ends with the cube

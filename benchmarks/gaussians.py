@@ -1,0 +1,82 @@
+"""Gaussians on real captures: held-out PSNR over time, beside the hash field, on this machine.
+
+python benchmarks/gaussians.py [name ...] [--seconds 10 20 30 60] [--fields gaussians hash] [--data FOLDER]
+
+Each row is one `nf fit` in a process of its own that ends after so many seconds of training (the beginning of the
+Gaussians counts), then `nf eval` of what it wrote. `wall_seconds` is the whole process with reading and measuring,
+`cores` its processor time over that. Run it on a quiet machine.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from captures import NF
+from table import row, write
+
+CASES = {
+    "fox": ("ngp_fox", ["--downscale", "4"]),
+    "chair": ("synthetic_chair", []),
+    "tanks": ("tanks_train", ["--downscale", "2"]),
+    "desk": ("desk_colmap", ["--downscale", "2"]),
+    "fern": ("llff_fern", []),
+}
+TITLE = "Gaussians fitted to real captures: held-out PSNR over time"
+
+
+def measure(name: str, field: str, seconds: float, data: Path, folder: Path) -> dict:
+    """One fit of so many seconds, and its evaluation."""
+    capture, options = CASES[name]
+    out = folder / f"{name}-{field}-{seconds:g}.nf"
+    words = ["fit", str(data / capture), "--field", field, *options, "--minutes", f"{seconds / 60:.6g}"]
+    words += ["--out", str(out), "--json", "--eval-every", "0", "--quiet", "--overwrite"]
+    start = time.perf_counter()
+    process = subprocess.Popen([NF, *words], stdout=subprocess.PIPE, text=True, cwd=folder)
+    printed = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    wall, report = time.perf_counter() - start, json.loads(printed)
+    words = [NF, "eval", str(out), "--json", "--quiet"]
+    measured = json.loads(subprocess.run(words, capture_output=True, text=True, check=True, cwd=folder).stdout)
+    shown = ["fit", f"$DATA/{capture}", "--field", field, *options, "--minutes", f"{seconds / 60:.3g}"]
+    return row(
+        "nf " + " ".join(shown),
+        case=name,
+        field=field,
+        seconds=seconds,
+        psnr=round(measured["psnr"], 2),
+        ssim=round(measured["ssim"], 4),
+        steps=report["steps"],
+        wall_seconds=round(wall, 1),
+        cores=round((usage.ru_utime + usage.ru_stime) / wall, 2),
+        gaussians=report.get("gaussians"),
+        peak_MB=round(usage.ru_maxrss * 1024 / 1e6),
+        file_MB=round(out.stat().st_size / 1e6, 2),
+        view_ms=round(measured["ms_per_view"], 1),
+    )
+
+
+def main() -> None:
+    """Measures every case, field and time asked for, and writes the table after each row."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", default=list(CASES))
+    parser.add_argument("--seconds", nargs="*", type=float, default=[10, 20, 30, 60])
+    parser.add_argument("--fields", nargs="*", default=["gaussians", "hash"])
+    parser.add_argument("--data", type=Path, default=os.environ.get("NEURALFIELDS_DATA"))
+    given = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in given.names or CASES:
+            for field in given.fields:
+                for seconds in given.seconds:
+                    rows.append(measure(name, field, seconds, Path(given.data) / "captures", Path(folder)))
+                    print(rows[-1], flush=True)
+                    write("gaussians", TITLE, rows)
+
+
+if __name__ == "__main__":
+    main()

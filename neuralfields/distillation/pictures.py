@@ -1,0 +1,101 @@
+"""Distils by pictures, where teacher or student is a set of Gaussians: they are no function of a point.
+
+  teacher -> renders of its cameras and of viewpoints like them -> the trainer that photos have -> student
+
+A field's depth says where the Gaussians begin; Gaussians teach a field by colour and opacity alone.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuralfields.cameras import NO_DISTORTION, Camera
+from neuralfields.captures.images import LoadedFrames
+from neuralfields.distillation.sampled_cameras import Viewpoints
+from neuralfields.fields.field import Field
+from neuralfields.fields.gaussians import Config, GaussianField
+from neuralfields.models.model import Model
+from neuralfields.rendering.renderable import Renderable
+from neuralfields.splatting.depth_maps import CONFIRMED, DepthMap
+from neuralfields.splatting.initial import from_depth_maps
+from neuralfields.splatting.photos import training_photos
+from neuralfields.supervision.pixels import Pixels
+from neuralfields.training.radiance import Background, RadianceTrainer
+from neuralfields.training.splats import SplatTrainer, budget
+
+PICTURES, LEAST_PICTURES = 72, 48  # renders at most, and how many viewpoints are added up to
+SIDE = 400  # a render has at most so many pixels, squared
+OPAQUE = 0.5  # opacity above which a render's depth is where something is
+
+
+def student_by_pictures(
+    student: Field,
+    teacher: Renderable,
+    model: Model,
+    viewpoints: Viewpoints,
+    real: Sequence[Camera],
+    seed: int,
+    seconds: float | None,
+) -> SplatTrainer | RadianceTrainer:
+    """The trainer of a student on renders of a teacher; `model`: the teacher's, for cameras and background; `real`:
+    cameras of a capture; `seconds`: the time that there is, or None.
+    """
+    cameras = picture_cameras(model, viewpoints, real, seed)
+    clear = model.bounds.cascades == 1  # an object before nothing: its opacity is taught too
+    loaded, depths = render_photos(teacher, cameras, clear)
+    background = Background(model.background, random=clear)
+    if not isinstance(student, GaussianField):
+        return RadianceTrainer(student, model.bounds, Pixels(loaded.images, loaded.cameras), background, seed)
+    config: Config = student.config
+    photos, given = training_photos(loaded, model.bounds, config.antialiased)
+    pixels = sum(image.shape[0] * image.shape[1] for image in given.images)
+    most = config.most or budget(pixels, seconds)
+    generator = torch.Generator().manual_seed(seed)
+    maps = [DepthMap(depth, torch.where(depth > 0, CONFIRMED, 0).int(), torch.ones_like(depth), 1) for depth in depths]
+    gaussians = from_depth_maps(maps, given, config.degree, max(1000, most // 2), generator)
+    gaussians = replace(gaussians, antialiased=config.antialiased)
+    return SplatTrainer(gaussians, photos, model.bounds, background, most, seed)
+
+
+def picture_cameras(model: Model, viewpoints: Viewpoints, real: Sequence[Camera], seed: int) -> list[Camera]:
+    """Pinholes to render a teacher from: its training cameras, at most PICTURES evenly, and viewpoints like them."""
+    held_out = set(model.held_out)
+    own = [camera for index, camera in enumerate(model.cameras) if index not in held_out] or list(real)
+    if len(own) > PICTURES:
+        own = [own[i] for i in np.linspace(0, len(own) - 1, PICTURES).round().astype(int)]
+    drawn = viewpoints.draw(max(LEAST_PICTURES - len(own), len(own) // 4), np.random.default_rng(seed))
+    cameras = [replace(camera, model="perspective", distortion=NO_DISTORTION) for camera in (*own, *drawn)]
+    return [_limited(camera) for camera in cameras]
+
+
+def _limited(camera: Camera) -> Camera:
+    """The camera at a size of at most SIDE x SIDE pixels."""
+    share = min(1.0, SIDE / math.sqrt(camera.width * camera.height))
+    return camera.resized(max(1, round(camera.width * share)), max(1, round(camera.height * share)))
+
+
+@torch.no_grad()
+def render_photos(teacher: Renderable, cameras: list[Camera], clear: bool) -> tuple[LoadedFrames, list[Tensor]]:
+    """Renders as photos in 8 bits, with alpha where `clear`, and their depths [H, W] along the axis, 0: nothing."""
+    images, depths = [], []
+    for camera in cameras:
+        seen = teacher.render(camera, (0.0, 0.0, 0.0))
+        rgb, opacity = seen.rgb.cpu(), seen.opacity.cpu().clamp(0, 1)
+        if clear:
+            straight = rgb / opacity[..., None].clamp(min=1e-3)
+            rgb = torch.cat([straight, opacity[..., None]], 2)
+        images.append((rgb.clamp(0, 1) * 255).round().to(torch.uint8).numpy())
+        depths.append(torch.where(opacity > OPAQUE, seen.depth.cpu() / _stretch(camera), 0.0))
+    count = len(cameras)
+    return LoadedFrames(images, cameras, [None] * count, list(range(count)), []), depths
+
+
+def _stretch(camera: Camera) -> Tensor:
+    """Length of a pixel's ray per depth along the axis, [H, W], of a pinhole."""
+    a = (torch.arange(camera.width) + 0.5 - camera.cx) / camera.fx
+    b = (torch.arange(camera.height) + 0.5 - camera.cy) / camera.fy
+    return torch.sqrt(1 + a[None, :] ** 2 + b[:, None] ** 2).float()

@@ -1,0 +1,72 @@
+"""Where a fit of Gaussians begins: at depths that photos agree on, at sparse points, on a hash field, or at random."""
+
+import time
+from typing import Any
+
+import torch
+
+from neuralfields.captures.images import LoadedFrames
+from neuralfields.domain import RADIANCE
+from neuralfields.errors import UsageError
+from neuralfields.fields import field_class, make_field
+from neuralfields.gaussians import Gaussians
+from neuralfields.options.training import TrainingSettings
+from neuralfields.scene import Scene
+from neuralfields.splatting.depth_maps import depth_maps
+from neuralfields.splatting.initial import Photos, at_random, from_depth_maps, from_points, from_volume
+from neuralfields.supervision.pixels import Pixels
+from neuralfields.training.photos import choose_background
+from neuralfields.training.plan import FitPlan
+from neuralfields.training.radiance import RadianceTrainer
+
+FEW = 0.25  # share of the Gaussians asked for under which another beginning is tried
+FEW_POINTS = 500  # sparse points below which there are too few to begin with
+FIELD_SHARE, FIELD_MOST = 0.25, 15.0  # of a fit's time that a hash field may take for the beginning, and seconds
+QUICK_FIELD = {"levels": 6, "table": 15, "finest": 512, "hidden": 16}
+QUICK_SAMPLES, LEAST_QUICK_STEPS, QUICK_STEPS_A_SECOND = 1 << 14, 150, 60
+STEPS_A_SECOND = 60  # taken for fits by steps, to give the beginning its part
+
+
+def beginning(scene: Scene, plan: FitPlan, loaded: LoadedFrames, photos: Photos, most: int) -> tuple[Gaussians, str]:
+    """Gaussians to begin with, and where they are from. By itself: depth that photos agree on, else sparse points of
+    the capture, else places along random rays. Raises UsageError for sparse points that are not there.
+    """
+    kind, degree = plan.config.beginning, plan.config.degree
+    generator = torch.Generator().manual_seed(plan.options.seed)
+    first = max(1000, most // 2)
+    if kind in ("auto", "depth"):
+        found = from_depth_maps(
+            depth_maps(photos.images, photos.cameras, photos.bounds), photos, degree, first, generator
+        )
+        if len(found) >= (FEW * first if kind == "auto" else 1):
+            return found, "where photos agree on the depth"
+    sparse = 0 if scene.points is None else len(scene.points)
+    if kind == "points" and not sparse:
+        raise UsageError(f"{scene.root}: has no sparse points to begin with; leave out --set beginning=points")
+    if kind == "points" or (kind == "auto" and sparse >= FEW_POINTS):
+        return from_points(scene.points, photos, degree, first), "at sparse points"
+    if kind == "field":
+        seconds = plan.budget.seconds or (plan.budget.steps or 1) / STEPS_A_SECOND
+        volume = _quick_field(scene, plan, loaded, min(FIELD_MOST, FIELD_SHARE * seconds))
+        found = from_volume(volume, photos, degree, first, generator)
+        if len(found):
+            return found, "on the surfaces of a hash field"
+    return at_random(photos, degree, first, generator), "at random"
+
+
+def _quick_field(scene: Scene, plan: FitPlan, loaded: LoadedFrames, seconds: float) -> Any:
+    """A small hash field after some seconds; by a number of steps where the fit is by steps, so that it repeats."""
+    kind = field_class("hash")
+    field = make_field(kind, kind.Config(**QUICK_FIELD), RADIANCE, plan.options.seed, [])
+    pixels = Pixels(loaded.images, loaded.cameras, loaded.masks)
+    background = choose_background(scene, plan.options)
+    settings = TrainingSettings(samples=QUICK_SAMPLES)
+    trainer = RadianceTrainer(field, scene.bounds, pixels, background, plan.options.seed, settings=settings)
+    trainer.occupancy.hide_unseen(loaded.cameras, scene.bounds.centre, scene.bounds.side)
+    steps = None if plan.budget.seconds else max(LEAST_QUICK_STEPS, round(QUICK_STEPS_A_SECOND * seconds))
+    begin = time.perf_counter()
+    while True:
+        done = trainer.step_count / steps if steps else (time.perf_counter() - begin) / seconds
+        if done >= 1:
+            return trainer.volume
+        trainer.step(done)

@@ -1,0 +1,67 @@
+"""Depth of the sample scene's photos, whose truth is rendered: what photos agree on lies on the surface."""
+
+import numpy as np
+import torch
+
+from neuralfields.cameras import Camera, look_at
+from neuralfields.scene import Bounds
+from neuralfields.splatting.depth_maps import CONFIRMED, depth_maps, sources
+
+SIDE, FOCAL = 96, 110.0
+BOUNDS = Bounds((0.0, 0.0, 0.0), 3.0, cascades=1)
+
+
+def pattern(x: torch.Tensor) -> torch.Tensor:
+    """A colour of points in space, fine enough to compare."""
+    return 0.5 + 0.4 * torch.sin(9 * x + 2 * torch.sin(4 * x.flip(-1)))
+
+
+def ball(camera: Camera, radius: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """A photo of a patterned ball before grey, and its depth along the axis (0: nothing)."""
+    rows, columns = torch.meshgrid(torch.arange(SIDE) + 0.5, torch.arange(SIDE) + 0.5, indexing="ij")
+    local = torch.stack([(columns - SIDE / 2) / FOCAL, (rows - SIDE / 2) / FOCAL, torch.ones_like(rows)], -1)
+    pose = torch.from_numpy(camera.world_from_camera).float()
+    direction, origin = local @ pose[:3, :3].T, pose[:3, 3]
+    a, b = direction.square().sum(-1), direction @ origin
+    under = b * b - a * (origin.square().sum() - radius**2)
+    depth = torch.where(under > 0, (-b - under.clamp(min=0).sqrt()) / a, 0.0)
+    colour = pattern(origin + depth[..., None] * direction)
+    return torch.where((under > 0)[..., None], colour, 0.5), depth
+
+
+def cameras() -> list[Camera]:
+    found = []
+    for angle in np.radians(np.arange(0, 60, 7.5)):
+        centre = 3.5 * np.array([np.sin(angle), 0.2, np.cos(angle)])
+        pose = look_at(centre, np.zeros(3), np.array([0.0, 1.0, 0.0]))
+        found.append(Camera(pose, SIDE, SIDE, FOCAL, FOCAL, SIDE / 2, SIDE / 2))
+    return found
+
+
+def test_a_ball():
+    """Most of the ball is confirmed, and what is confirmed is right to a fraction of a pixel."""
+    lenses = cameras()
+    photos = [ball(camera) for camera in lenses]
+    maps = depth_maps([image for image, _ in photos], lenses, BOUNDS)
+    for each, (_, truth) in list(zip(maps, photos, strict=True))[2:-2]:
+        assert each.times == 1
+        sure, there = each.votes >= CONFIRMED, truth > 0
+        error = (each.depth / truth - 1).abs()[sure & there]
+        assert (sure & there).sum() > 0.6 * there.sum()
+        assert error.median() < 0.01  # a pixel of disparity is 0.06
+        assert (error < 0.03).float().mean() > 0.85  # windows over the outline see both
+
+
+def test_sources_are_neighbours_that_see_the_same():
+    lenses = cameras()
+    away = look_at(np.array([0.0, 0.0, 3.5]), np.array([0.0, 0.0, 9.0]), np.array([0.0, 1.0, 0.0]))
+    lenses.append(Camera(away, SIDE, SIDE, FOCAL, FOCAL, SIDE / 2, SIDE / 2))
+    poses = torch.from_numpy(np.stack([camera.world_from_camera for camera in lenses]))
+    chosen = sources(poses, lenses, torch.full((len(lenses),), 3.5, dtype=torch.float64))
+    assert set(chosen[4].tolist()) == {2, 3, 5, 6}
+    assert all(len(lenses) - 1 not in row for row in chosen[:-1].tolist())
+
+
+def test_two_photos_are_too_few():
+    lenses = cameras()[:2]
+    assert depth_maps([ball(camera)[0] for camera in lenses], lenses, BOUNDS) == []
