@@ -1,8 +1,8 @@
 """Gaussian splatting on a CUDA GPU: projection, tile lists and blending, for the ops and for the training pass.
 
-Rows, lists and pictures are those of ops/project.py, ops/tile_lists.py and ops/blend.py, in the same places. What differs
-from the CPU: lists are sorted by tile and depth at once, by one sort of 64-bit keys; an entry's mask of pixels has a
-place of its own (8 words), so `block_offset` counts 16 blocks an entry. No kernel adds by atomics: bits repeat.
+Rows, lists and pictures are those of ops/project.py, ops/tile_lists.py and ops/blend.py, in the same places. What
+differs from the CPU: lists are sorted by tile and depth at once, by one sort of 64-bit keys; an entry's mask of pixels
+has a place of its own (8 words), so `block_offset` counts 16 blocks an entry. No kernel adds by atomics: bits repeat.
 The host waits once a picture, for the room that its lists need.
 """
 

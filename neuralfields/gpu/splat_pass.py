@@ -4,7 +4,6 @@ Memory is torch's, whose allocator keeps it from step to step. Chunks are not cu
 asking. A picture's tensors are its own.
 """
 
-import torch
 from torch import Tensor
 
 from neuralfields.gpu import launch as cuda_launch

@@ -59,7 +59,7 @@ def image_loss(
     """
     d_rgb, error = out if out is not None else (torch.empty_like(rgb), rgb.new_empty(rgb.shape[:2]))
     inside = 1.0 if mask is None else mask.mean()
-    if rgb.device.type == "cuda":
+    if rgb.device.type != "cpu":
         on_gpu = importlib.import_module("neuralfields.gpu.image_loss")
         sums = on_gpu.image_loss(rgb, target, mask, ssim_weight, d_rgb, error)
     else:

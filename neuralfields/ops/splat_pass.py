@@ -131,7 +131,7 @@ class SplatPass:
 
     def __new__(cls, gaussians: Packed) -> "SplatPass":
         """That of the device on which the Gaussians are."""
-        if gaussians.core.device.type == "cuda":
+        if gaussians.core.device.type != "cpu":
             cls = importlib.import_module("neuralfields.gpu.splat_pass").CudaSplatPass
         return super().__new__(cls)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from neuralfields.gpu.schedules import SCHEDULES
 from neuralfields.gpu.splat_pass import CudaSplatPass
 from neuralfields.ops.blend import Blended
 from neuralfields.ops.image_loss import image_loss
-from neuralfields.ops.project import ROW, Rows, View
+from neuralfields.ops.project import Rows, View
 from neuralfields.ops.splat_pass import Adam, Packed, SplatPass
 from neuralfields.ops.tile_lists import TileLists
 from tests.support.gaussians import gaussians, view
@@ -148,10 +149,4 @@ def listed(rows: Rows, lists: TileLists) -> list[list[tuple[int, int]]]:
     offsets = lists.tile_offset.tolist()
     entries = lists.entries[: offsets[-1]].cpu()
     named = list(zip(rows.ids.cpu()[entries[:, 0].long()].tolist(), entries[:, 2].tolist(), strict=True))
-    return [named[a:b] for a, b in zip(offsets, offsets[1:], strict=False)]
-
-
-def rows_of(values: Tensor) -> Tensor:
-    """The numbers of rows that mean the same everywhere."""
-    assert values.shape[1] == ROW
-    return values[:, :15]
+    return [named[a:b] for a, b in pairwise(offsets)]
