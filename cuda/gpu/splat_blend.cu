@@ -43,6 +43,29 @@ template <int kCount> struct Batch {
     }
 };
 
+// One pixel on the way from front to back.
+struct PixelForward {
+    T light, sums[kChannels];
+
+    NF_DEVICE bool open() const { return light >= T(kLeastTransmittance); }
+    // Whether an entry counts, and its weight.
+    NF_DEVICE bool take(const Batch<kBatch>& batch, int j, const Pixel& pixel, T& weight) {
+        const Falloff<T>& f = batch.falloff[j];
+        const T power = log2_alpha(f, pixel.x - f.x, pixel.y - f.y);
+        const bool counts = (batch.blocks[j] >> pixel.block & 1) && open() && power >= T(kLog2LeastAlpha);
+        weight = counts ? take_light(min_(exp2_(power), T(kMostAlpha)), light) : T(0);
+        NF_UNROLL for (int c = 0; c < kChannels; ++c) sums[c] += weight * batch.values[j][c];
+        return counts;
+    }
+    NF_DEVICE void store(i64 place, const T* background, T* rgb, T* opacity, T* depth, T* normal) const {
+        NF_UNROLL for (int c = 0; c < 3; ++c) rgb[3 * place + c] = sums[c] + light * background[c];
+        opacity[place] = 1 - light;
+        if constexpr (kChannels > 3) depth[place] = sums[3];
+        if constexpr (kChannels > 4)
+            NF_UNROLL for (int c = 0; c < 3; ++c) normal[3 * place + c] = sums[4 + c];
+    }
+};
+
 // pixels: 8 words an entry, one a warp. weight_slots may be null; visited: entries until all pixels were opaque.
 NF_KERNEL __launch_bounds__(kSplatThreads) splat_blend(const T* rows, const TileEntry* entries, const i32* tile_offset,
                                                        i64 width, i64 height, double red, double green, double blue,
@@ -54,7 +77,7 @@ NF_KERNEL __launch_bounds__(kSplatThreads) splat_blend(const T* rows, const Tile
     const Pixel pixel = pixel_of(width, height);
     const int warp = warp_of_block(), thread = int(threadIdx.x);
     const i32 first = tile_offset[blockIdx.x], end = tile_offset[blockIdx.x + 1];
-    T light = pixel.place < 0 ? T(0) : T(1), sums[kChannels] = {};
+    PixelForward forward = {pixel.place < 0 ? T(0) : T(1), {}};
     const u32 lit = __ballot_sync(kWholeWarp, pixel.place >= 0);
     if (lane_of_warp() == 0) alive[warp] = lit;
     __syncthreads();
@@ -74,20 +97,12 @@ NF_KERNEL __launch_bounds__(kSplatThreads) splat_blend(const T* rows, const Tile
         for (int j = 0; j < size && own; ++j) {
             const u32 blocks = batch.blocks[j];
             if (!(blocks >> (2 * warp) & 3)) continue;
-            const Falloff<T>& f = batch.falloff[j];
-            const T power = log2_alpha(f, pixel.x - f.x, pixel.y - f.y);
-            const bool hit =
-                (blocks >> pixel.block & 1) && light >= T(kLeastTransmittance) && power >= T(kLog2LeastAlpha);
-            const u32 vote = __ballot_sync(kWholeWarp, hit);
+            T weight;
+            const u32 vote = __ballot_sync(kWholeWarp, forward.take(batch, j, pixel, weight));
             if (!vote) continue;
-            T weight = 0;
-            if (hit) {
-                weight = take_light(min_(exp2_(power), T(kMostAlpha)), light);
-                NF_UNROLL for (int c = 0; c < kChannels; ++c) sums[c] += weight * batch.values[j][c];
-            }
             if (weight_slots) weight = warp_sum(weight);
             if (lane_of_warp() == 0) masks[j][warp] = vote, weights[j][warp] = weight;
-            own = __ballot_sync(kWholeWarp, light >= T(kLeastTransmittance));
+            own = __ballot_sync(kWholeWarp, forward.open());
         }
         if (lane_of_warp() == 0) alive[warp] = own;
         __syncthreads();
@@ -104,13 +119,8 @@ NF_KERNEL __launch_bounds__(kSplatThreads) splat_blend(const T* rows, const Tile
     if (thread == 0) visited[blockIdx.x] = begin - first;
     if (weight_slots)
         for (i32 e = begin + thread; e < end; e += kSplatThreads) weight_slots[entries[e].slot] = 0;
-    if (pixel.place < 0) return;
     const T background[3] = {T(red), T(green), T(blue)};
-    NF_UNROLL for (int c = 0; c < 3; ++c) rgb[3 * pixel.place + c] = sums[c] + light * background[c];
-    opacity[pixel.place] = 1 - light;
-    if constexpr (kChannels > 3) depth[pixel.place] = sums[3];
-    if constexpr (kChannels > 4)
-        NF_UNROLL for (int c = 0; c < 3; ++c) normal[3 * pixel.place + c] = sums[4 + c];
+    if (pixel.place >= 0) forward.store(pixel.place, background, rgb, opacity, depth, normal);
 }
 
 // A Gaussian's weight is the sum of its pairs' in their order. A thread does a row.
