@@ -1,13 +1,16 @@
 """Registers, spills and shared memory of every CUDA kernel, as ptxas counts them. No GPU is needed.
 
-python benchmarks/cuda_resources.py [--archs sm_80 sm_90 sm_120]
+python benchmarks/cuda_resources.py [--archs sm_80 sm_90 sm_120] [--only splat image_loss]
+
+`--only` compiles the modules whose names begin so, and keeps the rows of the others.
 """
 
 import argparse
+import json
 import re
 from typing import Any
 
-from table import row, write
+from table import FOLDER, row, write
 
 from neuralfields.gpu.compile import compile_module, compiler_version
 from neuralfields.verbs.doctor_cuda import ARCHS, usual_modules
@@ -33,12 +36,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--archs", nargs="+", default=list(ARCHS))
     parser.add_argument("--precisions", nargs="+", default=["half", "float"])
+    parser.add_argument("--only", nargs="+", default=[], help="beginnings of modules' names")
     options = parser.parse_args()
-    command = f"python benchmarks/cuda_resources.py --archs {' '.join(options.archs)}"
-    rows = []
+    command, only = f"python benchmarks/cuda_resources.py --archs {' '.join(options.archs)}", tuple(options.only)
+    rows, table = [], FOLDER / "cuda_resources.json"
+    if only:
+        command += f" --only {' '.join(only)}"
+        rows = [r for r in json.loads(table.read_text()) if not r["module"].startswith(only)]
     for arch in options.archs:
         modules = {name: module for p in options.precisions for name, module in usual_modules(p).items()}
         for name, module in modules.items():
+            if only and not name.startswith(only):
+                continue
             built = compile_module(module, arch)
             rows += [row(command, module=name, arch=arch, **figures) for figures in kernels(built.log)]
             print(f"{name} {arch}: {built.seconds:.1f} s", flush=True)

@@ -1,11 +1,12 @@
 """Benchmarks the CUDA path: training time to a quality, frames a second, and both against the hardware's limits.
 
-python benchmarks/gpu.py [--data FOLDER] [--device cuda] [--seconds 40]      captures as NEURALFIELDS_DATA/captures
+python benchmarks/gpu.py [--data FOLDER] [--device cuda] [--seconds 40] [--gaussians]       captures in FOLDER/captures
 
 Less than ten minutes. Every row stands beside its floor: the time that the same work takes at the copy rate and the
 matrix rate that are measured in the same run. The time of validation is not training time; compilation is reported
-apart. At the end the same fit by tiny-cuda-nn's and nerfacc's kernels, where they are installed (nerfacc builds its own
-in a minute when it is first asked). Rows are written as they come.
+apart. Then the same fit by tiny-cuda-nn's and nerfacc's kernels, where they are installed (nerfacc builds its own in a
+minute when it is first asked), and Gaussians (gpu_splats.py), which `--gaussians` asks for alone: three minutes more.
+Rows are written as they come. `--quick` runs the Gaussians' part in small on the CPU, to see that it runs.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gpu_splats
 import torch
 from table import row, write
 
@@ -159,10 +161,15 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--seconds", type=float, default=40.0, help="the longest that one fit may take")
     parser.add_argument("--cases", nargs="*", default=list(CASES))
+    parser.add_argument("--gaussians", action="store_true", help="Gaussians alone")
+    parser.add_argument("--quick", action="store_true", help="Gaussians alone, small and on the CPU")
     options = parser.parse_args()
+    if options.quick:
+        options.gaussians, options.device, options.seconds = True, "cpu", 4.0
     begin, rows, captures = time.perf_counter(), [], options.data / "captures"
     machine = Machine(options.device)
     command = f"python benchmarks/gpu.py --device {options.device} --seconds {options.seconds:g}"
+    command += " --quick" * options.quick or " --gaussians" * options.gaussians
 
     def tell(what: str, **figures: Any) -> None:
         rows.append(row(command, what=what, device=machine.name, **figures))
@@ -177,6 +184,13 @@ def main() -> None:
         difference = self_test()
         first = time.perf_counter() - start
         tell("self-test", **{"s with compiling": first, "difference": difference, "cache": bool(cuda_compile.key)})
+    if not options.gaussians:
+        tell_fields(options, captures, machine, tell)
+    gpu_splats.tell_all(captures, machine, options.seconds, options.quick, tell)
+
+
+def tell_fields(options: argparse.Namespace, captures: Path, machine: Machine, tell: Callable[..., None]) -> None:
+    """The rows of fields, and of the kernels of others."""
     for name in options.cases:
         figures, training = time_to(name, captures, machine, options.seconds)
         tell(f"hash on {name}", **figures)

@@ -14,6 +14,9 @@
 namespace nf {
 
 constexpr double kMostAlpha = 0.99, kLeastTransmittance = 1e-4;
+// What is blended beside colour, and how many numbers of a row that takes from kColourAt on.
+constexpr int kColourOnly = 0, kWithDepth = 1, kWithNormal = 2;
+NF_HD constexpr int channels_of(int level) { return level == kColourOnly ? 3 : level == kWithDepth ? 4 : 7; }
 constexpr double kLog2LeastAlpha = -7.994353436858858;  // log2(1/255)
 constexpr double kLog2E = 1.4426950408889634;
 
@@ -33,6 +36,13 @@ template <class T> NF_HD T take_light(T alpha, T& transmittance) {
     T weight = transmittance * alpha;
     transmittance -= weight;
     return weight;
+}
+
+// R_0 of a pixel, but for what the opacity adds: `d` and `picture` have `channels` numbers.
+template <class S> NF_HD S all_layers(const S* d, const S* picture, int channels) {
+    S sum = 0;
+    for (int c = 0; c < channels; ++c) sum += d[c] * picture[c];
+    return sum;
 }
 
 // v of the layer: `remaining` becomes R_{i+1}; `q` is the layer's value for the loss. No gradient where alpha is held.

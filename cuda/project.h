@@ -135,6 +135,12 @@ template <class T> struct Projection {
         place_backward(camera, d, d_p, d_shape.mean);
     }
 
+    // Adds what a pull on the opacity and on each scale gives (arXiv:2404.09591, Eq. 14).
+    NF_HD void pull(S opacity_pull, S scale_pull, Shape<T>& d_shape) const {
+        d_shape.logit += opacity_pull * opacity * (1 - opacity);
+        for (int k = 0; k < 3; ++k) d_shape.log_scale[k] += scale_pull * scale[k];
+    }
+
   private:
     // Into the camera's frame, onto the picture, and P.
     NF_HD void place(const Pinhole<S>& camera, const Shape<T>& g, Ellipse<T>& out) {

@@ -20,6 +20,8 @@ NF_HD float reciprocal_(float x) { return 1 / x; }
 NF_HD double reciprocal_(double x) { return 1 / x; }
 NF_HD float floor_(float x) { return ::floorf(x); }
 NF_HD double floor_(double x) { return ::floor(x); }
+NF_HD float whole_(float x) { return ::floorf(x); }  // of what is not below 0
+NF_HD double whole_(double x) { return ::floor(x); }
 NF_HD float ceil_(float x) { return ::ceilf(x); }
 NF_HD double ceil_(double x) { return ::ceil(x); }
 NF_HD float abs_(float x) { return ::fabsf(x); }

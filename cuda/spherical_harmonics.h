@@ -1,5 +1,5 @@
 // Real spherical harmonics up to degree 4 (16 values), in the order and signs that Instant-NGP and 3D Gaussian
-// Splatting share. d: unit direction.
+// Splatting share. d: unit direction. A colour is max(0, 0.5 + sum_k Y_k(d) h_k), h_k [3].
 #pragma once
 #include "scalar.h"
 
@@ -54,6 +54,18 @@ NF_HD void spherical_harmonics_backward(T x, T y, T z, int degree, const T* g, T
           2 * h * x * y * g[13] - 2 * m * y * z * g[14] + 6 * e * x * y * g[15];
     dz += f * x * y * g[10] - 8 * h * y * z * g[11] + k * (6 * zz - 3 * xx - 3 * yy) * g[12] - 8 * h * x * z * g[13] +
           m * (xx - yy) * g[14];
+}
+
+// A colour before it is held at 0: of the first harmonic, then of one more.
+template <class T> NF_HD void first_harmonic(T basis, const T* h, T* rgb) {
+    for (int a = 0; a < 3; ++a) rgb[a] = basis * h[a] + Scalar<T>(0.5);
+}
+template <class T> NF_HD void add_harmonic(T basis, const T* h, T* rgb) {
+    for (int a = 0; a < 3; ++a) rgb[a] += basis * h[a];
+}
+// The gradient of Y_k; that of h_k is Y_k d_rgb.
+template <class T> NF_HD T harmonic_slope(const T* d_rgb, const T* h) {
+    return d_rgb[0] * h[0] + d_rgb[1] * h[1] + d_rgb[2] * h[2];
 }
 
 }  // namespace nf

@@ -8,9 +8,6 @@
 namespace nf {
 namespace NF_ISA {
 
-// What is blended beside colour.
-constexpr int kColourOnly = 0, kWithDepth = 1, kWithNormal = 2;
-constexpr int channels_of(int level) { return level == kColourOnly ? 3 : level == kWithDepth ? 4 : 7; }
 constexpr int kTilePixels = kTileBlocks * kTileBlockPixels;
 
 // A tile in lanes: pixel 16 * block + 4 * y + x of the block.

@@ -10,12 +10,14 @@
 namespace nf {
 namespace NF_ISA {
 
-constexpr int kMoments = 4, kMaps = 3, kRowPad = 16;
+constexpr int kRowPad = 16;
 
 inline Scratch& loss_scratch() {
     static thread_local Scratch scratch;
     return scratch;
 }
+
+template <class T> NF_HD T tap(int k) { return T(kWindow[k < kWindowRadius ? kWindowRadius - k : k - kWindowRadius]); }
 
 // Whole lanes, or the first `count` of them with zeros behind.
 template <class T> NF_HD Lanes<T> load_part(const T* p, i64 count) {
@@ -36,7 +38,6 @@ template <class T, class F> NF_HD void along(i64 length, F f) {
     if (x < length) f(x, length - x);
 }
 
-constexpr int kTaps = 2 * kWindowRadius + 1;
 // The rows of a picture under a window, zeros where there are none.
 template <class T> struct WindowRows {
     const T* at[kTaps];
@@ -47,7 +48,6 @@ template <class T> struct WindowRows {
         }
     }
 };
-template <class T> NF_HD T tap(int k) { return T(kWindow[k < kWindowRadius ? kWindowRadius - k : k - kWindowRadius]); }
 
 // The window along a row: `at` is a place in a row with kRowPad zeros before and behind.
 template <class T> NF_HD Lanes<T> along_row(const T* at) {
@@ -80,12 +80,7 @@ template <class T> void loss_row(const ImageLossArgs<T>& g, int y, const Lines<T
         V moments[kMoments] = {};
 #pragma GCC unroll 11
         for (int k = 0; k < kTaps; ++k) {
-            V a = load_part(as.at[k] + x, left), b = load_part(bs.at[k] + x, left), wa = a * tap<T>(k),
-              wb = b * tap<T>(k);
-            moments[0] += wa;
-            moments[1] += wb;
-            moments[2] += wa * a + wb * b;
-            moments[3] += wa * b;
+            add_moments(load_part(as.at[k] + x, left), load_part(bs.at[k] + x, left), tap<T>(k), moments);
         }
         for (int i = 0; i < kMoments; ++i) store_part(lines[i] + x, left, moments[i]);
     });
@@ -130,10 +125,9 @@ template <class T> void loss_gradient_row(const ImageLossArgs<T>& g, int y, cons
     along<T>(length, [&](i64 x, i64 left) {
         i64 at = length * y + x;
         V a = load_part(g.rgb + at, left), b = load_part(g.target + at, left), difference = a - b;
-        V inside = load_part(lines[kMoments] + x, left), sign = select_(difference > 0, V{} + flat, V{} - flat);
-        sign = select_(difference == 0, V{}, sign) * inside;
-        V d = along_row(lines[0] + x) + 2 * a * along_row(lines[1] + x) + b * along_row(lines[2] + x);
-        store_part(g.d_rgb + at, left, d + sign);
+        V inside = load_part(lines[kMoments] + x, left);
+        V d = similarity_slope(a, b, along_row(lines[0] + x), along_row(lines[1] + x), along_row(lines[2] + x));
+        store_part(g.d_rgb + at, left, d + absolute_slope(difference, flat) * inside);
         store_part(lines[kMaps] + x, left, abs_(difference) * inside);
     });
     for (i64 x = 0; x < g.width; ++x)

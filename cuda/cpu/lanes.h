@@ -148,6 +148,12 @@ NF_HD NF_ISA::FloatLanes reciprocal_(NF_ISA::FloatLanes x) {
 #endif
 }
 NF_HD NF_ISA::DoubleLanes reciprocal_(NF_ISA::DoubleLanes x) { return 1 / x; }
+NF_HD NF_ISA::FloatLanes whole_(NF_ISA::FloatLanes x) {
+    return NF_ISA::to_lanes<float>(NF_ISA::truncate<float>(x));
+}
+NF_HD NF_ISA::DoubleLanes whole_(NF_ISA::DoubleLanes x) {
+    return NF_ISA::to_lanes<double>(NF_ISA::truncate<double>(x));
+}
 NF_HD NF_ISA::FloatLanes abs_(NF_ISA::FloatLanes x) { return x < 0 ? -x : x; }
 NF_HD NF_ISA::DoubleLanes abs_(NF_ISA::DoubleLanes x) { return x < 0 ? -x : x; }
 template <class M> NF_HD NF_ISA::FloatLanes select_(M condition, NF_ISA::FloatLanes yes, NF_ISA::FloatLanes no) {

@@ -10,11 +10,6 @@
 namespace nf {
 namespace NF_ISA {
 
-constexpr int kBasis = 16;
-
-inline i64 chunks_of(i64 count) { return (count + kChunk - 1) / kChunk; }
-inline int in_chunk(i64 count, i64 chunk) { return int(min_<i64>(kChunk, count - chunk * kChunk)); }
-
 // Rows of kRow scalars, W of them, as columns of lanes.
 template <class T> NF_HD void columns_of(const T* const* rows, Lanes<T>* columns) {
     constexpr int W = kWidth<T>;
@@ -58,9 +53,6 @@ template <class T> NF_HD Shape<Lanes<T>> shape_of(const Lanes<T>* c) {
     return {{c[0], c[1], c[2]}, {c[3], c[4], c[5]}, {c[6], c[7], c[8], c[9]}, c[10]};
 }
 
-template <class T> NF_HD const T* rest_of(const GaussianArrays<T>& g, i64 id) {
-    return g.packed ? g.rest + g.rest_stride * id : g.harmonics + g.harmonic_stride * id + 3;
-}
 template <class T> NF_HD int rest_count(int degree) { return 3 * ((degree + 1) * (degree + 1) - 1); }
 
 // The harmonics of W Gaussians from the second on as columns; kRow of them at once where rows are long enough.
@@ -145,23 +137,6 @@ template <class T> void op_splat_boxes(const BoxArgs<T>& g) {
         box_of_chunk(g.gaussians, chunk, g.boxes + kBox * chunk);
 }
 
-// The tiles of pixels whose centres are in [x - reach, x + reach]: the first and how many, as a row holds them; 0 where
-// it falls between two centres. What is not seen may hold anything.
-template <class T> struct TileRange {
-    Lanes<T> code, count;
-};
-template <class T> NF_HD TileRange<T> tiles_within(Lanes<T> x, Lanes<T> reach, T size) {
-    using V = Lanes<T>;
-    V low = max_(x - reach - T(0.5), V{}), high = min_(x + reach - T(0.5), V{} + (size - 1));
-    V first = to_lanes<T>(truncate<T>(low)), last = to_lanes<T>(truncate<T>(max_(high, V{})));
-    first += select_(first < low, V{} + T(1), V{});
-    V none = select_(min_(last, high) < first, V{} + T(1), V{});
-    first = to_lanes<T>(truncate<T>(first * T(1.0 / kTileSide)));
-    last = to_lanes<T>(truncate<T>(last * T(1.0 / kTileSide)));
-    V count = (last - first + T(1)) * (1 - none);
-    return {first + T(kTileCount) * count, count};
-}
-
 // The ellipses of a chunk that are seen, one row each; returns how many.
 template <class T> int project_chunk(const ProjectArgs<T>& g, i64 chunk, i64& slots) {
     constexpr int W = kWidth<T>;
@@ -176,8 +151,8 @@ template <class T> int project_chunk(const ProjectArgs<T>& g, i64 chunk, i64& sl
         Ellipse<Lanes<T>> e;
         projection.forward(g.camera, shape_of<T>(in), e);
         Reach<Lanes<T>> reach = reach_of(g.camera, projection, e);
-        TileRange<T> across = tiles_within<T>(e.x, reach.half_width, g.camera.width);
-        TileRange<T> down = tiles_within<T>(e.y, reach.half_height, g.camera.height);
+        TileRange<Lanes<T>> across = tiles_within(e.x, reach.half_width, g.camera.width);
+        TileRange<Lanes<T>> down = tiles_within(e.y, reach.half_height, g.camera.height);
         Lanes<T> tiles = across.count * down.count;
         u32 seen = bits_ge(reach.seen, Lanes<T>{} + T(0.5)) & bits_ge(tiles, Lanes<T>{} + T(0.5));
         if (count - begin < W) seen &= (1u << (count - begin)) - 1;
@@ -215,9 +190,8 @@ template <class T> void colour_rows(const ProjectArgs<T>& g, i64 row, int n) {
     int used = rest_count<T>(g.degree);
     load_rest(g.gaussians, ids, n, used, rest);
     V colour[3];
-    for (int a = 0; a < 3; ++a) colour[a] = basis[0] * in[kHarmonicAt + a] + T(0.5);
-    for (int k = 0; 3 * k < used; ++k)
-        for (int a = 0; a < 3; ++a) colour[a] += basis[k + 1] * rest[3 * k + a];
+    first_harmonic(basis[0], in + kHarmonicAt, colour);
+    for (int k = 0; 3 * k < used; ++k) add_harmonic(basis[k + 1], rest + 3 * k, colour);
     for (int a = 0; a < 3; ++a) {
         V held = max_(colour[a], V{});
         T values[W];

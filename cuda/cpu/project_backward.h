@@ -45,18 +45,19 @@ void project_backward_group(const ProjectBackwardArgs<T>& g, i64 row, int n, boo
     if (used) {
         load_rest(g.gaussians, ids, n, used, rest);
         for (int k = 1; k < degree * degree; ++k)
-            d_basis[k] = colour[0] * rest[3 * k - 3] + colour[1] * rest[3 * k - 2] + colour[2] * rest[3 * k - 1];
+            d_basis[k] = harmonic_slope(colour, rest + 3 * k - 3);
         spherical_harmonics_backward(direction[0], direction[1], direction[2], degree, d_basis, d_direction[0],
                                      d_direction[1], d_direction[2]);
         direction_backward(direction, inverse, d_direction, d_shape.mean);
     }
+    projection.pull(pulls[0], pulls[1], d_shape);
     for (int a = 0; a < 3; ++a) {
         out.core[a] = d_shape.mean[a];
-        out.core[3 + a] = d_shape.log_scale[a] + pulls[1] * projection.scale[a];
+        out.core[3 + a] = d_shape.log_scale[a];
         out.core[kHarmonicAt + a] = colour[a] * basis[0];
     }
     for (int a = 0; a < 4; ++a) out.core[6 + a] = d_shape.quaternion[a];
-    out.core[10] = d_shape.logit + pulls[0] * projection.opacity * (1 - projection.opacity);
+    out.core[10] = d_shape.logit;
     out.core[14] = out.core[15] = V{};
     if (!wants_rest) return;
     for (int k = 1; k < degree * degree; ++k)

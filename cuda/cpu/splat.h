@@ -1,29 +1,12 @@
 // The door between bind_splat.cpp and the kernels of Gaussian splatting: plain structs, one table per instruction set.
-//
-// N Gaussians in chunks of kChunk. A row is one visible Gaussian: rows[kChunk * chunk + i], i below the chunk's count,
-// its Gaussian in ids (-1 where there is none). A pair is a Gaussian in a tile of the picture, kTileSide pixels a side.
 #pragma once
 #include "../adam.h"
 #include "../project.h"
+#include "../rows.h"
 
 namespace nf {
 
-constexpr int kChunk = 1024, kTileSide = 16, kTileBlocks = 16, kTileBlockPixels = 16;
-// What a row holds: x, y, conic (xx, xy, yy), log opacity, rgb, depth along z, normal, the tiles it reaches in x and in
-// y (the first + 4096 times how many), and a last one that is unused. A gradient's row: of the first 13 likewise, then
-// the sums over pixels of weight, of weight times error, and the length of (d_x, d_y).
-constexpr int kRow = 16, kColourAt = 6, kDepthAt = 9, kNormalAt = 10, kTilesAt = 13, kTileCount = 4096, kWeightAt = 13,
-              kErrorAt = 14, kPullAt = 15;
-// A packed Gaussian: mean, log scales, quaternion, logit, the colour's first harmonic, two of no use.
-constexpr int kCore = 16, kHarmonicAt = 11, kCoreUsed = 14;
 constexpr int kBox = 8;  // of a chunk: least and most of the means, the largest scale, one of no use
-
-// Gaussians in memory: `packed` [N, kCore] and rest [N, rest_stride], or five arrays of their own.
-template <class T, class P = const T> struct GaussianArrays {
-    P *packed, *rest;  // rest: harmonics from the second on, rgb innermost
-    P *means, *scales, *rotations, *logits, *harmonics;
-    i64 count, rest_stride, harmonic_stride;
-};
 
 template <class T> struct ProjectArgs {
     GaussianArrays<T> gaussians;
@@ -34,10 +17,6 @@ template <class T> struct ProjectArgs {
     i32 *ids, *chunk_count, *slot, *key;  // [N], [chunks], [N]: first slot of a row's pairs; bits of its depth as float
     i64* totals;                    // [2 + chunks]: rows, slots that their pairs can need; the rest is scratch
     int threads;
-};
-
-struct TileEntry {
-    i32 row, slot, blocks;  // bit of a block of 4x4 pixels: 4 * y + x
 };
 
 template <class T> struct ListArgs {

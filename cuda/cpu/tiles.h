@@ -16,21 +16,6 @@ inline Scratch& list_scratch() {
     return scratch;
 }
 
-struct Tiles {
-    int across, down, width, height;
-    i64 count() const { return i64(across) * down; }
-};
-inline Tiles tiles_of(int width, int height) {
-    return {(width + kTileSide - 1) / kTileSide, (height + kTileSide - 1) / kTileSide, width, height};
-}
-
-// Blocks of a tile in which the picture has pixels.
-inline u32 blocks_in_picture(const Tiles& t, int x, int y) {
-    int columns = min_((t.width - x * kTileSide + 3) / 4, 4), rows = min_((t.height - y * kTileSide + 3) / 4, 4);
-    u32 row = (1u << columns) - 1, all = row | row << 4 | row << 8 | row << 12;
-    return all & ((1u << 4 * rows) - 1);
-}
-
 // Bits of the blocks whose rectangle of pixel centres has a point with alpha >= 1/255; all sixteen at once in lanes.
 template <class T>
 NF_HD u32 blocks_reached(const Quadratic<T>& q, T cut, T left, T top, const Lanes<T>* block_x,

@@ -50,7 +50,9 @@ def load_any(
     """
     path = Path(path)
     if is_splat_file(path):
-        return with_scene(splat_model(path), scene)
+        read = splat_model(path)
+        read.field.to(device)
+        return with_scene(read, scene)
     if not is_foreign(path):
         return with_scene(nf_file.load(path, device), scene)
     read = _open(path).read(place or Placement())

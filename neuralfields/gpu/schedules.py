@@ -14,6 +14,7 @@ from torch import Tensor
 from neuralfields.domain import CASCADE_WORDS
 from neuralfields.errors import UsageError
 from neuralfields.gpu import launch as cuda_launch
+from neuralfields.gpu import splat
 from neuralfields.gpu.compile import Module
 from neuralfields.gpu.grid import grid_interpolate, grid_interpolate_backward
 from neuralfields.gpu.launch import THREADS, blocks_for, expect, inputs, scalar
@@ -182,4 +183,9 @@ SCHEDULES: dict[str, Callable[..., Any]] = {
     "network": network,
     "network_backward": network_backward,
     "adam": _adam,
+    "splat_project": splat.project,
+    "splat_project_backward": splat.project_backward,
+    "splat_tile_lists": splat.tile_lists,
+    "splat_blend": splat.blend,
+    "splat_blend_backward": splat.blend_backward,
 }

@@ -5,6 +5,7 @@ S per colour under a Gaussian window of 11 x 11 pixels (1.5 pixels), zeros outsi
 A mask [H, W] weighs pixels in both means, which are over all pixels of the picture whatever the mask.
 """
 
+import importlib
 from dataclasses import dataclass
 
 import torch
@@ -17,14 +18,32 @@ RADIUS, DEVIATION, C1, C2 = 5, 1.5, 0.01**2, 0.03**2
 
 @dataclass(frozen=True)
 class ImageLoss:
-    """`value` of the loss; `absolute`: mean |x - y|; `similarity`: mean S; the loss's gradient `d_rgb` [H, W, 3];
-    `error` [H, W]: mean |x - y| over colours."""
+    """The loss of a picture: its gradient `d_rgb` [H, W, 3], and `error` [H, W]: mean |x - y| over colours.
 
-    value: float
-    absolute: float
-    similarity: float
+    `sums`: mean |x - y| and mean S under the mask, whose mean is `inside`. On a GPU both stay there until a value is
+    asked for, which waits for the device.
+    """
+
+    sums: tuple[float, float] | Tensor
+    inside: float | Tensor
+    ssim_weight: float
     d_rgb: Tensor
     error: Tensor
+
+    @property
+    def absolute(self) -> float:
+        """Mean |x - y|."""
+        return float(self.sums[0])
+
+    @property
+    def similarity(self) -> float:
+        """Mean S."""
+        return float(self.sums[1])
+
+    @property
+    def value(self) -> float:
+        """The loss."""
+        return (1 - self.ssim_weight) * self.absolute + self.ssim_weight * (float(self.inside) - self.similarity)
 
 
 def image_loss(
@@ -39,12 +58,15 @@ def image_loss(
     No autograd: the gradient comes with the value, for a training pass that goes on by hand.
     """
     d_rgb, error = out if out is not None else (torch.empty_like(rgb), rgb.new_empty(rgb.shape[:2]))
-    absolute, similarity = kernel("image_loss", rgb.dtype)(
-        array(rgb), array(target), None if mask is None else array(mask), ssim_weight, d_rgb, error, threads()
-    )
-    weight = 1.0 if mask is None else float(mask.mean())
-    value = (1 - ssim_weight) * absolute + ssim_weight * (weight - similarity)
-    return ImageLoss(value, absolute, similarity, d_rgb, error)
+    inside = 1.0 if mask is None else mask.mean()
+    if rgb.device.type != "cpu":
+        on_gpu = importlib.import_module("neuralfields.gpu.image_loss")
+        sums = on_gpu.image_loss(rgb, target, mask, ssim_weight, d_rgb, error)
+    else:
+        sums = kernel("image_loss", rgb.dtype)(
+            array(rgb), array(target), None if mask is None else array(mask), ssim_weight, d_rgb, error, threads()
+        )
+    return ImageLoss(sums, inside, ssim_weight, d_rgb, error)
 
 
 def image_loss_reference(

@@ -1,12 +1,14 @@
-"""The training pass of Gaussians on the CPU: picture, gradient and Adam without a detour through autograd.
+"""The training pass of Gaussians: picture, gradient and Adam without a detour through autograd.
 
 The same kernels as ops/project.py and ops/blend.py, on memory that is kept from step to step: nothing is allocated in a
 step that was big enough before. Gaussians are packed, so that what a step needs of one lies in one cache line:
   core [N, 16]  mean 3, log scales 3, quaternion wxyz 4, logit of opacity, first harmonic rgb 3, two of no use
   rest [N, 0, 16, 32 or 48]  the harmonics from the second on, rgb innermost, filled up with zeros (degree 0, 1, 2, 3)
 Adam touches only what a step saw; the rest's harmonics only when it is asked to. Same threads or others: the same bits.
+On a GPU a `SplatPass` is the one of neuralfields/gpu/splat_pass.py.
 """
 
+import importlib
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -112,7 +114,7 @@ def morton_order(means: Tensor) -> Tensor:
     """
     count = means.shape[0]
     if count < 2:
-        return torch.arange(count)
+        return torch.arange(count, device=means.device)
     middle, spread = means.double().mean(0), means.double().std(0).clamp(min=1e-12)
     cell = (((means.double() - middle) / spread / 6 + 0.5).clamp(0, 1) * 65535).long()
     for shift, keep in ((16, 0x0000FF0000FF), (8, 0x00F00F00F00F), (4, 0x0C30C30C30C3), (2, 0x249249249249)):
@@ -123,8 +125,15 @@ def morton_order(means: Tensor) -> Tensor:
 class SplatPass:
     """Pictures and steps of one set of packed Gaussians. Memory is kept; `gaussians` may be replaced by other tensors.
 
-    Order of a step: `render`, then `backward` with the picture's gradient, then `adam`. float32 or float64.
+    Order of a step: `render`, then `backward` with the picture's gradient, then `adam`. float32 or float64, on a CPU or
+    a GPU.
     """
+
+    def __new__(cls, gaussians: Packed) -> "SplatPass":
+        """That of the device on which the Gaussians are."""
+        if gaussians.core.device.type != "cpu":
+            cls = importlib.import_module("neuralfields.gpu.splat_pass").CudaSplatPass
+        return super().__new__(cls)
 
     def __init__(self, gaussians: Packed) -> None:
         self._memory: dict[str, Tensor] = {}

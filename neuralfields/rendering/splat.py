@@ -33,15 +33,15 @@ RAY_FOCAL = 1000.0  # pixels: how wide the pixel is that a single ray stands for
 
 @dataclass(frozen=True)
 class Splats:
-    """Gaussians to look at, and where they are. Renders on the CPU, in float32; no gradients."""
+    """Gaussians to look at, and where they are. Renders on their device, in float32; no gradients."""
 
     gaussians: Gaussians
     bounds: Bounds
 
     @property
     def device(self) -> torch.device:
-        """Gaussians are rasterised on the CPU."""
-        return torch.device("cpu")
+        """Where it computes: where the Gaussians are."""
+        return self.gaussians.device
 
     @cached_property
     def _run(self) -> SplatPass:
@@ -58,9 +58,12 @@ class Splats:
     def render(self, camera: Camera, background: Colour) -> Render:
         """Renders a camera's picture: rgb [H, W, 3], opacity, depth [H, W], normal [H, W, 3]; any perspective lens."""
         if not len(self.gaussians):
-            empty = torch.zeros(camera.height, camera.width)
+            empty = torch.zeros(camera.height, camera.width, device=self.device)
             return Render(
-                torch.tensor(background).expand(*empty.shape, 3).clone(), empty, empty, empty[..., None].repeat(1, 1, 3)
+                empty.new_tensor(background).expand(*empty.shape, 3).clone(),
+                empty,
+                empty,
+                empty[..., None].repeat(1, 1, 3),
             )
         if camera.model == "perspective" and any(camera.distortion):
             return self._through_lens(camera, background)
@@ -71,7 +74,7 @@ class Splats:
         """The picture of a camera with distortion: that of a pinhole that sees all of it, bent."""
         wide, places = surrounding_pinhole(camera)
         seen = self.render(wide, background)
-        grid = places / places.new_tensor([wide.width, wide.height]) * 2 - 1
+        grid = (places / places.new_tensor([wide.width, wide.height]) * 2 - 1).to(self.device)
         parts = [seen.rgb, seen.opacity[..., None], seen.depth[..., None], seen.normal]
         stacked = torch.cat(parts, 2).permute(2, 0, 1)[None]
         bent = grid_sample(stacked, grid[None], mode="bicubic", padding_mode="border", align_corners=False)
@@ -82,7 +85,7 @@ class Splats:
     @torch.no_grad()
     def importance(self, cameras: list[Camera]) -> Tensor:
         """Sum of each Gaussian's blending weights over the pixels of all cameras, [N]."""
-        total = torch.zeros(len(self.gaussians))
+        total = torch.zeros(len(self.gaussians), device=self.device)
         for camera in cameras:
             self._run.render(self.view(camera), (0.0, 0.0, 0.0), 0, COLOUR_ONLY, total)
         order = morton_order(self.gaussians.means)
@@ -100,7 +103,7 @@ class Splats:
             view = replace(_along(origin, direction), near=near, antialiased=self.gaussians.antialiased)
             blended = self._run.render(view, background, self.gaussians.degree, WITH_NORMAL)
             pictures.append(finished(blended, view).reshape(1))
-        empty = torch.zeros(0)
+        empty = torch.zeros(0, device=self.device)
         return Render.concatenate(pictures) if pictures else Render(empty.view(0, 3), empty, empty, empty.view(0, 3))
 
 
@@ -136,8 +139,8 @@ def finished(blended: Blended, view: View) -> Render:
     """What was blended as a `Render` of its own memory: distance along the unit ray, normals of length 1."""
     opacity, (width, height) = blended.opacity, view.size
     hit = opacity > LEAST_OPACITY
-    a = (torch.arange(width, dtype=opacity.dtype) + 0.5 - view.principal[0]) / view.focal[0]
-    b = (torch.arange(height, dtype=opacity.dtype) + 0.5 - view.principal[1]) / view.focal[1]
+    columns, rows = (torch.arange(n, dtype=opacity.dtype, device=opacity.device) + 0.5 for n in (width, height))
+    a, b = (columns - view.principal[0]) / view.focal[0], (rows - view.principal[1]) / view.focal[1]
     length = (a * a + (b * b)[:, None] + 1).sqrt()
     depth = torch.where(hit, blended.depth / opacity.clamp(min=LEAST_OPACITY) * length, torch.zeros_like(opacity))
     normal = torch.nn.functional.normalize(blended.normal, dim=-1) * hit[..., None]

@@ -48,7 +48,7 @@ def grown(state: State, statistics: Tensor, count: int, largest: float, generato
     born = min(wanted, int((error > 0).sum()))
     state = state.at(kept)
     if born:
-        parents = torch.multinomial(error.double(), born, replacement=False, generator=generator)
+        parents = torch.multinomial(error.double().cpu(), born, replacement=False, generator=generator).to(error.device)
         state = split(state, parents, generator)
     return state.at(morton_order(state.values.core[:, MEANS]))
 
@@ -91,4 +91,4 @@ def rotation_columns(quaternions: Tensor, axis: Tensor) -> Tensor:
         ],
         1,
     )
-    return columns[torch.arange(len(axis)), axis]
+    return columns[torch.arange(len(axis), device=axis.device), axis]

@@ -29,6 +29,14 @@ class PhotoPyramid:
     alphas: dict[int, Tensor | None]
     masks: dict[int, Tensor | None]
 
+    def to(self, device: torch.device | str) -> "PhotoPyramid":
+        """The same photo on another device."""
+        moved = [
+            {times: None if tensor is None else tensor.to(device) for times, tensor in part.items()}
+            for part in (self.images, self.alphas, self.masks)
+        ]
+        return PhotoPyramid(moved[0], self.views, moved[1], moved[2])
+
 
 def undistorted(
     image: np.ndarray, camera: Camera, mask: np.ndarray | None

@@ -35,9 +35,8 @@ def fit_gaussians(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchF
     for name in NOT_YET:
         if getattr(options, name):
             raise UsageError(f"{flag(name)} is not there for --field gaussians; leave it out, or fit another field")
-    if options.bits == 8 or options.device == "cuda":
-        what = "--bits 8" if options.bits == 8 else "--device cuda"
-        raise UsageError(f"{what} is not there for --field gaussians; leave it out")
+    if options.bits == 8:
+        raise UsageError("--bits 8 is not there for --field gaussians; leave it out")
     known, scene = scene.warnings, prepare_scene(scene, options)
     loaded = load_frames(scene, scene.train, options.downscale)
     held_out = load_frames(scene, scene.test, scale_of(scene, loaded)) if scene.test else None
@@ -50,6 +49,7 @@ def fit_gaussians(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchF
     most = plan.config.most or budget(pixels, plan.budget.seconds)
     gaussians, how = beginning(scene, plan, loaded, given, most)
     progress.note(f"{len(gaussians)} Gaussians {how}, up to {most}")
+    gaussians, photos = gaussians.to(plan.device), [photo.to(plan.device) for photo in photos]
     training = SplatTrainer(gaussians, photos, scene.bounds, background, most, options.seed)
     loop = Loop(training, plan.budget, options, progress, _validation(training, held_out, background.colour))
     loop.seconds = time.perf_counter() - begin
@@ -76,7 +76,7 @@ def _validation(training: SplatTrainer, held_out: LoadedFrames | None, colour: t
     for image, camera in zip(held_out.images, held_out.cameras, strict=True):
         size = max(1, camera.width // smaller), max(1, camera.height // smaller)
         cameras.append(camera.resized(*size))
-        pictures.append(torch.from_numpy(photo_over(downscale(image, size), colour)))
+        pictures.append(torch.from_numpy(photo_over(downscale(image, size), colour)).to(training.device))
     return lambda: mean_psnr(training.volume, cameras, pictures, colour)[0]
 
 

@@ -55,14 +55,14 @@ class SplatTrainer:
         values = Packed.of(sorted_.means, sorted_.scales, sorted_.rotations, sorted_.opacities, sorted_.harmonics)
         self.first_count = len(gaussians)
         self.state = State(values, values.zeros_like(), values.zeros_like())
-        self.statistics = torch.zeros(len(values), 4)
+        self.statistics = values.core.new_zeros(len(values), 4)
         self.run = SplatPass(values)
         self.step_count = self.adam_steps = self.rest_steps = self.grown_at = 0
 
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return torch.device("cpu")
+        return self.state.values.core.device
 
     @property
     def gaussians(self) -> Gaussians:
@@ -129,7 +129,7 @@ class SplatTrainer:
         colour = self.background.colour
         if self.background.random:
             colour = tuple(torch.rand(3, generator=generator).tolist())
-        return image * alpha[..., None] + torch.tensor(colour) * (1 - alpha[..., None]), colour
+        return image * alpha[..., None] + image.new_tensor(colour) * (1 - alpha[..., None]), colour
 
     def _rates(self, progress: float) -> Adam:
         self.adam_steps += 1
@@ -157,7 +157,7 @@ class SplatTrainer:
         self.grown_at = self.step_count
 
     def _take(self, state: State) -> None:
-        self.state, self.statistics = state, torch.zeros(len(state.values), 4)
+        self.state, self.statistics = state, state.values.core.new_zeros(len(state.values), 4)
         self.run.replace(state.values)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -173,6 +173,7 @@ class SplatTrainer:
 
     def restore(self, tensors: dict[str, Tensor], counters: dict[str, int]) -> None:
         """The reverse of `tensors` and `counters`."""
+        tensors = {name: tensor.to(self.device) for name, tensor in tensors.items()}
         parts = [Packed(tensors[f"{name}.core"], tensors[f"{name}.rest"]) for name in ("values", "first", "second")]
         for name, value in counters.items():
             setattr(self, name, value)

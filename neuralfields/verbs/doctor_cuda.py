@@ -19,6 +19,7 @@ from neuralfields.gpu.launch import arch, missing_for_cuda
 from neuralfields.gpu.network import Stack, arithmetic_defines, using_precision
 from neuralfields.gpu.rbf import rbf_module
 from neuralfields.gpu.schedules import hash_module, scalar_module
+from neuralfields.gpu.splat import CHANNELS, blend_module, splat_module
 from neuralfields.ops.contract import Contraction
 from neuralfields.ops.hash_grid import HashGeometry
 from neuralfields.ops.march import Marching, MarchSettings
@@ -30,7 +31,7 @@ TOLERANCE = 2e-3  # of rendered values of a random field: half precision against
 
 
 def usual_modules(precision: str = "half") -> dict[str, Module]:
-    """Kernel modules of a hash field of default Config, and of the ops that every field uses, by a short name."""
+    """Kernel modules of a hash field of default Config, of Gaussians, and of the ops that every field uses, by name."""
     config = Config()
     geometry = HashGeometry.of(config.levels, config.table, config.base, config.finest or 2048)
     table = torch.empty(0, config.features)
@@ -42,6 +43,8 @@ def usual_modules(precision: str = "half") -> dict[str, Module]:
             "grid": grid_module(torch.empty(0, 3)),
             "rbf": rbf_module(torch.empty(0, 32), 0),
             "hash_grid": hash_module("hash_grid", table, geometry.scales, geometry.levels),
+            **{name: splat_module(name, torch.float32) for name in ("splat_project", "splat_lists", "image_loss")},
+            **{f"splat_blend ({n} channels)": blend_module(torch.float32, n) for n in CHANNELS},
             f"network ({precision})": Module("network", (("NF_NETWORK", stack.text), *arithmetic_defines([stack]))),
             f"hash_render ({precision})": CudaPass(field.fused()).module(),
         }

@@ -69,7 +69,7 @@ def _export_splats(field: GaussianField, options: ExportOptions) -> dict[str, An
     """Writes Gaussians as a splat file; its suffix says of which format."""
     check_writable(options.out, options.overwrite)
     begin = time.perf_counter()
-    write_gaussians(field.gaussians(), options.out)
+    write_gaussians(field.gaussians().to("cpu"), options.out)
     size = options.out.stat().st_size
     return {
         "path": str(options.out),

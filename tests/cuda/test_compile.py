@@ -14,6 +14,7 @@ from neuralfields.gpu import launch as cuda_launch
 from neuralfields.gpu.compile import Module, build, cache_folder, compile_module, key, source_folder
 from neuralfields.gpu.grid import grid_module
 from neuralfields.gpu.rbf import KINDS, rbf_module
+from neuralfields.gpu.splat import CHANNELS, blend_module
 from neuralfields.verbs import doctor_cuda as cuda_doctor
 from tests.support.emulate import kernels_of
 
@@ -46,6 +47,7 @@ def check_nvrtc(module: Module, arch: str) -> None:
 def test_the_list_of_modules_is_whole():
     assert set(modules("half")) == set(USUAL)
     assert {"rays", "elements", "composite", "grid", "rbf", "hash_grid", "network", "hash_render"} <= set(USUAL)
+    assert {"splat_project", "splat_lists", "splat_blend", "image_loss"} <= set(USUAL)
 
 
 @pytest.mark.parametrize("name", [name for name in USUAL if name != "hash_render"])
@@ -75,6 +77,8 @@ def test_nvrtc_of_all_axes_and_kernels(nvrtc: str, arch: str):
         check_nvrtc(grid_module(torch.empty(0, axes)), arch)
     for kind in range(len(KINDS)):
         check_nvrtc(rbf_module(torch.empty(0, 2), kind), arch)
+    for channels in CHANNELS:
+        check_nvrtc(blend_module(torch.float32, channels), arch)
 
 
 @pytest.mark.slow

@@ -2,20 +2,29 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from neuralfields.cameras import Camera
 from neuralfields.captures.images import load_frames
 from neuralfields.captures.readers import read_scene
 from neuralfields.errors import UsageError
 from neuralfields.fields import field_class, field_names
+from neuralfields.gaussians import Gaussians
 from neuralfields.gpu import device as machine
 from neuralfields.gpu import launch as cuda_launch
+from neuralfields.gpu import splat
 from neuralfields.ops import occupancy_bits
 from neuralfields.options.fit import FitOptions
 from neuralfields.rendering.occupancy import Occupancy
+from neuralfields.scene import Bounds
+from neuralfields.splatting.photos import PhotoPyramid
 from neuralfields.supervision.pixels import Pixels
 from neuralfields.training.fit import fit_scene
+from neuralfields.training.radiance import Background
+from neuralfields.training.splats import SplatTrainer
+from tests.support.gaussians import view
 
 
 @pytest.mark.parametrize("name", field_names())
@@ -73,3 +82,29 @@ def test_a_fit_on_a_gpu_that_is_not_there_says_so_first(small_capture: Path, mon
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UsageError, match="--device cuda"):
         fit_scene(read_scene(small_capture), FitOptions(small_capture, device="cuda"))
+
+
+def test_a_step_of_gaussians_stays_where_they_are(monkeypatch: pytest.MonkeyPatch):
+    """The trainer and the renderer by the GPU's pass, its kernels left out: nothing else is on another device."""
+    launched, there, pinhole = [], torch.device("meta"), view(40, 28)
+
+    def launch(module: object, name: str, blocks: object, threads: int, *arguments: object) -> None:
+        assert {a.device for a in arguments if isinstance(a, torch.Tensor)} == {there}, name
+        launched.append(name)
+
+    monkeypatch.setattr(cuda_launch, "launch", launch)
+    monkeypatch.setattr(splat, "int", lambda value: 500, raising=False)  # the number of slots, which nobody knows
+    shapes = (300, 3), (300, 3), (300, 4), (300,), (300, 4, 3)
+    gaussians = Gaussians(*(torch.zeros(shape, device=there) for shape in shapes))
+    parts = [{1: torch.rand(28, 40, 3)}, {1: torch.rand(28, 40)}, {1: torch.ones(28, 40)}]
+    photo = PhotoPyramid(parts[0], {1: pinhole}, parts[1], parts[2]).to(there)
+    bounds = Bounds((0.0, 0.0, 0.0), 1.0)
+    training = SplatTrainer(gaussians, [photo], bounds, Background((0.0, 0.0, 0.0), True), 300, 0)
+    training.step_count, training.adam_steps = 2, 15  # no error is asked for, higher harmonics are moved
+    report = training.step(0.3)
+    training.restore({name: torch.zeros(tensor.shape) for name, tensor in training.tensors().items()}, {})
+    seen = training.volume.render(Camera(np.eye(4), 40, 28, 30.0, 30.0, 20.0, 14.0), (0.0, 0.0, 0.0))
+    assert training.device == training.statistics.device == there and report.samples == 300
+    assert {part.device for part in (seen.rgb, seen.opacity, seen.depth, seen.normal)} == {there}
+    assert {"splat_project", "splat_pairs", "splat_blend", "splat_blend_gradient", "splat_adam"} <= set(launched)
+    assert {"image_loss_moments", "image_loss_gradient"} <= set(launched)

@@ -18,7 +18,8 @@ from neuralfields.gpu.network import Stack, using_precision
 from neuralfields.gpu.schedules import SCHEDULES
 from tests.support.emulate import Emulator, kernels_of
 from tests.support.fused import Case, case, results
-from tests.support.inputs import ALLOCATE, IN_PLACE, arguments, copied, tensors
+from tests.support.inputs import ALLOCATE, IN_PLACE, PLAIN, arguments, copied, tensors
+from tests.support.splat_case import by_schedule, loss_inputs, losses, splat_case, steps
 
 RELATIVE = {"float": 3e-6, "half": 1e-2}
 WIDTHS = {"small": (20, 32, 5), "wide": (64, 64, 64, 3), "one layer": (32, 16)}
@@ -57,7 +58,7 @@ def test_an_op_of_one_kernel_refuses_other_shapes():
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("name", [name for name in SCHEDULES if not name.startswith("network")])
+@pytest.mark.parametrize("name", PLAIN)
 def test_ops_in_float64(emulator: Emulator, name: str, reverse: bool):
     given = arguments(name, torch.float64)
     want = on_cpu(name, copied(given))
@@ -69,7 +70,7 @@ def test_ops_in_float64(emulator: Emulator, name: str, reverse: bool):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in SCHEDULES if not name.startswith(("network", "march"))])
+@pytest.mark.parametrize("name", [name for name in PLAIN if name != "march"])
 def test_ops_in_float32(emulator: Emulator, name: str):
     given = arguments(name, torch.float32)
     want = on_cpu(name, copied(given))
@@ -258,8 +259,12 @@ def test_every_kernel_is_run(emulator: Emulator):
     c = case(dtype=torch.float32, rays=4)
     fused_on_gpu(c)
     with emulator.running(), using_precision("half"):
-        for name in SCHEDULES:
+        for name in (*PLAIN, "network", "network_backward"):
             emulated(name, arguments(name, torch.float32 if name.startswith("network") else torch.float64))
+        splats = splat_case(30)
+        splats.all(by_schedule)
+        steps(splats, True, 1)
+        losses(*loss_inputs(torch.float64), True)
         c.gradients(True)
         c.render(True, capacity=0)
         c.volume.density(torch.rand(5, 3))

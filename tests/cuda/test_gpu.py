@@ -24,7 +24,6 @@ from neuralfields.fields import field_class, field_names
 from neuralfields.fields.field import Field
 from neuralfields.fields.hash import Config as HashConfig
 from neuralfields.gpu.network import using_precision
-from neuralfields.gpu.schedules import SCHEDULES
 from neuralfields.mesh.files import read_mesh
 from neuralfields.models.nf_file import load, save
 from neuralfields.options.fit import FitOptions
@@ -37,7 +36,7 @@ from neuralfields.training.plan import plan_fit
 from neuralfields.verbs import doctor_cuda as cuda_doctor
 from neuralfields.verbs import export
 from tests.support.fused import Case, case, results
-from tests.support.inputs import IN_PLACE, arguments, copied, moved, tensors
+from tests.support.inputs import IN_PLACE, PLAIN, arguments, copied, moved, tensors
 from tests.support.settings import plan_of
 
 pytestmark = pytest.mark.cuda
@@ -64,7 +63,7 @@ def run(name: str, given: list, device: str) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("name", [name for name in SCHEDULES if not name.startswith("network")])
+@pytest.mark.parametrize("name", PLAIN)
 def test_ops(name: str, dtype: torch.dtype):
     given = arguments(name, dtype)
     want, got = run(name, given, "cpu"), run(name, given, "cuda")

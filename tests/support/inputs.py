@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from neuralfields.cameras import Camera
+from neuralfields.gpu.schedules import SCHEDULES
 from neuralfields.ops import composite
 from neuralfields.ops.hash_grid import HashGeometry
 from neuralfields.ops.pixel_rays import camera_table
@@ -20,6 +21,8 @@ from tests.support.lenses import LENSES
 # How the CPU's op makes its outputs, which a schedule is given.
 ALLOCATE = {name: op.allocate for name, op in every_op().items()}
 IN_PLACE = ("adam",)
+# Ops whose outputs are compared one by one; networks and Gaussians have tests of their own.
+PLAIN = [name for name in SCHEDULES if not name.startswith(("network", "splat"))]
 
 
 def arguments(name: str, dtype: torch.dtype, widths: tuple[int, ...] = (20, 32, 5)) -> list[Any]:
