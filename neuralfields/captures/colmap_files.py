@@ -19,6 +19,7 @@ import numpy as np
 from neuralfields.cameras import LARGEST_COORDINATE, Camera, CameraModel, rotation_from_quaternion
 from neuralfields.captures.capture import LARGEST_SIDE
 from neuralfields.errors import InputError
+from neuralfields.files import require_ordinary
 
 MODELS = {
     # id: (name, parameters in order). f is both focal lengths; the rest are named as in OpenCV.
@@ -84,6 +85,7 @@ class Cursor:
 
     def __init__(self, path: Path) -> None:
         self.path, self.at = path, 0
+        require_ordinary(path)
         try:
             with path.open("rb") as file:
                 self.size = path.stat().st_size
@@ -251,6 +253,7 @@ def _refuse_unknown_images(cursor: Cursor, starts: np.ndarray, lengths: np.ndarr
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines without comments; empty lines are kept, since images.txt gives them a meaning."""
+    require_ordinary(path)
     try:
         with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
