@@ -8,7 +8,6 @@ Vocabulary
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ import numpy as np
 
 from neuralfields.cameras import Camera
 from neuralfields.captures.deep_images import DeepHeader, deep_header, read_deep, require_plausible_png
-from neuralfields.captures.photo_store import PhotoStore, require_memory
+from neuralfields.captures.photo_store import PhotoStore, in_order, require_memory
 from neuralfields.errors import InputError
 from neuralfields.files import require_ordinary
 from neuralfields.media import HEAD, RAW, image_format, import_plugin
@@ -344,19 +343,18 @@ def load_frames(
     store = PhotoStore(cameras, downscale, channels)
     loaded = LoadedFrames([], [], [], [], [])
     bad: list[str] = []
-    with ThreadPoolExecutor(WORKERS) as pool:
-        results = pool.map(lambda frame: _load(frame, downscale), chosen)
-        for done, (index, result) in enumerate(zip(indices, results, strict=True), start=1):
-            if isinstance(result, InputError):
-                bad.append(str(result))
-            else:
-                image, mask = result
-                loaded.images.append(store.keep(image))
-                loaded.masks.append(mask)
-                loaded.cameras.append(scene.frames[index].camera.resized(image.shape[1], image.shape[0]))
-                loaded.indices.append(index)
-            if progress is not None:
-                progress(done, len(chosen))
+    results = in_order(lambda frame: _load(frame, downscale), chosen, WORKERS)
+    for done, (index, result) in enumerate(zip(indices, results, strict=True), start=1):
+        if isinstance(result, InputError):
+            bad.append(str(result))
+        else:
+            image, mask = result
+            loaded.images.append(store.keep(image))
+            loaded.masks.append(mask)
+            loaded.cameras.append(scene.frames[index].camera.resized(image.shape[1], image.shape[0]))
+            loaded.indices.append(index)
+        if progress is not None:
+            progress(done, len(chosen))
     if bad:
         _judge_unreadable(scene, bad, len(chosen))
         loaded.warnings.append(f"{len(bad)} of {len(chosen)} photos cannot be read and are left out; {bad[0]}")

@@ -4,12 +4,18 @@ Every photo is a view of the store. What draws pixels from all photos (supervisi
 `joined`, and makes no copy. The size is known from the cameras before anything is decoded.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 
 from neuralfields import memory
 from neuralfields.cameras import Camera
+from neuralfields.scene import Frame
+
+T = TypeVar("T")
 
 DECODING = 12  # bytes of a pixel at full size while a photo is decoded and made smaller
 
@@ -24,7 +30,7 @@ def bytes_needed(cameras: Sequence[Camera], factor: int, channels: int, masks: i
     sizes = [width * height for width, height in (smaller(camera, factor) for camera in cameras)]
     largest = max((camera.width * camera.height for camera in cameras), default=0)
     masked = round(sum(sizes) * masks / max(len(sizes), 1))
-    return sum(sizes) * channels + masked + workers * DECODING * largest
+    return sum(sizes) * channels + masked + (workers + 1) * DECODING * largest
 
 
 def require_memory(
@@ -41,6 +47,18 @@ def require_memory(
     largest = max(cameras, key=lambda camera: camera.width * camera.height)
     what = f"{source}: {len(cameras)} photos of up to {largest.width}x{largest.height}, {factor} times smaller"
     memory.require(needed, what, f"give --downscale {fits}, or fewer photos")
+
+
+def in_order(work: Callable[[Frame], T], frames: Sequence[Frame], workers: int) -> Iterator[T]:
+    """Results of `work` in order, made by some threads that run no further ahead than one frame each."""
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[T]] = deque()
+        for frame in frames:
+            waiting.append(pool.submit(work, frame))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 class PhotoStore:
