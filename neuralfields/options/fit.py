@@ -116,7 +116,7 @@ class FitOptions(ConfigurableTraining, Supervision, Source, LivePage, Kernels, S
     resume: bool = False
     """Continue from the checkpoint of an interrupted fit."""
     record: Literal["relative", "full"] = "relative"
-    """How the file names its capture: relative to itself, or full: by absolute paths and the command line."""
+    """Record in the file: its capture relative to it, or full: absolute paths and the command line."""
     format: str | None = None
     """Format of the input: transforms, colmap, llff or photos; image, shape, occupancy, sound, or video for a folder of
     frames. Default: detected."""
