@@ -39,7 +39,7 @@ def measure(name: str, data: Path, folder: Path) -> dict:
     capture, options = CASES[name]
     measured = fit_and_eval(name, capture, options, data, folder)
     if capture == "ngp_fox":  # for plot_fox.py
-        shutil.copy(folder / f"{name}.log.jsonl", PICTURES / f"{name}.log.jsonl")
+        shutil.copy(folder / f"{name}.nf.log.jsonl", PICTURES / f"{name}.log.jsonl")
     return measured
 
 

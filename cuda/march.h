@@ -5,6 +5,8 @@
 // empty block of 4^3 bricks, is crossed in one stride.
 //   step(t) = clamp(t * cone, min_step, max_step): the footprint of a pixel grows with distance, and so may a sample
 //   a sample covers [t, t + step] and is taken at its middle
+// A ray is marched only where t can tell its steps apart (`resolved`), so every march ends: at about 28,000 cubes the
+// next t of the usual step would be t itself in float32. A cube so far away covers no pixel.
 #pragma once
 #include "scalar.h"
 
@@ -26,6 +28,12 @@ struct MarchSettings {
 
 template <class T> NF_HD T march_step(T t, const MarchSettings& s) {
     return clamp_(t * T(s.cone), T(s.min_step), T(s.max_step));
+}
+
+// Whether a step at t is at least two units of t's last place. step(t) / t never grows with t, so that what holds where
+// a ray ends holds all along it. False for a t that is not finite.
+template <class T> NF_HD bool resolved(T t, const MarchSettings& s) {
+    return march_step(t, s) > t * (sizeof(T) == 4 ? T(0x1p-22) : T(0x1p-51));
 }
 
 // Word and bit of a cell of cascade c.
@@ -58,7 +66,7 @@ template <class T> struct RayMarch {
             leave = min_(leave, max_(t0, t1));
         }
         t = enter + march_step(enter, s) * jitter;
-        end = leave;
+        end = resolved(leave, s) ? leave : t;
         growth = log_(1 + T(s.cone));
     }
 

@@ -42,7 +42,8 @@ The floor plan: each folder answers one question, and imports point up this list
   verbs         what does a command of `nf` do?
 
 Beside the folders stand the nouns (scene.py, cameras.py, rays.py, domain.py, gaussians.py), the tools (errors.py,
-files.py, media.py, settings.py, progress.py, ranks.py) and the doors (cli.py, __main__.py and this file).
+files.py, memory.py, media.py, settings.py, search_path.py, progress.py, ranks.py) and the doors (cli.py, __main__.py
+and this file).
 
 The public API: the names of `__all__`. Everything else can be imported, and may change between versions.
 
@@ -69,6 +70,13 @@ Conventions, everywhere in the program
 
 Importing the package is cheap: torch is loaded by the first name that needs it.
 """
+
+import sys
+
+if sys.argv[:1] == ["-m"]:  # python -m neuralfields: before anything is imported that a folder of photos may imitate
+    from neuralfields.search_path import leave_working_folder
+
+    leave_working_folder()
 
 import importlib
 import os

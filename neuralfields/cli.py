@@ -13,6 +13,7 @@ from contextlib import redirect_stdout, suppress
 from typing import Any, NamedTuple
 
 from neuralfields.errors import InterruptedFit, NeuralfieldsError, ResourceError, UsageError
+from neuralfields.search_path import leave_working_folder
 
 ERROR, INTERRUPTED, OUT_OF_RESOURCES = 1, 5, 6
 
@@ -81,6 +82,8 @@ def overview() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line; returns the exit code and never raises for what a user can cause."""
+    if arguments is None:  # this process is `nf`
+        leave_working_folder()
     words = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):  # a terminal without Unicode shows ? instead of failing
         with suppress(AttributeError, ValueError):
@@ -145,7 +148,9 @@ def _run(verb: Verb, chosen: Any) -> int:
 
         sys.stdout.write(json.dumps(plain(result), allow_nan=False) + "\n")
     else:
-        sys.stdout.write(shown(result) + "\n")
+        from neuralfields.files import printable
+
+        sys.stdout.write(printable(shown(result)) + "\n")
     return getattr(module, "exit_code", lambda _: 0)(result)
 
 
@@ -165,7 +170,10 @@ def readable(result: dict[str, Any], indent: str = "") -> str:
 
 def _report(error: BaseException) -> int:
     """Prints one line for an error and returns its exit code."""
+    from neuralfields.files import printable
+
     code, message = classify(error)
+    message = printable(message)
     with suppress(OSError, ValueError):
         sys.stderr.write(f"nf: {message}\n")
         sys.stderr.flush()

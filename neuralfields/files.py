@@ -114,15 +114,15 @@ def _alive(pid: int) -> bool:
 
 
 def sweep(path: Path) -> list[Path]:
-    """Removes temporary files that a killed process left beside `path`, of any suffix; returns their paths."""
+    """Removes temporary files that a killed process left beside `path`, of it and its companions; their paths."""
     target = Path(os.path.realpath(path))
-    stem = os.fsdecode(os.fsencode(target.stem)[:NAME_LIMIT])
     host, _, _ = _owner_mark().partition("-")
-    prefix, removed = f".{stem}~{host}-", []
+    stems = {os.fsdecode(os.fsencode(stem)[:NAME_LIMIT]) for stem in (target.stem, target.name)}
+    starts, removed = tuple(f".{stem}~{host}-" for stem in stems), []
     with suppress(OSError):
         for name in os.listdir(target.parent):
-            if name.startswith(prefix):
-                pid = name[len(prefix) :].partition("-")[0]
+            if name.startswith(starts):
+                pid = name.rpartition(f"~{host}-")[2].partition("-")[0]
                 if pid.isdecimal() and not _alive(int(pid)):
                     target.with_name(name).unlink(missing_ok=True)
                     removed.append(target.with_name(name))
@@ -142,6 +142,54 @@ def _require_file_target(target: Path, shown: Path) -> int | None:
     if not stat.S_ISREG(mode):
         raise UsageError(f"{shown}: is not a regular file; give the name of a new or ordinary file")
     return stat.S_IMODE(mode)
+
+
+def require_ordinary(path: Path) -> None:
+    """Refuses pipes, sockets and devices, which a reader would wait for; what is missing is left to the reader.
+
+    Raises InputError.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise InputError(f"{path}: is a pipe, a socket or a device; copy what it gives to a file, and give that")
+
+
+def printable(text: str) -> str:
+    """Text in which control characters and those that turn its direction are escaped: a terminal obeys them.
+
+    Names of files, keys of JSON and words of headers come from others, and end in messages. Line ends are kept.
+
+    >>> printable("a" + chr(27) + "[2Jb")
+    'a\\x1b[2Jb'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c == "\n" or c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def companion(output: Path, suffix: str) -> Path:
+    """Path of a file that goes with an output: the output's whole name and a suffix, so that no two outputs share it.
+
+    >>> companion(Path("fox.nf"), ".log.jsonl").name, companion(Path("fox.v2"), ".log.jsonl").name
+    ('fox.nf.log.jsonl', 'fox.v2.log.jsonl')
+    """
+    return output.with_name(output.name + suffix)
+
+
+def set_aside(path: Path) -> Path | None:
+    """Renames an existing file to the first free of `<stem>.1<suffix>`, `<stem>.2<suffix>`, ...; its new path.
+
+    None where there is no such file. Raises OSError where it cannot be renamed.
+    """
+    if not path.is_file():
+        return None
+    number = 1
+    while (kept := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
+        number += 1
+    return path.rename(kept)
 
 
 @contextmanager

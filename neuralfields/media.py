@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuralfields.errors import InputError, UsageError
+from neuralfields.files import require_ordinary
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,10 +113,13 @@ def open_av(path: Path, kind: str) -> Iterator[Any]:
     Raises UsageError where av is missing, InputError for a file of another kind or a damaged one.
     """
     av = import_av(path)
+    require_ordinary(path)
     inside = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
     try:
         # Tags are not always UTF-8; by default one that is not would end in a UnicodeDecodeError.
         container = av.open(str(path), options=inside, metadata_errors="replace")
+    except (UnicodeError, OverflowError, ZeroDivisionError):
+        raise InputError(f"{path}: the header of the {kind} is damaged; convert it again") from None
     except av.FFmpegError as error:
         into = {"video": "mp4", "sound": "wav"}[kind]
         raise InputError(f"{path}: is not a readable {kind} ({error.strerror}); convert it to {into}") from None
@@ -124,6 +128,8 @@ def open_av(path: Path, kind: str) -> Iterator[Any]:
             yield container
         except av.FFmpegError as error:
             raise InputError(f"{path}: the {kind} is damaged or cut short ({error.strerror}); copy it again") from None
+        except (UnicodeError, OverflowError, ZeroDivisionError):  # a header with texts or rates that nothing can hold
+            raise InputError(f"{path}: the header of the {kind} is damaged; convert it again") from None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from neuralfields.files import plain
+from neuralfields.files import plain, printable, set_aside
 
 LOG_EVERY = 1.0  # seconds of training
 LINE_EVERY = 10.0  # seconds of the clock, where there is no terminal
@@ -62,7 +62,15 @@ def sparkline(values: list[float], width: int = 24) -> str:
 
 
 class _Display(Console):
-    """A rich console that a closed pipe silences; rich's own would end the program and close standard output."""
+    """A rich console that a closed pipe silences; rich's own would end the program and close standard output.
+
+    Texts are printed without markup, and control characters in them are escaped (files.printable).
+    """
+
+    def say(self, text: str) -> None:
+        """Prints a line; a closed terminal does not stop the work."""
+        with suppress(OSError):
+            self.print(printable(text), markup=False)
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
@@ -71,9 +79,10 @@ class _Display(Console):
 class Progress:
     """Progress display and log of a fit, as a context manager.
 
-    `total_steps`, `total_seconds`: where the fit ends, whichever comes first. `log_path`: the JSON-lines log, begun
-    anew unless `append`. `quiet`: no display, the log is still written. `stream` and `clock` (seconds) are for tests.
-    A log that cannot be written gives one warning and is closed: it never stops a fit.
+    `total_steps`, `total_seconds`: where the fit ends, whichever comes first. `log_path`: the JSON-lines log; with
+    `append` an existing one is continued, with `replace` replaced, otherwise kept under a numbered name. `quiet`: no
+    display, the log is still written. `stream` and `clock` (seconds) are for tests. A log that cannot be written gives
+    one warning and is closed: it never stops a fit.
     """
 
     def __init__(
@@ -84,6 +93,7 @@ class Progress:
         quiet: bool = False,
         *,
         append: bool = False,
+        replace: bool = False,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -93,7 +103,7 @@ class Progress:
         terminal = self.console.is_terminal and not self.console.is_dumb_terminal
         self._live: Live | None = None
         self._wants_live = terminal and encoding.startswith("utf") and not quiet
-        self._log_path, self._append, self._log = log_path, append, None
+        self._log_path, self._append, self._replace, self._log = log_path, append, replace, None
         self._window: deque[tuple[float, float, float]] = deque()
         self._rays = self._samples = 0.0
         self._begin: tuple[int, float] | None = None
@@ -202,8 +212,7 @@ class Progress:
 
     def _print(self, text: str) -> None:
         if not self.quiet:
-            with suppress(OSError):
-                self.console.print(text, markup=False)
+            self.console.say(text)
 
     def _left(self) -> float | None:
         """Estimated seconds left, by the steps or by the time, whichever ends first."""
@@ -260,6 +269,8 @@ class Progress:
         try:
             if self._append and self._log_path.exists():
                 _drop_torn_line(self._log_path)
+            elif not self._replace:
+                set_aside(self._log_path)
             self._log = open(self._log_path, "a" if self._append else "w", encoding="utf-8")
         except OSError as error:
             self._give_up(error)
@@ -332,8 +343,7 @@ class StageDisplay:
     def note(self, text: str) -> None:
         """Prints one line, unless quiet."""
         if not self.quiet:
-            with suppress(OSError):  # a closed terminal does not stop the work
-                self.console.print(text, markup=False)
+            self.console.say(text)
 
 
 def counted(items: Iterable[T], total: int, quiet: bool, noun: str = "frames") -> Iterator[T]:

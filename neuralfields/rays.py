@@ -58,6 +58,16 @@ class Render:
         """The same without gradients."""
         return Render(*(None if part is None else part.detach() for part in self._parts()))
 
+    def room_for(self, count: int) -> "Render":
+        """Memory for `count` rays of the same kind, to be filled by `put`."""
+        return Render(*(None if part is None else part.new_empty(count, *part.shape[1:]) for part in self._parts()))
+
+    def put(self, begin: int, other: "Render") -> None:
+        """Copies the render of some rays to those from `begin` on."""
+        for mine, part in zip(self._parts(), other._parts(), strict=True):
+            if mine is not None and part is not None:
+                mine[begin : begin + len(part)] = part
+
     @staticmethod
     def concatenate(parts: "list[Render]") -> "Render":
         """Renders of [R_i] rays as one of [sum R_i]."""

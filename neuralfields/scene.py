@@ -6,7 +6,7 @@ Vocabulary
   held out   frames kept for validation and evaluation, never trained on (the test split)
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +33,24 @@ class Bounds:
     cascades: int = 1
     contraction: ContractionKind = "box"
     near: float = 0.0
+
+
+FURTHEST = 10_000.0  # sides of the inner cube: all of it is then far less than a pixel
+
+
+def kept_near(camera: Camera, bounds: Bounds) -> Camera:
+    """The camera, moved straight towards the bounds' centre where it is more than `FURTHEST` sides away from it.
+
+    Ray marching resolves no steps at such distances (ops/march.py), and float32 no pixels.
+    """
+    centre = np.asarray(bounds.centre, dtype=np.float64)
+    away = camera.centre - centre
+    distance, most = float(np.linalg.norm(away)), FURTHEST * bounds.side
+    if distance <= most:
+        return camera
+    pose = camera.world_from_camera.copy()
+    pose[:3, 3] = centre + away * (most / distance)
+    return replace(camera, world_from_camera=pose)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ PACKAGE = REPOSITORY / "neuralfields"
 # From the ground up; a name is a folder of the package or a file in its hall, and those of one line import one another
 # only if that line is the hall's. A new file needs no entry, a new folder does.
 LAYERS = """
-errors version files settings media progress
+errors version search_path files memory settings media progress
 options
 domain cameras scene rays gaussians
 captures

@@ -192,7 +192,7 @@ def _relative(path: Path, root: Path) -> str:
     try:
         return path.relative_to(root).as_posix()
     except ValueError:
-        return path.as_posix()
+        return Path(os.path.relpath(path, root)).as_posix()
 
 
 @dataclass
@@ -274,8 +274,8 @@ def split(capture: Capture) -> tuple[tuple[int, ...], tuple[int, ...], list[str]
             return tuple(sorted(train)), tuple(sorted(test)), warnings
         warnings.append("the capture's own split leaves no photo on one side; every 8th is held out instead")
     pool = [i for i, name in enumerate(names) if not capture.train or name in capture.train] or list(range(len(names)))
-    test_pool = pool[::HOLD_OUT_EVERY]
-    return tuple(i for i in pool if i not in set(test_pool)), tuple(test_pool), warnings
+    held_out = set(pool[::HOLD_OUT_EVERY])
+    return tuple(i for i in pool if i not in held_out), tuple(pool[::HOLD_OUT_EVERY]), warnings
 
 
 def points_agree(frames: Sequence[Frame], points: np.ndarray) -> bool:

@@ -20,6 +20,7 @@ from neuralfields.scene import Bounds, Scene
 
 FEW_PHOTOS = 15
 NAMES_SHOWN = 5
+MOST_PAIRS = 10_000
 
 
 @dataclass(frozen=True)
@@ -191,12 +192,19 @@ def near_identical(cameras: Sequence[Camera], reach: float) -> list[tuple[int, i
     """Finds near-duplicate views: closer than a thousandth of the cameras' reach, within half a degree."""
     centres = np.stack([camera.centre for camera in cameras])
     forwards = np.stack([camera.forward for camera in cameras])
-    pairs = []
-    for i in range(len(cameras) - 1):
-        close = np.linalg.norm(centres[i + 1 :] - centres[i], axis=1) < 1e-3 * reach
-        close &= forwards[i + 1 :] @ forwards[i] > np.cos(np.radians(0.5))
-        pairs += [(i, i + 1 + int(j)) for j in np.flatnonzero(close)]
-    return pairs
+    axis = int(np.argmax(np.ptp(centres, axis=0)))
+    order = np.argsort(centres[:, axis], kind="stable")  # only neighbours along one axis are compared
+    centres, forwards = centres[order], forwards[order]
+    ends = np.searchsorted(centres[:, axis], centres[:, axis] + 1e-3 * reach)
+    pairs: list[tuple[int, int]] = []
+    for i in np.flatnonzero(ends > np.arange(len(order)) + 1):
+        beside = slice(i + 1, ends[i])
+        close = np.linalg.norm(centres[beside] - centres[i], axis=1) < 1e-3 * reach
+        close &= forwards[beside] @ forwards[i] > np.cos(np.radians(0.5))
+        pairs += [tuple(sorted((int(order[i]), int(order[i + 1 + j])))) for j in np.flatnonzero(close)]
+        if len(pairs) > MOST_PAIRS:  # a camera that stands still: there is no more to be said
+            break
+    return sorted(pairs)
 
 
 def _convention(cameras: Sequence[Camera], arrangement: Arrangement) -> list[Problem]:

@@ -19,6 +19,7 @@ import numpy as np
 from neuralfields.cameras import LARGEST_COORDINATE, Camera, CameraModel, rotation_from_quaternion
 from neuralfields.captures.capture import LARGEST_SIDE
 from neuralfields.errors import InputError
+from neuralfields.files import require_ordinary
 
 MODELS = {
     # id: (name, parameters in order). f is both focal lengths; the rest are named as in OpenCV.
@@ -84,6 +85,7 @@ class Cursor:
 
     def __init__(self, path: Path) -> None:
         self.path, self.at = path, 0
+        require_ordinary(path)
         try:
             with path.open("rb") as file:
                 self.size = path.stat().st_size
@@ -251,6 +253,7 @@ def _refuse_unknown_images(cursor: Cursor, starts: np.ndarray, lengths: np.ndarr
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines without comments; empty lines are kept, since images.txt gives them a meaning."""
+    require_ordinary(path)
     try:
         with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
@@ -286,11 +289,15 @@ def read_cameras_txt(path: Path) -> dict[int, ColmapCamera]:
 
 
 def read_images_txt(path: Path) -> dict[int, ColmapImage]:
-    """Reads images.txt, by image id: two lines an image, of which the second, the keypoints, may be empty."""
+    """Reads images.txt, by image id: two lines an image, of which the second, the keypoints, may be empty.
+
+    Others write files without second lines; a line that cannot be keypoints is then the next image's.
+    """
     images = {}
-    lines = _lines(path)
-    for number, line in lines:
-        if not line.strip():
+    after_image = False
+    for number, line in _lines(path):
+        keypoints, after_image = after_image and _may_be_keypoints(line), False
+        if keypoints or not line.strip():
             continue
         words = line.split(maxsplit=9)
         where = f"{path}: line {number}"
@@ -300,9 +307,22 @@ def read_images_txt(path: Path) -> dict[int, ColmapImage]:
             image_id, pose, camera_id = int(words[0]), np.array([float(w) for w in words[1:8]]), int(words[8])
         except ValueError:
             raise InputError(f"{where}: not a number where one is needed; export it again") from None
+        if image_id in images:
+            raise InputError(f"{where}: image {image_id} is there twice; export it again")
         images[image_id] = ColmapImage(words[9].rstrip(), camera_id, _world_from_camera(pose, where))
-        next(lines, None)
+        after_image = True
     return images
+
+
+def _may_be_keypoints(line: str) -> bool:
+    """Whether a line may be keypoints: x, y and a point's number again and again, or nothing."""
+    words = line.split()
+    if len(words) % 3:
+        return False
+    try:
+        return all(np.isfinite(float(word)) for word in (*words[:12], *words[-3:]))
+    except ValueError:
+        return False
 
 
 def read_points_txt(path: Path, image_ids: set[int] | None = None) -> np.ndarray:

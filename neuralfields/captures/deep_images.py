@@ -115,6 +115,24 @@ def _refuse_large(path: Path, pixels: int, samples: int) -> None:
 # ---------------------------------------------------------------- PNG
 
 
+def require_plausible_png(path: Path) -> None:
+    """Refuses a PNG with a chunk that is longer than the file: its decoder asks for memory before it looks.
+
+    Raises InputError.
+    """
+    with path.open("rb") as file:
+        size, at = file.seek(0, 2), 8
+        while at + 8 <= size:
+            file.seek(at)
+            head = file.read(8)
+            length = int.from_bytes(head[:4], "big")
+            at += 12 + length
+            if length > size:
+                raise InputError(f"{path}: the image data is damaged or cut short; copy it again or remove it")
+            if head[4:] == b"IEND":
+                break
+
+
 def _read_png(path: Path) -> np.ndarray:
     """Decodes samples uint16 [H, W, 3 or 4]."""
     av = import_plugin("av", path, "a PNG with 16 bits a channel")

@@ -8,7 +8,6 @@ Vocabulary
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neuralfields.cameras import Camera
-from neuralfields.captures.deep_images import DeepHeader, deep_header, read_deep
+from neuralfields.captures.deep_images import DeepHeader, deep_header, read_deep, require_plausible_png
+from neuralfields.captures.photo_store import PhotoStore, in_order, require_memory
 from neuralfields.errors import InputError
+from neuralfields.files import require_ordinary
 from neuralfields.media import HEAD, RAW, image_format, import_plugin
 from neuralfields.scene import Frame, Scene
 
@@ -80,6 +81,7 @@ def _format(path: Path) -> str:
         raise InputError(
             f"{path}: {path.suffix[1:].upper()} is not read; convert it to JPEG, or let the camera save it"
         )
+    require_ordinary(path)
     try:
         with path.open("rb") as file:
             found = image_format(file.read(HEAD))
@@ -198,6 +200,8 @@ def read_image(
     Raises InputError naming the file when it cannot be decoded, or when the package is missing that decodes it.
     """
     format = _format(path)
+    if format == "PNG":
+        require_plausible_png(path)
     image = _open(path, format)
     try:
         if image is None:
@@ -325,28 +329,32 @@ def load_frames(
 
     `downscale`: Default: one factor for all, so that the largest photo has at most 1000 pixels along its longer side.
     `progress(done, total)` is called from this thread. Unreadable photos are skipped with a warning.
-    Raises InputError when more than 20 % are unreadable, fewer than 3 are left, or a mask does not fit its photo.
+    Raises InputError when more than 20 % are unreadable, fewer than 3 are left, or a mask does not fit its photo;
+    ResourceError when they do not fit into memory.
     """
     chosen = [scene.frames[i] for i in indices]
     if downscale is None:
         downscale = max((automatic_downscale(f.camera.width, f.camera.height) for f in chosen), default=1)
     if downscale < 1:
         raise InputError(f"--downscale {downscale}: a whole number from 1 on is needed")
+    cameras = [frame.camera for frame in chosen]
+    channels, masked = 4 if scene.has_alpha else 3, sum(frame.mask_path is not None for frame in chosen)
+    require_memory(cameras, downscale, channels, masked, WORKERS, str(scene.root))
+    store = PhotoStore(cameras, downscale, channels)
     loaded = LoadedFrames([], [], [], [], [])
     bad: list[str] = []
-    with ThreadPoolExecutor(WORKERS) as pool:
-        results = pool.map(lambda frame: _load(frame, downscale), chosen)
-        for done, (index, result) in enumerate(zip(indices, results, strict=True), start=1):
-            if isinstance(result, InputError):
-                bad.append(str(result))
-            else:
-                image, mask = result
-                loaded.images.append(image)
-                loaded.masks.append(mask)
-                loaded.cameras.append(scene.frames[index].camera.resized(image.shape[1], image.shape[0]))
-                loaded.indices.append(index)
-            if progress is not None:
-                progress(done, len(chosen))
+    results = in_order(lambda frame: _load(frame, downscale), chosen, WORKERS)
+    for done, (index, result) in enumerate(zip(indices, results, strict=True), start=1):
+        if isinstance(result, InputError):
+            bad.append(str(result))
+        else:
+            image, mask = result
+            loaded.images.append(store.keep(image))
+            loaded.masks.append(mask)
+            loaded.cameras.append(scene.frames[index].camera.resized(image.shape[1], image.shape[0]))
+            loaded.indices.append(index)
+        if progress is not None:
+            progress(done, len(chosen))
     if bad:
         _judge_unreadable(scene, bad, len(chosen))
         loaded.warnings.append(f"{len(bad)} of {len(chosen)} photos cannot be read and are left out; {bad[0]}")

@@ -15,6 +15,7 @@ from neuralfields.captures.colmap import model_folders, read_colmap
 from neuralfields.captures.llff import read_llff
 from neuralfields.captures.transforms import read_transforms, transforms_files
 from neuralfields.errors import InputError, UsageError
+from neuralfields.files import require_ordinary
 from neuralfields.scene import Scene
 
 READERS: dict[str, Callable[[Path, bool], Capture]] = {
@@ -47,6 +48,7 @@ def read_capture(path: Path | str, format: str | None = None, allow_outside: boo
         raise UsageError(f"--format {format}: unknown; {', '.join(READERS)} are read")
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; give the folder of a posed capture")
+    require_ordinary(path)
     if path.is_file():
         if path.suffix.lower() != ".json" or format in ("colmap", "llff"):
             raise InputError(f"{path}: a file; give the capture's folder, or a transforms.json")

@@ -20,6 +20,7 @@ from neuralfields.cameras import Camera, CameraModel, focal_from_angle, pose_fro
 from neuralfields.captures.bounds import Hints
 from neuralfields.captures.capture import Capture, Finder, Listed, checked_size, place, with_points
 from neuralfields.errors import InputError
+from neuralfields.files import require_ordinary
 
 LARGEST_FILE = 256 * 2**20
 LARGEST_CHECKED_TWICE = 16 * 2**20
@@ -111,6 +112,7 @@ def _group_of_file(file: Path, files: Sequence[Path]) -> str | None:
 
 
 def _decode(file: Path) -> _File:
+    require_ordinary(file)
     try:
         size = file.stat().st_size
         if size > LARGEST_FILE:
@@ -232,6 +234,10 @@ def _camera_builder(lens: _Lens, pose: np.ndarray, where: str, warnings: list[st
         value = getattr(lens, name)
         if value is not None and not 0 < value < np.pi:
             raise InputError(f"{where}: {name} is {value:g}; an angle in radians between 0 and pi is needed")
+    for name in ("cx", "cy"):
+        value = getattr(lens, name)
+        if value is not None and not abs(value) < 1e7:
+            raise InputError(f"{where}: {name} is {value:g}; the principal point in pixels is needed")
     _warn_of_two_focals(lens, model, where, warnings)
 
     def camera(width: int, height: int) -> Camera:

@@ -188,7 +188,8 @@ def layout_of(checkpoint: dict[str, Any]) -> Layout | None:
 
 def describe(path: Path, checkpoint: dict[str, Any]) -> dict[str, Any]:
     """What the checkpoint is, as plain data."""
-    weights = checkpoint[_weights_entry(checkpoint)]
+    entry = _weights_entry(checkpoint)
+    weights = state(path, checkpoint[entry], entry)
     sizes = [list(value.shape) for key, value in weights.items() if key.endswith("weight")]
     return {"layout": layout_of(checkpoint), "steps": _steps(checkpoint), "layers": sizes}
 

@@ -75,7 +75,8 @@ def with_scene(model: Model, scene: Path | str | None) -> Model:
         cameras=tuple(frame.camera for frame in found.frames),
         camera_names=tuple(frame.name for frame in found.frames),
         held_out=found.test,
-        made=model.made | {"scene": str(scene), "format": found.kind.partition("/")[0], "cameras": "the capture's"},
+        made=model.made
+        | {"scene": str(Path(scene).resolve()), "format": found.kind.partition("/")[0], "cameras": "the capture's"},
     )
 
 

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from neuralfields.errors import InputError
-from neuralfields.files import size_text
+from neuralfields.files import require_ordinary, size_text
 from neuralfields.gaussians import COUNTS
 
 LARGEST = 8 * 10**9  # bytes of a file
@@ -29,6 +29,7 @@ def read_whole(path: Path, largest: int = LARGEST) -> bytes:
     try:
         if path.is_dir():
             raise InputError(f"{path}: is a folder; give a file")
+        require_ordinary(path)
         size = path.stat().st_size
         if size > largest:
             raise InputError(f"{path}: {size_text(size)}; at most {size_text(largest)} are read")
@@ -45,6 +46,8 @@ def read_whole(path: Path, largest: int = LARGEST) -> bytes:
 def head_of(path: Path, count: int) -> bytes:
     """The first bytes of a file, fewer where it is shorter; none where it cannot be read."""
     try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            return b""
         with path.open("rb") as file:
             return file.read(count)
     except (OSError, ValueError):
@@ -54,6 +57,8 @@ def head_of(path: Path, count: int) -> bytes:
 def tail_of(path: Path, count: int) -> bytes:
     """The last bytes of a file, fewer where it is shorter; none where it cannot be read."""
     try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            return b""
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - count))
             return file.read(count)

@@ -82,6 +82,8 @@ def _read_obj(path: Path, data: bytes) -> Mesh:
 
 def _corner(word: bytes, vertices: int) -> int:
     index = int(word.partition(b"/")[0])
+    if abs(index) > LARGEST_FILE:
+        raise ValueError
     return index - 1 if index > 0 else vertices + index if index < 0 else -1
 
 

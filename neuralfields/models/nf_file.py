@@ -12,6 +12,7 @@ Tensors of the file
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -45,6 +46,7 @@ from neuralfields.models.nf_header import (
     seal,
 )
 from neuralfields.models.quantise import Codes, Form, decode, encode, pack_words, plan, unpack_words
+from neuralfields.models.record import located, portable, portable_lineage
 from neuralfields.scene import Bounds
 from neuralfields.settings import did_you_mean
 
@@ -60,10 +62,11 @@ DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 CAMERA_MODELS = ("perspective", "fisheye")
 
 
-def save(model: Model, path: Path, half: bool = False, bits: int = 32) -> None:
+def save(model: Model, path: Path, half: bool = False, bits: int = 32, full_record: bool = False) -> None:
     """Writes a model to `path`, atomically; the same model gives the same bytes.
 
-    `half` stores the field's grids as float16, `bits` 8 grids and weights as codes (models/quantise.py). Raises
+    `half` stores the field's grids as float16, `bits` 8 grids and weights as codes (models/quantise.py). The record
+    names the capture relative to the file and holds no command line, unless `full_record` (models/record.py). Raises
     InputError when a value is not finite (the tensor is named) or the field is not one of ours, ResourceError when the
     disk is full, and what `files.atomic_write` raises.
     """
@@ -97,6 +100,11 @@ def save(model: Model, path: Path, half: bool = False, bits: int = 32) -> None:
         end = position + tensor.numel() * tensor.element_size()
         entries[name] = TensorEntry(DTYPE_NAMES[tensor.dtype], list(tensor.shape), (position, end))
         position = end
+    if not full_record:
+        folder = Path(os.path.realpath(path)).parent
+        model = dataclasses.replace(
+            model, made=portable(model.made, folder), lineage=portable_lineage(model.lineage, folder)
+        )
     header = _header(model, {name: _sha256(tensors[name]) for name in order})
     header.half, header.quantised = halved, quantised
     head = seal(header, entries)
@@ -251,7 +259,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> Model:
         held_out=tuple(torch.nonzero(tensors["cameras.held_out"]).flatten().tolist()),
         camera_names=tuple(header.camera_names),
         background=header.background,
-        made=header.made,
+        made=located(header.made, Path(os.path.realpath(path)).parent),
         metrics=header.metrics,
         lineage=header.lineage,
         signal=header.signal,

@@ -2,7 +2,7 @@
 
 from dataclasses import KW_ONLY, dataclass, fields
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from neuralfields.errors import UsageError
 from neuralfields.options.common import (
@@ -115,6 +115,8 @@ class FitOptions(ConfigurableTraining, Supervision, Source, LivePage, Kernels, S
     """Model file to write (-o too). Default: <scene name>.nf in the current folder."""
     resume: bool = False
     """Continue from the checkpoint of an interrupted fit."""
+    record: Literal["relative", "full"] = "relative"
+    """Record in the file: its capture relative to it, or full: absolute paths and the command line."""
     format: str | None = None
     """Format of the input: transforms, colmap, llff or photos; image, shape, occupancy, sound, or video for a folder of
     frames. Default: detected."""

@@ -19,7 +19,7 @@ import numpy as np
 from neuralfields.cameras import CAMERA_AXES, Camera, look_at, quaternion, rotation_from_quaternion, unit_vector
 from neuralfields.captures.arrangement import common_up, focus_point, is_forward_facing
 from neuralfields.errors import InputError, UsageError
-from neuralfields.files import atomic_write_bytes
+from neuralfields.files import atomic_write_bytes, require_ordinary
 from neuralfields.scene import Bounds
 
 Size = tuple[int, int]
@@ -200,6 +200,7 @@ def read_keyframes(path: Path) -> list[Camera]:
     Raises InputError naming the file and the field.
     """
     path = Path(path)
+    require_ordinary(path)
     try:
         if path.stat().st_size > FILE_MOST:
             raise InputError(f"{path}: {path.stat().st_size} bytes; a keyframe file has at most {FILE_MOST}")

@@ -41,6 +41,7 @@ ERROR_STOPS = (
     (0.88, 0.15, 450),
     (0.98, 0.03, 460),
 )
+ROWS_AT_ONCE = 1 << 22  # numbers of a picture that are converted together
 SMALLEST_PANEL = 240  # pixels of height below which a panel is enlarged by a whole number
 
 
@@ -49,7 +50,12 @@ def to_uint8(rgb: Any) -> np.ndarray:
     values = rgb.detach().cpu().numpy() if hasattr(rgb, "detach") else np.asarray(rgb)
     if values.dtype == np.uint8:
         return values
-    return np.round(np.clip(np.nan_to_num(values.astype(np.float32)), 0.0, 1.0) * 255.0).astype(np.uint8)
+    out = np.empty(values.shape, np.uint8)
+    rows = max(1, ROWS_AT_ONCE // max(1, values[:1].size))
+    for begin in range(0, len(values), rows):
+        part = np.nan_to_num(values[begin : begin + rows].astype(np.float32))
+        out[begin : begin + rows] = np.round(np.clip(part, 0.0, 1.0) * 255.0)
+    return out
 
 
 def save_image(path: Path, array: Any) -> None:

@@ -1,6 +1,6 @@
 """Child process that runs COLMAP (pycolmap): reads one job, runs it, reports its progress, ends.
 
-python -m neuralfields.poses.colmap_child JOB.json
+colmap_process.py starts it with the path of JOB.json, isolated from the working folder (search_path.py).
 
 Nothing else in the program imports pycolmap: some of its releases damage the heap of any process that also uses zlib or
 Pillow, and a crash or a hang in it must not take a fit or a viewer along (colmap_process.py starts and ends this one).

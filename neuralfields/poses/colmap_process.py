@@ -10,7 +10,6 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,9 +18,10 @@ from typing import Any
 
 from neuralfields.errors import PosesNotFoundError, UsageError
 from neuralfields.files import atomic_write_bytes
+from neuralfields.search_path import isolated
 
 LOG_LINES = 3
-COMMAND = (sys.executable, "-m", "neuralfields.poses.colmap_child")
+CHILD = "neuralfields.poses.colmap_child"
 DEATHS = {
     signal.SIGKILL: "was killed from outside, most likely because memory ran out",
     signal.SIGSEGV: "crashed (segmentation fault)",
@@ -42,19 +42,20 @@ def run_job(
     folder: Path,
     limit: float,
     progress: Callable[[int, int], None],
-    command: tuple[str, ...] = COMMAND,
+    command: tuple[str, ...] | None = None,
 ) -> dict[str, Any]:
     """Runs a job in a child process and returns its result.
 
     The job and COLMAP's log lie in `folder` as <task>.json and <task>.log. `progress(done, total)` is called now and
-    then. Raises ColmapFailure, and UsageError when pycolmap is missing or of a broken release. Ctrl-C kills the child.
+    then. `command`: what runs it, for tests. Raises ColmapFailure, and UsageError when pycolmap is missing or of a
+    broken release. Ctrl-C kills the child.
     """
     path, log = folder / f"{job['task']}.json", folder / f"{job['task']}.log"
     atomic_write_bytes(path, json.dumps(job, indent=1).encode())
     environment = {**os.environ, "OMP_NUM_THREADS": str(job.get("threads", 1)), "GLOG_logtostderr": "1"}
     with log.open("wb") as errors:
         child = subprocess.Popen(
-            [*command, str(path)],
+            [*(command or isolated(CHILD)), str(path)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from neuralfields.cameras import CAMERA_AXES
@@ -37,6 +38,14 @@ from neuralfields.progress import StageDisplay
 from neuralfields.version import VERSION
 
 MARK = "made-by-nf-poses"
+LARGEST_REPORT = 64 * 2**20  # bytes
+
+
+class _Judged(msgspec.Struct):
+    """What a fit asks of a report (poses.json)."""
+
+    level: str
+    reasons: list[str]
 
 
 def default_capture(source: Path) -> Path:
@@ -248,13 +257,15 @@ def _report(
 
 def accepted(out: Path, accept: bool) -> None:
     """Raises PosesNotFoundError for a capture whose poses are doubtful, unless `accept`."""
-    try:
-        report = json.loads((out / "poses.json").read_text(encoding="utf-8"))
-        level, reasons = report["level"], report["reasons"]
-    except (OSError, ValueError, KeyError, TypeError):
+    path = out / "poses.json"
+    if not path.is_file() or path.stat().st_size > LARGEST_REPORT:
         return
-    if level == "doubtful" and not accept:
+    try:
+        report = msgspec.json.decode(path.read_bytes(), type=_Judged)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # not of `nf poses`
+        return
+    if report.level == "doubtful" and not accept:
         raise PosesNotFoundError(
-            f"{out}: the poses are doubtful: {'; '.join(map(str, reasons))}. Inspect them with nf view {out}, or give"
+            f"{out}: the poses are doubtful: {'; '.join(report.reasons)}. Inspect them with nf view {out}, or give"
             " --accept-doubtful-poses"
         )

@@ -18,7 +18,7 @@ from neuralfields.cameras import Camera
 from neuralfields.fields.field import Field, values_at
 from neuralfields.rays import Rays, Render
 from neuralfields.rendering.renderable import Colour
-from neuralfields.rendering.volume import RENDER_CHUNK, camera_rays
+from neuralfields.rendering.volume import RENDER_CHUNK, by_parts
 from neuralfields.scene import Bounds
 
 CAUTION = 0.9
@@ -65,9 +65,10 @@ class Surface:
         starts = range(0, max(1, len(rays)), RENDER_CHUNK)
         return Render.concatenate([self._shaded(rays[i : i + RENDER_CHUNK], background) for i in starts])
 
+    @torch.no_grad()
     def render(self, camera: Camera, background: Colour) -> Render:
         """Renders a camera's view: rgb and normal [H, W, 3], opacity and depth [H, W]."""
-        return self.render_rays(camera_rays(camera), background).reshape(camera.height, camera.width)
+        return by_parts(camera, RENDER_CHUNK, "cpu", lambda rays: self._shaded(rays, background))
 
     def _shaded(self, rays: Rays, background: Colour) -> Render:
         bounds = self.bounds

@@ -4,6 +4,7 @@ Two paths with the same numbers: a field's fused native renderer, or the composi
 world's frame and are converted to the frame of the inner cube.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -115,8 +116,8 @@ class Volume:
 
     def render(self, camera: Camera, background: Colour, fused: bool = True) -> Render:
         """Renders a camera's view: rgb [H, W, 3], opacity and depth [H, W], depth in world units."""
-        rays = camera_rays(camera, self.device)
-        return self.render_rays(rays, background, fused).reshape(camera.height, camera.width)
+        chunk = RENDER_CHUNK if self.device.type == "cpu" else RENDER_CHUNK_GPU
+        return by_parts(camera, chunk, self.device, lambda rays: self.render_rays(rays, background, fused))
 
 
 def _training_sums(volume: Volume, samples: Samples, directions: Tensor, density: Tensor) -> Tensor:
@@ -157,10 +158,26 @@ def finish(sums: RaySums, background: Tensor, side: float) -> Render:
     return Render(rgb, sums.opacity, depth)
 
 
-def camera_rays(camera: Camera, device: torch.device | str = "cpu") -> Rays:
-    """Makes one ray per pixel, row by row, through the pixels' centres."""
-    rows, columns = (torch.arange(side, device=device) + 0.5 for side in (camera.height, camera.width))
-    v, u = torch.meshgrid(rows, columns, indexing="ij")
-    pixel = torch.stack([u, v], -1).reshape(-1, 2).to(torch.float32)
+def by_parts(camera: Camera, chunk: int, device: torch.device | str, render: Callable[[Rays], Render]) -> Render:
+    """Renders a camera's view [H, W] part by part, `chunk` rays each: the rays of a large picture are never all made.
+
+    Needs 20 bytes a pixel for the picture, 32 with normals, beside what a part takes.
+    """
+    count = camera.width * camera.height
+    part = render(camera_rays(camera, device, 0, min(chunk, count)))
+    if chunk >= count:
+        return part.reshape(camera.height, camera.width)
+    whole = part.room_for(count)
+    for begin in range(0, count, chunk):
+        if begin:
+            part = render(camera_rays(camera, device, begin, min(begin + chunk, count)))
+        whole.put(begin, part)
+    return whole.reshape(camera.height, camera.width)
+
+
+def camera_rays(camera: Camera, device: torch.device | str = "cpu", begin: int = 0, end: int | None = None) -> Rays:
+    """Makes one ray per pixel, row by row, through the pixels' centres; of pixels `begin` to `end` alone if given."""
+    at = torch.arange(begin, camera.width * camera.height if end is None else end, device=device)
+    pixel = torch.stack([at % camera.width, at // camera.width], -1).to(torch.float32) + 0.5
     index = torch.zeros(len(pixel), dtype=torch.int64, device=device)
     return Rays(*pixel_rays(camera_table([camera]).to(device), index, pixel))

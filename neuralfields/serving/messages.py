@@ -17,6 +17,7 @@ import numpy as np
 
 from neuralfields.cameras import LARGEST_COORDINATE, Camera
 from neuralfields.errors import InputError
+from neuralfields.scene import Bounds, kept_near
 
 LARGEST_MESSAGE = 1 << 16  # bytes; a camera path of 400 keyframes is half of it
 MOST_KEYS = 400
@@ -123,10 +124,11 @@ def read(data: str | bytes) -> Message:
         raise InputError(f"message of the page: {' '.join(str(error).split())[:100]}") from None
 
 
-def camera_of(eye: Eye, width: int, height: int) -> Camera:
+def camera_of(eye: Eye, width: int, height: int, bounds: Bounds | None = None) -> Camera:
     """Converts an eye to a camera of that size in pixels; orthonormalises its rotation, clamps its field of view.
 
-    Raises InputError for an invalid pose: not finite, too far away, mirrored, or far from a rotation.
+    With `bounds` it is kept within reach of the scene (scene.kept_near). Raises InputError for an invalid pose: not
+    finite, too far away, mirrored, or far from a rotation.
     """
     rows = np.array(eye.pose, dtype=np.float64).reshape(3, 4)
     if not (np.isfinite(rows).all() and np.abs(rows).max() <= LARGEST_COORDINATE and math.isfinite(eye.fov)):
@@ -139,7 +141,8 @@ def camera_of(eye: Eye, width: int, height: int) -> Camera:
     pose[:3, :3], pose[:3, 3] = turn, rows[:, 3]
     angle = math.radians(min(max(eye.fov, NARROWEST), WIDEST))
     focal = 0.5 * height / math.tan(angle / 2)
-    return Camera(pose, width, height, focal, focal, width / 2, height / 2)
+    camera = Camera(pose, width, height, focal, focal, width / 2, height / 2)
+    return camera if bounds is None else kept_near(camera, bounds)
 
 
 def eye_of(camera: Camera) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from neuralfields.media import has
 from neuralfields.pictures import camera_paths as paths
 from neuralfields.pictures.film import write_video
 from neuralfields.rays import Render
+from neuralfields.scene import Bounds
 from neuralfields.serving.messages import (
     CameraPath,
     Cancel,
@@ -229,7 +230,7 @@ class Session:
 
         Even sides, so that at the photo's own camera the pixels of both coincide.
         """
-        camera = camera_of(look.eye, width, height)
+        camera = camera_of(look.eye, width, height, self.stage.bounds)
         if look.what != "error" or (nearest := self.stage.nearest(camera)) is None:
             return width, height
         scale = min(1.0, self.stage.album.focal(nearest) / camera.fy)
@@ -244,7 +245,7 @@ class Session:
         self, subject: Subject, look: ViewSettings, size: tuple[int, int], view: View | None, fine: bool
     ) -> tuple[bytes, tuple[dict[str, Any], bytes]]:
         """Renders a JPEG and its depth; raises Dropped as soon as `view` is no longer requested."""
-        camera = camera_of(look.eye, *size)
+        camera = camera_of(look.eye, *size, self.stage.bounds)
         seen = await self._render(subject, look, camera, lambda: view is not None and self.wanted is not view)
         return await self.worker.run(self._encode, subject, look, camera, seen, fine)
 
@@ -313,7 +314,8 @@ class Session:
         await self.send(packet(header, data))
 
     async def _route(self, message: CameraPath) -> None:
-        eyes = [eye_of(c) for c in paths.interpolate(_cameras(message.keys, (640, 480)), message.frames)]
+        keys = _cameras(message.keys, (640, 480), self.stage.bounds)
+        eyes = [eye_of(camera) for camera in paths.interpolate(keys, message.frames)]
         await self.send(json.dumps({"type": "path", "number": message.number, "eyes": eyes}))
 
     async def _begin_job(self, message: Still | Film) -> None:
@@ -326,7 +328,7 @@ class Session:
 
     async def _still(self, message: Still) -> None:
         subject, size = self.stage.subjects[message.subject], clamped(message.width, message.height, MOST_STILL)
-        camera = camera_of(message.look.eye, *size)
+        camera = camera_of(message.look.eye, *size, self.stage.bounds)
         seen = await self._render(subject, message.look, camera, lambda: False)
         image = await self.worker.run(self._paint, subject, message.look, camera, seen)
         data = await asyncio.to_thread(png, image)
@@ -338,7 +340,7 @@ class Session:
         if message.file == "keys":
             return await self._keys(message, subject, size)
         count = min(max(1, round(message.seconds * message.fps)), MOST_FRAMES)
-        cameras = paths.interpolate(_cameras(message.keys, size), count)
+        cameras = paths.interpolate(_cameras(message.keys, size, self.stage.bounds), count)
         loop, gone = asyncio.get_running_loop(), False
 
         async def frame(index: int, camera: Camera) -> np.ndarray:
@@ -367,7 +369,7 @@ class Session:
     async def _keys(self, message: Film, subject: Subject, size: tuple[int, int]) -> None:
         with tempfile.TemporaryDirectory(prefix="neuralfields-path-") as folder:
             target = Path(folder) / "path.json"
-            paths.write_keyframes(target, _cameras(message.keys, size), message.fps)
+            paths.write_keyframes(target, _cameras(message.keys, size, self.stage.bounds), message.fps)
             data = target.read_bytes()
         await self._send_file(message.number, f"{_stem(subject)}.path.json", "application/json", data, size)
 
@@ -379,8 +381,8 @@ class Session:
         await self.send(packet(header, data))
 
 
-def _cameras(keys: list, size: tuple[int, int]) -> list[Camera]:
-    return [camera_of(key, *size) for key in keys]
+def _cameras(keys: list, size: tuple[int, int], bounds: Bounds) -> list[Camera]:
+    return [camera_of(key, *size, bounds) for key in keys]
 
 
 def _stem(subject: Subject) -> str:

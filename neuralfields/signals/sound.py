@@ -22,13 +22,14 @@ from neuralfields.signals.lattice import Lattice, centres
 
 MOST_SAMPLES = 1 << 28  # of all channels: 100 minutes of mono, 1 GB in memory
 MOST_CHANNELS = 8
+MOST_RATE = 1_000_000  # samples a second
 
 
 class SoundFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Facts of a sound: samples of a channel, samples a second, and the largest amplitude."""
 
     samples: Annotated[int, msgspec.Meta(ge=1, le=MOST_SAMPLES)]
-    rate: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+    rate: Annotated[int, msgspec.Meta(ge=1, le=MOST_RATE)]
     gain: Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -69,7 +70,11 @@ def _decode(path: Path) -> tuple[np.ndarray, int]:
         if not file.streams.audio:
             raise InputError(f"{path}: has no sound; give a sound file")
         stream = file.streams.audio[0]
-        rate, channels = stream.rate, stream.codec_context.layout.nb_channels
+        # PyAV hides what a stream without a decoder or a header does not state.
+        rate, layout = getattr(stream, "rate", None), getattr(stream.codec_context, "layout", None)
+        if not rate or not 0 < rate <= MOST_RATE or layout is None:
+            raise InputError(f"{path}: states no sample rate from 1 to {MOST_RATE}; convert it to wav")
+        channels = layout.nb_channels
         if channels > MOST_CHANNELS:
             raise InputError(f"{path}: has {channels} channels; at most {MOST_CHANNELS} are read")
         resampler = av.AudioResampler(format="fltp")

@@ -20,7 +20,7 @@ from neuralfields.signals.image import Side, picture, three_channels
 from neuralfields.signals.lattice import Lattice
 
 LARGEST = 2_000_000_000  # bytes of pixels in memory
-FOLDER_FPS = 25.0
+FOLDER_FPS, MOST_FPS = 25.0, 1000
 MOST_TARGETS = 8
 
 
@@ -30,7 +30,7 @@ class VideoFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     width: Side
     height: Side
     frames: Side
-    fps: Annotated[float, msgspec.Meta(gt=0, le=1000)]
+    fps: Annotated[float, msgspec.Meta(gt=0, le=MOST_FPS)]
 
 
 class VideoSignal(Lattice):
@@ -86,4 +86,7 @@ def _folder(path: Path) -> tuple[Iterator[np.ndarray], float]:
 
 
 def _clip(path: Path) -> tuple[Iterator[np.ndarray], float]:
-    return map(frame_pixels, video_frames(path)), video_header(path).fps or FOLDER_FPS
+    fps = video_header(path).fps or FOLDER_FPS
+    if not 0 < fps <= MOST_FPS:
+        raise InputError(f"{path}: declares {fps:g} frames a second, at most {MOST_FPS} are read; convert it to mp4")
+    return map(frame_pixels, video_frames(path)), fps

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from neuralfields.cameras import Camera
+from neuralfields.captures.photo_store import joined
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
 from neuralfields.pictures.background import over
 from neuralfields.rays import Rays
@@ -41,24 +42,25 @@ class Batch:
 class Pixels:
     """Photos of any sizes as uint8, one byte a channel; a batch reads only the pixels that it draws.
 
+    Photos that lie in one store (captures/photo_store.py) stay there: nothing is copied.
+
     `images`: uint8 [H, W, 3 or 4] each at its camera's size; `masks`: bool [H, W] or None each, False is never drawn.
     """
 
     def __init__(
         self, images: list[np.ndarray], cameras: list[Camera], masks: list[np.ndarray | None] | None = None
     ) -> None:
-        channels = max(image.shape[2] for image in images)
-        flat = [_with_channels(image, channels).reshape(-1, channels) for image in images]
-        self.values = torch.from_numpy(np.concatenate(flat))
+        self.values = torch.from_numpy(joined(images))
+        counts = [image.shape[0] * image.shape[1] for image in images]
         self.cameras = camera_table(cameras)
         self.widths = torch.tensor([camera.width for camera in cameras])
         self.heights = torch.tensor([camera.height for camera in cameras])
-        self.first = torch.tensor([0] + [len(image) for image in flat]).cumsum(0)
+        self.first = torch.tensor([0, *counts]).cumsum(0)
         self.kept: Tensor | None = None
         if masks is not None and any(mask is not None for mask in masks):
             keep = [
-                np.ones(len(image), bool) if mask is None else mask.reshape(-1)
-                for image, mask in zip(flat, masks, strict=True)
+                np.ones(count, bool) if mask is None else mask.reshape(-1)
+                for count, mask in zip(counts, masks, strict=True)
             ]
             self.kept = torch.from_numpy(np.flatnonzero(np.concatenate(keep)))
 
@@ -96,9 +98,3 @@ class Pixels:
         rays = Rays(*pixel_rays(self.cameras, camera, uv))
         values = self.values[pixel].to(torch.float32) / 255
         return Batch(rays, values[:, :3], values[:, 3] if values.shape[1] == 4 else None, camera, uv)
-
-
-def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
-    if image.shape[2] == channels:
-        return image
-    return np.concatenate([image, np.full_like(image[..., :1], 255)], axis=2)

@@ -1,11 +1,12 @@
-"""The checkpoint of a fit: a safetensors file beside the output, `<output stem>.checkpoint`, whole or not at all.
+"""The checkpoint of a fit: a safetensors file beside the output, `<output>.checkpoint`, whole or not at all.
 
 It holds everything the next step depends on (radiance.py) and a description of the fit it belongs to; only the same fit
-resumes from it.
+resumes from it. Nothing replaces or removes it but --resume, --overwrite and the end of its fit.
 """
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 
 from neuralfields import ranks
 from neuralfields.errors import InputError, UsageError
-from neuralfields.files import atomic_write_bytes
+from neuralfields.files import atomic_write_bytes, companion
 from neuralfields.training.trainer import Trainer
 
 VERSION = 1
@@ -41,7 +42,27 @@ class Checkpoint:
     @staticmethod
     def beside(output: Path, fit: dict[str, Any]) -> "Checkpoint":
         """The checkpoint of an output file."""
-        return Checkpoint(output.with_suffix(".checkpoint"), fit)
+        return Checkpoint(companion(output, ".checkpoint"), fit)
+
+    def require_free(self, overwrite: bool) -> None:
+        """Checks, before a fit starts anew, that no work would be lost.
+
+        Raises UsageError where a checkpoint is there without `overwrite`, and for any file that is none of ours.
+        """
+        if not os.path.lexists(self.path):
+            return
+        try:
+            steps = _state_of(self.path).counters.get("step", 0)
+        except InputError:
+            raise UsageError(
+                f"{self.path}: is in the place of the checkpoint and is no readable one; move it away, or choose"
+                " another name with --out"
+            ) from None
+        if not overwrite:
+            raise UsageError(
+                f"{self.path}: holds {steps} steps of an interrupted fit; go on with --resume, or start anew with"
+                " --overwrite"
+            )
 
     def save(self, training: Trainer, seconds: float) -> None:
         """Writes the state after the last step. Raises InputError for a parameter that is not finite.
@@ -65,16 +86,10 @@ class Checkpoint:
 
     def load(self, training: Trainer) -> float:
         """Restores the state in a new trainer; returns the seconds trained. Raises InputError if it cannot be used."""
-        from safetensors import SafetensorError, safe_open
-
         if not self.path.is_file():
             raise InputError(f"{self.path}: no checkpoint to resume; run without --resume")
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                state = msgspec.json.decode((file.metadata() or {}).get("neuralfields", ""), type=State)
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
-        except (SafetensorError, msgspec.MsgspecError, OSError):
-            raise InputError(f"{self.path}: not a readable checkpoint; remove it and run without --resume") from None
+        tensors: dict[str, torch.Tensor] = {}
+        state = _state_of(self.path, tensors)
         if state.version > VERSION:
             raise InputError(f"{self.path}: checkpoint format {state.version}, this version reads up to {VERSION}")
         if state.sha256 != _hash(tensors, state):
@@ -95,6 +110,22 @@ class Checkpoint:
     def remove(self) -> None:
         """Removes the checkpoint, after the model is saved."""
         self.path.unlink(missing_ok=True)
+
+
+def _state_of(path: Path, tensors: dict[str, torch.Tensor] | None = None) -> State:
+    """Reads a checkpoint's JSON header, and its tensors into `tensors` if given. Raises InputError for other files."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        if not path.is_file():
+            raise OSError
+        with safe_open(path, framework="pt") as file:
+            state = msgspec.json.decode((file.metadata() or {}).get("neuralfields", ""), type=State)
+            if tensors is not None:
+                tensors |= {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, msgspec.MsgspecError, OSError, RecursionError):
+        raise InputError(f"{path}: not a readable checkpoint; remove it and run without --resume") from None
+    return state
 
 
 def _hash(tensors: dict[str, torch.Tensor], state: State) -> str:

@@ -34,10 +34,11 @@ def fit_scene(
 def run_plan(plan: FitPlan, progress: Progress | None = None, watch: WatchFit | None = None) -> Model:
     """Runs a planned fit; writes nothing but checkpoints beside the plan's output, if it has one.
 
-    `watch` attaches a live viewer to the loop. Raises InputError for pixels that cannot be used, InterruptedFit after
-    SIGINT or SIGTERM (checkpoint written).
+    `watch` attaches a live viewer to the loop. Raises UsageError where an interrupted fit's checkpoint would be lost,
+    InputError for pixels that cannot be used, InterruptedFit after SIGINT or SIGTERM (checkpoint written).
     """
     options, source = plan.options, plan.source
+    _require_free(options)
     progress = progress or Progress(plan.budget.steps, None, quiet=True)
     for line in source.warnings:
         progress.note(line)
@@ -49,6 +50,12 @@ def run_plan(plan: FitPlan, progress: Progress | None = None, watch: WatchFit | 
         return fit(source, plan, progress, watch)
 
 
+def _require_free(options: FitOptions) -> None:
+    """Refuses a fit that would start anew where another was interrupted."""
+    if options.out is not None and not options.resume:
+        Checkpoint.beside(options.out, {}).require_free(options.overwrite)
+
+
 def fit_to_file(plan: FitPlan, progress: Progress | None = None, watch: WatchFit | None = None) -> Model:
     """Runs a planned fit and writes the model to the plan's output, which is locked meanwhile."""
     options = plan.options
@@ -56,9 +63,10 @@ def fit_to_file(plan: FitPlan, progress: Progress | None = None, watch: WatchFit
     if ranks.rank():
         return run_plan(plan, progress, watch)
     check_writable(options.out, options.overwrite or options.resume)
+    _require_free(options)
     with OutputLock(options.out):
         with progress:
             model = run_plan(plan, progress, watch)
-        save(model, options.out, half=options.half, bits=options.bits)
+        save(model, options.out, options.half, options.bits, full_record=options.record == "full")
         Checkpoint.beside(options.out, {}).remove()
     return model

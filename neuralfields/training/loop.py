@@ -24,6 +24,7 @@ from neuralfields.options.training import TrainingSettings
 from neuralfields.progress import Progress
 from neuralfields.training.checkpoint import Checkpoint
 from neuralfields.training.trainer import StepReport, Trainer
+from neuralfields.version import VERSION
 
 VALIDATION_SHARE = 0.05  # largest fraction of the time for validation: it is rarer where rendering is slow
 
@@ -122,7 +123,7 @@ def run_with_checkpoint(loop: Loop, options: FitOptions, identity: dict[str, Any
     training, progress = loop.training, loop.progress
     training.bits, checkpoint = options.bits, None
     if options.out is not None:
-        checkpoint = Checkpoint.beside(options.out, identity)
+        checkpoint = Checkpoint.beside(options.out, identity | _machine_identity(training, options))
     if options.resume:
         if checkpoint is None:
             raise UsageError("--resume needs the output it goes on with: give --out")
@@ -146,6 +147,18 @@ def checkpoint_identity(
         "background": options.background,
         **data,
         "threads": torch.get_num_threads(),
+    }
+
+
+def _machine_identity(training: Trainer, options: FitOptions) -> dict[str, Any]:
+    """The rest of that description: who computes the next step, and how the result will be stored."""
+    return {
+        "version": VERSION,
+        "device": training.device.type,
+        "backend": options.backend,
+        "marcher": options.marcher,
+        "bits": options.bits,
+        "half": options.half,
     }
 
 

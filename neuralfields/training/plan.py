@@ -14,6 +14,7 @@ from neuralfields.captures.readers import read_scene
 from neuralfields.errors import UsageError
 from neuralfields.fields import field_class
 from neuralfields.fields.field import Field
+from neuralfields.files import printable
 from neuralfields.gpu.device import use_machine
 from neuralfields.models.model import Model
 from neuralfields.ops import backend
@@ -106,7 +107,7 @@ def posed_scene(options: FitOptions) -> Scene:
         raise UsageError(f"--dry-run: {photos} has no poses yet; run nf poses {photos} first")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError(f"{photos}: has no poses yet; run nf poses {photos} before torchrun")
-    print(f"{photos}: photos without poses; the posed capture goes to {capture}", file=sys.stderr)
+    print(printable(f"{photos}: photos without poses; the posed capture goes to {capture}"), file=sys.stderr)
     find_poses(photos, capture, PoseSettings(threads=options.threads), StageDisplay(options.quiet))
     accepted(capture, options.accept_doubtful_poses)
     return replace(read_scene(capture), name=default_capture(photos).name.removesuffix("-capture"))

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from neuralfields import ranks
-from neuralfields.files import atomic_write_bytes
+from neuralfields.files import atomic_write_bytes, companion, set_aside
 from neuralfields.models.model import Model
 from neuralfields.options.fit import FitOptions
 from neuralfields.progress import Progress
@@ -38,18 +38,22 @@ def _run_verb(options: FitOptions) -> dict[str, Any]:
     source, out = plan.source, options.out or Path(f"{plan.source.name}.nf")
     if options.dry_run:
         return _dry_run(plan, out)
-    first, log = ranks.rank() == 0, out.with_suffix(".log.jsonl")
+    first, log = ranks.rank() == 0, companion(out, ".log.jsonl")
     progress = Progress(
         plan.budget.steps,
         plan.budget.seconds,
         log if first else None,
         options.quiet or not first,
         append=options.resume,
+        replace=options.overwrite,
     )
     watch = _watch if options.view else None
     model = fit_to_file(replace(plan, options=replace(plan.options, out=out)), progress, watch)
     if first:
-        atomic_write_bytes(out.with_suffix(".options.json"), _options_json(options))
+        record = companion(out, ".options.json")
+        if not (options.overwrite or options.resume):
+            set_aside(record)
+        atomic_write_bytes(record, _options_json(options))
     made = {key: model.made[key] for key in ("seconds", "steps", "field", "scene")}
     kind = {"kind": source.domain.kind} if isinstance(source, Signal) else {}
     return {"path": str(out), **kind, **made, **model.metrics}

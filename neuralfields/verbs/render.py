@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from neuralfields import memory
 from neuralfields.cameras import Camera, fitted
 from neuralfields.codecs import load_any
 from neuralfields.errors import InputError, UsageError
@@ -23,14 +24,15 @@ from neuralfields.options.models import RenderOptions
 from neuralfields.pictures import camera_paths as paths
 from neuralfields.pictures.film import check_film, write_video
 from neuralfields.pictures.panels import render_picture, save_image
-from neuralfields.progress import counted
+from neuralfields.progress import StageDisplay, counted
 from neuralfields.rendering.renderable import Colour, Renderable
-from neuralfields.scene import Bounds
+from neuralfields.scene import FURTHEST, Bounds, kept_near
 from neuralfields.settings import did_you_mean
 from neuralfields.signals.writers import OutputSize, signal_text, write_signal
 
 PATHS = ("held-out", "orbit", "spiral", "interpolate", "automatic")
 FRAMES, FPS = 120, 30.0  # defaults
+BYTES = {"render": 32, "rgb": 12, "depth": 110}  # of a pixel at the most: of a render, and of what is made of it
 
 
 def run(options: RenderOptions) -> dict[str, Any]:
@@ -50,6 +52,7 @@ def run(options: RenderOptions) -> dict[str, Any]:
     is_video = options.out.suffix.lower() not in ("", ".png")
     if is_video or len({(c.width, c.height) for c in path}) == 1:
         path = [fitted(camera, (path[0].width, path[0].height)) for camera in path]
+    _require_memory(path, options.what)
     targets = [options.out] if is_video else _targets(options.out, names)
     _check_targets(options, is_video, targets)
     clock = _Clock()
@@ -74,6 +77,13 @@ def run(options: RenderOptions) -> dict[str, Any]:
         "frames_per_second": len(path) / clock.total(),
         "seconds": clock.total(),
     }
+
+
+def _require_memory(path: list[Camera], what: tuple[Quantity, ...]) -> None:
+    """Refuses pictures that do not fit into memory; a render and what is made of it are whole, its rays are not."""
+    width, height = max(((camera.width, camera.height) for camera in path), key=lambda size: size[0] * size[1])
+    needed = width * height * sum(BYTES.get(quantity, BYTES["rgb"]) for quantity in ("render", *what))
+    memory.require(needed, f"pictures of {width}x{height}", "give a smaller --width, or --downscale")
 
 
 def text(result: dict[str, Any]) -> str:
@@ -136,8 +146,14 @@ def _path(
     if options.path == "held-out":
         return [fitted(camera, _size(options, camera)) for camera in cameras], names
     if _is_file(options.path):
-        path = [fitted(camera, _size(options, camera)) for camera in paths.read_keyframes(Path(options.path))]
-        return path, _numbers(len(path))
+        given = paths.read_keyframes(Path(options.path))
+        near = [kept_near(camera, bounds) for camera in given]
+        if far := sum(one is not other for one, other in zip(given, near, strict=True)):
+            StageDisplay(options.quiet).note(
+                f"warning: {options.path}: {far} cameras are over {FURTHEST:g} times the scene's side away from it and"
+                " see nothing; is the path in the scene's units?"
+            )
+        return [fitted(camera, _size(options, camera)) for camera in near], _numbers(len(near))
     if options.path not in (*PATHS, "auto"):
         near = did_you_mean(options.path, PATHS)
         raise UsageError(f"--path {options.path}: unknown{near}; {', '.join(PATHS)} or a .json file with keyframes")

@@ -38,6 +38,34 @@ def test_pose_by_hand(tmp_path: Path) -> None:
     assert pixels == pytest.approx([16 + 30 * local[0] / 8, 12 + 31 * local[1] / 8])
 
 
+def image_line(number: int, name: str) -> str:
+    return f"{number} 1 0 0 0 {number} 0 0 7 {name}"
+
+
+@pytest.mark.parametrize("names", [["a.png", "b.png", "c.png"], ["a 1 2", "b 3 4", "c 5 6"], ["1", "2", "3"]])
+@pytest.mark.parametrize("second", ["absent", "empty", "keypoints", "mixed"])
+def test_images_with_and_without_lines_of_keypoints(tmp_path: Path, names: list[str], second: str) -> None:
+    """Some programs leave the second line out; no image is then taken for keypoints, nor keypoints for an image."""
+    lines = ["# Image list"]
+    for index, name in enumerate(names):
+        lines.append(image_line(index + 1, name))
+        if second == "empty" or (second == "mixed" and index == 1):
+            lines.append("")
+        elif second == "keypoints" or (second == "mixed" and index == 2):
+            lines.append(" ".join(f"{k}.5 {k} {-1 if k % 2 else k}" for k in range(5 * index + 4)))
+    (tmp_path / "images.txt").write_text("\n".join(lines) + "\n")
+    assert [image.name for image in read_images_txt(tmp_path / "images.txt").values()] == names
+
+
+def test_a_line_that_is_neither_image_nor_keypoints(tmp_path: Path) -> None:
+    (tmp_path / "images.txt").write_text(image_line(1, "a.png") + "\n1.0 2.0\n")
+    with pytest.raises(InputError, match="line 2: 2 words where 10 are needed"):
+        read_images_txt(tmp_path / "images.txt")
+    (tmp_path / "images.txt").write_text(image_line(1, "a.png") + "\n\n" + image_line(1, "b.png") + "\n")
+    with pytest.raises(InputError, match="line 3: image 1 is there twice"):
+        read_images_txt(tmp_path / "images.txt")
+
+
 LENSES = {
     "SIMPLE_PINHOLE": ([30.0, 16, 12], (30, 30), "perspective", (0,) * 8),
     "PINHOLE": ([30.0, 31, 16, 12], (30, 31), "perspective", (0,) * 8),

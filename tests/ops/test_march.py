@@ -160,3 +160,28 @@ def test_empty_batch_and_refusals(generator):
 def test_opcheck(generator):
     lines = rays(6, 1, generator)
     torch.library.opcheck(torch.ops.neuralfields.march, (*lines, full(1), [1 / 64, 1 / 64, 0.0, 0.0]))
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+@pytest.mark.parametrize("settings", [EVEN, GROWING], ids=["even", "growing"])
+@pytest.mark.parametrize("occupied_everywhere", [True, False])
+def test_a_march_ends_at_any_distance(kind, settings, occupied_everywhere):
+    """Where t + step would be t, a march would never end; such a ray takes no sample, and the reference agrees."""
+    distance = torch.tensor([1e2, 1e4, 3e4, 1e5, 1e6, 1e9, 1e20, 1e38, torch.inf, torch.nan], dtype=kind)
+    origins = torch.full((len(distance), 3), 0.5, dtype=kind)
+    origins[:, 2] -= distance
+    directions = torch.tensor([[0.0, 0.0, 1.0]], dtype=kind).expand(len(distance), 3).contiguous()
+    occupancy = full(2) if occupied_everywhere else torch.zeros(2, WORDS, dtype=torch.int64)
+    jitter = torch.zeros(len(distance), dtype=kind)
+    got = march_rays(origins, directions, jitter, occupancy, settings)
+    want = march_rays_reference(origins, directions, jitter, occupancy, settings)
+    assert torch.equal(got.offsets, want.offsets)
+    counts = got.offsets.diff()
+    assert bool(counts[0] >= 8) == occupied_everywhere  # seen from a hundred cubes away
+    assert not counts[4 if kind == torch.float32 and settings is EVEN else 6 :].any()
+
+
+def test_a_march_along_a_direction_of_no_length_ends():
+    origins = torch.full((2, 3), 0.5)
+    directions = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 1e-9]])
+    assert not len(march_rays(origins, directions, torch.zeros(2), full(1), EVEN).t)

@@ -14,6 +14,7 @@ import pytest
 from neuralfields.errors import UsageError
 from neuralfields.poses import colmap_child, colmap_process
 from neuralfields.poses.colmap_process import ColmapFailure, run_job
+from neuralfields.search_path import isolated
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -172,4 +173,4 @@ def test_the_child_loads_neither_torch_nor_pillow():
         "import sys, neuralfields.poses.colmap_child; sys.exit(bool({'torch', 'PIL', 'pycolmap'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, timeout=60).returncode == 0
-    assert colmap_process.COMMAND[1:] == ("-m", "neuralfields.poses.colmap_child")
+    assert isolated(colmap_process.CHILD)[-1] == "neuralfields.poses.colmap_child"

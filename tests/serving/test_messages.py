@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuralfields.errors import InputError
+from neuralfields.scene import FURTHEST, Bounds
 from neuralfields.serving.messages import Eye, View, camera_of, clamped, eye_of, packet, read, unpack
 from tests.support.view_ball import eye, view
 
@@ -53,6 +54,18 @@ def test_cameras_that_are_none(place: int, value: float) -> None:
     pose[place] = value
     with pytest.raises(InputError, match="a camera"):
         camera_of(Eye(pose, 40.0), 8, 8)
+
+
+def test_an_eye_far_away_is_brought_within_reach() -> None:
+    """It keeps its direction from the scene; one that is near stays as it is, to the bit."""
+    bounds = Bounds((1.0, 2.0, 3.0), 2.0)
+    pose = eye_of(eye())["pose"]
+    pose[3], pose[7], pose[11] = 3e8, 4e8, 3.0
+    away = camera_of(Eye(pose, 40.0), 8, 8, bounds).centre - bounds.centre
+    assert np.linalg.norm(away) == pytest.approx(FURTHEST * 2.0)
+    np.testing.assert_allclose(away / np.linalg.norm(away), [0.6, 0.8, 0.0], atol=1e-6)
+    pose[3], pose[7], pose[11] = 19_000.0, 2.0, 3.0
+    assert camera_of(Eye(pose, 40.0), 8, 8, bounds).centre.tolist() == [19_000.0, 2.0, 3.0]
 
 
 def test_mirrored_and_flattened_cameras() -> None:

@@ -83,7 +83,7 @@ def test_a_loaded_state_is_its_own(made: Path) -> None:
 
 def test_beside_the_output_and_removed(tmp_path: Path) -> None:
     checkpoint = Checkpoint.beside(tmp_path / "fox.v2.nf", FIT)
-    assert checkpoint.path == tmp_path / "fox.v2.checkpoint"
+    assert checkpoint.path == tmp_path / "fox.v2.nf.checkpoint"
     checkpoint.remove()
     checkpoint.path.write_bytes(b"x")
     checkpoint.remove()
@@ -299,7 +299,7 @@ def child(code: str, folder: Path) -> str:
 
 
 def test_a_limit_on_file_sizes_leaves_nothing(tmp_path: Path) -> None:
-    assert "a.checkpoint: needs " in child(LIMITED, tmp_path)
+    assert "a.nf.checkpoint: needs " in child(LIMITED, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -317,7 +317,7 @@ def test_the_next_start_sweeps_what_a_killed_save_left(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
     from neuralfields.files import _temporary
 
-    own = _temporary(tmp_path / "a.checkpoint")
+    own = _temporary(tmp_path / "a.nf.checkpoint")
     parts = own.name.split("-")
     parts[1] = gone.stdout.strip()
     own.with_name("-".join(parts)).write_bytes(b"half")

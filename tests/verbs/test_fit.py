@@ -19,6 +19,7 @@ from neuralfields.captures.images import read_image
 from neuralfields.captures.readers import read_scene
 from neuralfields.errors import InputError, InterruptedFit, UsageError
 from neuralfields.evaluation.quick import PhotoValidation
+from neuralfields.files import companion
 from neuralfields.models.model import Model
 from neuralfields.models.nf_file import load
 from neuralfields.options.common import DEFAULT_STEPS
@@ -80,11 +81,11 @@ def test_usage_errors_come_before_anything_is_written(
     capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str, dry: bool
 ) -> None:
     words, message = USAGE[case]
-    (tmp_path / "a.log.jsonl").write_text('{"step": 1}\n')  # of the fit before, which is still worth reading
+    (tmp_path / "a.nf.log.jsonl").write_text('{"step": 1}\n')  # of the fit before, which is still worth reading
     more = ("--dry-run",) if dry else ()
     assert re.search(message, refused(capsys, 2, capture, "--out", tmp_path / "a.nf", "--quiet", *words, *more))
-    assert listing(tmp_path) == ["a.log.jsonl"]
-    assert (tmp_path / "a.log.jsonl").read_text() == '{"step": 1}\n'
+    assert listing(tmp_path) == ["a.nf.log.jsonl"]
+    assert (tmp_path / "a.nf.log.jsonl").read_text() == '{"step": 1}\n'
 
 
 def test_a_missing_capture_and_a_missing_folder(
@@ -97,7 +98,7 @@ def test_a_missing_capture_and_a_missing_folder(
 
 def test_nothing_to_resume(capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     err = refused(capsys, 3, capture, "--out", tmp_path / "a.nf", "--resume", "--quiet", "--threads", 1)
-    assert "a.checkpoint: no checkpoint to resume; run without --resume" in err
+    assert "a.nf.checkpoint: no checkpoint to resume; run without --resume" in err
     with pytest.raises(UsageError, match="--resume needs the output it goes on with: give --out"):
         fit_scene(read_scene(capture), FitOptions(scene=capture, set=SMALL, threads=1, resume=True))
 
@@ -146,9 +147,9 @@ def test_a_signal_ends_after_the_step_and_handlers_are_put_back(
     with pytest.raises(InterruptedFit, match="interrupted at step 5; nothing is kept without an output"):
         fit_scene(read_scene(capture), options_for(capture), Interrupting(5, number))
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
-    with pytest.raises(InterruptedFit, match=r"interrupted at step 4; the checkpoint .*a\.checkpoint is written"):
+    with pytest.raises(InterruptedFit, match=r"interrupted at step 4; the checkpoint .*a\.nf\.checkpoint is written"):
         fit_scene(read_scene(capture), options_for(capture, out=tmp_path / "a.nf"), Interrupting(4, number))
-    assert listing(tmp_path) == ["a.checkpoint"]
+    assert listing(tmp_path) == ["a.nf.checkpoint"]
 
 
 def test_two_signals_end_at_once_and_leave_the_last_checkpoint(
@@ -157,10 +158,55 @@ def test_two_signals_end_at_once_and_leave_the_last_checkpoint(
     scene, options = read_scene(capture), options_for(capture, out=tmp_path / "a.nf")
     with pytest.raises(InterruptedFit):
         fit_scene(scene, options, Interrupting(3))
-    before = (tmp_path / "a.checkpoint").read_bytes()
+    before = (tmp_path / "a.nf.checkpoint").read_bytes()
     with pytest.raises(KeyboardInterrupt):
         fit_scene(scene, replace(options, resume=True), Interrupting(2, times=2))
-    assert (tmp_path / "a.checkpoint").read_bytes() == before and listing(tmp_path) == ["a.checkpoint"]
+    assert (tmp_path / "a.nf.checkpoint").read_bytes() == before and listing(tmp_path) == ["a.nf.checkpoint"]
+
+
+def test_the_same_command_again_keeps_the_checkpoint(
+    capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], small_steps: None
+) -> None:
+    """Neither of two outputs' checkpoints and logs is touched by the other, nor by a fit that starts anew unasked."""
+    scene = read_scene(capture)
+    for name in ("fox.v1", "fox.v2"):
+        with pytest.raises(InterruptedFit):
+            fit_scene(scene, options_for(capture, out=tmp_path / name), Interrupting(2 if name == "fox.v1" else 3))
+    kept = {name: (tmp_path / f"{name}.checkpoint").read_bytes() for name in ("fox.v1", "fox.v2")}
+    (tmp_path / "fox.v1.log.jsonl").write_text('{"step": 1}\n')
+    words = (capture, "--out", tmp_path / "fox.v1", "--steps", 2, "--quiet", "--threads", 1, "--set", *SMALL)
+    err = refused(capsys, 2, *words)
+    assert "fox.v1.checkpoint: holds 2 steps of an interrupted fit; go on with --resume, or start anew with" in err
+    assert {name: (tmp_path / f"{name}.checkpoint").read_bytes() for name in kept} == kept
+    assert listing(tmp_path) == ["fox.v1.checkpoint", "fox.v1.log.jsonl", "fox.v2.checkpoint"]
+    with pytest.raises(UsageError, match="holds 2 steps of an interrupted fit"):
+        fit_scene(scene, options_for(capture, out=tmp_path / "fox.v1"))
+    with pytest.raises(InterruptedFit):  # asked for, it is replaced
+        fit_scene(scene, options_for(capture, out=tmp_path / "fox.v1", overwrite=True), Interrupting(4))
+    assert (tmp_path / "fox.v1.checkpoint").read_bytes() != kept["fox.v1"]
+
+
+def test_a_file_in_the_place_of_the_checkpoint_is_kept(
+    capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.nf.checkpoint").write_bytes(b"another program's")
+    for more in ((), ("--overwrite",)):
+        err = refused(capsys, 2, capture, "--out", tmp_path / "a.nf", "--quiet", *more)
+        assert "is in the place of the checkpoint and is no readable one; move it away" in err
+    assert listing(tmp_path) == ["a.nf.checkpoint"]
+    assert (tmp_path / "a.nf.checkpoint").read_bytes() == b"another program's"
+
+
+def test_an_older_log_and_record_are_kept_under_a_number(
+    capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], small_steps: None
+) -> None:
+    for kind in ("log.jsonl", "options.json"):
+        (tmp_path / f"a.nf.{kind}").write_text("mine\n")
+    words = ("fit", capture, "--out", tmp_path / "a.nf", "--steps", 2, "--quiet", "--threads", 1, "--set", *SMALL)
+    assert nf(capsys, *words)[0] == 0
+    assert (tmp_path / "a.nf.log.1.jsonl").read_text() == (tmp_path / "a.nf.options.1.json").read_text() == "mine\n"
+    assert nf(capsys, *words, "--overwrite")[0] == 0
+    assert len(listing(tmp_path)) == 5
 
 
 def test_interrupted_at_the_last_step_a_resume_just_finishes(capture: Path, tmp_path: Path, small_steps: None) -> None:
@@ -227,7 +273,7 @@ def test_a_checkpoint_of_another_capture_is_refused(
     capture: Path, tmp_path: Path, interrupted: Path, change: Any, no_grid: None
 ) -> None:
     scene = change(read_scene(capture), tmp_path)
-    with pytest.raises(UsageError, match=r"a\.checkpoint: was made with .*; resume with the same, or start anew"):
+    with pytest.raises(UsageError, match=r"a\.nf\.checkpoint: was made with .*; resume with the same, or start anew"):
         fit_scene(scene, options_for(capture, out=interrupted, resume=True), Interrupting(1))
 
 
@@ -239,6 +285,8 @@ def test_a_checkpoint_of_another_capture_is_refused(
         ({"steps": None}, f"steps 12, now it is {DEFAULT_STEPS}"),
         ({"threads": 2}, "threads 1, now it is 2"),
         ({"downscale": 2}, "photos"),
+        ({"bits": 8}, "bits 32, now it is 8"),
+        ({"half": True}, "half False, now it is True"),
         ({"background": "black"}, "background 'auto', now it is 'black'"),
         ({"set": (*SMALL[1:], "levels=5")}, "config .*'levels': 4.*'levels': 5"),
     ],
@@ -246,10 +294,10 @@ def test_a_checkpoint_of_another_capture_is_refused(
 def test_a_checkpoint_of_other_options_is_refused(
     capture: Path, interrupted: Path, more: dict[str, Any], named: str, no_grid: None
 ) -> None:
-    before = interrupted.with_suffix(".checkpoint").read_bytes()
+    before = companion(interrupted, ".checkpoint").read_bytes()
     with pytest.raises(UsageError, match=f"made with {named}"):
         fit_scene(read_scene(capture), options_for(capture, out=interrupted, resume=True, **more), Interrupting(1))
-    assert interrupted.with_suffix(".checkpoint").read_bytes() == before
+    assert companion(interrupted, ".checkpoint").read_bytes() == before
 
 
 def test_the_api_gives_a_model_that_renders(capture: Path, small_steps: None) -> None:
@@ -299,7 +347,7 @@ def test_a_full_disk_ends_with_6_and_keeps_nothing_half(
             0.1,
         )
         assert re.search(r"needs \d+\.\d MB, but .* are free on this disk", refused(capsys, 6, *words))
-        assert listing(tmp_path) == ["a.log.jsonl"]
+        assert listing(tmp_path) == ["a.nf.log.jsonl"]
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
 

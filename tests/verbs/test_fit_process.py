@@ -14,6 +14,7 @@ import pytest
 
 from neuralfields.captures.readers import read_scene
 from neuralfields.errors import InterruptedFit
+from neuralfields.files import companion
 from neuralfields.models.nf_file import load
 from neuralfields.options.fit import FitOptions
 from neuralfields.training.fit import fit_scene
@@ -43,7 +44,7 @@ class Process:
     """
 
     def __init__(self, capture: Path, out: Path, *words: str, through: tuple[str, ...] = ()) -> None:
-        self.log, self.began = out.with_suffix(".log.jsonl"), time.monotonic()
+        self.log, self.began = companion(out, ".log.jsonl"), time.monotonic()
         fit = [sys.executable, "-m", "neuralfields", "fit", str(capture), "--out", str(out), *WORDS, *words]
         self.streams = [out.parent.with_name(f"{out.parent.name}.{kind}") for kind in ("out", "err")]
         with open(self.streams[0], "w") as stdout, open(self.streams[1], "w") as stderr:
@@ -79,7 +80,7 @@ def unbroken(capture: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     return out, Process(capture, out, "--steps", str(STEPS), "--json", "--eval-every", "1", through=MEASURER).end()
 
 
-def test_a_run_reports_one_object_and_leaves_its_files(unbroken: tuple[Path, Ended]) -> None:
+def test_a_run_reports_one_object_and_leaves_its_files(capture: Path, unbroken: tuple[Path, Ended]) -> None:
     out, ended = unbroken
     assert ended.code == 0, ended.err
     report = json.loads(ended.out)
@@ -87,16 +88,16 @@ def test_a_run_reports_one_object_and_leaves_its_files(unbroken: tuple[Path, End
     assert 0 < report["seconds"] < ended.wall and report["samples_per_second"] > 0
     assert 16 < report["psnr"] < 40
     assert "Traceback" not in ended.err
-    assert listing(out.parent) == ["a.log.jsonl", "a.nf", "a.options.json"]
+    assert listing(out.parent) == ["a.nf", "a.nf.log.jsonl", "a.nf.options.json"]
     model = load(out)
     assert model.metrics["psnr"] == report["psnr"]
     assert len(model.cameras) == 36 and model.held_out == tuple(range(30, 36))
-    assert model.made["command"].endswith(" ".join(SMALL) + f" --steps {STEPS} --json --eval-every 1")
-    assert json.loads((out.parent / "a.options.json").read_text())["steps"] == STEPS
+    assert "command" not in model.made and model.made["scene"] == str(capture.resolve())
+    assert json.loads((out.parent / "a.nf.options.json").read_text())["steps"] == STEPS
 
 
 def test_the_log_is_lines_of_json(unbroken: tuple[Path, Ended]) -> None:
-    lines = [json.loads(line) for line in unbroken[0].with_suffix(".log.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in companion(unbroken[0], ".log.jsonl").read_text().splitlines()]
     work = [line for line in lines if "psnr" in line]
     assert {"step", "seconds", "rays_per_second", "samples_per_second", "psnr", "loss"} == set(work[-1])
     assert work[0]["step"] == 1 and work[-1]["step"] == STEPS
@@ -115,7 +116,7 @@ def test_told_to_stop_and_killed_it_still_ends_in_the_same_bits(
     """Three processes: a signal saves though no checkpoint was due, the next dies, the last leaves no litter."""
     out = tmp_path / "run" / "a.nf"
     out.parent.mkdir()
-    saved, log = out.with_suffix(".checkpoint"), out.with_suffix(".log.jsonl")
+    saved, log = companion(out, ".checkpoint"), companion(out, ".log.jsonl")
     process = Process(capture, out, "--steps", str(STEPS), "--checkpoint-every", "1000")
     process.wait_for(log)
     time.sleep(0.05)
@@ -125,7 +126,7 @@ def test_told_to_stop_and_killed_it_still_ends_in_the_same_bits(
     found = re.search(r"interrupted at step (\d+); the checkpoint (\S+) is written, go on .* --resume", ended.err)
     assert found and 0 < int(found[1]) < STEPS and found[2] == str(saved)
     assert ended.out == "" and "Traceback" not in ended.err
-    assert listing(out.parent) == ["a.checkpoint", "a.log.jsonl"]
+    assert listing(out.parent) == ["a.nf.checkpoint", "a.nf.log.jsonl"]
 
     process = Process(capture, out, "--steps", str(STEPS), "--resume")
     process.wait_for(saved, saved.stat().st_mtime)
@@ -137,7 +138,7 @@ def test_told_to_stop_and_killed_it_still_ends_in_the_same_bits(
     ended = Process(capture, out, "--steps", str(STEPS), "--resume").end()
     assert ended.code == 0, ended.err
     same_model(load(unbroken[0]), load(out))
-    assert listing(out.parent) == ["a.log.jsonl", "a.nf", "a.options.json"]
+    assert listing(out.parent) == ["a.nf", "a.nf.log.jsonl", "a.nf.options.json"]
     steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
     assert steps == sorted(steps) and steps[0] == 1 and steps[-1] == STEPS
 
@@ -149,7 +150,7 @@ def test_a_second_process_is_refused_and_two_signals_stop_at_once(
     out = tmp_path / "run" / "a.nf"
     out.parent.mkdir()
     first = Process(capture, out, "--steps", "100000")
-    first.wait_for(out.with_suffix(".checkpoint"))
+    first.wait_for(companion(out, ".checkpoint"))
     err = refused(capsys, 2, capture, "--out", out, "--overwrite", "--steps", 1, "--quiet")
     assert f"another process (pid {first.process.pid}) is writing it" in err
     first.signal(signal.SIGINT)

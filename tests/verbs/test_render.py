@@ -165,6 +165,12 @@ def test_keyframes_need_no_cameras(
     assert "2 frames of 24x24" in capsys.readouterr().out
     expected = to_uint8(render(small_model, camera, "black").rgb).astype(int)
     assert np.abs(read_image(out / "0001.png") - expected).max() <= 1
+    pose = camera.world_from_camera.copy()
+    pose[:3, 3] += 1e6 * camera.forward
+    paths.write_keyframes(keys, [replace(camera, world_from_camera=pose), camera])
+    assert cli.main(["render", str(model), str(out), "--path", str(keys), "--overwrite", "--background", "black"]) == 0
+    assert "1 cameras are over 10000 times the scene's side away from it" in capsys.readouterr().err
+    assert not read_image(out / "0000.png").any() and read_image(out / "0001.png").any()
     assert cli.main(["render", str(model), str(tmp_path / "x.png")]) == 3
     assert "holds no cameras" in capsys.readouterr().err
 
