@@ -6,7 +6,7 @@ from torch import Tensor
 from neuralfields.gpu import launch as cuda_launch
 from neuralfields.gpu.launch import THREADS, expect, inputs
 from neuralfields.gpu.splat import splat_module
-from neuralfields.ops.tile_lists import tiles
+from neuralfields.ops.blend import tiles
 
 
 def image_loss(

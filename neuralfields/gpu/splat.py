@@ -1,6 +1,6 @@
 """Gaussian splatting on a CUDA GPU: projection, tile lists and blending, for the ops and for the training pass.
 
-Rows, lists and pictures are those of ops/project.py, ops/tile_lists.py and ops/blend.py, in the same places. What
+Rows, lists and pictures are those of ops/project.py and ops/blend.py, in the same places. What
 differs from the CPU: lists are sorted by tile and depth at once, by one sort of 64-bit keys; an entry's mask of pixels
 has a place of its own (8 words), so `block_offset` counts 16 blocks an entry. No kernel adds by atomics: bits repeat.
 The host waits once a picture, for the room that its lists need.
@@ -15,8 +15,8 @@ from torch import Tensor
 from neuralfields.gpu import launch as cuda_launch
 from neuralfields.gpu.compile import Module
 from neuralfields.gpu.launch import THREADS, blocks_for, expect, inputs, out_of_memory, scalar
+from neuralfields.ops.blend import TileLists, tiles
 from neuralfields.ops.project import CHUNK, ROW, Rows
-from neuralfields.ops.tile_lists import TileLists, tiles
 
 CORE = 16
 CHANNELS = (3, 4, 7)  # that are blended at level 0 (colour), 1 (and depth), 2 (and normals)

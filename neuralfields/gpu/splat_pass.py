@@ -21,10 +21,9 @@ from neuralfields.gpu.splat import (
     project_into,
     splat_module,
 )
-from neuralfields.ops.blend import COLOUR_ONLY, WITH_DEPTH, WITH_NORMAL, Blended
+from neuralfields.ops.blend import COLOUR_ONLY, WITH_DEPTH, WITH_NORMAL, Blended, TileLists
 from neuralfields.ops.project import ROW, Rows, View
 from neuralfields.ops.splat_pass import Adam, Background, Packed, SplatPass
-from neuralfields.ops.tile_lists import TileLists
 
 
 class CudaSplatPass(SplatPass):

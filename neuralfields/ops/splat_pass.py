@@ -16,10 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuralfields.ops.blend import COLOUR_ONLY, WITH_DEPTH, WITH_NORMAL, Blended
+from neuralfields.ops.blend import COLOUR_ONLY, WITH_DEPTH, WITH_NORMAL, Blended, tiles
 from neuralfields.ops.native import array, kernel, threads
 from neuralfields.ops.project import CHUNK, ROW, View
-from neuralfields.ops.tile_lists import tiles
 
 CORE = 16
 MEANS, SCALES, ROTATIONS, OPACITY, COLOUR = slice(0, 3), slice(3, 6), slice(6, 10), 10, slice(11, 14)

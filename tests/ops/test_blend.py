@@ -3,9 +3,8 @@ import math
 import pytest
 import torch
 
-from neuralfields.ops.blend import WITH_DEPTH, WITH_NORMAL, blend, blend_reference, splat
+from neuralfields.ops.blend import TILE, WITH_DEPTH, WITH_NORMAL, blend, blend_reference, splat, tile_lists
 from neuralfields.ops.project import DIFFERENTIABLE, ROW, Rows, project, project_reference
-from neuralfields.ops.tile_lists import TILE, tile_lists
 from tests.ops.test_project import straight
 from tests.support.gaussians import gaussians, one, together, view
 from tests.support.judges import assert_matches

@@ -2,11 +2,10 @@ import pytest
 import torch
 
 from neuralfields.ops.adam import adam_reference
-from neuralfields.ops.blend import WITH_NORMAL, blend
+from neuralfields.ops.blend import WITH_NORMAL, blend, tile_lists
 from neuralfields.ops.image_loss import image_loss
 from neuralfields.ops.project import project
 from neuralfields.ops.splat_pass import Adam, Packed, SplatPass
-from neuralfields.ops.tile_lists import tile_lists
 from tests.support.gaussians import gaussians, view
 
 BACKGROUND = (0.2, 0.5, 0.9)

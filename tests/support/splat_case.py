@@ -10,11 +10,10 @@ from torch import Tensor
 from neuralfields.gpu.image_loss import image_loss as loss_on_gpu
 from neuralfields.gpu.schedules import SCHEDULES
 from neuralfields.gpu.splat_pass import CudaSplatPass
-from neuralfields.ops.blend import Blended
+from neuralfields.ops.blend import Blended, TileLists
 from neuralfields.ops.image_loss import image_loss
 from neuralfields.ops.project import Rows, View
 from neuralfields.ops.splat_pass import Adam, Packed, SplatPass
-from neuralfields.ops.tile_lists import TileLists
 from tests.support.gaussians import gaussians, view
 from tests.support.inputs import ALLOCATE, tensors
 
