@@ -39,6 +39,11 @@ def gaussians_at(points: Tensor, colours: Tensor, scales: Tensor, opacity: float
     return Gaussians(points, log_scales, rotations, points.new_full((count,), logit), harmonics)
 
 
+def one_gaussian(degree: int) -> Gaussians:
+    """A single one, which holds the place of a checkpoint's."""
+    return gaussians_at(torch.zeros(1, 3), torch.full((1, 3), GREY), torch.ones(1), OPACITY, degree)
+
+
 def from_points(points: np.ndarray, photos: "Photos", degree: int, most: int) -> Gaussians:
     """Gaussians at sparse points [P, 3], as large as the distance to their neighbours, coloured by the photos."""
     chosen = np.unique(points.round(6), axis=0).astype(np.float32)
@@ -129,6 +134,12 @@ class Photos:
     ) -> None:
         self.images, self.cameras, self.bounds = images, cameras, bounds
         self.inside = [None] * len(images) if inside is None else inside
+
+    def spread(self, most: int) -> "Photos":
+        """At most so many of them, evenly through the capture's order."""
+        chosen = np.unique(np.linspace(0, len(self.images) - 1, min(most, len(self.images))).round().astype(int))
+        parts = [[values[i] for i in chosen] for values in (self.images, self.cameras, self.inside)]
+        return Photos(parts[0], parts[1], self.bounds, parts[2])
 
     def focal(self) -> Tensor:
         """Focal lengths [N] in pixels: the mean of both axes."""

@@ -19,6 +19,7 @@ from neuralfields.training.photos import choose_background
 from neuralfields.training.plan import FitPlan
 from neuralfields.training.radiance import RadianceTrainer
 
+SWEPT = 60  # photos at most whose depth is looked for
 FEW = 0.25  # share of the Gaussians asked for under which another beginning is tried
 FEW_POINTS = 500  # sparse points below which there are too few to begin with
 FIELD_SHARE, FIELD_MOST = 0.25, 15.0  # of a fit's time that a hash field may take for the beginning, and seconds
@@ -28,23 +29,30 @@ STEPS_A_SECOND = 60  # taken for fits by steps, to give the beginning its part
 
 
 def beginning(scene: Scene, plan: FitPlan, loaded: LoadedFrames, photos: Photos, most: int) -> tuple[Gaussians, str]:
-    """Gaussians to begin with, and where they are from. By itself: depth that photos agree on, else sparse points of
-    the capture, else places along random rays. Raises UsageError for sparse points that are not there.
+    """Gaussians to begin with, and where they are from. By itself: sparse points of the capture where there are
+    some and depth that photos agree on, else places along random rays.
+
+    Raises UsageError for sparse points that are not there.
     """
     kind, degree = plan.config.beginning, plan.config.degree
     generator = torch.Generator().manual_seed(plan.options.seed)
     first = max(1000, most // 2)
-    if kind in ("auto", "depth"):
-        found = from_depth_maps(
-            depth_maps(photos.images, photos.cameras, photos.bounds), photos, degree, first, generator
-        )
-        if len(found) >= (FEW * first if kind == "auto" else 1):
-            return found, "where photos agree on the depth"
     sparse = 0 if scene.points is None else len(scene.points)
     if kind == "points" and not sparse:
         raise UsageError(f"{scene.root}: has no sparse points to begin with; leave out --set beginning=points")
+    parts, places = [], []
     if kind == "points" or (kind == "auto" and sparse >= FEW_POINTS):
-        return from_points(scene.points, photos, degree, first), "at sparse points"
+        parts.append(from_points(scene.points, photos, degree, first))
+        places.append("at sparse points")
+    if kind in ("auto", "depth"):
+        some = photos.spread(SWEPT)
+        wanted = first - len(parts[0]) // 2 if parts else first
+        found = from_depth_maps(depth_maps(some.images, some.cameras, some.bounds), some, degree, wanted, generator)
+        if parts or len(found) >= (FEW * first if kind == "auto" else 1):
+            parts.append(found)
+            places.append("where photos agree on the depth")
+    if parts:
+        return Gaussians.cat(parts), " and ".join(places)
     if kind == "field":
         seconds = plan.budget.seconds or (plan.budget.steps or 1) / STEPS_A_SECOND
         volume = _quick_field(scene, plan, loaded, min(FIELD_MOST, FIELD_SHARE * seconds))

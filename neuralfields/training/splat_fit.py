@@ -18,6 +18,7 @@ from neuralfields.options.fit import FitOptions
 from neuralfields.progress import Progress
 from neuralfields.scene import Scene
 from neuralfields.settings import flag
+from neuralfields.splatting.initial import one_gaussian
 from neuralfields.splatting.photos import training_photos
 from neuralfields.training.loop import Loop, checkpoint_identity, run_with_checkpoint
 from neuralfields.training.photos import choose_background, photos_hash, prepare_scene, scale_of
@@ -47,8 +48,11 @@ def fit_gaussians(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchF
     photos, given = training_photos(loaded, scene.bounds, plan.config.antialiased)
     pixels = sum(image.shape[0] * image.shape[1] for image in given.images)
     most = plan.config.most or budget(pixels, plan.budget.seconds)
-    gaussians, how = beginning(scene, plan, loaded, given, most)
-    progress.note(f"{len(gaussians)} Gaussians {how}, up to {most}")
+    if options.resume:  # all of it is in the checkpoint
+        gaussians = replace(one_gaussian(plan.config.degree), antialiased=plan.config.antialiased)
+    else:
+        gaussians, how = beginning(scene, plan, loaded, given, most)
+        progress.note(f"{len(gaussians)} Gaussians {how}, up to {most}")
     gaussians, photos = gaussians.to(plan.device), [photo.to(plan.device) for photo in photos]
     training = SplatTrainer(gaussians, photos, scene.bounds, background, most, options.seed)
     loop = Loop(training, plan.budget, options, progress, _validation(training, held_out, background.colour))
