@@ -42,7 +42,7 @@ class DepthMap:
 
 
 def depth_maps(images: list[Tensor], cameras: list[Camera], bounds: Bounds) -> list[DepthMap]:
-    """Depth maps of photos [H, W, 3] of cameras without distortion; empty for fewer than three photos."""
+    """Depth maps of photos, uint8 [H, W, 3], of cameras without distortion; empty for fewer than three photos."""
     if len(images) < 3:
         return []
     least = min(min(image.shape[:2]) for image in images)
@@ -101,12 +101,12 @@ def sources(poses: Tensor, cameras: list[Camera], typical: Tensor) -> Tensor:
 
 
 def _grey(images: list[Tensor], times: int) -> list[Tensor]:
-    """Photos as grey values, `times` smaller: means of squares."""
+    """Photos as grey values in [0, 1], `times` smaller: means of squares."""
     found = []
     for image in images:
         height, width = image.shape[0] // times, image.shape[1] // times
-        squares = image[: height * times, : width * times].reshape(height, times, width, times * 3)
-        found.append(squares.mean((1, 3)).contiguous())
+        squares = image[: height * times, : width * times].float().reshape(height, times, width, times * 3)
+        found.append((squares.mean((1, 3)) / 255).contiguous())
     return found
 
 

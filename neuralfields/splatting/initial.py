@@ -124,7 +124,7 @@ def from_depth_maps(
 
 
 class Photos:
-    """The training photos for a beginning: `images` float [H, W, 3], cameras without distortion, the bounds.
+    """The training photos for a beginning: `images` uint8 [H, W, 3], cameras without distortion, the bounds.
 
     `inside` [H, W] bool or None: which pixels of each show the scene, by mask and alpha.
     """
@@ -151,7 +151,7 @@ class Photos:
         for index, image in enumerate(self.images):
             mine = camera == index
             column, row = pixel[mine].long().unbind(1)
-            out[mine] = image[row.clamp(0, image.shape[0] - 1), column.clamp(0, image.shape[1] - 1)]
+            out[mine] = image[row.clamp(0, image.shape[0] - 1), column.clamp(0, image.shape[1] - 1)].float() / 255
         return out
 
     def detailed(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -161,7 +161,7 @@ class Photos:
         for index, (image, inside) in enumerate(zip(self.images, self.inside, strict=True)):
             if inside is not None and not bool(inside.any()):
                 continue
-            grey = image.mean(2)
+            grey = image.float().mean(2) / 255
             slope = torch.zeros_like(grey)
             slope[:, 1:] += (grey[:, 1:] - grey[:, :-1]).abs()
             slope[1:] += (grey[1:] - grey[:-1]).abs()
@@ -189,7 +189,7 @@ class Photos:
             pixel, _ = project(camera, world)
             column = torch.from_numpy(pixel[:, 0]).nan_to_num().clamp(0, image.shape[1] - 1).long()
             row = torch.from_numpy(pixel[:, 1]).nan_to_num().clamp(0, image.shape[0] - 1).long()
-            total += torch.where(seen[:, None], image[row, column], 0)
+            total += torch.where(seen[:, None], image[row, column].float() / 255, 0)
             count += seen[:, None]
         return torch.where(count > 0, total / count.clamp(min=1), GREY)
 

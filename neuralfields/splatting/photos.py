@@ -9,6 +9,7 @@ from torch import Tensor
 from neuralfields.cameras import NO_DISTORTION, Camera
 from neuralfields.captures.images import LoadedFrames
 from neuralfields.ops.project import View
+from neuralfields.pictures.background import over
 from neuralfields.pictures.undistort import lookup, sample
 from neuralfields.rendering.splat import near_of, pinhole
 from neuralfields.scene import Bounds
@@ -20,22 +21,38 @@ SMALLEST = 48  # pixels of the shorter side, under which a photo is not made sma
 
 @dataclass(frozen=True)
 class PhotoPyramid:
-    """A training photo at several sizes: `images` [H, W, 3] and their `views` by how many times smaller; `alphas`,
-    `masks` [H, W] likewise, or None.
+    """A training photo at several sizes, in bytes: `images` uint8 [H, W, 3 or 4] (straight alpha), their `views`
+    and `masks` bool [H, W] or None by how many times smaller.
     """
 
     images: dict[int, Tensor]
     views: dict[int, View]
-    alphas: dict[int, Tensor | None]
     masks: dict[int, Tensor | None]
 
     def to(self, device: torch.device | str) -> "PhotoPyramid":
         """The same photo on another device."""
         moved = [
             {times: None if tensor is None else tensor.to(device) for times, tensor in part.items()}
-            for part in (self.images, self.alphas, self.masks)
+            for part in (self.images, self.masks)
         ]
-        return PhotoPyramid(moved[0], self.views, moved[1], moved[2])
+        return PhotoPyramid(moved[0], self.views, moved[1])
+
+    @property
+    def clear(self) -> bool:
+        """Whether it has alpha."""
+        return self.images[1].shape[2] == 4
+
+    def target(self, times: int, colour: tuple[float, float, float]) -> Tensor:
+        """The photo at that size over a colour, [H, W, 3] in [0, 1]."""
+        values = self.images[times].to(torch.float32) / 255
+        if not self.clear:
+            return values
+        return over(values[..., :3], values[..., 3], values.new_tensor(colour))
+
+    def mask(self, times: int) -> Tensor | None:
+        """Which pixels count, [H, W] 0 or 1; None: all."""
+        kept = self.masks[times]
+        return None if kept is None else kept.to(torch.float32)
 
 
 def undistorted(
@@ -61,41 +78,53 @@ def training_photos(loaded: LoadedFrames, bounds: Bounds, antialiased: bool) -> 
     photos, images, cameras, insides = [], [], [], []
     for image, camera, mask in zip(loaded.images, loaded.cameras, loaded.masks, strict=True):
         image, camera, mask = undistorted(image, camera, mask)
-        values = torch.from_numpy(np.ascontiguousarray(image)).to(torch.float32) / 255
-        alpha = values[..., 3].contiguous() if values.shape[2] == 4 else None
-        keep = None if mask is None else torch.from_numpy(mask).to(torch.float32)
-        rgb = values[..., :3].contiguous()
+        values = torch.from_numpy(np.ascontiguousarray(image))
+        keep = None if mask is None else torch.from_numpy(mask)
         sizes = [times for times in SIZES if times == 1 or min(camera.width, camera.height) // times >= SMALLEST]
-        parts: dict[str, dict] = {"images": {}, "views": {}, "alphas": {}, "masks": {}}
-        for times in sizes:
-            small = _smaller_camera(camera, times)
-            parts["images"][times] = _smaller(rgb if alpha is None else rgb * alpha[..., None], times)
-            parts["alphas"][times] = None if alpha is None else _smaller(alpha, times)
-            if alpha is not None:  # straight colours again, which are laid over a step's background
-                covered = parts["alphas"][times][..., None]
-                parts["images"][times] = parts["images"][times] / covered.clamp(min=1e-3)
-            parts["masks"][times] = None if keep is None else (_smaller(keep, times) > 0.99).to(torch.float32)
-            parts["views"][times] = View.of(small, near_of(bounds), antialiased=antialiased)
-        photos.append(PhotoPyramid(**parts))
-        grey = rgb if alpha is None else rgb * alpha[..., None] + 0.5 * (1 - alpha[..., None])
-        images.append(grey)
+        photos.append(
+            PhotoPyramid(
+                {times: _smaller_photo(values, times) for times in sizes},
+                {
+                    times: View.of(_smaller_camera(camera, times), near_of(bounds), antialiased=antialiased)
+                    for times in sizes
+                },
+                {times: None if keep is None else _smaller(keep, times) > 0.99 for times in sizes},
+            )
+        )
+        images.append(values if values.shape[2] == 3 else _over_grey(values))
         cameras.append(camera)
-        insides.append(_inside(alpha, keep))
+        insides.append(_inside(values, keep))
     return photos, Photos(images, cameras, bounds, insides)
 
 
-def _inside(alpha: Tensor | None, mask: Tensor | None) -> Tensor | None:
+def _over_grey(values: Tensor) -> Tensor:
+    """uint8 [H, W, 4] over grey, uint8 [H, W, 3]."""
+    straight = values.to(torch.float32)
+    return over(straight[..., :3], straight[..., 3] / 255, straight.new_tensor([127.5] * 3)).round().to(torch.uint8)
+
+
+def _inside(values: Tensor, mask: Tensor | None) -> Tensor | None:
     """Which pixels show the scene, [H, W] bool; None: all."""
-    parts = [part > 0.5 for part in (alpha, mask) if part is not None]
+    parts = ([values[..., 3] > 127] if values.shape[2] == 4 else []) + ([] if mask is None else [mask])
     return parts[0] & parts[-1] if parts else None
 
 
-def _smaller(values: Tensor, times: int) -> Tensor:
-    """An image [H, W (, C)] as means of squares of `times` pixels; what is left at the far edges is dropped."""
+def _smaller_photo(values: Tensor, times: int) -> Tensor:
+    """uint8 [H, W, 3 or 4] as means of squares; colours weighted by alpha, straight again."""
     if times == 1:
-        return values.contiguous()
+        return values
+    if values.shape[2] == 3:
+        return _smaller(values, times).round().to(torch.uint8)
+    straight = values.to(torch.float32)
+    alpha = _smaller(straight[..., 3:], times)
+    rgb = _smaller(straight[..., :3] * straight[..., 3:], times) / alpha.clamp(min=1)
+    return torch.cat([rgb.clamp(max=255), alpha], 2).round().to(torch.uint8)
+
+
+def _smaller(values: Tensor, times: int) -> Tensor:
+    """[H, W (, C)] as float32 means of squares of `times` pixels; what is left at the far edges is dropped."""
     height, width = values.shape[0] // times, values.shape[1] // times
-    cut = values[: height * times, : width * times]
+    cut = values[: height * times, : width * times].to(torch.float32)
     return cut.reshape(height, times, width, times, *values.shape[2:]).mean((1, 3)).contiguous()
 
 

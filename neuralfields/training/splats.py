@@ -92,11 +92,12 @@ class SplatTrainer:
         photo = self.photos[self._turn()]
         smaller = next((times for share, times in SIZES if progress < share), 1)
         smaller = max(times for times in photo.images if times <= smaller)
-        target, colour = self._target(photo, smaller, generator)
+        colour = self._background(photo, generator)
+        target = photo.target(smaller, colour)
         view = photo.views[smaller]
         degree = sum(progress >= share for share in DEGREES)
         rendered = self.run.render(view, colour, degree)
-        loss = image_loss(rendered.rgb, target, photo.masks[smaller])
+        loss = image_loss(rendered.rgb, target, photo.mask(smaller))
         growing = GROW_FROM <= progress < GROW_UNTIL
         self.run.backward(loss.d_rgb, error=loss.error if growing else None)
         self.run.adam(
@@ -121,15 +122,11 @@ class SplatTrainer:
             self._round, self._order = turn, torch.randperm(count, generator=generator).tolist()
         return self._order[place]
 
-    def _target(self, photo: PhotoPyramid, smaller: int, generator: torch.Generator) -> tuple[Tensor, Colour]:
-        """The photo over the step's background: random colours where that is asked for and there is alpha."""
-        image, alpha = photo.images[smaller], photo.alphas[smaller]
-        if alpha is None:
-            return image, self.background.colour
-        colour = self.background.colour
-        if self.background.random:
-            colour = tuple(torch.rand(3, generator=generator).tolist())
-        return image * alpha[..., None] + image.new_tensor(colour) * (1 - alpha[..., None]), colour
+    def _background(self, photo: PhotoPyramid, generator: torch.Generator) -> Colour:
+        """The step's background: a random colour where that is asked for and the photo has alpha."""
+        if photo.clear and self.background.random:
+            return tuple(torch.rand(3, generator=generator).tolist())
+        return self.background.colour
 
     def _rates(self, progress: float) -> Adam:
         self.adam_steps += 1

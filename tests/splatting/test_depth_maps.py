@@ -17,7 +17,7 @@ def pattern(x: torch.Tensor) -> torch.Tensor:
 
 
 def ball(camera: Camera, radius: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
-    """A photo of a patterned ball before grey, and its depth along the axis (0: nothing)."""
+    """A photo, uint8, of a patterned ball before grey, and its depth along the axis (0: nothing)."""
     rows, columns = torch.meshgrid(torch.arange(SIDE) + 0.5, torch.arange(SIDE) + 0.5, indexing="ij")
     local = torch.stack([(columns - SIDE / 2) / FOCAL, (rows - SIDE / 2) / FOCAL, torch.ones_like(rows)], -1)
     pose = torch.from_numpy(camera.world_from_camera).float()
@@ -26,7 +26,7 @@ def ball(camera: Camera, radius: float = 1.0) -> tuple[torch.Tensor, torch.Tenso
     under = b * b - a * (origin.square().sum() - radius**2)
     depth = torch.where(under > 0, (-b - under.clamp(min=0).sqrt()) / a, 0.0)
     colour = pattern(origin + depth[..., None] * direction)
-    return torch.where((under > 0)[..., None], colour, 0.5), depth
+    return (torch.where((under > 0)[..., None], colour, 0.5) * 255).round().to(torch.uint8), depth
 
 
 def cameras() -> list[Camera]:
