@@ -24,6 +24,7 @@ SURE = 0.5
 NEIGHBOURS = 3
 LEAST_FOOTPRINTS, MOST_SHARE = 0.3, 0.1  # bounds of a scale: footprints, and the share of the inner cube's side
 GREY = 0.5
+WIDTH = 0.5  # of a random one, in distances to its neighbours
 TRIES = 4  # pixels that are looked at for each Gaussian
 
 
@@ -73,7 +74,7 @@ def at_random(photos: "Photos", degree: int, count: int, generator: torch.Genera
     else:
         depth = near + share * (far - near)
     x = origins + directions * depth[:, None]
-    return gaussians_at(x, photos.read(camera, pixel), _widths(x, photos.bounds), OPACITY, degree)
+    return gaussians_at(x, photos.read(camera, pixel), WIDTH * _widths(x, photos.bounds), OPACITY, degree)
 
 
 @torch.no_grad()
