@@ -25,9 +25,9 @@ from neuralfields.rendering.splat import Splats
 from neuralfields.scene import Bounds
 
 FITTED = 30.0  # dB of a usual fit against its photos
-IMPORTANCE_VIEWS, TUNING_VIEWS, REPORT_VIEWS, SIDE = 16, 6, 12, 200
+IMPORTANCE_VIEWS, TUNING_VIEWS, REPORT_VIEWS, SIDE = 16, 8, 12, 200
 MOST_CAMERAS = 24  # of a capture that are looked at
-UNSEEN = 1e-4  # share of all importance that those left out may have together
+UNSEEN = 3e-4  # share of all importance that those left out may have together
 SEEDS = {"importance": 1, "tuning": 2, "report": 3}
 
 
