@@ -69,6 +69,7 @@ nb::bytes places_encode(Array<const i64> codes, int bits) {
         nb::gil_scoped_release release;
         std::vector<uint64_t> copy(codes.data(), codes.data() + codes.size());
         if (!std::is_sorted(copy.begin(), copy.end())) throw std::invalid_argument("codes: must be sorted");
+        if (!copy.empty() && copy.back() >> bits) throw std::invalid_argument("codes: have more bits");
         if (!copy.empty()) PlaceCoder<Encoder>(coder, copy.data()).run(0, i64(copy.size()), 0, bits - 1);
         coder.finish();
     }

@@ -2,7 +2,7 @@
 
 `write` keeps what 8 bits a number can show: it is for `nf export`; `nf compress` chooses by a quality or a size.
 
-Round trip, in an order of its own: means a cell of 2^-16 of the scene's half side, more beyond its middle; logarithms of
+Round trip, in an order of its own: means a cell of 2^-16 of the scene's half side, more beyond its middle; log
 scales 2^-10, rotations 0.01 radians, opacities 1/1000, harmonics 1/128; extra properties are lost.
 """
 
@@ -19,7 +19,9 @@ from neuralfields.files import atomic_write_bytes
 from neuralfields.gaussians import Gaussians, keep_sound
 
 NAME = "compressed Gaussians (.nfz)"
-FINE = Settings(places=2.0**-16, scales=2.0**-10, rotations=2.0**-12, opacities=2.0**-10, colours=2.0**-8, harmonics=2.0**-7)
+FINE = Settings(
+    places=2.0**-16, scales=2.0**-10, rotations=2.0**-12, opacities=2.0**-10, colours=2.0**-8, harmonics=2.0**-7
+)
 
 
 def recognises(path: Path) -> bool:

@@ -56,7 +56,7 @@ def decode_places(data: bytes, count: int, bits: int) -> np.ndarray:
 
 
 def align(rotations: np.ndarray, turns: np.ndarray, near: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of quaternions [N, 4] times each of `turns` [M, 4], the nearest to those near it: xyz / (1 + w) [N, 3], which [N]."""
+    """Of quaternions [N, 4] times each of `turns` [M, 4], the one nearest its near: xyz / (1 + w) [N, 3], which [N]."""
     out, chosen = np.empty((len(rotations), 3)), np.empty(len(rotations), np.int32)
     given = np.ascontiguousarray(rotations, np.float64), np.ascontiguousarray(turns, np.float64)
     library().splat_align(*given, near, out, chosen)

@@ -1,7 +1,8 @@
 """Gaussians to the bytes of a .nfz with a report: importance, balanced steps, a quality or a size, entropy coding.
 
-`quality` is in dB that a scene which its photos show at FITTED dB may lose: an error e against the original, independent
-of that against the photos, turns FITTED into -10 log10(10^(-FITTED / 10) + e). Without photos e is what can be measured.
+`quality` is in dB that a scene which its photos show at FITTED dB may lose: an error e against the original, which has
+nothing to do with that against the photos, turns FITTED into -10 log10(10^(-FITTED / 10) + e). Without photos e is what
+can be measured.
 """
 
 import math
@@ -27,17 +28,25 @@ from neuralfields.scene import Bounds
 FITTED = 30.0  # dB of a usual fit against its photos
 IMPORTANCE_VIEWS, TUNING_VIEWS, REPORT_VIEWS, SIDE = 16, 8, 12, 200
 MOST_CAMERAS = 24  # of a capture that are looked at
-UNSEEN = 3e-4  # share of all importance that those left out may have together
+UNSEEN, MOST_UNSEEN = 4.0, 1e-3  # share of all importance that those left out may have: times the squared error
 SEEDS = {"importance": 1, "tuning": 2, "report": 3}
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a file is to be: dB that it may lose, or bytes that it may have; whether splats of no use may be left out."""
+    """What a file is to be: dB that it may lose, or bytes that it may have; whether unseen splats may be left out."""
 
     quality: float = 0.3
     most_bytes: int | None = None
     prune: bool = True
+
+    def unseen(self) -> float:
+        """Share of the importance that may be left out."""
+        if not self.prune:
+            return 0.0
+        return (
+            MOST_UNSEEN / 3 if self.most_bytes else min(UNSEEN * 10 ** (-wanted_psnr(self.quality) / 10), MOST_UNSEEN)
+        )
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,7 @@ def compress(
     views = {name: _views(name, bounds, cameras) for name in SEEDS}
     stage("importance")
     importance = Splats(gaussians, bounds).importance(views["importance"]).numpy()
-    kept = worth_keeping(importance) if goal.prune else np.ones(len(gaussians), bool)
+    kept = worth_keeping(importance, goal.unseen())
     stage("steps")
     judge = Judge(gaussians, bounds, views["tuning"], background)
     index = np.flatnonzero(kept)
@@ -108,13 +117,12 @@ def compress(
     return Compressed(data, decoded, report)
 
 
-def worth_keeping(importance: np.ndarray) -> np.ndarray:
-    """Mask [N]: all but the least important, which have UNSEEN of the importance together; never none."""
+def worth_keeping(importance: np.ndarray, unseen: float) -> np.ndarray:
+    """Mask [N]: all but the least important, which have less than a share `unseen` of the importance together."""
     order = np.argsort(importance, kind="stable")
     total = np.cumsum(importance[order], dtype=np.float64)
     kept = np.ones(len(importance), bool)
-    kept[order[total < UNSEEN * total[-1]]] = False
-    kept[order[-1]] = True
+    kept[order[total < unseen * total[-1]]] = False
     return kept
 
 

@@ -27,7 +27,7 @@ class Grid:
     bits: int
 
     def means(self, places: np.ndarray) -> np.ndarray:
-        """Middles [N, 3] of the cells of places, float64: sums, products and powers of two alone, the same everywhere."""
+        """Middles [N, 3] of the cells of places, float64: sums, products and powers of two alone."""
         cells = places.astype(np.int64) + np.array(self.low)
         size = np.where(cells < 0, -1 - cells, cells)
         doublings = np.maximum(size // self.even - 1, 0)
@@ -44,11 +44,13 @@ def cells_of(means: np.ndarray, centre: np.ndarray, step: float, even: int) -> n
 
 
 def extent_of(means: np.ndarray) -> tuple[np.ndarray, float]:
-    """Centre [3] and half side of the part with even cells: all of a compact scene, FAR of one with a far background."""
+    """Centre [3] and half side of the part with even cells: all of a compact scene, FAR of one with a background."""
     centre = np.median(means, 0)
     reach = np.abs(means - centre).max(1)
     most, near = float(reach.max()), float(np.quantile(reach, FAR))
-    return centre, max((most if most < 2 * near else near) * (1 + 1e-6), LEAST_EXTENT * (1 + float(np.abs(centre).max())))
+    return centre, max(
+        (most if most < 2 * near else near) * (1 + 1e-6), LEAST_EXTENT * (1 + float(np.abs(centre).max()))
+    )
 
 
 def fit_grid(means: np.ndarray, step: float) -> tuple[Grid, np.ndarray]:

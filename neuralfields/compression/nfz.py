@@ -15,7 +15,15 @@ import numpy as np
 from neuralfields.compression import coder
 from neuralfields.compression.container import Coding, Section, pack, unpack
 from neuralfields.compression.grid import MOST_BITS, Grid, from_morton, morton
-from neuralfields.compression.quantised import MOST_CLASS, Axes, MostShifts, Quantised, Steps, rotation_shifts, shifts_of
+from neuralfields.compression.quantised import (
+    MOST_CLASS,
+    Axes,
+    MostShifts,
+    Quantised,
+    Steps,
+    rotation_shifts,
+    shifts_of,
+)
 from neuralfields.errors import InputError
 from neuralfields.gaussians import COUNTS
 
@@ -24,7 +32,7 @@ SECTIONS: dict[str, Coding] = {
     "opacities": "columns", "colours": "columns", "harmonics": "columns", "axes": "raw",
 }  # fmt: skip
 MOST_HEADER = 65536  # bytes of JSON
-# A file may hold this many Gaussians for each of its bytes, or FREE where that is more; a writer fills up what is smaller.
+# A file may hold this many Gaussians for each of its bytes, or FREE where that is more; a writer fills up smaller ones.
 EACH, FREE = 4, 2**18
 LARGEST = 1e15  # of steps and centres: beyond it products of float32 overflow
 
@@ -152,10 +160,14 @@ def _scene(sections: dict[str, Section], size: int, path: Path | str) -> _Scene:
     try:
         scene = msgspec.json.decode(sections["scene"].data, type=_Scene)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: its scene is damaged ({' '.join(str(error).split())[:120]}); copy it again") from None
+        raise InputError(
+            f"{path}: its scene is damaged ({' '.join(str(error).split())[:120]}); copy it again"
+        ) from None
     problem = scene.problem()
     if problem is not None:
-        raise InputError(f"{path}: its scene has an impossible {problem} ({getattr(scene, problem, '')}); copy it again")
+        raise InputError(
+            f"{path}: its scene has an impossible {problem} ({getattr(scene, problem, '')}); copy it again"
+        )
     if scene.count > max(FREE, EACH * size):
         raise InputError(f"{path}: says {scene.count} Gaussians, too many for its {size} bytes; it is damaged")
     return scene

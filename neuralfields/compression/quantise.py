@@ -1,6 +1,6 @@
 """Chooses the whole numbers that stand for Gaussians at given steps; what is chosen here the decoder need not know.
 
-Classes: a Gaussian's errors count by the pixels that it fills, its importance W (blending weights summed over pictures).
+Classes: a Gaussian's errors count by the pixels that it fills, its importance W (sum of blending weights in pictures).
 At a given size the file is best where W step^2 is equal, so that steps grow with 1 / sqrt(W): a class doubles them.
 """
 
@@ -190,5 +190,7 @@ def _rounded(values: np.ndarray, step: float, shifts: np.ndarray, up: float = 0.
     whole = np.floor(np.abs(values) / np.ldexp(step, own) + up) * np.sign(values)
     most = LARGEST >> own
     if len(values) and bool((np.abs(whole) > most).any()):
-        raise InputError(f"values up to {np.abs(values).max():.3g} in steps of {step:.3g} do not fit; ask for less quality")
+        raise InputError(
+            f"values up to {np.abs(values).max():.3g} in steps of {step:.3g} do not fit; ask for less quality"
+        )
     return (whole.astype(np.int64) << own).astype(np.int32)

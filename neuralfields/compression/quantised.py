@@ -8,7 +8,7 @@ Vocabulary
   opacities  -ln(opacity): an error of it counts as much in a faint Gaussian as in a solid one
   colours, harmonics   coefficients along axes of their own (Karhunen-Loeve), around their mean
 
-`dequantised` uses sums, products, quotients, roots and powers of two in float64 alone, whose results IEEE 754 fixes, and
+`dequantised` uses sums, products, quotients and powers of two in float64 alone, whose results IEEE 754 fixes, and
 sums of whole numbers that no order changes: the same float32 on every machine and in every language.
 """
 

@@ -134,7 +134,7 @@ def nearest_before(places: Rows) -> list[list[int]]:
     for i, place in enumerate(places):
         before = range(i - 1, max(-1, i - 1 - WINDOW), -1)
         apart = {j: sum((a - b) ** 2 for a, b in zip(place, places[j], strict=True)) for j in before}
-        found.append(sorted(before, key=lambda j: apart[j])[:NEAR])  # noqa: B023  used at once
+        found.append(sorted(before, key=lambda j: apart[j])[:NEAR])
     return found
 
 

@@ -1,6 +1,6 @@
 """Chooses steps: balanced between the parameters by what renderings say, then as large as a quality or a size allows.
 
-A parameter's error grows with the square of its step, D = s step^2, and each of its numbers costs a bit for a halved one.
+A parameter's error grows with the square of its step, D = s step^2, and a halved step costs a bit for each number.
 So a file is best where D is the same for each number: step = sqrt(numbers / s). `balanced` measures s by renderings in
 which one parameter alone is quantised.
 """
@@ -144,7 +144,9 @@ def for_bytes(quantiser: Quantiser, steps: Settings, most: int) -> Quantised:
     good = search(over, 0.01, 0.4)
     if good is None:
         least = min(size for size, _ in found.values())
-        raise InputError(f"{len(quantiser)} Gaussians take {least} bytes at the coarsest, {most} are allowed; allow more")
+        raise InputError(
+            f"{len(quantiser)} Gaussians take {least} bytes at the coarsest, {most} are allowed; allow more"
+        )
     return found[good][1]
 
 

@@ -13,7 +13,7 @@ FOCAL = 0.9  # of a picture's side
 
 
 def drawn(bounds: Bounds, count: int, side: int, seed: int = 0) -> list[Camera]:
-    """`count` pinholes of `side` x `side` pixels all around a scene that look at its middle; other seeds, other places."""
+    """`count` pinholes of `side` x `side` pixels all around a scene, towards its middle; other seeds, other places."""
     centre, reach = np.array(bounds.centre, dtype=np.float64), bounds.side / 2
     start = np.random.default_rng(seed).uniform(0, 2 * math.pi)
     cameras = []

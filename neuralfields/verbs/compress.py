@@ -16,7 +16,7 @@ NOTHING_FITTED = "nothing was fitted to renderings: without --fast the same is d
 
 
 def run(options: CompressOptions) -> dict[str, Any]:
-    """Compresses the model and writes it; keys: path, psnr, ssim (against the original), bytes, ratio, sections, seconds.
+    """Compresses the model and writes it; keys: path, psnr, ssim (to the original), bytes, ratio, sections, seconds.
 
     `ratio`: bytes of the file that was given by those of the one that is written. Raises UsageError for a model that is
     no Gaussians, InputError for a goal that cannot be reached.
@@ -51,7 +51,7 @@ def text(result: dict[str, Any]) -> str:
     lines = [
         f"{result['path']}: {size}{ratio}, {each:.2f} bytes a Gaussian, {result['seconds']:.1f} s",
         f"  kept      {result['kept']:,} of {result['gaussians']:,} Gaussians",
-        f"  quality   {result['psnr']:.2f} dB, SSIM {result['ssim']:.4f} against the original in {result['views']} views: "
+        f"  quality   {result['psnr']:.2f} dB, SSIM {result['ssim']:.4f} to the original in {result['views']} views: "
         f"about {result['lost']:.2f} dB of a fit of 30 dB",
         f"  bytes     {sections}",
     ]

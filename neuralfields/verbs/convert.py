@@ -1,4 +1,4 @@
-"""`nf convert`: converts a model to another architecture by distillation (distillation/convert.py), splats to splats."""
+"""`nf convert`: converts a model to another architecture by distillation (distillation/convert.py), or splats."""
 
 import time
 from typing import Any
@@ -14,7 +14,11 @@ def run(options: ConvertOptions) -> dict[str, Any]:
 
     A file of splats is rewritten where `out` is named as one: keys path, kind, gaussians, bytes, seconds.
     """
-    if options.out is not None and options.out.name.lower().endswith(tuple(SPLAT_FORMATS)) and is_splat_file(options.model):
+    if (
+        options.out is not None
+        and options.out.name.lower().endswith(tuple(SPLAT_FORMATS))
+        and is_splat_file(options.model)
+    ):
         check_writable(options.out, options.overwrite)
         begin = time.perf_counter()
         gaussians = read_gaussians(options.model)
