@@ -15,7 +15,8 @@ def run(options: ConvertOptions) -> dict[str, Any]:
     A file of splats is rewritten where `out` is named as one: keys path, kind, gaussians, bytes, seconds.
     """
     if (
-        options.out is not None
+        options.to is None
+        and options.out is not None
         and options.out.name.lower().endswith(tuple(SPLAT_FORMATS))
         and is_splat_file(options.model)
     ):
