@@ -158,7 +158,7 @@ class CompressOptions(OnMachine, Output, Reporting):
     out: Path | None = None
     """File to write (-o too, or as the second argument). Default: <model>.nfz in the current folder."""
     quality: float = 0.3
-    """dB that the pictures of a usual fit (30 dB against its photos) may lose; less is better and larger."""
+    """Loss allowed, in dB of a usual fit (30 dB against its photos); less is better and larger."""
     max_bytes: str | None = None
     """Largest size of the file, such as 600kB, instead of a quality."""
     fast: bool = False
