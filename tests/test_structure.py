@@ -28,6 +28,7 @@ fields
 rendering
 models
 signals
+compression
 codecs
 supervision
 poses

@@ -10,6 +10,7 @@
 | lod-meta.json     | sog            | yes  |       |                                 |
 | .ksplat           | ksplat         | yes  |       |                                 |
 | .glb, .gltf       | gltf_splats    | yes  | yes   | 60, 240                         |
+| .nfz              | nfz            | yes  | yes   | ours; 2 to 8 by `nf compress`   |
 
 A module of a format has NAME, `recognises(path)`, `read(path)` and, where it writes, `write(gaussians, path)`; its
 docstring states the layout, the axes and how far a round trip may be off. Only the module that is needed is imported.
@@ -33,9 +34,10 @@ from neuralfields.scene import Bounds
 SPLAT_FORMATS = {
     ".compressed.ply": "compressed_ply", ".ply": "ply", ".splat": "splat", ".spz": "spz", ".sog": "sog",
     "lod-meta.json": "sog", "meta.json": "sog", ".ksplat": "ksplat", ".glb": "gltf_splats", ".gltf": "gltf_splats",
+    ".nfz": "nfz",
 }  # fmt: skip
 # Those that are told by their content first; .splat has nothing to tell it by but its name.
-LOOKED_AT = ("ply", "compressed_ply", "spz", "sog", "gltf_splats", "ksplat", "splat")
+LOOKED_AT = ("nfz", "ply", "compressed_ply", "spz", "sog", "gltf_splats", "ksplat", "splat")
 
 
 def is_splat_file(path: Path | str) -> bool:
@@ -109,6 +111,7 @@ def describe_splats(path: Path | str) -> dict[str, Any]:
             "low": means.amin(0),
             "high": means.amax(0),
             "notes": gaussians.notes,
+            **getattr(_module(str(format_of(path))), "describe", lambda _: {})(path),
         }
     )
 

@@ -32,6 +32,8 @@ def read_options(kind: type[Options], program: str, words: Sequence[str]) -> Any
         markers.OmitArgPrefixes,
     )
     words = ["--out" if word == "-o" else word for word in gather_lists(kind, words)]
+    if getattr(kind, "out_second", False) and len(words) > 1 and not any(word.startswith("-") for word in words[:2]):
+        words = [words[0], "--out", *words[1:]]
     text = _docs(kind)[0]
     read = tyro.cli(_layout(kind), prog=program, description=text, args=words, config=config)
     values = dict(vars(read))

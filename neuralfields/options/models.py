@@ -1,4 +1,4 @@
-"""Options of the verbs that take a model: eval, render, view, info, convert, edit, export."""
+"""Options of the verbs that take a model: eval, render, view, info, convert, compress, edit, export."""
 
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -124,10 +124,12 @@ class Distillation(Training, OnMachine, Stored, Output, Reporting):
 class ConvertOptions(Distillation, Source):
     """Converts a field into another architecture or size by distillation, without the photos."""
 
+    out_second: ClassVar[bool] = True
+
     _: KW_ONLY
     out: Path | None = None
-    """Model file to write (-o too), with a side-by-side picture. Default: <model>-<architecture>.nf in the current
-    folder."""
+    """Model file to write (-o too), with a side-by-side picture, or a file of splats if the model is one. Default:
+    <model>-<architecture>.nf in the current folder."""
     steps: int | None = None
     """Number of training steps. Default: 3000, unless --minutes is given."""
     max_bytes: str | None = None
@@ -142,6 +144,33 @@ class ConvertOptions(Distillation, Source):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range(self, eval_every=(0, 1e6))
+
+
+@dataclass(frozen=True)
+class CompressOptions(OnMachine, Output, Reporting):
+    """Makes a scene of Gaussians small: a .nfz file, by the quality or the bytes asked for."""
+
+    out_second: ClassVar[bool] = True
+
+    model: Path
+    """Gaussians to compress: a file of splats (.ply, .spz, .sog, ...) or a .nf file."""
+    _: KW_ONLY
+    out: Path | None = None
+    """File to write (-o too, or as the second argument). Default: <model>.nfz in the current folder."""
+    quality: float = 0.3
+    """Loss allowed, in dB of a usual fit (30 dB against its photos); less is better and larger."""
+    max_bytes: str | None = None
+    """Largest size of the file, such as 600kB, instead of a quality."""
+    fast: bool = False
+    """Only what takes seconds: nothing is fitted. It is all that there is so far."""
+    keep_all: bool = False
+    """Keep Gaussians that no picture shows."""
+    scene: Path | None = None
+    """Capture whose cameras say what is important, and by which the result is compared with the original."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, quality=(0.001, 6))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from neuralfields.gaussians import empty
 from tests.support.splat_files import assert_within, beside, judge, judged
 from tests.support.splats import random_gaussians
 
-WRITABLE = [".compressed.ply", ".ply", ".splat", ".spz", ".sog", "meta.json", ".glb", ".gltf"]
+WRITABLE = [".compressed.ply", ".ply", ".splat", ".spz", ".sog", "meta.json", ".glb", ".gltf", ".nfz"]
 
 
 def test_the_table_is_whole():

@@ -1,6 +1,7 @@
 """Files that claim to be splats: one line says what is wrong, and nothing large comes of a small file."""
 
 import gzip
+import json
 import os
 import random
 import struct
@@ -15,6 +16,7 @@ import pytest
 
 from neuralfields.codecs import ksplat, spz
 from neuralfields.codecs.splats import SPLAT_FORMATS, is_splat_file, read_gaussians, writable, write_gaussians
+from neuralfields.compression import container
 from neuralfields.errors import InputError
 from tests.codecs.test_ksplat import write as write_ksplat
 from tests.codecs.test_ply import NAMES, write_rows
@@ -95,6 +97,16 @@ def test_files_changed_anywhere_are_sound_or_refused(suffix, tmp_path: Path):
             sound_or_refused(path)
 
 
+def resealed(parts: dict[str, container.Section], contents: bytes) -> bytes:
+    """A .nfz of other contents with checksums that suit them; the last section takes what is over."""
+    found, begin = {}, 0
+    for name, part in parts.items():
+        end = len(contents) if name == list(parts)[-1] else begin + len(part.data)
+        found[name] = container.Section(part.coding, contents[begin:end])
+        begin = end
+    return container.pack(found)
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_contents_changed_beneath_the_packing(suffix, tmp_path: Path):
     """What a checksum or a frame would catch first is changed within it."""
@@ -108,6 +120,10 @@ def test_contents_changed_beneath_the_packing(suffix, tmp_path: Path):
             members = {name: archive.read(name) for name in archive.namelist()}
         whole = members["meta.json"]
         pack = lambda data: archived(path, members | {"meta.json": data})
+    elif suffix == ".nfz":
+        parts = container.unpack(path.read_bytes(), path)
+        whole = b"".join(part.data for part in parts.values())
+        pack = lambda data: path.write_bytes(resealed(parts, data))
     else:
         whole = path.read_bytes()
         pack = lambda data: path.write_bytes(data)
@@ -278,3 +294,39 @@ def test_folders_devices_and_links_are_no_splats(tmp_path: Path):
         read_gaussians(tmp_path / "b.ply")
     for suffix in set(SPLAT_FORMATS):
         assert not is_splat_file(tmp_path / f"none{suffix}")
+
+
+NFZ_SCENE = [
+    ({"count": 2**30}, "too many"), ({"count": 0}, "impossible count"), ({"count": 61}, "damaged"),
+    ({"degree": 4}, "impossible degree"), ({"degree": 2}, "axes have"), ({"bits": 64}, "impossible bits"),
+    ({"step": -1.0}, "impossible steps"), ({"scales": 1e300}, "impossible steps"), ({"even": 0}, "impossible even"),
+    ({"most": [0, 0, 0, 0, 11]}, "impossible most"), ({"most": [0]}, "scene is damaged"),
+    ({"axes": 99}, "impossible axes"),
+    ({"centre": [0, 0, "a"]}, "scene is damaged"), ({"low": [2**40, 0, 0]}, "impossible low"), ({"more": 1}, "damaged"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "match"), NFZ_SCENE)
+def test_nfz_scenes_that_lie(change, match, tmp_path: Path):
+    path = small(tmp_path, ".nfz")
+    parts = container.unpack(path.read_bytes(), path)
+    scene = json.loads(parts["scene"].data) | change
+    parts["scene"] = container.Section("json", json.dumps(scene).encode())
+    path.write_bytes(container.pack(parts))
+    refused(path, match)
+
+
+def test_nfz_tables_that_lie(tmp_path: Path):
+    path = small(tmp_path, ".nfz")
+    data = bytearray(path.read_bytes())
+    count = struct.unpack_from("<H", data, 6)[0]
+    for place, form, value, match in (
+        (4, "<H", 2, "version 2"), (6, "<H", 65535, "damaged or cut short"), (24, "<I", 9, "unknown"),
+        (28, "<Q", 2**60, "cut short in its scene"), (36, "<I", 1, "damaged"),
+    ):  # fmt: skip
+        changed = bytearray(data)
+        struct.pack_into(form, changed, place, value)
+        if place >= 12:  # the table's own checksum suits
+            struct.pack_into("<I", changed, 8, zlib.crc32(changed[12 : 12 + 28 * count]))
+        path.write_bytes(changed)
+        refused(path, match)

@@ -1,0 +1,48 @@
+"""Gaussians as .nfz, our own compressed format: docs/nfz.md and the modules of `compression`.
+
+`write` keeps what 8 bits a number can show: it is for `nf export`; `nf compress` chooses by a quality or a size.
+
+Round trip, in an order of its own: means a cell of 2^-16 of the scene's half side, more beyond its middle; log
+scales 2^-10, rotations 0.01 radians, opacities 1/1000, harmonics 1/128; extra properties are lost.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from neuralfields.codecs.untrusted import head_of, read_whole
+from neuralfields.compression.container import MAGIC
+from neuralfields.compression.grid import extent_of
+from neuralfields.compression.nfz import decode, encode, section_bytes
+from neuralfields.compression.quantise import Quantiser, Settings
+from neuralfields.compression.quantised import dequantised
+from neuralfields.files import atomic_write_bytes
+from neuralfields.gaussians import Gaussians, keep_sound
+
+NAME = "compressed Gaussians (.nfz)"
+FINE = Settings(
+    places=2.0**-16, scales=2.0**-10, rotations=2.0**-12, opacities=2.0**-10, colours=2.0**-8, harmonics=2.0**-7
+)
+
+
+def recognises(path: Path) -> bool:
+    """Whether a file begins as .nfz does."""
+    return head_of(path, len(MAGIC)) == MAGIC
+
+
+def read(path: Path) -> Gaussians:
+    """The Gaussians of a .nfz. Raises InputError with one line for any other file."""
+    return keep_sound(dequantised(decode(read_whole(path), path)), path)
+
+
+def write(gaussians: Gaussians, path: Path) -> None:
+    """Writes Gaussians finely quantised, all alike."""
+    _, reach = extent_of(gaussians.means.detach().cpu().double().numpy())
+    quantised = Quantiser(gaussians, None).quantise(FINE.placed(FINE.places * reach))
+    atomic_write_bytes(path, encode(quantised))
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Bytes of each section, and of a Gaussian, of a file."""
+    data = read_whole(path)
+    sizes = section_bytes(data, path)
+    return {"sections": sizes, "bytes_each": len(data) / max(len(decode(data, path)), 1)}

@@ -1,0 +1,73 @@
+"""`nf compress`: makes a scene of Gaussians small (compression/compress.py)."""
+
+from pathlib import Path
+from typing import Any
+
+from neuralfields.codecs import load_any
+from neuralfields.compression.compress import Goal, compress
+from neuralfields.errors import UsageError
+from neuralfields.fields.gaussians import GaussianField
+from neuralfields.files import OutputLock, atomic_write_bytes, check_writable, parse_size, size_text
+from neuralfields.gpu.device import use_machine
+from neuralfields.options.models import CompressOptions
+from neuralfields.progress import StageDisplay
+
+NOTHING_FITTED = "nothing was fitted to renderings: without --fast the same is done, tuning is not there yet"
+
+
+def run(options: CompressOptions) -> dict[str, Any]:
+    """Compresses the model and writes it; keys: path, psnr, ssim (to the original), bytes, ratio, sections, seconds.
+
+    `ratio`: bytes of the file that was given by those of the one that is written. Raises UsageError for a model that is
+    no Gaussians, InputError for a goal that cannot be reached.
+    """
+    use_machine("cpu", options.threads)  # Gaussians are rasterised there
+    out = options.out or Path(f"{options.model.stem}.nfz")
+    if out.suffix.lower() != ".nfz":
+        raise UsageError(f"{out}: a compressed scene is a .nfz; other files of splats: nf export")
+    most = None if options.max_bytes is None else parse_size(options.max_bytes)
+    check_writable(out, options.overwrite)
+    model = load_any(options.model, options.scene)
+    if not isinstance(model.field, GaussianField):
+        raise UsageError(f"{options.model}: is a field of another kind; Gaussians are compressed, fields: nf convert")
+    display = _Stages(options.quiet)
+    with OutputLock(out):
+        goal = Goal(options.quality, most, not options.keep_all)
+        cameras = list(model.cameras) or None
+        made = compress(model.field.gaussians(), model.bounds, goal, model.background, cameras, display.next)
+        display.next(None)
+        atomic_write_bytes(out, made.data)
+    before = options.model.stat().st_size if options.model.is_file() else None
+    notes = [] if options.fast else [NOTHING_FITTED]
+    ratio = None if before is None else before / len(made.data)
+    return {"path": str(out), "model": str(options.model), **made.report, "ratio": ratio, "notes": notes}
+
+
+def text(result: dict[str, Any]) -> str:
+    """Formats the report for people."""
+    ratio = "" if result["ratio"] is None else f", {result['ratio']:.1f} times smaller"
+    size, each = size_text(result["bytes"]), result["bytes_each"]
+    sections = ", ".join(f"{name} {size_text(count)}" for name, count in result["sections"].items())
+    lines = [
+        f"{result['path']}: {size}{ratio}, {each:.2f} bytes a Gaussian, {result['seconds']:.1f} s",
+        f"  kept      {result['kept']:,} of {result['gaussians']:,} Gaussians",
+        f"  quality   {result['psnr']:.2f} dB, SSIM {result['ssim']:.4f} to the original in {result['views']} views: "
+        f"about {result['lost']:.2f} dB of a fit of 30 dB",
+        f"  bytes     {sections}",
+    ]
+    return "\n".join([*lines, *(f"  note      {note}" for note in result["notes"])])
+
+
+class _Stages:
+    """Shows one stage after the other."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._display, self._open = StageDisplay(quiet), False
+
+    def next(self, name: str | None) -> None:
+        """Ends the stage before and begins this one, if there is one."""
+        if self._open:
+            self._display.end(None)
+        self._open = name is not None
+        if name is not None:
+            self._display.begin(name)
