@@ -19,6 +19,7 @@ from neuralfields.domain import RADIANCE, Domain
 from neuralfields.layers.heads import Heads
 from neuralfields.ops.contract import Contraction
 from neuralfields.ops.march import Marching
+from neuralfields.options.common import DEFAULT_STEPS
 from neuralfields.rays import RaySums
 
 Role = Literal["grid", "network", "pose"]
@@ -94,6 +95,7 @@ class Field(nn.Module):
     # learns more in many small steps. Without --steps a signal gets as many more of them.
     BATCH: ClassVar[float] = 1.0
     SIGNAL_BATCH: ClassVar[float] = 1.0
+    STEPS: ClassVar[int] = DEFAULT_STEPS  # of a fit to photos without --steps and --minutes
     config: Any
     domain: Domain = RADIANCE
 

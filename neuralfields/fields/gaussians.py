@@ -41,6 +41,7 @@ class GaussianField(Field):
 
     Config = Config
     DOMAINS = ("radiance",)
+    STEPS = 5000  # a photo each
 
     def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:
         super().__init__()

@@ -96,6 +96,9 @@ class FitOptions(ConfigurableTraining, Supervision, Source, LivePage, Kernels, S
     _: KW_ONLY
     field: str = "hash"
     """Architecture of the field: the name of a file in neuralfields/fields."""
+    max_gaussians: int | None = None
+    """Gaussians at most, for --field gaussians; 50 to 400 thousand suit a CPU. Default: by the photos' pixels and the
+    time that there is."""
     downscale: int | None = None
     """Factor by which width and height of the photos are divided. Default: 1, and more for large photos."""
     background: Background = "auto"
@@ -109,8 +112,8 @@ class FitOptions(ConfigurableTraining, Supervision, Source, LivePage, Kernels, S
     accept_doubtful_poses: bool = False
     """Fit even if the poses found for the photos are doubtful."""
     steps: int | None = None
-    """Number of training steps. Default: 20000 for a capture, 3000 for an image, mesh, video or sound,
-    unless --minutes is given."""
+    """Number of training steps. Default: 20000 for a capture (5000 of Gaussians), 3000 for an image, mesh, video or
+    sound, unless --minutes is given."""
     out: Path | None = None
     """Model file to write (-o too). Default: <scene name>.nf in the current folder."""
     resume: bool = False
@@ -124,3 +127,4 @@ class FitOptions(ConfigurableTraining, Supervision, Source, LivePage, Kernels, S
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range(self, downscale=DOWNSCALE, eval_every=(0, 1e6), checkpoint_every=(0.1, 1e6))
+        check_range(self, max_gaussians=(1000, 50_000_000))

@@ -8,7 +8,8 @@ a fit photos are undistorted once, when they are loaded.
 """
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,13 +75,11 @@ class Splats:
         """The picture of a camera with distortion: that of a pinhole that sees all of it, bent."""
         wide, places = surrounding_pinhole(camera)
         seen = self.render(wide, background)
-        grid = (places / places.new_tensor([wide.width, wide.height]) * 2 - 1).to(self.device)
-        parts = [seen.rgb, seen.opacity[..., None], seen.depth[..., None], seen.normal]
-        stacked = torch.cat(parts, 2).permute(2, 0, 1)[None]
-        bent = grid_sample(stacked, grid[None], mode="bicubic", padding_mode="border", align_corners=False)
-        rgb, opacity, depth, normal = bent[0].permute(1, 2, 0).split([3, 1, 1, 3], 2)
-        normal = torch.nn.functional.normalize(normal, dim=-1)
-        return Render(rgb.clamp(0, 1), opacity[..., 0].clamp(0, 1), depth[..., 0].clamp(min=0), normal)
+        grid = (places / places.new_tensor([wide.width, wide.height]) * 2 - 1)[None].to(self.device)
+        rgb = _bent(seen.rgb, grid, "bicubic")  # the rest has edges of its own, which a cubic overshoots
+        rest = _bent(torch.cat([seen.opacity[..., None], seen.depth[..., None], seen.normal], 2), grid, "bilinear")
+        opacity, depth, normal = rest.split([1, 1, 3], 2)
+        return Render(rgb.clamp(0, 1), opacity[..., 0].clamp(0, 1), depth[..., 0].clamp(min=0), _unit(normal))
 
     @torch.no_grad()
     def importance(self, cameras: list[Camera]) -> Tensor:
@@ -143,7 +142,7 @@ def finished(blended: Blended, view: View) -> Render:
     a, b = (columns - view.principal[0]) / view.focal[0], (rows - view.principal[1]) / view.focal[1]
     length = (a * a + (b * b)[:, None] + 1).sqrt()
     depth = torch.where(hit, blended.depth / opacity.clamp(min=LEAST_OPACITY) * length, torch.zeros_like(opacity))
-    normal = torch.nn.functional.normalize(blended.normal, dim=-1) * hit[..., None]
+    normal = _unit(blended.normal) * hit[..., None]
     return Render(blended.rgb.clamp(max=1.0), opacity.clone(), depth, normal)
 
 
@@ -156,21 +155,35 @@ def _along(origin: list[float], direction: list[float]) -> View:
     return View(tuple(rotation.flatten().tolist()), tuple(origin), (RAY_FOCAL, RAY_FOCAL), (0.5, 0.5), (1, 1))
 
 
+def _unit(vectors: Tensor) -> Tensor:
+    """Vectors [..., 3] at length 1; 0 stays. Several times as fast as torch's own over so short an axis."""
+    x, y, z = vectors.unbind(-1)
+    return vectors * (x * x + y * y + z * z).clamp(min=1e-24).rsqrt()[..., None]
+
+
+def _bent(picture: Tensor, grid: Tensor, mode: str) -> Tensor:
+    """A picture [H, W, C] at the places of a grid [1, h, w, 2], [h, w, C]."""
+    planes = picture.permute(2, 0, 1)[None]
+    return grid_sample(planes, grid, mode=mode, padding_mode="border", align_corners=False)[0].permute(1, 2, 0)
+
+
 def surrounding_pinhole(camera: Camera) -> tuple[Camera, Tensor]:
     """A pinhole that sees all that a bent camera sees, and where each of its pixels lies in that picture [H, W, 2]."""
-    rays = camera_rays(replace(camera, world_from_camera=np.eye(4)))
+    facts = camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy, camera.model, camera.distortion
+    size, centre, places = _surroundings(*facts)
+    wide = replace(camera, width=size[0], height=size[1], cx=centre[0], cy=centre[1], distortion=NO_DISTORTION)
+    return wide, places
+
+
+@lru_cache(maxsize=4)
+def _surroundings(*facts: Any) -> tuple[tuple[int, int], tuple[float, float], Tensor]:
+    """Size and centre of that picture and the pixels' places in it, of a lens: the photos of a capture share few."""
+    camera = Camera(np.eye(4), *facts)
+    rays = camera_rays(camera)
     plane = rays.directions[:, :2] / rays.directions[:, 2:].clamp(min=0.05)
     plane = plane.reshape(camera.height, camera.width, 2)
     low, high = plane.amin((0, 1)), plane.amax((0, 1))
     focal = plane.new_tensor([camera.fx, camera.fy])
-    size = ((high - low) * focal).ceil().long() + 2
+    width, height = (((high - low) * focal).ceil().long() + 2).tolist()
     centre = 1 - low * focal
-    wide = replace(
-        camera,
-        width=int(size[0]),
-        height=int(size[1]),
-        cx=float(centre[0]),
-        cy=float(centre[1]),
-        distortion=NO_DISTORTION,
-    )
-    return wide, plane * focal + centre
+    return (width, height), (float(centre[0]), float(centre[1])), plane * focal + centre

@@ -12,6 +12,7 @@ each half of it is evaluated with the gain fitted on the other half, so that no 
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from neuralfields.rays import RaySums
 from neuralfields.supervision.pixels import Batch
 
 MEMORY_RAYS = 3000  # of a photo: time constant of the moving averages
+PHOTO_MEMORY = 0.7  # of a whole photo's sums, from one step on it to the next
 SATURATED = 250 / 255  # brighter pixels of a photo have lost their exposure
 LARGEST = 1.6  # of a gain's size: a factor of 5
 PRIOR = 1e-5  # of a gain of 0, beside the mean of own^2
@@ -59,6 +61,31 @@ class Exposure:
             both, own = self.sums.clamp(min=0) + PRIOR / len(self.gain)
             gain = torch.log(both / own).clamp(-LARGEST, LARGEST)
             self.gain = gain - gain.mean(0)
+
+    def exposed_photo(self, photo: int, rgb: Tensor, opacity: Tensor, background: Tensor) -> Tensor:
+        """A whole render [H, W, 3] with opacity [H, W] in the photo's exposure, clamped at 1."""
+        behind = (1 - opacity)[..., None] * background
+        return ((rgb - behind) * torch.exp(self.gain[photo]) + behind).clamp(max=1)
+
+    @torch.no_grad()
+    def follow_photo(self, photo: int, own: Tensor, target: Tensor, mask: Tensor | None) -> None:
+        """Updates the gains after a step on one whole photo; `own` and `target` [H, W, 3] without the background.
+
+        Only photos that were seen have a gain.
+        """
+        kept = (target < SATURATED).to(own.dtype) * (1 if mask is None else mask[..., None])
+        pair = torch.stack([(own * target * kept).mean((0, 1)), (own.square() * kept).mean((0, 1))])
+        first = not bool(self.sums[1, photo].any())
+        self.sums[:, photo] = pair if first else PHOTO_MEMORY * self.sums[:, photo] + (1 - PHOTO_MEMORY) * pair
+        seen = self.sums[1].sum(1) > 0
+        both, square = self.sums.clamp(min=0) + PRIOR
+        gain = torch.log(both / square).clamp(-LARGEST, LARGEST)
+        self.gain = torch.where(seen[:, None], gain - gain[seen].mean(0), 0.0)
+
+    def record(self, names: Sequence[str]) -> dict[str, list[float]]:
+        """The gains of photos by name, as factors."""
+        gains = torch.exp(self.gain).tolist()
+        return {name: [round(g, 4) for g in gain] for name, gain in zip(names, gains, strict=False)}
 
     def tensors(self) -> dict[str, Tensor]:
         """State that the next step depends on, for a checkpoint."""

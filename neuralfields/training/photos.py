@@ -56,7 +56,7 @@ def fit_photos(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchFit 
     loop = Loop(training, plan.budget, options, progress, validate)
     identity = checkpoint_identity(options, plan.config, settings, {"photos": photos_hash(scene, loaded)})
 
-    identity |= _asked_for(options)
+    identity |= asked_for(options)
 
     def model() -> Model:
         return _model(scene, options, training, loop, loaded, held_out)
@@ -137,7 +137,7 @@ def photos_hash(scene: Scene, loaded: LoadedFrames) -> str:
     return pixels.hexdigest()
 
 
-def _asked_for(options: FitOptions) -> dict[str, Any]:
+def asked_for(options: FitOptions) -> dict[str, Any]:
     """Names of the optional supervision that is on."""
     names = ("refine_poses", "exposure", "robust", "sparse_depth")
     return {name: True for name in names if getattr(options, name)}
@@ -179,7 +179,7 @@ def _model(
         held_out=tuple(range(len(cameras), len(cameras) + len(others))),
         camera_names=names,
         background=training.background.colour,
-        made=made | _asked_for(options) | _learned_record(training, options, names),
+        made=made | asked_for(options) | _learned_record(training, options, names),
         metrics=metrics,
         lineage=[],
     )
@@ -191,8 +191,7 @@ def _learned_record(training: RadianceTrainer, options: FitOptions, names: tuple
     if options.masks is not None:
         found |= {"masks": str(options.masks.resolve()), "mask_means": options.mask_means}
     if adjust.exposure is not None:
-        gains = torch.exp(adjust.exposure.gain).tolist()
-        found["exposure_gains"] = {name: [round(g, 4) for g in gain] for name, gain in zip(names, gains, strict=False)}
+        found["exposure_gains"] = adjust.exposure.record(names)
     if adjust.robust is not None:
         found["left_out"] = round(adjust.robust.share, 4)
     return found

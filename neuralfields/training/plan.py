@@ -20,7 +20,6 @@ from neuralfields.models.model import Model
 from neuralfields.ops import backend
 from neuralfields.options import training as training_options
 from neuralfields.options.captures import PoseSettings
-from neuralfields.options.common import DEFAULT_STEPS
 from neuralfields.options.fit import FitOptions
 from neuralfields.options.training import TrainingSettings
 from neuralfields.poses.find import accepted, default_capture, find_poses
@@ -71,6 +70,8 @@ def plan_fit(options: FitOptions, source: Scene | Signal | None = None) -> FitPl
     kind = field_class(options.field)
     with backend.using(options.backend, options.marcher, device.type):
         config = parse_settings(options.set, kind.Config)
+    if options.max_gaussians is not None:
+        config = _limited(config, options)
     settings = parse_settings(options.recipe, training_options.DEFAULT, "--recipe")
     if without_poses(options.scene, options.format):
         source = posed_scene(options) if source is None else source
@@ -78,8 +79,15 @@ def plan_fit(options: FitOptions, source: Scene | Signal | None = None) -> FitPl
             options = replace(options, scene=source.root, format=None)
     elif source is None:
         source = read_input(options)
-    default = signal_steps(kind) if isinstance(source, Signal) else DEFAULT_STEPS
+    default = signal_steps(kind) if isinstance(source, Signal) else kind.STEPS
     return FitPlan(source, options, config, settings, device, Budget.of(options, default))
+
+
+def _limited(config: Any, options: FitOptions) -> Any:
+    """The field's settings with --max-gaussians. Raises UsageError for a field that has none."""
+    if not hasattr(config, "most"):
+        raise UsageError(f"--max-gaussians is for --field gaussians, not for {options.field}; leave it out")
+    return replace(config, most=options.max_gaussians)
 
 
 def read_input(options: FitOptions) -> Scene | Signal:

@@ -20,13 +20,14 @@ from neuralfields.scene import Scene
 from neuralfields.settings import flag
 from neuralfields.splatting.initial import one_gaussian
 from neuralfields.splatting.photos import training_photos
+from neuralfields.supervision.exposure import Exposure
 from neuralfields.training.loop import Loop, checkpoint_identity, run_with_checkpoint
-from neuralfields.training.photos import choose_background, photos_hash, prepare_scene, scale_of
+from neuralfields.training.photos import asked_for, choose_background, photos_hash, prepare_scene, scale_of
 from neuralfields.training.plan import FitPlan, WatchFit, input_record
 from neuralfields.training.splat_beginning import beginning
 from neuralfields.training.splats import SplatTrainer, budget
 
-NOT_YET = ("refine_poses", "exposure", "robust", "sparse_depth", "half")
+NOT_YET = ("refine_poses", "robust", "sparse_depth", "half")
 VALIDATION_PIXELS = 1 << 17
 
 
@@ -54,7 +55,8 @@ def fit_gaussians(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchF
         gaussians, how = beginning(scene, plan, loaded, given, most)
         progress.note(f"{len(gaussians)} Gaussians {how}, up to {most}")
     gaussians, photos = gaussians.to(plan.device), [photo.to(plan.device) for photo in photos]
-    training = SplatTrainer(gaussians, photos, scene.bounds, background, most, options.seed)
+    exposure = Exposure(len(photos), plan.device, plan.settings) if options.exposure else None
+    training = SplatTrainer(gaussians, photos, scene.bounds, background, most, options.seed, exposure)
     loop = Loop(training, plan.budget, options, progress, _validation(training, held_out, background.colour))
     loop.seconds = time.perf_counter() - begin
     identity = checkpoint_identity(options, plan.config, plan.settings, {"photos": photos_hash(scene, loaded)})
@@ -97,24 +99,35 @@ def _model(
     field: GaussianField = training.field
     colour, others = training.background.colour, held_out.cameras if held_out else []
     indices = loaded.indices + (held_out.indices if held_out else [])
+    names = tuple(scene.frames[index].name for index in indices)
     made = provenance(options.field, training.step_count, loop.seconds, options.seed) | input_record(options)
+    made |= asked_for(options)
+    if training.exposure is not None:
+        made["exposure_gains"] = training.exposure.record(names)
     model = Model(
         field=field,
         bounds=scene.bounds,
         cameras=(*loaded.cameras, *others),
         held_out=tuple(range(len(loaded.cameras), len(loaded.cameras) + len(others))),
-        camera_names=tuple(scene.frames[index].name for index in indices),
+        camera_names=names,
         background=colour,
         made=made | {"scene_kind": scene.kind, "downscale": scale_of(scene, loaded)},
         metrics=metrics,
     )
     if loop.validate and held_out:
-        renderable = model.renderable()
-        scores = [
-            measure(renderable, image, camera, colour, mask, structure=False).psnr
-            for image, camera, mask in zip(held_out.images, others, held_out.masks, strict=True)
-            if mask is None or mask.any()
-        ]
-        if scores:
-            model = replace(model, metrics=metrics | {"psnr": sum(scores) / len(scores)})
+        scores = {"psnr": _score(model, held_out, training.exposure is not None)}
+        if training.exposure is not None:
+            scores["psnr_given"] = _score(model, held_out, False)
+        model = replace(model, metrics=metrics | {name: score for name, score in scores.items() if score is not None})
     return model
+
+
+def _score(model: Model, held_out: LoadedFrames, exposed: bool) -> float | None:
+    """Mean PSNR of the held-out views in dB, in their own exposure if `exposed`; None where none counts."""
+    renderable = model.renderable()
+    scores = [
+        measure(renderable, image, camera, model.background, mask, structure=False, exposed=exposed).psnr
+        for image, camera, mask in zip(held_out.images, held_out.cameras, held_out.masks, strict=True)
+        if mask is None or mask.any()
+    ]
+    return sum(scores) / len(scores) if scores else None

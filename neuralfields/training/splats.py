@@ -13,6 +13,7 @@ from torch import Tensor
 
 from neuralfields.fields.gaussians import GaussianField
 from neuralfields.gaussians import Gaussians
+from neuralfields.ops.blend import Blended
 from neuralfields.ops.image_loss import image_loss
 from neuralfields.ops.splat_pass import Adam, Packed, SplatPass, morton_order
 from neuralfields.rendering.renderable import Colour
@@ -20,13 +21,14 @@ from neuralfields.rendering.splat import Splats
 from neuralfields.scene import Bounds
 from neuralfields.splatting.densify import State, grown
 from neuralfields.splatting.photos import PhotoPyramid
+from neuralfields.supervision.exposure import Exposure
 from neuralfields.training.radiance import Background
 from neuralfields.training.trainer import StepReport, mixed_seed
 
 MEANS_RATE, MEANS_LAST = 4e-4, 0.02  # in extents, and the share of it at the end
 SCALES_RATE, ROTATIONS_RATE, OPACITIES_RATE, COLOURS_RATE, HARMONICS_RATE = 2e-2, 3e-3, 5e-2, 5e-3, 5e-4
 DEGREES = (0.1, 0.2, 0.3)  # shares of a fit at which the harmonics' degree rises
-SIZES = ((0.3, 2),)  # until which share of a fit photos are how many times smaller
+SIZES = ((0.5, 2),)  # until which share of a fit photos are how many times smaller: as good a step, at a third
 HARMONICS_EVERY = 16  # steps between updates of the higher harmonics
 GROW_EVERY, GROW_FROM, GROW_UNTIL = 100, 0.02, 0.5
 LARGEST = 0.5  # standard deviation in inner cubes beyond which a Gaussian dies, where the scene ends with the cube
@@ -47,8 +49,10 @@ class SplatTrainer:
         background: Background,
         most: int,
         seed: int,
+        exposure: Exposure | None = None,
     ) -> None:
         self.photos, self.bounds, self.background, self.seed = photos, bounds, background, seed
+        self.exposure = exposure
         self.antialiased, self.most = gaussians.antialiased, max(most, len(gaussians))
         order = morton_order(gaussians.means)
         sorted_ = gaussians.take(order)
@@ -89,7 +93,8 @@ class SplatTrainer:
     def step(self, progress: float) -> StepReport:
         """One step; `progress` in [0, 1] says how far the fit is, for rates, sizes, degrees and growth."""
         generator = self.generator()
-        photo = self.photos[self._turn()]
+        turn = self._turn()
+        photo = self.photos[turn]
         smaller = next((times for share, times in SIZES if progress < share), 1)
         smaller = max(times for times in photo.images if times <= smaller)
         colour = self._background(photo, generator)
@@ -97,9 +102,8 @@ class SplatTrainer:
         view = photo.views[smaller]
         degree = sum(progress >= share for share in DEGREES)
         rendered = self.run.render(view, colour, degree)
-        loss = image_loss(rendered.rgb, target, photo.mask(smaller))
         growing = GROW_FROM <= progress < GROW_UNTIL
-        self.run.backward(loss.d_rgb, error=loss.error if growing else None)
+        self._backward(turn, rendered, target, photo.mask(smaller), colour, growing)
         self.run.adam(
             (self.state.first, self.state.second), self._rates(progress), self.statistics if growing else None
         )
@@ -112,6 +116,25 @@ class SplatTrainer:
         return StepReport(pixels, len(self.state.values), squared, "" if smaller == 1 else f"1/{smaller}")
 
     _squared = 0.0
+
+    def _backward(
+        self, turn: int, rendered: Blended, target: Tensor, mask: Tensor | None, colour: Colour, growing: bool
+    ) -> None:
+        """Leads the loss of a render back, in the photo's own exposure where exposures are learned."""
+        if self.exposure is None:
+            loss = image_loss(rendered.rgb, target, mask)
+            self.run.backward(loss.d_rgb, error=loss.error if growing else None)
+            return
+        behind = target.new_tensor(colour)
+        shown = self.exposure.exposed_photo(turn, rendered.rgb, rendered.opacity, behind)
+        loss = image_loss(shown, target, mask)
+        gain = torch.exp(self.exposure.gain[turn])
+        d_rgb = loss.d_rgb * (shown < 1) * gain
+        # The background is not exposed: what is behind is added without gain.
+        d_opacity = ((loss.d_rgb * (shown < 1)) * (behind * (gain - 1))).sum(2) if bool(behind.any()) else None
+        self.run.backward(d_rgb, d_opacity, error=loss.error if growing else None)
+        rest = (1 - rendered.opacity)[..., None] * behind
+        self.exposure.follow_photo(turn, rendered.rgb - rest, target - rest, mask)
 
     def _turn(self) -> int:
         """Which photo this step takes: all of them in a new order each round."""
@@ -161,6 +184,7 @@ class SplatTrainer:
         """Everything the next step depends on, for a checkpoint."""
         parts = {"values": self.state.values, "first": self.state.first, "second": self.state.second}
         found = {f"{name}.{half}": getattr(part, half) for name, part in parts.items() for half in ("core", "rest")}
+        found |= {} if self.exposure is None else self.exposure.tensors()
         return found | {"statistics": self.statistics}
 
     def counters(self) -> dict[str, int]:
@@ -176,10 +200,12 @@ class SplatTrainer:
             setattr(self, name, value)
         self._take(State(*parts))
         self.statistics = tensors["statistics"]
+        if self.exposure is not None:
+            self.exposure.restore(tensors)
 
 
 def budget(pixels: int, seconds: float | None) -> int:
     """Gaussians that a fit may grow to: by the pixels of all photos, and by the time that there is."""
     by_pixels = 20_000 + pixels / 60
-    by_time = math.inf if seconds is None else 1_300 * seconds
+    by_time = math.inf if seconds is None else 20_000 + 400 * seconds  # more learn less, of as many seconds
     return int(min(max(min(by_pixels, by_time), 20_000), 400_000))
