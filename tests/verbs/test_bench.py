@@ -122,7 +122,6 @@ def test_every_part_takes_time(own: Model, batch: Batch) -> None:
     assert all(times[name] > 0 for name in names - {"adam"}) and times["adam"] >= 0
 
 
-@pytest.mark.serial
 def test_the_verb(
     small_model: Model,
     small_capture: Path,
