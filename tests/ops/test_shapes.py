@@ -1,10 +1,14 @@
-"""What the annotations of public ops say of shapes is true, and every one says it."""
+"""What the annotations of public ops say of shapes is true, and every one says it.
+
+A new op needs no entry here: SHAPED of its tests/ops/test_<op>.py gives its arguments by module and function.
+"""
 
 import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -21,6 +25,11 @@ from neuralfields.ops.splat_pass import Packed
 from tests import checked, has_shape
 from tests.support.gaussians import gaussians, view
 
+TESTS = [
+    importlib.import_module(f"tests.ops.{path.stem}")
+    for path in sorted(Path(__file__).parent.glob("test_*.py"))
+    if path.stem != "test_shapes"
+]
 MODULES = {
     name: importlib.import_module(f"neuralfields.ops.{name}") for _, name, _ in pkgutil.iter_modules(ops.__path__)
 }
@@ -96,6 +105,8 @@ ARGUMENTS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "spherical_harmonics.spherical_harmonics_reference": lambda: (line(5, 3), 3),
     "splat_pass.morton_order": lambda: (line(5, 3),),
 }
+for tests in TESTS:
+    ARGUMENTS |= getattr(tests, "SHAPED", {})
 
 
 def public(kind: Callable[[object], bool]) -> dict[str, Any]:
