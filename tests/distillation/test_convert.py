@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from neuralfields.cli import main
+from neuralfields.distillation import convert as conversion
 from neuralfields.errors import UsageError
 from neuralfields.files import parse_size
 from neuralfields.models.model import Model
@@ -14,7 +15,14 @@ from neuralfields.models.nf_file import load
 QUICK = ["--threads", "1", "--quiet", "--json"]
 
 
-pytestmark = pytest.mark.usefixtures("small_steps")
+pytestmark = pytest.mark.usefixtures("small_steps", "small_pictures")
+
+
+@pytest.fixture
+def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Teacher and student are compared on few pixels: after so few steps most of them show fog, which takes long."""
+    monkeypatch.setattr(conversion, "PICTURE_SIDE", 32)
+    monkeypatch.setattr(conversion, "VIEW_PIXELS", 16 * 16)
 
 
 def convert(capsys: pytest.CaptureFixture, model: Path, out: Path, *words: object, steps: int = 3) -> dict:
@@ -120,6 +128,16 @@ def test_bad_sizes():
 
 
 def test_lineage_grows(small_model: Model, small_file: Path, tmp_path: Path, capsys):
-    convert(capsys, small_file, tmp_path / "a.nf", "--to", "voxels", "--set", "resolution=33", "--force")
+    convert(
+        capsys,
+        small_file,
+        tmp_path / "a.nf",
+        "--to",
+        "voxels",
+        "--set",
+        "resolution=33",
+        "colour_resolution=17",
+        "--force",
+    )
     convert(capsys, tmp_path / "a.nf", tmp_path / "b.nf", "--to", "hash", "--set", "table=10", "--force")
     assert [entry["field"] for entry in load(tmp_path / "b.nf").lineage] == ["voxels", "hash"]
