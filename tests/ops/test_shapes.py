@@ -169,9 +169,7 @@ def test_right_shapes_pass_and_wrong_ones_raise(name: str):
                 function(*arguments[:place], wrong, *arguments[place + 1 :])
 
 
-@pytest.mark.parametrize(
-    "kind", ["project.Rows", "blend.TileLists", "splat_pass.Packed", "hash_grid.HashGeometry"]
-)
+@pytest.mark.parametrize("kind", ["project.Rows", "blend.TileLists", "splat_pass.Packed", "hash_grid.HashGeometry"])
 def test_nouns_have_the_shapes_they_say(kind: str, monkeypatch: pytest.MonkeyPatch):
     of = public(is_dataclass)[kind]
     monkeypatch.setattr(of, "__init__", jaxtyped(of.__init__, typechecker=checked))
