@@ -22,7 +22,8 @@ from tests.support.fit_runs import SMALL, Interrupting, listing, refused, same_m
 from tests.support.peak import MEASURED
 from tests.support.small_fit import tiny_capture_folder
 
-WORDS = ("--threads", "1", "--checkpoint-every", "0.1", "--recipe", "samples=4096", "--set", *SMALL)
+RECIPE = ("samples=4096",)  # small steps
+WORDS = ("--threads", "1", "--checkpoint-every", "0.1", "--recipe", *RECIPE, "--set", *SMALL)
 STEPS = 120
 MEASURER = (sys.executable, "-c", MEASURED)
 
@@ -160,7 +161,7 @@ def test_a_second_process_is_refused_and_two_signals_stop_at_once(
     ended = first.end()
     assert ended.code == 5 and time.monotonic() - told < 2 and "Traceback" not in ended.err
     assert not out.exists()
-    options = FitOptions(scene=capture, steps=100000, threads=1, set=SMALL, out=out, resume=True)
+    options = FitOptions(scene=capture, steps=100000, threads=1, set=SMALL, recipe=RECIPE, out=out, resume=True)
     with pytest.raises(InterruptedFit):
         fit_scene(read_scene(capture), options, Interrupting(1))
 
