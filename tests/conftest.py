@@ -1,14 +1,13 @@
 """Fixtures that every test may use, and how tests run beside each other."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.support.side_by_side import Turns, begin_run
-from tests.support.small_fit import one_thread, small_capture, small_file, small_model, small_steps  # noqa: F401  for every test
 
 REPOSITORY = Path(__file__).parent.parent
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")
@@ -17,13 +16,17 @@ WORKER = os.environ.get("PYTEST_XDIST_WORKER")
 def pytest_configure(config: pytest.Config) -> None:
     """Workers find the run's folder, and run one thread each, they and their children, where a test asks for no more.
 
-    More threads than cores would spin against each other at barriers.
+    More threads than cores would spin against each other at barriers. Bytecode is kept, by the children too: else each
+    of dozens of processes would compile the package, and each worker rewrite the assertions of every test. Whoever
+    starts the workers runs no test, and needs no torch.
     """
-    if WORKER:
-        return
-    config.add_cleanup(begin_run())
-    if config.option.numprocesses:
+    if not WORKER:
+        config.add_cleanup(begin_run())
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    if not WORKER and config.option.numprocesses:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+    else:
+        config.pluginmanager.import_plugin("tests.support.small_fit")
 
 
 @pytest.hookimpl(trylast=True)
@@ -31,6 +34,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Those that run alone first: at the end the workers share what is left evenly."""
     if WORKER:
         items.sort(key=lambda item: item.get_closest_marker("serial") is None)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays for the whole run, so that no collection of garbage walks through it again.
+
+    Tests that measure memory ask for one each, which took a third of a second.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 if WORKER:
@@ -50,6 +62,8 @@ if WORKER:
 @pytest.fixture(autouse=True)
 def threads_as_before() -> Iterator[None]:
     """A test's number of threads is its own."""
+    import torch
+
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)

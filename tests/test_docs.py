@@ -161,10 +161,10 @@ def runnable(page: Path, kind: str = "runnable") -> list[str]:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if runnable(page)], ids=name_of)
 @pytest.mark.usefixtures("small_steps", "one_thread")
-def test_runnable_blocks_run(page, small_capture, small_file, tmp_path, monkeypatch):
+def test_runnable_blocks_run(page, tiny_capture, small_file, tmp_path, monkeypatch):
     """Beside the sample scene, in small, and a model of it."""
     (tmp_path / "scenes").mkdir()
-    (tmp_path / "scenes" / "sample").symlink_to(small_capture)
+    (tmp_path / "scenes" / "sample").symlink_to(tiny_capture)
     small_file.rename(tmp_path / "sample.nf")
     monkeypatch.chdir(tmp_path)
     space: dict[str, object] = {"__name__": "page"}

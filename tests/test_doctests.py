@@ -44,12 +44,12 @@ def test_the_judge_of_examples_sees_one_that_fails():
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.usefixtures("small_steps", "one_thread")
-def test_examples_run(name, small_capture, small_file, tmp_path, monkeypatch):
+def test_examples_run(name, small_capture, tiny_capture, small_file, tmp_path, monkeypatch):
     """Beside the sample scene, in small, and a model of it; what needs COLMAP is left out by its own mark."""
     if name == "view":
         pytest.importorskip("aiohttp", reason="pip install '.[view]'")
     (tmp_path / "scenes").mkdir()
-    (tmp_path / "scenes" / "sample").symlink_to(small_capture)
+    (tmp_path / "scenes" / "sample").symlink_to(small_capture if name == "evaluate" else tiny_capture)
     small_file.rename(tmp_path / "sample.nf")
     monkeypatch.chdir(tmp_path)
     text = inspect.getdoc(getattr(neuralfields, name)) or ""

@@ -47,12 +47,12 @@ def test_every_public_name_is_there() -> None:
         _ = neuralfields.trian
 
 
-def test_fit_by_path_and_by_scene_is_the_same(small_capture: Path, tmp_path: Path) -> None:
+def test_fit_by_path_and_by_scene_is_the_same(tiny_capture: Path, tmp_path: Path) -> None:
     out, before = tmp_path / "a.nf", torch.get_num_threads()
     options = {"steps": 12, "set": SMALL, "eval_every": 0, "threads": 1}
     with training_settings(samples=1 << 10):
-        first = neuralfields.fit(str(small_capture), out=str(out), **options)
-        second = neuralfields.fit(neuralfields.read_scene(small_capture), **options)
+        first = neuralfields.fit(str(tiny_capture), out=str(out), **options)
+        second = neuralfields.fit(neuralfields.read_scene(tiny_capture), **options)
     torch.set_num_threads(before)
     assert isinstance(first, Model) and first.made["steps"] == 12 and first.field.config.table == 10
     loaded = neuralfields.load(out)
@@ -60,14 +60,14 @@ def test_fit_by_path_and_by_scene_is_the_same(small_capture: Path, tmp_path: Pat
         assert torch.equal(value, second.field.state_dict()[name])
         assert torch.equal(value, loaded.field.state_dict()[name])
     with pytest.raises(UsageError, match="exists; add --overwrite"):
-        neuralfields.fit(small_capture, out=out, **options)
+        neuralfields.fit(tiny_capture, out=out, **options)
 
 
-def test_options_are_checked_as_on_the_command_line(small_capture: Path) -> None:
+def test_options_are_checked_as_on_the_command_line(tiny_capture: Path) -> None:
     for options, message in (
         ({"stesp": 3}, "unexpected keyword argument 'stesp'"),
         ({"steps": 0}, "--steps 0: must be between"),
         ({"set": {"levles": 3}, "steps": 1}, "unknown key 'levles' .did you mean 'levels'"),
     ):
         with pytest.raises(UsageError, match=message):
-            neuralfields.fit(small_capture, **options)
+            neuralfields.fit(tiny_capture, **options)

@@ -113,7 +113,7 @@ def new_distillation(
     budget: Budget | None = None,
 ) -> tuple[Student, Precision, TeacherValidation]:
     """Makes the distillation before its first step, the precision of the student, and its validation."""
-    if not teacher.field.domain.radiance:
+    if not teacher.is_scene:
         raise UsageError(f"{options.model}: is a field of kind {teacher.field.domain.kind}; only scenes are converted")
     source, real = _edited(teacher, edit), _cameras(scene)
     viewpoints = Viewpoints(list(teacher.cameras or real), teacher.bounds)

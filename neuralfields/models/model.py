@@ -40,19 +40,29 @@ class Model:
     lineage: list[Any] = field(default_factory=list)
     signal: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_scene(self) -> bool:
+        """Whether it was fitted to posed photos of a scene; else to a signal whose values are known (see signals/)."""
+        return self.field.domain.radiance
+
+    @property
+    def has_views(self) -> bool:
+        """Whether cameras can see it, as they do a scene or a shape; `renderable` raises where they cannot."""
+        return self.is_scene or self.field.domain.kind == "shape"
+
     def renderable(self) -> Renderable:
-        """Makes the renderable of a scene or shape: the one place that asks for a model's kind.
+        """Makes the renderable of a scene or shape: this class alone asks which kind of field a model has.
 
         Raises UsageError for an image, a video or a sound, which cannot be rendered from cameras.
         """
-        kind = self.field.domain.kind
+        if not self.has_views:
+            kind = self.field.domain.kind
+            raise UsageError(f"a field of {kind} cannot be rendered from cameras; write it with nf export")
         if isinstance(self.field, GaussianField):
             return Splats(self.field.gaussians(), self.bounds)
-        if kind == "radiance":
+        if self.is_scene:
             return volume_of(self)
-        if kind == "shape":
-            return Surface(self.field.eval(), self.bounds, self.signal.get("values") == "distance")
-        raise UsageError(f"a field of {kind} cannot be rendered from cameras; write it with nf export")
+        return Surface(self.field.eval(), self.bounds, self.signal.get("values") == "distance")
 
 
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}

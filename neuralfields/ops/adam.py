@@ -7,6 +7,7 @@ p = p - lr (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + epsilon)
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from neuralfields.ops.native import array, kernel, threads
@@ -14,9 +15,9 @@ from neuralfields.ops.register import native_op, nothing
 
 
 def adam(
-    parameter: Tensor,
-    gradient: Tensor,
-    moments: tuple[Tensor, Tensor],
+    parameter: Float[Tensor, "*P"],
+    gradient: Float[Tensor, "*P"],
+    moments: tuple[Float[Tensor, "*P"], Float[Tensor, "*P"]],
     step: int,
     settings: tuple[float, float, float, float],
     sparse: bool,
@@ -41,9 +42,9 @@ def _adam(parameter: Tensor, gradient: Tensor, m: Tensor, v: Tensor, folded: lis
 
 
 def adam_reference(
-    parameter: Tensor,
-    gradient: Tensor,
-    moments: tuple[Tensor, Tensor],
+    parameter: Float[Tensor, "*P"],
+    gradient: Float[Tensor, "*P"],
+    moments: tuple[Float[Tensor, "*P"], Float[Tensor, "*P"]],
     step: int,
     settings: tuple[float, float, float, float],
     sparse: bool,

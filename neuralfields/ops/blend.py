@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int32
 from torch import Tensor
 
 from neuralfields.ops.native import array, kernel, threads
@@ -33,10 +34,10 @@ class TileLists:
     before; `pairs` [N] int32: tiles of a row.
     """
 
-    entries: Tensor
-    tile_offset: Tensor
-    block_offset: Tensor
-    pairs: Tensor
+    entries: Int32[Tensor, "E 3"]
+    tile_offset: Int32[Tensor, " T1"]
+    block_offset: Int32[Tensor, " T1"]
+    pairs: Int32[Tensor, " N"]
     size: tuple[int, int]
 
 
@@ -73,11 +74,11 @@ class Blended:
     """`rgb` [H, W, 3] over the background, `opacity` [H, W]; where asked for `depth` [H, W] (sum of w z), `normal`
     [H, W, 3] (sum of w n, not of length 1), `importance` [N] of Gaussians (a constant)."""
 
-    rgb: Tensor
-    opacity: Tensor
-    depth: Tensor | None = None
-    normal: Tensor | None = None
-    importance: Tensor | None = None
+    rgb: Float[Tensor, "H W 3"]
+    opacity: Float[Tensor, "H W"]
+    depth: Float[Tensor, "H W"] | None = None
+    normal: Float[Tensor, "H W 3"] | None = None
+    importance: Float[Tensor, " N"] | None = None
 
 
 def blend(
@@ -223,8 +224,10 @@ def splat(
 
 
 def blend_reference(
-    rows: Tensor, size: tuple[int, int], background: tuple[float, float, float], tile: int = 64
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    rows: Float[Tensor, "V K"], size: tuple[int, int], background: tuple[float, float, float], tile: int = 64
+) -> tuple[
+    Float[Tensor, "H W 3"], Float[Tensor, "H W"], Float[Tensor, "H W"], Float[Tensor, "H W 3"], Float[Tensor, " V"]
+]:
     """The same in plain torch, of rows [V, >= 13] in any order (one of zeros is none): rgb, opacity, depth, normal,
     importance [V]. Squares of `tile` pixels are made one after the other, each of what its box can hold."""
     width, height = size

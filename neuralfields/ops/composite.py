@@ -11,6 +11,7 @@ Early termination: a ray is opaque once T < 1e-4; its later samples have no weig
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from neuralfields.ops.native import array, kernel, threads
@@ -20,7 +21,13 @@ TRANSMITTANCE_STOP = 1e-4
 SUMS = 7
 
 
-def composite(density: Tensor, length: Tensor, t: Tensor, rgb: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+def composite(
+    density: Float[Tensor, " S"],
+    length: Float[Tensor, " S"],
+    t: Float[Tensor, " S"],
+    rgb: Float[Tensor, "S 3"],
+    offsets: Int64[Tensor, " R1"],
+) -> tuple[Float[Tensor, "R1-1 7"], Float[Tensor, " S"]]:
     """Composites density, length, t [S], rgb [S, 3] along rays, offsets [R + 1] int64.
 
     Returns the sums [R, 7] in the order above and the weights [S]. Differentiable in density and rgb through the sums;
@@ -74,8 +81,12 @@ torch.library.register_autograd(_composite, _backward, setup_context=_setup)
 
 
 def composite_reference(
-    density: Tensor, length: Tensor, t: Tensor, rgb: Tensor, offsets: Tensor
-) -> tuple[Tensor, Tensor]:
+    density: Float[Tensor, " S"],
+    length: Float[Tensor, " S"],
+    t: Float[Tensor, " S"],
+    rgb: Float[Tensor, "S 3"],
+    offsets: Int64[Tensor, " R1"],
+) -> tuple[Float[Tensor, "R1-1 7"], Float[Tensor, " S"]]:
     """The same in plain torch, by the cumulative optical depth of each ray (rays padded to the longest)."""
     counts = offsets.diff()
     rays, longest = len(counts), int(counts.max()) if len(counts) else 0

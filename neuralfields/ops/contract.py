@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from neuralfields.ops.native import array, kernel
@@ -20,12 +21,12 @@ class Contraction:
     kind: ContractionKind
     extent: float
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Float[Tensor, "S 3"]) -> Float[Tensor, "S 3"]:
         """Contracts points of the inner cube's frame [S, 3] to the unit cube [S, 3]."""
         return contract(x, self.kind, self.extent)
 
 
-def contract(x: Tensor, kind: str, extent: float) -> Tensor:
+def contract(x: Float[Tensor, "S 3"], kind: str, extent: float) -> Float[Tensor, "S 3"]:
     """Contracts x [S, 3], the inner cube being [0, 1]^3, to [S, 3] in the unit cube.
 
     kind "box": (x - 0.5) / extent + 0.5. kind "cube": Mip-NeRF 360's contraction with the max norm (`extent` unused).
@@ -68,7 +69,7 @@ def _backward(ctx: Any, d_out: Tensor) -> tuple:
 torch.library.register_autograd(_contract, _backward, setup_context=_setup)
 
 
-def contract_reference(x: Tensor, kind: str, extent: float) -> Tensor:
+def contract_reference(x: Float[Tensor, "S 3"], kind: str, extent: float) -> Float[Tensor, "S 3"]:
     """The same in plain torch."""
     if kind == "box":
         return (x - 0.5) / extent + 0.5

@@ -11,13 +11,16 @@ import math
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from neuralfields.ops.native import array, kernel, threads
 from neuralfields.ops.register import native_op
 
 
-def grid_interpolate(x: Tensor, grid: Tensor, accumulate: bool = False) -> Tensor:
+def grid_interpolate(
+    x: Float[Tensor, "S D"], grid: Float[Tensor, "*nodes C"], accumulate: bool = False
+) -> Float[Tensor, "S C"]:
     """Interpolates features: x [S, D] in the unit cube (clamped to it), grid [G_1, ..., G_D, C] -> [S, C].
 
     Axis k of x runs along axis k of the grid: 0 is its first node, 1 its last. Differentiable in x and grid; the
@@ -90,7 +93,7 @@ class _Accumulated(torch.autograd.Function):
         return d_x, None
 
 
-def grid_interpolate_reference(x: Tensor, grid: Tensor) -> Tensor:
+def grid_interpolate_reference(x: Float[Tensor, "S D"], grid: Float[Tensor, "*nodes C"]) -> Float[Tensor, "S C"]:
     """The same in plain torch."""
     *nodes, channels = grid.shape
     size = torch.tensor(nodes, device=x.device)

@@ -15,6 +15,7 @@ from functools import reduce
 from typing import Any
 
 import torch
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
@@ -29,8 +30,8 @@ PRIMES = (1, 2654435761, 805459861)
 class HashGeometry:
     """Levels of the table: `scales` [L] float32; `levels` [L, 4] int64: resolution, size, offset, dense."""
 
-    scales: Tensor
-    levels: Tensor
+    scales: Float32[Tensor, " L"]
+    levels: Int64[Tensor, "L 4"]
     entries: int
 
     @staticmethod
@@ -49,7 +50,12 @@ class HashGeometry:
         return HashGeometry(torch.tensor(scales, dtype=torch.float32), torch.tensor(rows), offset)
 
 
-def hash_encode(x: Tensor, table: Tensor, scales: Tensor, levels: Tensor) -> Tensor:
+def hash_encode(
+    x: Float[Tensor, "S D"],
+    table: Float[Tensor, "entries F"],
+    scales: Float32[Tensor, " L"],
+    levels: Int64[Tensor, "L 4"],
+) -> Float[Tensor, "S L*F"]:
     """Encodes points: x [S, D] in the unit cube (clamped to it), table [entries, F] -> features [S, L * F].
 
     Differentiable in x and table, not in the geometry; the gradient in x is zero where x was clamped.
@@ -166,7 +172,12 @@ def _backward(ctx: Any, d_out: Tensor) -> tuple:
 torch.library.register_autograd(_hash_encode, _backward, setup_context=_setup)
 
 
-def hash_encode_reference(x: Tensor, table: Tensor, scales: Tensor, levels: Tensor) -> Tensor:
+def hash_encode_reference(
+    x: Float[Tensor, "S D"],
+    table: Float[Tensor, "entries F"],
+    scales: Float32[Tensor, " L"],
+    levels: Int64[Tensor, "L 4"],
+) -> Float[Tensor, "S L*F"]:
     """The same in plain torch."""
     features = []
     for scale, (resolution, size, offset, dense) in zip(scales.tolist(), levels.tolist(), strict=True):

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from neuralfields.ops.backend import ours_alone
@@ -31,7 +32,13 @@ class HashRenderer:
     """The fused renderer of one hash field, on the device of its parameters."""
 
     def __init__(
-        self, table: Tensor, scales: Tensor, levels: Tensor, density: list[Tensor], colour: list[Tensor], degree: int
+        self,
+        table: Float[Tensor, "entries F"],
+        scales: Float32[Tensor, " L"],
+        levels: Int64[Tensor, "L 4"],
+        density: list[Tensor],
+        colour: list[Tensor],
+        degree: int,
     ) -> None:
         self.table, self.scales, self.levels = table, scales, levels
         self.density_weights, self.colour_weights, self.degree = density, colour, degree
@@ -59,7 +66,7 @@ class HashRenderer:
                 self._pass = device, CpuPass(self)
         return self._pass[1]
 
-    def density(self, x: Tensor, contraction: Contraction) -> Tensor:
+    def density(self, x: Float[Tensor, "S 3"], contraction: Contraction) -> Float[Tensor, " S"]:
         """Density at points of the inner cube's frame, x [S, 3] -> [S]. Not differentiable."""
         return self.native.density(x, contraction)
 
@@ -104,13 +111,15 @@ class CpuPass:
             contraction.extent,
         )
 
-    def density(self, x: Tensor, contraction: Contraction) -> Tensor:
+    def density(self, x: Float[Tensor, "S 3"], contraction: Contraction) -> Float[Tensor, " S"]:
         """Density at points x [S, 3] -> [S]."""
         out = x.new_empty(x.shape[0])
         kernel("density", x.dtype)(self._field(contraction), array(x), out, threads())
         return out
 
-    def forward(self, scene: Marching, capacity: int, weight_floor: float) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, scene: Marching, capacity: int, weight_floor: float
+    ) -> tuple[Float[Tensor, "R 7"], UInt8[Tensor, " R"], Int64[Tensor, " threads"]]:
         """Renders: RaySums [R, 7], valid [R], samples [threads]; `capacity` > 0 fills the record."""
         origins, directions, jitter = scene.rays.origins, scene.rays.directions, scene.jitter
         count = origins.shape[0]
@@ -217,7 +226,7 @@ class TurnedRenderer:
         """Whether the renderer can be used where its field is."""
         return self.renderer.available
 
-    def density(self, x: Tensor, contraction: Contraction) -> Tensor:
+    def density(self, x: Float[Tensor, "S 3"], contraction: Contraction) -> Float[Tensor, " S"]:
         """Density at points of the inner cube's frame, x [S, 3] -> [S]; both contractions treat all axes alike."""
         return self.renderer.density(x[:, self.order], contraction)
 

@@ -9,6 +9,7 @@ import importlib
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from neuralfields.ops.native import array, kernel, threads
@@ -24,11 +25,11 @@ class ImageLoss:
     asked for, which waits for the device.
     """
 
-    sums: tuple[float, float] | Tensor
-    inside: float | Tensor
+    sums: tuple[float, float] | Float[Tensor, " 2"]
+    inside: float | Float[Tensor, ""]
     ssim_weight: float
-    d_rgb: Tensor
-    error: Tensor
+    d_rgb: Float[Tensor, "H W 3"]
+    error: Float[Tensor, "H W"]
 
     @property
     def absolute(self) -> float:
@@ -47,11 +48,11 @@ class ImageLoss:
 
 
 def image_loss(
-    rgb: Tensor,
-    target: Tensor,
-    mask: Tensor | None = None,
+    rgb: Float[Tensor, "H W 3"],
+    target: Float[Tensor, "H W 3"],
+    mask: Float[Tensor, "H W"] | None = None,
     ssim_weight: float = 0.2,
-    out: tuple[Tensor, Tensor] | None = None,
+    out: tuple[Float[Tensor, "H W 3"], Float[Tensor, "H W"]] | None = None,
 ) -> ImageLoss:
     """rgb and target [H, W, 3], mask [H, W] or None. `out`: where to write d_rgb [H, W, 3] and error [H, W].
 
@@ -70,8 +71,11 @@ def image_loss(
 
 
 def image_loss_reference(
-    rgb: Tensor, target: Tensor, mask: Tensor | None = None, ssim_weight: float = 0.2
-) -> tuple[Tensor, Tensor]:
+    rgb: Float[Tensor, "H W 3"],
+    target: Float[Tensor, "H W 3"],
+    mask: Float[Tensor, "H W"] | None = None,
+    ssim_weight: float = 0.2,
+) -> tuple[Float[Tensor, ""], Float[Tensor, "H W"]]:
     """The loss and `error` in plain torch, differentiable in rgb."""
     inside = torch.ones_like(rgb[..., 0]) if mask is None else mask
     difference = (rgb - target).abs() * inside[..., None]
@@ -80,7 +84,7 @@ def image_loss_reference(
     return loss, difference.mean(2).detach()
 
 
-def similarity_reference(a: Tensor, b: Tensor) -> Tensor:
+def similarity_reference(a: Float[Tensor, "H W 3"], b: Float[Tensor, "H W 3"]) -> Float[Tensor, "H W 3"]:
     """S of every pixel and colour of two pictures, [H, W, 3]."""
     k = torch.arange(-RADIUS, RADIUS + 1, dtype=a.dtype)
     line = torch.exp(-0.5 * (k / DEVIATION) ** 2)

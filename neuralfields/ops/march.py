@@ -12,6 +12,7 @@ A ray takes samples only where a step is at least two units of t's last place: i
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from neuralfields.ops import backend
@@ -31,13 +32,17 @@ class MarchSettings:
     cone: float
     near: float
 
-    def native(self, occupancy: Tensor) -> object:
+    def native(self, occupancy: Int64[Tensor, "cascades 32768"]) -> object:
         """The settings in the form that the core takes."""
         return library().MarchSettings(occupancy, self.min_step, self.max_step, self.cone, self.near)
 
 
 def march_rays(
-    origins: Tensor, directions: Tensor, jitter: Tensor, occupancy: Tensor, settings: MarchSettings
+    origins: Float[Tensor, "R 3"],
+    directions: Float[Tensor, "R 3"],
+    jitter: Float[Tensor, " R"],
+    occupancy: Int64[Tensor, "cascades 32768"],
+    settings: MarchSettings,
 ) -> Samples:
     """Marches rays [R, 3] with unit directions, jitter [R] in [0, 1) of the first step. Not differentiable."""
     if backend.uses("nerfacc", origins):
@@ -72,7 +77,11 @@ def _march(
 
 
 def march_rays_reference(
-    origins: Tensor, directions: Tensor, jitter: Tensor, occupancy: Tensor, settings: MarchSettings
+    origins: Float[Tensor, "R 3"],
+    directions: Float[Tensor, "R 3"],
+    jitter: Float[Tensor, " R"],
+    occupancy: Int64[Tensor, "cascades 32768"],
+    settings: MarchSettings,
 ) -> Samples:
     """The same in plain torch: every step of the lattice is visited, and those in empty cells are dropped."""
     cascades = occupancy.shape[0]
@@ -116,7 +125,7 @@ class Marching:
     """
 
     rays: Rays
-    jitter: Tensor | None
-    occupancy: Tensor
+    jitter: Float[Tensor, " R"] | None
+    occupancy: Int64[Tensor, "cascades 32768"]
     settings: MarchSettings
     contraction: Contraction

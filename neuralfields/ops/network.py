@@ -6,6 +6,7 @@ The native kernel keeps a tile of samples in cache through all layers; its backw
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from neuralfields.ops import backend
@@ -13,7 +14,7 @@ from neuralfields.ops.native import array, kernel, threads
 from neuralfields.ops.register import native_op
 
 
-def network(x: Tensor, weights: list[Tensor]) -> Tensor:
+def network(x: Float[Tensor, "S inputs"], weights: list[Float[Tensor, "_ _"]]) -> Float[Tensor, "S outputs"]:
     """MLP of x [S, in], weights[l] [out, in] -> [S, last out]; 1 to 8 layers of at most 512. Differentiable."""
     if backend.uses("tcnn", x) and backend.other("tcnn").takes_network(weights):
         return backend.other("tcnn").network(x, weights)
@@ -60,7 +61,7 @@ def _backward(ctx: Any, d_out: Tensor) -> tuple:
 torch.library.register_autograd(_network, _backward, setup_context=_setup)
 
 
-def network_reference(x: Tensor, weights: list[Tensor]) -> Tensor:
+def network_reference(x: Float[Tensor, "S inputs"], weights: list[Float[Tensor, "_ _"]]) -> Float[Tensor, "S outputs"]:
     """The same in plain torch."""
     for weight in weights[:-1]:
         x = torch.relu(x @ weight.T)

@@ -8,6 +8,7 @@ Vocabulary
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 CELLS, BRICKS = 128, 32  # along a cascade's side
@@ -16,7 +17,9 @@ Order = tuple[int, int, int]
 ORDERS: dict[str, Order] = {"xyz": (0, 1, 2), "yzx": (1, 2, 0)}
 
 
-def occupied(x: Tensor, cascade: Tensor, occupancy: Tensor) -> Tensor:
+def occupied(
+    x: Float[Tensor, "S 3"], cascade: Int64[Tensor, " S"], occupancy: Int64[Tensor, "cascades 32768"]
+) -> Bool[Tensor, " S"]:
     """Whether the cell that holds each point (frame of the inner cube) in its cascade is occupied, [S] bool."""
     side = torch.exp2(cascade.to(x.dtype))[:, None]
     cell = (((x - 0.5) / side + 0.5) * CELLS).long().clamp(0, CELLS - 1)
@@ -26,12 +29,12 @@ def occupied(x: Tensor, cascade: Tensor, occupancy: Tensor) -> Tensor:
     return ((occupancy[cascade, word] >> bit) & 1).bool()
 
 
-def turn_occupancy(occupancy: Tensor, order: Order) -> Tensor:
+def turn_occupancy(occupancy: Int64[Tensor, "cascades 32768"], order: Order) -> Int64[Tensor, "cascades 32768"]:
     """Permutes the axes of occupancy [cascades, 32768] int64: axis a of the result is axis order[a] of ours."""
     return bricks_of(cells_of(occupancy).permute(0, *(3 - order[axis] for axis in (2, 1, 0))))
 
 
-def cells_of(occupancy: Tensor) -> Tensor:
+def cells_of(occupancy: Int64[Tensor, "cascades 32768"]) -> Bool[Tensor, "cascades 128 128 128"]:
     """Unpacks bits [cascades, 32768] int64 -> cells [cascades, 128, 128, 128] bool by z, y, x."""
     shifts = torch.arange(BRICK_CELLS, dtype=torch.int64, device=occupancy.device)
     bits = (occupancy[..., None] >> shifts) & 1
@@ -39,13 +42,13 @@ def cells_of(occupancy: Tensor) -> Tensor:
     return split.permute(0, 1, 4, 2, 5, 3, 6).reshape(-1, 4 * BRICKS, 4 * BRICKS, 4 * BRICKS)
 
 
-def bricks_of(cells: Tensor) -> Tensor:
+def bricks_of(cells: Bool[Tensor, "cascades 128 128 128"]) -> Int64[Tensor, "cascades 32768"]:
     """Packs cells [cascades, 128, 128, 128] bool by z, y, x -> bits [cascades, 32768] int64."""
     split = cells.reshape(-1, BRICKS, 4, BRICKS, 4, BRICKS, 4).permute(0, 1, 3, 5, 2, 4, 6)
     return pack_bricks(split.reshape(cells.shape[0], BRICKS**3, BRICK_CELLS))
 
 
-def pack_bricks(cells: Tensor) -> Tensor:
+def pack_bricks(cells: Bool[Tensor, "*N 64"]) -> Int64[Tensor, "*N"]:
     """Packs the cells of bricks, bool [..., 64], into words of bits, int64 [...]."""
     if cells.device.type != "cpu":
         return pack_bricks_by_torch(cells)
@@ -53,6 +56,6 @@ def pack_bricks(cells: Tensor) -> Tensor:
     return torch.from_numpy(bits.view(np.int64).reshape(cells.shape[:-1]))
 
 
-def pack_bricks_by_torch(cells: Tensor) -> Tensor:
+def pack_bricks_by_torch(cells: Bool[Tensor, "*N 64"]) -> Int64[Tensor, "*N"]:
     """The same on any device; on a CPU numpy is faster, since it makes no word of each cell."""
     return (cells.long() << torch.arange(BRICK_CELLS, device=cells.device)).sum(-1)

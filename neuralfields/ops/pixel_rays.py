@@ -1,6 +1,7 @@
 """Ray generation: from pixels to rays through lens and pose (the inverse of cameras.project)."""
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from neuralfields.cameras import Camera
@@ -8,7 +9,7 @@ from neuralfields.ops.native import array, kernel
 from neuralfields.ops.register import OneKernel, native_op
 
 
-def camera_table(cameras: list[Camera], dtype: torch.dtype = torch.float32) -> Tensor:
+def camera_table(cameras: list[Camera], dtype: torch.dtype = torch.float32) -> Float[Tensor, "N 25"]:
     """Cameras as rows of 25 numbers: world_from_camera [3, 4], fx, fy, cx, cy, model (1: fisheye), 8 distortion."""
     rows = [
         [
@@ -25,7 +26,9 @@ def camera_table(cameras: list[Camera], dtype: torch.dtype = torch.float32) -> T
     return torch.tensor(rows, dtype=dtype).reshape(-1, 25)
 
 
-def pixel_rays(cameras: Tensor, camera: Tensor, pixel: Tensor) -> tuple[Tensor, Tensor]:
+def pixel_rays(
+    cameras: Float[Tensor, "N 25"], camera: Int64[Tensor, " R"], pixel: Float[Tensor, "R 2"]
+) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 3"]]:
     """Generates rays: cameras [N, 25], camera [R] int64, pixel [R, 2] (centres at +0.5) -> origins, unit directions.
 
     Not differentiable.
@@ -47,7 +50,9 @@ def _pixel_rays(cameras: Tensor, camera: Tensor, pixel: Tensor) -> tuple[Tensor,
     return out
 
 
-def pixel_rays_reference(cameras: Tensor, camera: Tensor, pixel: Tensor) -> tuple[Tensor, Tensor]:
+def pixel_rays_reference(
+    cameras: Float[Tensor, "N 25"], camera: Int64[Tensor, " R"], pixel: Float[Tensor, "R 2"]
+) -> tuple[Float[Tensor, "R 3"], Float[Tensor, "R 3"]]:
     """The same in plain torch, inverting the lens by fixed-point iteration: slower, but another way to the answer."""
     row = cameras[camera]
     pose, (fx, fy, cx, cy) = row[:, :12].reshape(-1, 3, 4), row[:, 12:16].unbind(1)

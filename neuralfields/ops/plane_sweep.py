@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int32
 from torch import Tensor
 
 from neuralfields.ops.native import array, kernel, threads
@@ -24,15 +25,19 @@ class Sources:
     `a` [S, 3, 3], `b` [S, 3]: pixel p = (column, row, 1) of the reference at inverse depth q is seen at a p + b q.
     """
 
-    grey: Tensor
-    sizes: Tensor
-    a: Tensor
-    b: Tensor
+    grey: Float[Tensor, "S h w"]
+    sizes: Int32[Tensor, "S 2"]
+    a: Float[Tensor, "S 3 3"]
+    b: Float[Tensor, "S 3"]
 
 
 def plane_sweep(
-    reference: Tensor, sources: Sources, centre: Tensor, offsets: Tensor, least: float = 0.0
-) -> tuple[Tensor, Tensor]:
+    reference: Float[Tensor, "H W"],
+    sources: Sources,
+    centre: Float[Tensor, "H W"],
+    offsets: Float[Tensor, " D"],
+    least: float = 0.0,
+) -> tuple[Float[Tensor, "H W"], Float[Tensor, "H W"]]:
     """Inverse depth and score [H, W] of each pixel of a reference photo [H, W] of grey values in [0, 1].
 
     Hypotheses are `centre` [H, W] + `offsets` [D], ascending, evenly spaced and not under `least`; the score is in
@@ -69,8 +74,12 @@ def _refined(centre: Tensor, offsets: Tensor, least: float, index: Tensor, score
 
 
 def plane_sweep_reference(
-    reference: Tensor, sources: Sources, centre: Tensor, offsets: Tensor, least: float = 0.0
-) -> tuple[Tensor, Tensor]:
+    reference: Float[Tensor, "H W"],
+    sources: Sources,
+    centre: Float[Tensor, "H W"],
+    offsets: Float[Tensor, " D"],
+    least: float = 0.0,
+) -> tuple[Float[Tensor, "H W"], Float[Tensor, "H W"]]:
     """The same in plain torch."""
     height, width = reference.shape
     rows, columns = torch.meshgrid(

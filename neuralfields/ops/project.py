@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 
 from neuralfields.cameras import Camera
@@ -83,19 +84,19 @@ class Rows:
     int64 (rows, slots, the rest is scratch).
     """
 
-    values: Tensor
-    ids: Tensor
-    chunk_count: Tensor
-    slot: Tensor
-    key: Tensor
-    totals: Tensor
+    values: Float[Tensor, "N 16"]
+    ids: Int32[Tensor, " N"]
+    chunk_count: Int32[Tensor, " C"]
+    slot: Int32[Tensor, " N"]
+    key: Int32[Tensor, " N"]
+    totals: Int64[Tensor, " C+2"]
 
     @property
     def count(self) -> int:
         """How many Gaussians are visible."""
         return int(self.totals[0])
 
-    def by_gaussian(self, values: Tensor | None = None) -> Tensor:
+    def by_gaussian(self, values: Float[Tensor, "N K"] | None = None) -> Float[Tensor, "N _"]:
         """Rows (or others [N, K] in their order) in the order of Gaussians, 0 where one is not visible."""
         values = self.values if values is None else values
         there = (self.ids >= 0).nonzero().flatten()
@@ -103,7 +104,13 @@ class Rows:
 
 
 def project(
-    means: Tensor, scales: Tensor, rotations: Tensor, opacities: Tensor, harmonics: Tensor, view: View, degree: int = 3
+    means: Float[Tensor, "N 3"],
+    scales: Float[Tensor, "N 3"],
+    rotations: Float[Tensor, "N 4"],
+    opacities: Float[Tensor, " N"],
+    harmonics: Float[Tensor, "N K 3"],
+    view: View,
+    degree: int = 3,
 ) -> Rows:
     """means [N, 3], log scales [N, 3], quaternions [N, 4], logits [N], harmonics [N, K, 3] -> the rows of a view.
 
@@ -127,7 +134,7 @@ def _out(
     return means.new_zeros(count, ROW), *whole, means.new_zeros(2 + chunks, dtype=torch.int64)
 
 
-def native_rows(rows: Rows, pairs: Tensor) -> Any:
+def native_rows(rows: Rows, pairs: Int32[Tensor, " N"]) -> Any:
     """The arrays as the core takes them; `pairs` [N] int32 are written by the tile lists."""
     tensors = rows.values, rows.ids, rows.chunk_count, rows.slot, rows.key, pairs, rows.totals
     return kernel("SplatRows", rows.values.dtype)(*(array(a) for a in tensors))
@@ -187,7 +194,7 @@ def _backward(ctx: Any, d_rows: Tensor, *others: Any) -> tuple:
 torch.library.register_autograd(_project, _backward, setup_context=_setup)
 
 
-def rotations_reference(quaternions: Tensor) -> Tensor:
+def rotations_reference(quaternions: Float[Tensor, "N 4"]) -> Float[Tensor, "N 3 3"]:
     """Quaternions [N, 4] of any length to rotations [N, 3, 3]."""
     w, x, y, z = (quaternions / quaternions.norm(dim=1, keepdim=True)).unbind(1)
     rows = [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)]
@@ -197,8 +204,14 @@ def rotations_reference(quaternions: Tensor) -> Tensor:
 
 
 def project_reference(
-    means: Tensor, scales: Tensor, rotations: Tensor, opacities: Tensor, harmonics: Tensor, view: View, degree: int = 3
-) -> Tensor:
+    means: Float[Tensor, "N 3"],
+    scales: Float[Tensor, "N 3"],
+    rotations: Float[Tensor, "N 4"],
+    opacities: Float[Tensor, " N"],
+    harmonics: Float[Tensor, "N K 3"],
+    view: View,
+    degree: int = 3,
+) -> Float[Tensor, "N 13"]:
     """The same in plain torch, [N, 13] in the order of Gaussians; what is not visible is 0."""
     world, centre = means.new_tensor(view.camera_from_world).reshape(3, 3), means.new_tensor(view.centre)
     (fx, fy), (cx, cy), (width, height) = view.focal, view.principal, view.size

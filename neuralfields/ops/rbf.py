@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from neuralfields.ops import native
@@ -21,7 +22,12 @@ KERNELS = ("gaussian", "multiquadric", "inverse-multiquadric", "cubic", "thin-pl
 THIN_PLATE_FLOOR = 1e-12  # of r2 under the logarithm, whose slope would be infinite at a centre
 
 
-def rbf(f: Tensor, centres: Tensor, log_precisions: Tensor, kernel: str = "gaussian") -> Tensor:
+def rbf(
+    f: Float[Tensor, "S D"],
+    centres: Float[Tensor, "N D"],
+    log_precisions: Float[Tensor, "N D"],
+    kernel: str = "gaussian",
+) -> Float[Tensor, "S N"]:
     """Evaluates units: f [S, D], centres [N, D], log_precisions [N, D] -> [S, N]; `kernel` is one of KERNELS.
 
     Differentiable in all three. Memory is that of the inputs and of the result. Raises ValueError for another kernel.
@@ -80,13 +86,23 @@ def _backward(ctx: Any, d_out: Tensor) -> tuple:
 torch.library.register_autograd(_rbf, _backward, setup_context=_setup)
 
 
-def rbf_reference(f: Tensor, centres: Tensor, log_precisions: Tensor, kernel: str = "gaussian") -> Tensor:
+def rbf_reference(
+    f: Float[Tensor, "S D"],
+    centres: Float[Tensor, "N D"],
+    log_precisions: Float[Tensor, "N D"],
+    kernel: str = "gaussian",
+) -> Float[Tensor, "S N"]:
     """The same in plain torch, of differences: an intermediate result [S, N, D]."""
     r2 = (log_precisions.exp() * (f[:, None] - centres).square()).sum(2)
     return _VALUES[kernel](r2)
 
 
-def rbf_products(f: Tensor, centres: Tensor, log_precisions: Tensor, kernel: str = "gaussian") -> Tensor:
+def rbf_products(
+    f: Float[Tensor, "S D"],
+    centres: Float[Tensor, "N D"],
+    log_precisions: Float[Tensor, "N D"],
+    kernel: str = "gaussian",
+) -> Float[Tensor, "S N"]:
     """The same in plain torch as three matrix products, r2 = f^2 B' - 2 f (B c)' + sum B c^2: nothing beyond [S, N].
 
     All is measured from the mean centre: the products cancel, and the error grows with the distance from the origin.

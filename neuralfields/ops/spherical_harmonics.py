@@ -3,13 +3,14 @@
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from neuralfields.ops.native import array, kernel
 from neuralfields.ops.register import native_op
 
 
-def spherical_harmonics(directions: Tensor, degree: int) -> Tensor:
+def spherical_harmonics(directions: Float[Tensor, "S 3"], degree: int) -> Float[Tensor, "S K"]:
     """Evaluates unit directions [S, 3] -> [S, degree^2], degree 1 to 4; signs of Instant-NGP and Gaussian Splatting."""
     return _harmonics(directions, degree)
 
@@ -48,7 +49,7 @@ def _backward(ctx: Any, d_out: Tensor) -> tuple:
 torch.library.register_autograd(_harmonics, _backward, setup_context=_setup)
 
 
-def spherical_harmonics_reference(directions: Tensor, degree: int) -> Tensor:
+def spherical_harmonics_reference(directions: Float[Tensor, "S 3"], degree: int) -> Float[Tensor, "S K"]:
     """The same in plain torch."""
     x, y, z = directions.unbind(-1)
     xx, yy, zz = x * x, y * y, z * z

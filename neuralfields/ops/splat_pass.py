@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from neuralfields.ops.blend import COLOUR_ONLY, WITH_DEPTH, WITH_NORMAL, Blended, tiles
@@ -31,11 +32,17 @@ Background = tuple[float, float, float]
 class Packed:
     """Gaussians (or their moments) as the pass holds them: `core` [N, 16], `rest` [N, 0, 16, 32 or 48], contiguous."""
 
-    core: Tensor
-    rest: Tensor
+    core: Float[Tensor, "N 16"]
+    rest: Float[Tensor, "N K"]
 
     @staticmethod
-    def of(means: Tensor, scales: Tensor, rotations: Tensor, opacities: Tensor, harmonics: Tensor) -> "Packed":
+    def of(
+        means: Float[Tensor, "N 3"],
+        scales: Float[Tensor, "N 3"],
+        rotations: Float[Tensor, "N 4"],
+        opacities: Float[Tensor, " N"],
+        harmonics: Float[Tensor, "N K 3"],
+    ) -> "Packed":
         """From arrays as in ops/project.py; copies."""
         count, bases = harmonics.shape[:2]
         core = torch.cat([means, scales, rotations, opacities[:, None], harmonics[:, 0], means.new_zeros(count, 2)], 1)
@@ -49,7 +56,11 @@ class Packed:
         """Harmonics a Gaussian has room for: 1, 4, 9 or 16."""
         return {0: 1, 16: 4, 32: 9, 48: 16}[self.rest.shape[1]]
 
-    def unpacked(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def unpacked(
+        self,
+    ) -> tuple[
+        Float[Tensor, "N 3"], Float[Tensor, "N 3"], Float[Tensor, "N 4"], Float[Tensor, " N"], Float[Tensor, "N K 3"]
+    ]:
         """means, scales, rotations, opacities, harmonics: copies of their own."""
         core = self.core
         rest = self.rest[:, : 3 * (self.bases - 1)].reshape(core.shape[0], self.bases - 1, 3)
@@ -106,7 +117,7 @@ class Adam:
         return [rate * correction / (1 - first**step), first, second, self.epsilon * correction]
 
 
-def morton_order(means: Tensor) -> Tensor:
+def morton_order(means: Float[Tensor, "N 3"]) -> Int64[Tensor, " N"]:
     """Indices [N] that put means [N, 3] along a Z-curve: neighbours in the world become neighbours in memory.
 
     16 bits an axis over the mean and three standard deviations on either side; what lies beyond is held at its edge.
@@ -167,7 +178,7 @@ class SplatPass:
             self._made[name] = key, kernel(name, self.gaussians.core.dtype)(*plain)
         return self._made[name][1]
 
-    def boxes(self) -> Tensor:
+    def boxes(self) -> Float[Tensor, "C 8"]:
         """What bounds each chunk of 1024 Gaussians, [C, 8]; kept up to date by `adam`."""
         if self._boxes is None:
             self._boxes = self._kept("boxes", (-(-len(self.gaussians) // CHUNK), BOX))
@@ -180,7 +191,7 @@ class SplatPass:
         background: Background,
         degree: int,
         level: int = COLOUR_ONLY,
-        importance: Tensor | None = None,
+        importance: Float[Tensor, " N"] | None = None,
     ) -> Blended:
         """The picture, see ops/blend.py; the next one overwrites its tensors. `importance` [N] is added to."""
         dtype, count, (width, height) = self.gaussians.core.dtype, len(self.gaussians), view.size
@@ -242,12 +253,12 @@ class SplatPass:
 
     def backward(
         self,
-        d_rgb: Tensor,
-        d_opacity: Tensor | None = None,
-        d_depth: Tensor | None = None,
-        d_normal: Tensor | None = None,
-        error: Tensor | None = None,
-    ) -> Tensor:
+        d_rgb: Float[Tensor, "H W 3"],
+        d_opacity: Float[Tensor, "H W"] | None = None,
+        d_depth: Float[Tensor, "H W"] | None = None,
+        d_normal: Float[Tensor, "H W 3"] | None = None,
+        error: Float[Tensor, "H W"] | None = None,
+    ) -> Float[Tensor, "N 16"]:
         """Gradients of the last picture, [H, W (, 3)] each; `error` [H, W] weighs statistics (see `adam`).
 
         Returns the rows' gradients [N, 16], for a look; they stay here for `adam` or `gradients`.
@@ -267,7 +278,7 @@ class SplatPass:
         )
         return d_rows
 
-    def adam(self, moments: tuple[Packed, Packed], rates: Adam, statistics: Tensor | None = None) -> None:
+    def adam(self, moments: tuple[Packed, Packed], rates: Adam, statistics: Float[Tensor, "N 4"] | None = None) -> None:
         """One step, in place, of what the last picture saw.
 
         `statistics` [N, 4] are added to for each Gaussian that was seen: sum of its blending weights, the same weighted

@@ -30,7 +30,6 @@ from neuralfields.poses.graph import PoseGraph, read_graph
 from neuralfields.poses.photos import Photo, fingerprint, photo_files, photo_folder, read_photos
 from neuralfields.poses.search import LADDER, Attempt, search, threads_of
 from neuralfields.poses.stages import Stages
-from neuralfields.poses.undistort import write_flat
 from neuralfields.poses.verdict import Verdict, judge, why_missing
 from neuralfields.poses.video_frames import Chosen, choose_frames, write_frames
 from neuralfields.poses.world import World, find_world
@@ -183,6 +182,9 @@ def _undistort(
     out: Path, photos: list[Photo], attempt: Attempt, world: World, settings: PoseSettings, stages: Stages
 ) -> dict[str, dict[str, Any]]:
     """Stage `undistort`: undistorts the model in its world, then the photos; returns name -> lens and pose."""
+    # Here: torch takes seconds to load, and what is refused or interrupted before needs none of it.
+    from neuralfields.poses.undistort import write_flat
+
     work, number = out / "work", LADDER.index(attempt)
     images, sparse = out / "images", out / "colmap" / "sparse" / "0"
 

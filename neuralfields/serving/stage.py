@@ -306,7 +306,7 @@ def _read_model(path: Path, scene: Any, device: str) -> Model:
 
 
 def _model_subject(name: str, model: Model, size: int) -> Subject:
-    if not model.field.domain.radiance:
+    if not model.is_scene:
         raise UsageError(f"{name}: holds no scene but a field of kind {model.field.domain.kind!r}; use nf export")
     volume = model.renderable()
     facts = facts_of(model, size)

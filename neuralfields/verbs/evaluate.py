@@ -7,12 +7,11 @@ from neuralfields.captures.readers import read_scene
 from neuralfields.codecs import load_any
 from neuralfields.errors import InputError, UsageError
 from neuralfields.evaluation.evaluate import best_and_worst, evaluate, recorded_scene
+from neuralfields.evaluation.signals import evaluate_signal
 from neuralfields.files import check_writable
 from neuralfields.gpu.device import use_machine
-from neuralfields.models.model import Model
 from neuralfields.options.models import EvalOptions
 from neuralfields.pictures.panels import save_image
-from neuralfields.signals.readers import read_signal
 
 PICTURE = "best_and_worst.png"
 
@@ -20,10 +19,10 @@ PICTURE = "best_and_worst.png"
 def run(options: EvalOptions) -> dict[str, Any]:
     """Evaluates the model; `Report.as_dict` with `model`, `scene` and, if asked for, `pictures`."""
     model = load_any(options.model, device=use_machine(options.device, options.threads))
-    if not model.field.domain.radiance:
-        return _evaluate_signal(model, options)
     root = options.scene or recorded_scene(model)
     format = options.format if options.scene or options.format else model.made.get("format")
+    if not model.is_scene:
+        return {"model": str(options.model)} | evaluate_signal(model, root, format, options.downscale)
     scene = read_scene(root, format, options.allow_outside)
     picture = _picture_path(options)
     report = evaluate(model, scene, options.split, options.downscale, options.background, options.quiet)
@@ -32,22 +31,6 @@ def run(options: EvalOptions) -> dict[str, Any]:
         save_image(picture, best_and_worst(report))
         result["pictures"] = str(picture)
     return report.as_dict() | result
-
-
-def _evaluate_signal(model: Model, options: EvalOptions) -> dict[str, Any]:
-    """Evaluates a field of an image, shape, video or sound against its source; metrics by name."""
-    root = options.scene or recorded_scene(model)
-    format = options.format if options.scene or options.format else model.made.get("format")
-    downscale = options.downscale if options.downscale is not None else model.made.get("downscale")
-    signal = read_signal(root, format, downscale)
-    if signal.domain != model.field.domain:
-        mine, theirs = model.field.domain, signal.domain
-        raise InputError(
-            f"{root}: is {theirs.kind} of {theirs.channels} channels, {theirs.lengths or 'any'} samples; the model is "
-            f"{mine.kind} of {mine.channels}, {mine.lengths or 'any'}; give the source that it was fitted to"
-        )
-    result = {"model": str(options.model), "scene": str(root), "kind": signal.domain.kind}
-    return result | signal.measure(model.field)
 
 
 def _picture_path(options: EvalOptions) -> Path | None:

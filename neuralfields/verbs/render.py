@@ -41,8 +41,7 @@ def run(options: RenderOptions) -> dict[str, Any]:
     Raises UsageError (unknown path or suffix, output exists), InputError (no cameras, unreadable files), ResourceError.
     """
     model = load_any(options.model, device=use_machine(options.device, options.threads))
-    kind = model.field.domain.kind
-    if kind in ("image", "video", "sound"):
+    if not model.has_views:
         wanted = OutputSize(options.width, options.height, options.downscale, options.frames, options.fps)
         return write_signal(model, options.out, wanted, options.overwrite)
     cameras, names, bounds = _views(options, model)

@@ -16,7 +16,7 @@ from neuralfields.options.fit import FitOptions
 from neuralfields.pictures.panels import save_image
 from neuralfields.verbs import fit
 from tests.support.make_captures import SIZE, transforms
-from tests.support.small_fit import SMALL, small_capture_folder
+from tests.support.small_fit import SMALL, tiny_capture_folder
 
 
 def mask(path: Path, size: tuple[int, int] = SIZE, left: int = 255, right: int = 0) -> None:
@@ -100,10 +100,10 @@ def test_the_polarity_has_to_be_stated(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_a_fit_takes_them_and_its_file_is_measured_by_them(tmp_path: Path, small_steps: None) -> None:
-    folder, before = small_capture_folder(), torch.get_num_threads()
+    folder, before = tiny_capture_folder(), torch.get_num_threads()
     scene = read_scene(folder)
     for frame in scene.frames:
-        mask(tmp_path / "masks" / Path(frame.name).parent.name / f"{Path(frame.name).stem}.png", (64, 64))
+        mask(tmp_path / "masks" / Path(frame.name).parent.name / f"{Path(frame.name).stem}.png", (32, 32))
     options = FitOptions(
         scene=folder, out=tmp_path / "a.nf", steps=3, threads=1, set=SMALL, eval_every=0, masks=tmp_path / "masks",
         mask_means="keep",

@@ -235,7 +235,7 @@ def test_bad_poses_come_back_turned(small_model: Model):
     assert poses.from_pool == round(AGAIN * POSES)
     for again in poses.cameras[-poses.from_pool :]:
         assert any((again.centre == old.centre).all() for old in poses.pool)
-    for _ in range(30):
+    for _ in range(round(1 / AGAIN) + 2):  # until the pool is full, and beyond
         poses.learn(torch.arange(POSES), torch.rand(POSES))
         poses.end()
     assert len(poses.pool) == POSES

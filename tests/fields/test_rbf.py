@@ -109,15 +109,15 @@ def test_signals(domain):
     assert values.shape == (50, domain.channels) and bool(torch.isfinite(values).all())
 
 
-def test_a_scene_is_learned(small_capture):
-    """200 small steps of the sample scene, from photos to held-out views."""
+def test_a_scene_is_learned(tiny_capture):
+    """80 small steps of the sample scene, from photos to held-out views."""
     sizes = ("levels=6", "table=12", "finest=128", "redraw=0.1")
-    options = FitOptions(scene=small_capture, field="rbf", steps=200, eval_every=0, quiet=True, threads=1, set=sizes)
+    options = FitOptions(scene=tiny_capture, field="rbf", steps=80, eval_every=0, quiet=True, threads=1, set=sizes)
     before = torch.get_num_threads()
-    with training_settings(samples=1 << 12):
-        model = fit_scene(read_scene(small_capture), options)
+    with training_settings(samples=1 << 11):
+        model = fit_scene(read_scene(tiny_capture), options)
     torch.set_num_threads(before)
-    assert model.metrics["psnr"] > 17.5
+    assert model.metrics["psnr"] > 15.0  # an empty picture has 9.6
 
 
 def test_it_is_made_without_memory():

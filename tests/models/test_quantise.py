@@ -158,14 +158,14 @@ def test_not_finite_and_not_known_are_refused(tmp_path: Path):
         FitOptions(Path("scene"), bits=4)
 
 
-def test_a_fit_says_what_its_small_file_scores(small_capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_fit_says_what_its_small_file_scores(tiny_capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """And eight bits cost next to nothing: the fit before rounding is the same one."""
 
     set_training(monkeypatch, samples=1 << 11)
-    scene = read_scene(small_capture)
+    scene = read_scene(tiny_capture)
     options = FitOptions(
         scene.root, steps=60, eval_every=0, quiet=True, threads=torch.get_num_threads(),
-        set=("levels=6", "table=12", "finest=128"), downscale=2,
+        set=("levels=6", "table=12", "finest=128")
     )  # fmt: skip
     scores, sizes = {}, {}
     for bits in (32, 8):

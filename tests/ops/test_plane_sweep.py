@@ -20,6 +20,13 @@ def scene(generator: torch.Generator, dtype: torch.dtype, count: int = 3) -> tup
     return reference, Sources(grey[:count], sizes[:count], a[:count], b[:count]), centre
 
 
+def shaped() -> tuple:
+    return *scene(torch.Generator().manual_seed(7), torch.float32), torch.linspace(0.1, 1.0, 3)
+
+
+SHAPED = {"plane_sweep.plane_sweep": shaped, "plane_sweep.plane_sweep_reference": shaped}
+
+
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 2e-4)])
 def test_reference(count, dtype, tolerance, generator, instruction_set):

@@ -65,7 +65,7 @@ def test_the_way_it_ended_is_told(tmp_path, code, words):
 
 def test_a_hang_that_ignores_sigterm_is_killed_at_the_limit_with_what_it_started(tmp_path):
     begin = time.monotonic()
-    with pytest.raises(ColmapFailure, match=r"within 5 s and was killed"):
+    with pytest.raises(ColmapFailure, match=r"within 3 s and was killed"):
         run(
             tmp_path,
             f"""
@@ -75,7 +75,7 @@ def test_a_hang_that_ignores_sigterm_is_killed_at_the_limit_with_what_it_started
             pathlib.Path({str(tmp_path / "pids")!r}).write_text(f"{{os.getpid()}} {{other.pid}}")
             time.sleep(60)
             """,
-            limit=5.0,
+            limit=3.0,
         )
     assert time.monotonic() - begin < 20
     for pid in (tmp_path / "pids").read_text().split():
@@ -163,12 +163,10 @@ def test_nothing_but_the_child_imports_pycolmap():
     sources = sorted((REPOSITORY / "neuralfields").rglob("*.py"))
     importing = [path.name for path in sources if "import pycolmap" in path.read_text(encoding="utf-8")]
     assert importing == ["colmap_child.py"]
-    names = "neuralfields.poses.find, neuralfields.verbs.fit, neuralfields.cli"
-    code = f"import sys, {names}; sys.exit('pycolmap' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, timeout=60).returncode == 0
 
 
 def test_the_child_loads_neither_torch_nor_pillow():
+    """Nor pycolmap, where it is merely imported; no other source does."""
     code = (
         "import sys, neuralfields.poses.colmap_child; sys.exit(bool({'torch', 'PIL', 'pycolmap'} & set(sys.modules)))"
     )

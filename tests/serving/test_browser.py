@@ -134,9 +134,14 @@ def test_the_canvas_shows_our_own_render(screen: Screen, small_model: Model) -> 
     assert exact.std() > 30  # there is something to see
 
 
-def test_drag_wheel_and_keys_change_the_picture(screen: Screen) -> None:
+def halve(screen: Screen) -> None:
+    """A quarter of the pixels: for tests that need no sharp picture."""
     screen.page.evaluate("resolution.value = '0.5'; resolution.onchange()")
     screen.rest()
+
+
+def test_drag_wheel_and_keys_change_the_picture(screen: Screen) -> None:
+    halve(screen)
     seen = [screen.picture()]
     moves = [
         lambda: screen.drag(60, 10), lambda: screen.drag(40, 30, "right"), lambda: screen.page.mouse.wheel(0, -300),
@@ -153,6 +158,7 @@ def test_drag_wheel_and_keys_change_the_picture(screen: Screen) -> None:
 
 
 def test_orbit_keeps_the_pivot_and_the_horizon(screen: Screen) -> None:
+    halve(screen)
     before, pivot = screen.eye(), screen.page.evaluate("window.neuralfields.state.pivot")
     up = np.array(screen.page.evaluate("window.neuralfields.state.up"))
     screen.drag(100, 40)
@@ -167,6 +173,7 @@ def test_orbit_keeps_the_pivot_and_the_horizon(screen: Screen) -> None:
 
 
 def test_every_mode(screen: Screen) -> None:
+    halve(screen)
     seen = {}
     for key, what in enumerate(("rgb", "depth", "opacity", "normals", "error"), start=1):
         screen.page.keyboard.press(str(key))

@@ -19,17 +19,16 @@ from tests.support.settings import set_training, training_settings
 from tests.support.side_by_side import made_once
 
 SAMPLE = Path(__file__).resolve().parents[2] / "scenes" / "sample"
-SHRINK = 4  # 256 to 64 pixels
 SMALL = ("levels=6", "table=12", "finest=128", "hidden=32")
 STEPS = 300
 
 
-def make_small_capture(folder: Path) -> Path:
-    """Copies the sample scene with photos a quarter as wide; half of the training views are left out."""
-    for split, every in (("train", 2), ("test", 2)):
+def make_capture(folder: Path, shrink: int, train: int, test: int) -> Path:
+    """Copies the sample scene, of 256 pixels a side, with smaller photos; of each split every so many views."""
+    for split, every in (("train", train), ("test", test)):
         (folder / split).mkdir(parents=True)
         for path in sorted((SAMPLE / split).glob("*.png"))[::every]:
-            save_image(folder / split / path.name, downscale(read_image(path), SHRINK))
+            save_image(folder / split / path.name, downscale(read_image(path), shrink))
         shutil.copy(SAMPLE / f"transforms_{split}.json", folder)
     return folder
 
@@ -52,7 +51,16 @@ def _small_model() -> Model:
 
 def small_capture_folder() -> Path:
     """The small capture, made once a run."""
-    return made_once("small", make_small_capture)
+    return made_once("small", lambda folder: make_capture(folder, shrink=4, train=2, test=2))
+
+
+def tiny_capture_folder() -> Path:
+    """The tiny capture, made once a run.
+
+    For fits of so few steps that all is fog still: its held-out views are measured in a tenth of a second, those of the
+    small capture in two.
+    """
+    return made_once("tiny", lambda folder: make_capture(folder, shrink=8, train=5, test=6))
 
 
 @pytest.fixture
@@ -74,6 +82,12 @@ def one_thread() -> Iterator[None]:
 def small_capture() -> Path:
     """A folder with 30 training and 6 held-out views of 64 x 64, RGBA. Not to be changed."""
     return small_capture_folder()
+
+
+@pytest.fixture
+def tiny_capture() -> Path:
+    """A folder with 12 training and 2 held-out views of 32 x 32, RGBA. Not to be changed."""
+    return tiny_capture_folder()
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from tests.support.settings import set_training
 
 
 @pytest.fixture
-def quick(small_capture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The demo on the small capture, with small steps and four frames."""
-    monkeypatch.setattr(demo, "sample_scene", lambda: small_capture)
+def quick(tiny_capture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo on the tiny capture, with small steps and four frames."""
+    monkeypatch.setattr(demo, "sample_scene", lambda: tiny_capture)
     monkeypatch.setattr(demo, "TURNTABLE_FRAMES", 4)
     set_training(monkeypatch, samples=1 << 11)
 

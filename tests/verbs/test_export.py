@@ -9,6 +9,8 @@ import torch
 from neuralfields import cli
 from neuralfields.domain import Domain
 from neuralfields.errors import UsageError
+from neuralfields.evaluation import export
+from neuralfields.evaluation.export import surface_mesh
 from neuralfields.fields.field import Field
 from neuralfields.fields.hash import Config, HashField
 from neuralfields.mesh.files import read_mesh
@@ -16,8 +18,7 @@ from neuralfields.mesh.mesh import Mesh, faults
 from neuralfields.models.model import Model
 from neuralfields.models.nf_file import load
 from neuralfields.scene import Bounds
-from neuralfields.verbs import export
-from neuralfields.verbs.export import surface_mesh
+from neuralfields.verbs import export as verb
 from tests.support.foreign_files import snapshot_of, write_snapshot
 
 
@@ -77,7 +78,7 @@ def test_the_model_is_loaded_on_the_device_that_is_chosen(small_file, tmp_path, 
         seen.append({tensor.device.type for tensor in (*model.field.state_dict().values(), model.occupancy)})
         return Mesh(np.eye(3), np.array([[0, 1, 2]]))
 
-    monkeypatch.setattr(export, "use_machine", use_machine)
+    monkeypatch.setattr(verb, "use_machine", use_machine)
     monkeypatch.setattr(export, "surface_mesh", surface)
     words = ["export", str(small_file), str(tmp_path / "a.ply"), "--device", "cuda", "--threads", "3"]
     assert cli.main(words) == 0

@@ -33,13 +33,13 @@ from neuralfields.training.fit import fit_scene
 from neuralfields.training.loop import Budget
 from neuralfields.verbs import fit
 from tests.support.fit_runs import SMALL, Interrupting, listing, nf, refused, same_model
-from tests.support.small_fit import small_capture_folder
+from tests.support.small_fit import tiny_capture_folder
 
 
 @pytest.fixture(scope="module")
 def capture() -> Path:
-    """The small capture: 30 training and 6 held-out views of 64 x 64, RGBA."""
-    return small_capture_folder()
+    """The tiny capture: 12 training and 2 held-out views of 32 x 32, RGBA."""
+    return tiny_capture_folder()
 
 
 def test_an_existing_output_is_kept(capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,7 +63,7 @@ def test_dry_run_writes_nothing(
     monkeypatch.chdir(tmp_path)
     code, out, _ = nf(capsys, "fit", capture, "--dry-run", "--json")
     plan = json.loads(out)
-    assert code == 0 and plan["photos"] == "30 to train on, 6 held out" and plan["path"] == "small.nf"
+    assert code == 0 and plan["photos"] == "12 to train on, 2 held out" and plan["path"] == "tiny.nf"
     assert listing(tmp_path) == []
 
 
@@ -220,7 +220,7 @@ def changed_photo(scene: Scene, folder: Path) -> Scene:
     """One pixel of one photo is another."""
     frame = scene.frames[scene.train[2]]
     image = read_image(frame.path)
-    image[33, 20] = (1, 2, 3, 255)
+    image[17, 10] = (1, 2, 3, 255)
     save_image(folder / "changed.png", image)
     return changed_frame(scene, path=folder / "changed.png")
 
@@ -301,8 +301,8 @@ def test_a_checkpoint_of_other_options_is_refused(
 
 
 def test_the_api_gives_a_model_that_renders(capture: Path, small_steps: None) -> None:
-    model = neuralfields.fit(capture, steps=250, out=None, threads=1, set=SMALL)
-    assert isinstance(model, Model) and model.made["steps"] == 250
+    model = neuralfields.fit(capture, steps=120, out=None, threads=1, set=SMALL)
+    assert isinstance(model, Model) and model.made["steps"] == 120
     camera = model.cameras[model.held_out[0]]
     picture = neuralfields.render(model, camera)
     assert picture.rgb.shape == (camera.height, camera.width, 3)

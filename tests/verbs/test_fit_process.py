@@ -20,9 +20,10 @@ from neuralfields.options.fit import FitOptions
 from neuralfields.training.fit import fit_scene
 from tests.support.fit_runs import SMALL, Interrupting, listing, refused, same_model
 from tests.support.peak import MEASURED
-from tests.support.small_fit import small_capture_folder
+from tests.support.small_fit import tiny_capture_folder
 
-WORDS = ("--threads", "1", "--checkpoint-every", "0.1", "--set", *SMALL)
+RECIPE = ("samples=4096",)  # small steps
+WORDS = ("--threads", "1", "--checkpoint-every", "0.1", "--recipe", *RECIPE, "--set", *SMALL)
 STEPS = 120
 MEASURER = (sys.executable, "-c", MEASURED)
 
@@ -68,8 +69,8 @@ class Process:
 
 @pytest.fixture(scope="module")
 def capture() -> Path:
-    """The small capture: 30 training and 6 held-out views of 64 x 64, RGBA."""
-    return small_capture_folder()
+    """The tiny capture: 12 training and 2 held-out views of 32 x 32, RGBA."""
+    return tiny_capture_folder()
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def test_a_run_reports_one_object_and_leaves_its_files(capture: Path, unbroken: 
     assert listing(out.parent) == ["a.nf", "a.nf.log.jsonl", "a.nf.options.json"]
     model = load(out)
     assert model.metrics["psnr"] == report["psnr"]
-    assert len(model.cameras) == 36 and model.held_out == tuple(range(30, 36))
+    assert len(model.cameras) == 14 and model.held_out == (12, 13)
     assert "command" not in model.made and model.made["scene"] == str(capture.resolve())
     assert json.loads((out.parent / "a.nf.options.json").read_text())["steps"] == STEPS
 
@@ -160,7 +161,7 @@ def test_a_second_process_is_refused_and_two_signals_stop_at_once(
     ended = first.end()
     assert ended.code == 5 and time.monotonic() - told < 2 and "Traceback" not in ended.err
     assert not out.exists()
-    options = FitOptions(scene=capture, steps=100000, threads=1, set=SMALL, out=out, resume=True)
+    options = FitOptions(scene=capture, steps=100000, threads=1, set=SMALL, recipe=RECIPE, out=out, resume=True)
     with pytest.raises(InterruptedFit):
         fit_scene(read_scene(capture), options, Interrupting(1))
 
