@@ -1,7 +1,7 @@
 """Writes a model to a file of its kind: the one place that decides which.
 
   image, video, sound    a file of its kind (signals/writers.py)
-  Gaussians              a splat file; its suffix says of which format
+  Gaussians              a splat file, its suffix says of which format; or a mesh, by fusion of depth (fusion.py)
   shape                  a mesh: the isosurface at distance zero
   radiance               a mesh: the isosurface of the density at a threshold, coloured by the field
 
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from neuralfields.codecs.splats import write_gaussians
 from neuralfields.errors import InputError, UsageError
+from neuralfields.evaluation.fusion import fused_mesh
 from neuralfields.fields.gaussians import GaussianField
 from neuralfields.files import check_writable
 from neuralfields.mesh.files import WRITERS, write_mesh
@@ -31,6 +32,7 @@ from neuralfields.signals.shape import ShapeFacts, shape_mesh
 from neuralfields.signals.signal import facts_of
 from neuralfields.signals.writers import OutputSize, write_signal
 
+ONLY_MESHES = (".obj",)
 THRESHOLD = 50.0  # density in 1/side of the inner cube: half of the light is gone after a 72nd of the side
 
 
@@ -41,15 +43,17 @@ def export(
     resolution: int = 256,
     threshold: float | None = None,
     overwrite: bool = False,
+    mesh: bool = False,
 ) -> dict[str, Any]:
     """Writes the model; keys: path, kind, seconds, and vertices, faces, coloured or gaussians, bytes or size and rate.
 
-    `size`: of images, videos and sounds. `resolution`, `threshold`: see `surface_mesh`. Raises UsageError for a suffix
-    that does not suit the kind of field, InputError where there is no surface.
+    `mesh`: a mesh of Gaussians, also where the suffix is that of a splat file. `size`: of images, videos and sounds.
+    `resolution`, `threshold`: see `surface_mesh`. Raises UsageError for a suffix that
+    does not suit the kind of field, InputError where there is no surface.
     """
     if not model.has_views:
         return write_signal(model, out, size, overwrite)
-    if isinstance(model.field, GaussianField):
+    if isinstance(model.field, GaussianField) and not (mesh or out.suffix.lower() in ONLY_MESHES):
         return _export_splats(model.field, out, overwrite)
     kind = model.field.domain.kind
     if out.suffix.lower() not in WRITERS:
@@ -58,14 +62,14 @@ def export(
         )
     check_writable(out, overwrite)
     begin = time.perf_counter()
-    mesh = surface_mesh(model, resolution, threshold)
-    write_mesh(out, mesh)
+    surface = surface_mesh(model, resolution, threshold)
+    write_mesh(out, surface)
     return {
         "path": str(out),
         "kind": kind,
-        "vertices": len(mesh.vertices),
-        "faces": len(mesh.faces),
-        "coloured": mesh.colours is not None,
+        "vertices": len(surface.vertices),
+        "faces": len(surface.faces),
+        "coloured": surface.colours is not None,
         "seconds": time.perf_counter() - begin,
     }
 
@@ -90,6 +94,8 @@ def surface_mesh(model: Model, resolution: int = 256, threshold: float | None = 
     """
     if not model.has_views:
         raise UsageError(f"a field of {model.field.domain.kind} has no surface; export it to a file of its kind")
+    if isinstance(model.field, GaussianField):
+        return fused_mesh(model, resolution)
     if model.is_scene:
         mesh = _density_mesh(volume_of(model), resolution, THRESHOLD if threshold is None else threshold)
     else:

@@ -21,7 +21,7 @@ class MeshDistance:
 
     def __init__(self, mesh: Mesh, watertight: bool) -> None:
         self.mesh, self.votes = mesh, VOTES if watertight else MORE_VOTES
-        self._core = _open3d()
+        self._core = open3d_or_remedy()
         self._scene = self._core.t.geometry.RaycastingScene(nthreads=torch.get_num_threads())
         faces = np.ascontiguousarray(mesh.faces, dtype=np.uint32)
         self._scene.add_triangles(self._tensor(mesh.vertices.astype(np.float32)), self._tensor(faces))
@@ -73,7 +73,8 @@ def _directions(count: int) -> Tensor:
     return torch.stack([around * turn.cos(), around * turn.sin(), height], 1)
 
 
-def _open3d() -> Any:
+def open3d_or_remedy() -> Any:
+    """The package open3d; raises UsageError with the command that installs what is missing."""
     try:
         import open3d
     except ModuleNotFoundError:

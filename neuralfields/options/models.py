@@ -199,6 +199,8 @@ class ExportOptions(OnMachine, Overwriting, Reporting):
     _: KW_ONLY
     resolution: int = 256
     """Cells along the side of the cube in which a mesh is extracted."""
+    mesh: bool = False
+    """Write Gaussians as a mesh, by fusion of their depth, where the suffix (.ply) would be a splat file's."""
     threshold: float | None = None
     """Density at the surface of a mesh, in 1/side of the scene's cube. Default: 50."""
     width: int | None = None

@@ -17,7 +17,7 @@ def run(options: ExportOptions) -> dict[str, Any]:
     """
     model = load_any(options.model, device=use_machine(options.device, options.threads))
     size = OutputSize(options.width, options.height, None, options.frames, options.fps, options.rate)
-    return export(model, options.out, size, options.resolution, options.threshold, options.overwrite)
+    return export(model, options.out, size, options.resolution, options.threshold, options.overwrite, options.mesh)
 
 
 def text(result: dict[str, Any]) -> str:

@@ -1,0 +1,105 @@
+"""Fuses depth renders into a mesh: a truncated signed distance (TSDF, Curless and Levoy 1996), by Open3D.
+
+For Gaussians, which have no density to run marching cubes on; the depth of a render is the mean over what is opaque.
+"""
+
+import numpy as np
+import torch
+
+from neuralfields.cameras import NO_DISTORTION, Camera, look_at
+from neuralfields.errors import InputError
+from neuralfields.mesh.distance import open3d_or_remedy
+from neuralfields.mesh.mesh import Mesh
+from neuralfields.models.model import Model
+from neuralfields.rendering.renderable import Renderable
+from neuralfields.scene import Bounds
+
+VIEWS, SIDE = 96, 640  # renders at most, and pixels of the longer side
+OPAQUE = 0.5  # opacity from which a render's depth is a surface's
+TRUNCATION, BLOCK, LEAST_WEIGHT = 4.0, 16, 2.0  # of the distance, in voxels; voxels of a block; views of a voxel
+LEAST_PART = 0.01  # of the largest part's faces: smaller parts are floaters
+RINGS, AROUND, FOCAL = (-30.0, 10.0, 50.0), 16, 1.2  # of views where a model has none: degrees, how many, in widths
+
+
+def fused_mesh(model: Model, resolution: int = 256) -> Mesh:
+    """The surface that a model's renders show, in its world; `resolution` voxels along the inner cube's side.
+
+    From its training cameras, or three rings round it. What lies outside the inner cube is left out. Raises InputError
+    where nothing is opaque, UsageError without open3d.
+    """
+    core, renderable, bounds = open3d_or_remedy(), model.renderable(), model.bounds
+    tensor, image = core.core.Tensor, core.t.geometry.Image
+    float32 = core.core.float32
+    volume = core.t.geometry.VoxelBlockGrid(
+        ("tsdf", "weight", "color"),
+        (float32, float32, float32),
+        ((1), (1), (3)),
+        bounds.side / resolution,
+        BLOCK,
+        max(1000, 2 * (resolution // BLOCK) ** 2),
+    )
+    empty = InputError("nothing opaque in the inner cube; there is no surface to write")
+    integrated = False
+    for camera in _cameras(model):
+        rgb, depth = _rgb_and_depth(renderable, camera, bounds)
+        if not depth.any():
+            continue
+        integrated = True
+        # Open3D counts pixels from their centres.
+        rows = [[camera.fx, 0, camera.cx - 0.5], [0, camera.fy, camera.cy - 0.5], [0, 0, 1]]
+        lens, pose = tensor(np.array(rows)), tensor(np.linalg.inv(camera.world_from_camera))
+        far, picture = (1.0, float(depth.max()) + 1, TRUNCATION), image(tensor(depth[..., None]))
+        blocks = volume.compute_unique_block_coordinates(picture, lens, pose, *far)
+        volume.integrate(blocks, picture, image(tensor(rgb.astype(np.float32) / 255)), lens, lens, pose, *far)
+    if not integrated:
+        raise empty
+    mesh = volume.extract_triangle_mesh(weight_threshold=LEAST_WEIGHT).to_legacy()
+    if not len(mesh.triangles):
+        raise empty
+    part, size, _ = mesh.cluster_connected_triangles()
+    size = np.asarray(size)
+    mesh.remove_triangles_by_mask(size[np.asarray(part)] < LEAST_PART * size.max())
+    mesh.remove_unreferenced_vertices()
+    colours = (np.asarray(mesh.vertex_colors) * 255).round().clip(0, 255).astype(np.uint8)
+    return Mesh(np.asarray(mesh.vertices).astype(np.float64), np.asarray(mesh.triangles).astype(np.int64), colours)
+
+
+def _rgb_and_depth(renderable: Renderable, camera: Camera, bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:
+    """A render's colours, uint8 [H, W, 3], and depth along the axis, float32 [H, W], 0 outside the inner cube."""
+    render = renderable.render(camera, (0.0, 0.0, 0.0))
+    rgb, opacity = render.rgb.cpu(), render.opacity.cpu()
+    a = (torch.arange(camera.width) + 0.5 - camera.cx) / camera.fx
+    b = (torch.arange(camera.height) + 0.5 - camera.cy) / camera.fy
+    local = torch.stack(torch.broadcast_tensors(a, b[:, None], torch.ones(1, 1)), 2).double()
+    depth = render.depth.cpu().double() / local.norm(dim=2)
+    pose = torch.from_numpy(camera.world_from_camera)
+    world = local * depth[..., None] @ pose[:3, :3].T + pose[:3, 3]
+    inside = ((world - world.new_tensor(bounds.centre)).abs() < bounds.side / 2).all(2)
+    depth = torch.where(inside & (opacity > OPAQUE), depth, 0.0)
+    straight = rgb / opacity.clamp(min=OPAQUE)[..., None]
+    return (straight.clamp(0, 1) * 255).round().to(torch.uint8).numpy(), depth.float().numpy()
+
+
+def _cameras(model: Model) -> list[Camera]:
+    """The model's training cameras as pinholes of limited size, at most VIEWS evenly; rings where it has none."""
+    held_out = set(model.held_out)
+    own = [camera for index, camera in enumerate(model.cameras) if index not in held_out] or _rings(model.bounds)
+    chosen = np.unique(np.linspace(0, len(own) - 1, min(VIEWS, len(own))).round().astype(int))
+    found = []
+    for camera in (own[index] for index in chosen):
+        share = min(1.0, SIDE / max(camera.width, camera.height))
+        smaller = camera.resized(max(1, round(camera.width * share)), max(1, round(camera.height * share)))
+        pose, lens = smaller.world_from_camera, (smaller.fx, smaller.fy, smaller.cx, smaller.cy)
+        found.append(Camera(pose, smaller.width, smaller.height, *lens, "perspective", NO_DISTORTION))
+    return found
+
+
+def _rings(bounds: Bounds) -> list[Camera]:
+    centre, found = np.asarray(bounds.centre), []
+    for elevation in np.radians(RINGS):
+        for azimuth in np.arange(AROUND) / AROUND * 2 * np.pi:
+            level = np.cos(elevation)
+            away = np.array([level * np.cos(azimuth), level * np.sin(azimuth), np.sin(elevation)])
+            pose = look_at(centre + 1.6 * bounds.side * away, centre, np.array([0.0, 0.0, 1.0]))
+            found.append(Camera(pose, SIDE, SIDE, FOCAL * SIDE, FOCAL * SIDE, SIDE / 2, SIDE / 2))
+    return found
