@@ -17,16 +17,22 @@ from neuralfields.ops.contract import Contraction
 from neuralfields.ops.occupancy_bits import CELLS, bricks_of
 from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Bounds
+from neuralfields.splatting.clean import floaters, largest
 
 NOTHING = -100.0  # log-density of erased space
 
 
 @dataclass(frozen=True)
 class Edit:
-    """An edit by boxes [6] in world units: erases the inside of `erase` boxes and the outside of `keep` boxes."""
+    """An edit by boxes [6] in world units: erases the inside of `erase` boxes and the outside of `keep` boxes.
+
+    Of Gaussians also: `drop_floaters`, and the `drop_largest` percent of the largest (splatting/clean.py).
+    """
 
     erase: tuple[tuple[float, ...], ...] = ()
     keep: tuple[tuple[float, ...], ...] = ()
+    drop_floaters: bool = False
+    drop_largest: float = 0.0
 
     def left(self, x: Tensor, bounds: Bounds) -> Tensor:
         """Mask of points that are kept, [S] bool; x [S, 3] in the frame of the inner cube."""
@@ -44,10 +50,16 @@ class Edit:
             kept = torch.stack([_in_world(gaussians.means, box) for box in self.keep]).any(0)
         for box in self.erase:
             kept &= ~_in_world(gaussians.means, box)
+        if self.drop_floaters:
+            kept &= ~floaters(gaussians)
+        if self.drop_largest:
+            kept &= ~largest(gaussians, self.drop_largest / 100)
         return gaussians.take(kept)
 
     def volume(self, volume: Volume) -> Volume:
-        """The edited volume, as a teacher."""
+        """The edited volume, as a teacher. Raises UsageError for what only Gaussians can lose."""
+        if self.drop_floaters or self.drop_largest:
+            raise UsageError("--drop-floaters and --drop-largest are for Gaussians; cut a field with --erase-box")
         return Volume(Masked(volume, self), volume.bounds, self.occupancy(volume))
 
     def occupancy(self, volume: Volume) -> Tensor:

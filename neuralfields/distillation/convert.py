@@ -20,6 +20,7 @@ import torch
 from neuralfields.cameras import Camera
 from neuralfields.captures.readers import read_scene
 from neuralfields.codecs import load_any
+from neuralfields.codecs.splats import SPLAT_FORMATS, write_gaussians
 from neuralfields.distillation.boxes import Edit
 from neuralfields.distillation.distil import Distillation, Recipe
 from neuralfields.distillation.pictures import student_by_pictures
@@ -36,6 +37,7 @@ from neuralfields.models.nf_file import save
 from neuralfields.models.quantise import round_parameters
 from neuralfields.models.record import provenance, throughput
 from neuralfields.options.models import ConvertOptions
+from neuralfields.pictures.camera_paths import rings
 from neuralfields.pictures.panels import comparison, save_image
 from neuralfields.progress import Progress
 from neuralfields.rendering.renderable import Renderable
@@ -116,7 +118,7 @@ def new_distillation(
     if not teacher.is_scene:
         raise UsageError(f"{options.model}: is a field of kind {teacher.field.domain.kind}; only scenes are converted")
     source, real = _edited(teacher, edit), _cameras(scene)
-    viewpoints = Viewpoints(list(teacher.cameras or real), teacher.bounds)
+    viewpoints = Viewpoints(_known_cameras(teacher, real), teacher.bounds)
     views = _views(teacher, viewpoints, VIEW_PIXELS)
     pictures = [source.render(view, teacher.background).rgb for view in views]
     student, precision = _student(teacher, options, [picture.cpu() for picture in pictures])
@@ -128,6 +130,12 @@ def new_distillation(
         distillation = student_by_pictures(student, source, teacher, viewpoints, real, options.seed, seconds)
     distillation.bits = precision.bits
     return distillation, precision, TeacherValidation(distillation, views, pictures, teacher.background)
+
+
+def _known_cameras(teacher: Model, real: list[Camera]) -> list[Camera]:
+    """Cameras to sample viewpoints like: the model's, the capture's, or rings round a splat file, which has none."""
+    given = list(teacher.cameras or real)
+    return given or (rings(teacher.bounds) if isinstance(teacher.field, GaussianField) else [])
 
 
 def _cameras(scene: Scene | None) -> list[Camera]:
@@ -231,7 +239,7 @@ def _cut(teacher: Model, options: ConvertOptions, edit: Edit | None) -> Model:
 
 def compare(teacher: Model, student: Model, picture: Path | None = None, edit: Edit | None = None) -> dict[str, Any]:
     """PSNR of the student's renders against the teacher's, mean and worst view; `picture`: file for the worst view."""
-    views = _views(teacher, Viewpoints(list(teacher.cameras), teacher.bounds), PICTURE_SIDE**2)
+    views = _views(teacher, Viewpoints(_known_cameras(teacher, []), teacher.bounds), PICTURE_SIDE**2)
     mine, theirs = student.renderable(), _edited(teacher, edit)
     wanted = [theirs.render(view, teacher.background).rgb for view in views]
     mean, each = mean_psnr(mine, views, wanted, teacher.background)
@@ -271,7 +279,7 @@ def convert_to_file(options: ConvertOptions, edit: Edit | None = None) -> dict[s
         student.metrics["psnr_against_teacher"] = result["psnr_against_teacher"]
         if scene is not None:
             result |= compare_with_photos(teacher, student, scene)
-        save(student, options.out, half=precision.half, bits=precision.bits)
+        _write(student, options.out, precision)
     before, after = options.model.stat().st_size, options.out.stat().st_size
     if options.max_bytes is not None and after > parse_size(options.max_bytes):
         progress.note(f"{options.out} has {size_text(after)}, more than --max-bytes {options.max_bytes}")
@@ -288,6 +296,14 @@ def convert_to_file(options: ConvertOptions, edit: Edit | None = None) -> dict[s
     }
 
 
+def _write(student: Model, out: Path, precision: Precision) -> None:
+    """The model file; Gaussians also as a splat file, where `out` is named as one."""
+    if isinstance(student.field, GaussianField) and out.name.lower().endswith(tuple(SPLAT_FORMATS)):
+        write_gaussians(student.field.gaussians(), out)
+    else:
+        save(student, out, half=precision.half, bits=precision.bits)
+
+
 def convert_model(options: ConvertOptions, teacher: Model | None = None, edit: Edit | None = None) -> Model:
     """Converts the file `options.model`, or a loaded teacher; returns the student and writes it to `out` if given.
 
@@ -301,7 +317,7 @@ def convert_model(options: ConvertOptions, teacher: Model | None = None, edit: E
     student, precision = convert(teacher, options, recipe, scene=scene, edit=edit)
     student.metrics["psnr_against_teacher"] = compare(teacher, student, edit=edit)["psnr_against_teacher"]
     if options.out is not None:
-        save(student, options.out, half=precision.half, bits=precision.bits)
+        _write(student, options.out, precision)
     return student
 
 

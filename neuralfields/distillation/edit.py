@@ -36,10 +36,11 @@ def _as_conversion(options: EditOptions) -> tuple[ConvertOptions, Edit]:
     """Options of the conversion that an edit is, and its boxes. Raises UsageError where there are none."""
     erase = tuple(parse_box(text, "--erase-box") for text in options.erase_box)
     keep = tuple(parse_box(text, "--keep-box") for text in options.keep_box)
-    if not erase and not keep:
-        raise UsageError("nothing to edit: give --erase-box or --keep-box x0,y0,z0,x1,y1,z1")
+    edit = Edit(erase, keep, options.drop_floaters, options.drop_largest)
+    if edit == Edit():
+        raise UsageError("nothing to edit: give --erase-box or --keep-box x0,y0,z0,x1,y1,z1, or --drop-floaters")
     shared = {item.name: getattr(options, item.name) for item in fields(ConvertOptions) if hasattr(options, item.name)}
     chosen = ConvertOptions(**shared)
     if chosen.steps is None and chosen.minutes is None and options.to is None:
         chosen = replace(chosen, steps=EDIT_STEPS)
-    return chosen, Edit(erase, keep)
+    return chosen, edit

@@ -64,7 +64,11 @@ def student_by_pictures(
 def picture_cameras(model: Model, viewpoints: Viewpoints, real: Sequence[Camera], seed: int) -> list[Camera]:
     """Pinholes to render a teacher from: its training cameras, at most PICTURES evenly, and viewpoints like them."""
     held_out = set(model.held_out)
-    own = [camera for index, camera in enumerate(model.cameras) if index not in held_out] or list(real)
+    own = (
+        [camera for index, camera in enumerate(model.cameras) if index not in held_out]
+        or list(real)
+        or viewpoints.cameras
+    )
     if len(own) > PICTURES:
         own = [own[i] for i in np.linspace(0, len(own) - 1, PICTURES).round().astype(int)]
     drawn = viewpoints.draw(max(LEAST_PICTURES - len(own), len(own) // 4), np.random.default_rng(seed))

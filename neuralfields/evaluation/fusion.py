@@ -6,11 +6,12 @@ For Gaussians, which have no density to run marching cubes on; the depth of a re
 import numpy as np
 import torch
 
-from neuralfields.cameras import NO_DISTORTION, Camera, look_at
+from neuralfields.cameras import NO_DISTORTION, Camera
 from neuralfields.errors import InputError
 from neuralfields.mesh.distance import open3d_or_remedy
 from neuralfields.mesh.mesh import Mesh
 from neuralfields.models.model import Model
+from neuralfields.pictures.camera_paths import rings
 from neuralfields.rendering.renderable import Renderable
 from neuralfields.scene import Bounds
 
@@ -18,7 +19,6 @@ VIEWS, SIDE = 96, 640  # renders at most, and pixels of the longer side
 OPAQUE = 0.5  # opacity from which a render's depth is a surface's
 TRUNCATION, BLOCK, LEAST_WEIGHT = 4.0, 16, 2.0  # of the distance, in voxels; voxels of a block; views of a voxel
 LEAST_PART = 0.01  # of the largest part's faces: smaller parts are floaters
-RINGS, AROUND, FOCAL = (-30.0, 10.0, 50.0), 16, 1.2  # of views where a model has none: degrees, how many, in widths
 
 
 def fused_mesh(model: Model, resolution: int = 256) -> Mesh:
@@ -83,7 +83,7 @@ def _rgb_and_depth(renderable: Renderable, camera: Camera, bounds: Bounds) -> tu
 def _cameras(model: Model) -> list[Camera]:
     """The model's training cameras as pinholes of limited size, at most VIEWS evenly; rings where it has none."""
     held_out = set(model.held_out)
-    own = [camera for index, camera in enumerate(model.cameras) if index not in held_out] or _rings(model.bounds)
+    own = [camera for index, camera in enumerate(model.cameras) if index not in held_out] or rings(model.bounds)
     chosen = np.unique(np.linspace(0, len(own) - 1, min(VIEWS, len(own))).round().astype(int))
     found = []
     for camera in (own[index] for index in chosen):
@@ -91,15 +91,4 @@ def _cameras(model: Model) -> list[Camera]:
         smaller = camera.resized(max(1, round(camera.width * share)), max(1, round(camera.height * share)))
         pose, lens = smaller.world_from_camera, (smaller.fx, smaller.fy, smaller.cx, smaller.cy)
         found.append(Camera(pose, smaller.width, smaller.height, *lens, "perspective", NO_DISTORTION))
-    return found
-
-
-def _rings(bounds: Bounds) -> list[Camera]:
-    centre, found = np.asarray(bounds.centre), []
-    for elevation in np.radians(RINGS):
-        for azimuth in np.arange(AROUND) / AROUND * 2 * np.pi:
-            level = np.cos(elevation)
-            away = np.array([level * np.cos(azimuth), level * np.sin(azimuth), np.sin(elevation)])
-            pose = look_at(centre + 1.6 * bounds.side * away, centre, np.array([0.0, 0.0, 1.0]))
-            found.append(Camera(pose, SIDE, SIDE, FOCAL * SIDE, FOCAL * SIDE, SIDE / 2, SIDE / 2))
     return found

@@ -186,6 +186,14 @@ class EditOptions(Distillation):
     """Box to erase, as two corners x0,y0,z0,x1,y1,z1 in the capture's world units; may be repeated."""
     keep_box: tuple[str, ...] = ()
     """Box to keep, erasing everything outside of it; may be repeated."""
+    drop_floaters: bool = False
+    """Drop Gaussians that stand far from all others."""
+    drop_largest: float = 0.0
+    """Drop this percentage of the Gaussians, the largest: blobs that cover a scene."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, drop_largest=(0, 99))
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ from neuralfields.scene import Bounds
 
 Size = tuple[int, int]
 
+RINGS, AROUND = (-30.0, 10.0, 50.0), 16  # degrees of elevation; cameras of each
+RING_SIDE, RING_FOCAL, RING_DISTANCE = 512, 1.2, 1.6  # pixels; in widths; in sides of the cube
 WIDE_GAP = 120.0  # degrees without a camera that an orbit does not cross
 KEYS_MOST = 24  # cameras that a path through a long capture keeps
 FILE_MOST = 64_000_000  # bytes of a keyframe file
@@ -82,6 +84,19 @@ def orbit(cameras: list[Camera], bounds: Bounds, frames: int, size: Size) -> lis
         position = focus + radius * (np.cos(elevation) * level + np.sin(elevation) * up)
         path.append(_camera(look_at(position, focus, up), focal, size))
     return path
+
+
+def rings(bounds: Bounds) -> list[Camera]:
+    """Pinholes in three rings round a scene with z upwards, for models that record no cameras."""
+    centre, found = np.asarray(bounds.centre), []
+    for elevation in np.radians(RINGS):
+        for azimuth in np.arange(AROUND) / AROUND * 2 * np.pi:
+            level = np.cos(elevation)
+            away = np.array([level * np.cos(azimuth), level * np.sin(azimuth), np.sin(elevation)])
+            pose = look_at(centre + RING_DISTANCE * bounds.side * away, centre, np.array([0.0, 0.0, 1.0]))
+            focal, middle = RING_FOCAL * RING_SIDE, RING_SIDE / 2
+            found.append(Camera(pose, RING_SIDE, RING_SIDE, focal, focal, middle, middle))
+    return found
 
 
 def spiral(cameras: list[Camera], bounds: Bounds, frames: int, size: Size) -> list[Camera]:
