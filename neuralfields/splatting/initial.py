@@ -102,9 +102,17 @@ def from_volume(volume: Volume, photos: "Photos", degree: int, count: int, gener
 
 @torch.no_grad()
 def from_depth_maps(
-    maps: list[DepthMap], photos: "Photos", degree: int, count: int, generator: torch.Generator
+    maps: list[DepthMap],
+    photos: "Photos",
+    degree: int,
+    count: int,
+    generator: torch.Generator,
+    fill: float = 0.0,
 ) -> Gaussians:
-    """Gaussians where at least two other photos confirm a photo's depth, more where photos have detail."""
+    """Gaussians where at least two other photos confirm a photo's depth, more where photos have detail.
+
+    `fill`: as a share of `count`, fainter ones where no depth is confirmed, as far away as others of that photo.
+    """
     camera, pixel = photos.detailed(TRIES * count, generator)
     depth, votes = torch.zeros(len(camera)), torch.zeros(len(camera), dtype=torch.int32)
     for index, each in enumerate(maps):
@@ -113,7 +121,12 @@ def from_depth_maps(
         column, row = (pixel[mine] / each.times).long().unbind(1)
         row, column = row.clamp(0, height - 1), column.clamp(0, width - 1)
         depth[mine], votes[mine] = each.depth[row, column], each.votes[row, column]
-    kept = (votes >= CONFIRMED).nonzero().flatten()[:count]
+    sure = (votes >= CONFIRMED).nonzero().flatten()[:count]
+    kept = sure
+    if fill:  # as far away as something sure in the same photo
+        unsure = (votes < CONFIRMED).nonzero().flatten()[: round(fill * count)]
+        unsure, depth = _guessed(unsure, sure, camera, depth, generator)
+        kept = torch.cat([sure, unsure])
     camera, pixel, depth = camera[kept], pixel[kept], depth[kept]
     origins, directions = pixel_rays(camera_table(photos.cameras), camera, pixel)
     axes = torch.tensor(np.stack([c.world_from_camera[:3, 2] for c in photos.cameras]), dtype=torch.float32)
@@ -121,7 +134,24 @@ def from_depth_maps(
     x = origins + directions * (depth / along)[:, None]
     footprint = depth / photos.focal()[camera]
     widths = torch.maximum(_widths(x, photos.bounds), LEAST_FOOTPRINTS * footprint)
-    return gaussians_at(x, photos.read(camera, pixel), widths, SURE, degree)
+    found = gaussians_at(x, photos.read(camera, pixel), widths, SURE, degree)
+    found.opacities[len(sure) :] = math.log(OPACITY / (1 - OPACITY))
+    return found
+
+
+def _guessed(
+    unsure: Tensor, sure: Tensor, camera: Tensor, depth: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Of pixels `unsure` those in a photo that has sure ones, and all depths, theirs being that of a sure one."""
+    order = sure[camera[sure].argsort(stable=True)]
+    counts = torch.bincount(camera[sure], minlength=int(camera.max()) + 1 if len(camera) else 1)
+    first = counts.cumsum(0) - counts
+    unsure = unsure[counts[camera[unsure]] > 0]
+    mine = camera[unsure]
+    place = first[mine] + (torch.rand(len(mine), generator=generator) * counts[mine]).long()
+    depth = depth.clone()
+    depth[unsure] = depth[order[place]]
+    return unsure, depth
 
 
 class Photos:

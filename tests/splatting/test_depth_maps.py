@@ -6,6 +6,7 @@ import torch
 from neuralfields.cameras import Camera, look_at
 from neuralfields.scene import Bounds
 from neuralfields.splatting.depth_maps import CONFIRMED, depth_maps, sources
+from neuralfields.splatting.initial import Photos, from_depth_maps
 
 SIDE, FOCAL = 96, 110.0
 BOUNDS = Bounds((0.0, 0.0, 0.0), 3.0, cascades=1)
@@ -65,3 +66,18 @@ def test_sources_are_neighbours_that_see_the_same():
 def test_two_photos_are_too_few():
     lenses = cameras()[:2]
     assert depth_maps([ball(camera)[0] for camera in lenses], lenses, BOUNDS) == []
+
+
+def test_gaussians_where_photos_agree_and_fainter_ones_where_not():
+    generator = torch.Generator().manual_seed(0)
+    lenses = cameras()
+    pictures = [ball(camera)[0] for camera in lenses]
+    maps = depth_maps(pictures, lenses, BOUNDS)
+    photos = Photos(pictures, lenses, BOUNDS)
+    sure = from_depth_maps(maps, photos, 1, 500, generator)
+    assert len(sure) == 500 and len(sure.opacities.unique()) == 1
+    assert ((sure.means.norm(dim=1) - 1).abs() < 0.1).float().mean() > 0.9
+    filled = from_depth_maps(maps, photos, 1, 500, generator, fill=0.2)
+    assert len(filled) == 600 and (filled.opacities < sure.opacities[0]).sum() == 100
+    distance = torch.stack([(filled.means - torch.from_numpy(c.centre).float()).norm(dim=1) for c in lenses])
+    assert distance.amin() > 2  # none floats before the cameras
