@@ -96,8 +96,8 @@ def test_a_step_of_gaussians_stays_where_they_are(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(splat, "int", lambda value: 500, raising=False)  # the number of slots, which nobody knows
     shapes = (300, 3), (300, 3), (300, 4), (300,), (300, 4, 3)
     gaussians = Gaussians(*(torch.zeros(shape, device=there) for shape in shapes))
-    parts = [{1: torch.rand(28, 40, 3)}, {1: torch.rand(28, 40)}, {1: torch.ones(28, 40)}]
-    photo = PhotoPyramid(parts[0], {1: pinhole}, parts[1], parts[2]).to(there)
+    rgba, mask = torch.zeros(28, 40, 4, dtype=torch.uint8), torch.ones(28, 40, dtype=torch.bool)
+    photo = PhotoPyramid({1: rgba}, {1: pinhole}, {1: mask}).to(there)
     bounds = Bounds((0.0, 0.0, 0.0), 1.0)
     training = SplatTrainer(gaussians, [photo], bounds, Background((0.0, 0.0, 0.0), True), 300, 0)
     training.step_count, training.adam_steps = 2, 15  # no error is asked for, higher harmonics are moved

@@ -126,7 +126,7 @@ def test_the_verb(small_file: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("made", "words", "line"),
     [
-        ({"scene": "/nowhere/fox"}, [], "/nowhere/fox: the capture of the fit is not there; name it with --scene"),
+        ({"scene": "/nowhere/fox"}, [], "/nowhere/fox: the capture of the fit is not there"),
         ({}, [], "does not say which capture"),
         ({}, ["--scene", "/nowhere"], "/nowhere: no such file or folder"),
         ({}, ["--device", "cuda"], "--device cuda"),

@@ -117,6 +117,6 @@ def test_interrupted_and_resumed_the_bits_are_the_same(tmp_path):
         assert torch.equal(tensor, resumed.field.state_dict()[name])
     other = saved(tmp_path, 255 - scene_picture(), "b.png")
     with pytest.raises(InterruptedFit):
-        fit_scene(signal, options, Interrupting(3))
+        fit_scene(signal, replace(options, overwrite=True), Interrupting(3))
     with pytest.raises(UsageError, match="was made with signal"):
         fit_scene(read_image_signal(other), replace(options, resume=True))
