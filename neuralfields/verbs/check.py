@@ -1,18 +1,24 @@
-"""`nf check`: checks a capture before it is fitted (captures/check.py)."""
+"""`nf check`: checks a capture before it is fitted (captures/check.py), or what a splat file holds."""
 
 from typing import Any
 
 from neuralfields.captures.check import check_scene
+from neuralfields.codecs.splats import describe_splats, is_splat_file, read_gaussians
 from neuralfields.options.captures import CheckOptions
+from neuralfields.splatting.clean import shares
 
 
 def run(options: "CheckOptions") -> dict[str, Any]:
-    """Checks the capture; returns the report as plain data."""
+    """Checks the capture; returns the report as plain data. Of a splat file its description and `shares` of no use."""
+    if is_splat_file(options.scene):
+        return describe_splats(options.scene) | {"shares": shares(read_gaussians(options.scene))}
     return check_scene(options.scene, options.format, options.allow_outside).as_dict()
 
 
 def text(result: dict[str, Any]) -> str:
     """Formats a report, as `Report.as_dict` gives it, as lines for people."""
+    if "gaussians" in result:
+        return _splats_text(result)
     photos = f"{result['existing']} photos"
     if result["listed"] != result["existing"]:
         photos += f" of {result['listed']} listed"
@@ -42,3 +48,12 @@ def text(result: dict[str, Any]) -> str:
         lines.append(f"    {problem['remedy']}")
     lines.append(result["verdict"])
     return "\n".join(lines)
+
+
+def _splats_text(result: dict[str, Any]) -> str:
+    lines = [f"{result['path']}: {result['gaussians']:,} Gaussians of degree {result['degree']}, {result['kind']}"]
+    lines += [f"{share:.1%} {name}" for name, share in result["shares"].items() if share >= 0.0005]
+    lines += result["notes"]
+    if result["shares"]["floaters"] >= 0.0005:
+        lines.append("nf edit --drop-floaters takes the floaters away")
+    return "\n".join([*lines, "good to view, to convert and to compress"])

@@ -1,7 +1,8 @@
+import pytest
 import torch
 
 from neuralfields.distillation.boxes import Edit
-from neuralfields.splatting.clean import floaters, largest
+from neuralfields.splatting.clean import floaters, largest, shares
 from neuralfields.splatting.initial import gaussians_at
 
 
@@ -34,3 +35,22 @@ def test_an_edit_drops_both(generator):
 
 def test_few_have_no_floaters(generator):
     assert not floaters(cloud(generator).take(slice(0, 5))).any()
+
+
+def test_a_check_counts_what_is_of_no_use(generator, tmp_path, capsys):
+    from dataclasses import replace
+
+    from neuralfields.cli import main
+    from neuralfields.codecs.splats import write_gaussians
+
+    gaussians = cloud(generator)
+    gaussians.opacities[:100] = -9.0
+    gaussians.scales[100:150, 0] += 5.0
+    gaussians = replace(gaussians, means=torch.cat([gaussians.means[:1].expand(10, 3), gaussians.means[10:]]))
+    found = shares(gaussians)
+    assert found["transparent"] == pytest.approx(100 / 1005) and found["needles"] == pytest.approx(50 / 1005)
+    assert found["repeated"] == pytest.approx(9 / 1005) and 0.0049 < found["floaters"] < 0.02
+    write_gaussians(gaussians, tmp_path / "a.ply")
+    assert main(["check", str(tmp_path / "a.ply")]) == 0
+    shown = capsys.readouterr().out
+    assert "1,005 Gaussians" in shown and "10.0% transparent" in shown and "--drop-floaters" in shown
