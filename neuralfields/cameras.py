@@ -60,6 +60,12 @@ class Camera:
         """Unit viewing direction in the world, [3]."""
         return self.world_from_camera[:3, 2]
 
+    def moved(self, by: Real[np.ndarray, "3"]) -> "Camera":
+        """The camera, translated by a vector [3] of the world."""
+        pose = self.world_from_camera.copy()
+        pose[:3, 3] += by
+        return replace(self, world_from_camera=pose)
+
     def resized(self, width: int, height: int) -> "Camera":
         """The camera for an image of another size: with pixel centres at +0.5 all four intrinsics scale alike."""
         sx, sy = width / self.width, height / self.height

@@ -25,7 +25,8 @@ class Bounds:
     `centre` [3] and `side` (world units) give the inner cube: u = (x - centre) / side + 0.5 lies in [0, 1]^3 there.
     The scene extends to `2 ** (cascades - 1)` times the side. `contraction`: "box" scales that whole extent linearly
     to the unit cube; "cube" folds everything outside the inner cube into it (see ops/contract.py).
-    `near`: distance from a camera, in world units, before which nothing is sampled.
+    `near`: distance from a camera, in world units, before which nothing is sampled. `origin` [3]: the point of the
+    capture's world that is (0, 0, 0) here; other than zero where float32 could not hold the capture's own positions.
     """
 
     centre: tuple[float, float, float]
@@ -33,6 +34,7 @@ class Bounds:
     cascades: int = 1
     contraction: ContractionKind = "box"
     near: float = 0.0
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 FURTHEST = 10_000.0  # sides of the inner cube: all of it is then far less than a pixel
@@ -90,3 +92,16 @@ class Scene:
     has_alpha: bool = False
     points: Float[np.ndarray, "N 3"] | None = None
     warnings: tuple[str, ...] = ()
+
+    def about(self, origin: tuple[float, float, float]) -> "Scene":
+        """The same scene with another origin: that of a model, whose frame cameras and points must share."""
+        if origin == self.bounds.origin:
+            return self
+        by = np.subtract(self.bounds.origin, origin)
+        centre = tuple(float(v) for v in np.add(self.bounds.centre, by))
+        return replace(
+            self,
+            frames=tuple(replace(frame, camera=frame.camera.moved(by)) for frame in self.frames),
+            bounds=replace(self.bounds, centre=centre, origin=origin),
+            points=None if self.points is None else (self.points.astype(np.float64) + by).astype(np.float32),
+        )

@@ -195,6 +195,9 @@ def describe_bounds(bounds: Bounds, cameras: Sequence[Camera], points: np.ndarra
         f"inner cube: centre ({place}), side {bounds.side:.3g}, {inside:.0%} of the cameras inside; {outside}"
         f" ({bounds.contraction}), nothing nearer than {bounds.near:.3g}",
     ]
+    if any(bounds.origin):
+        about = ", ".join(f"{v:.10g}" for v in bounds.origin)
+        lines.append(f"positions are kept about ({about}), in double precision; exports are in the capture's own")
     if points is not None and len(points):
         distance = np.abs(points - centre).max(axis=1)
         lines.append(

@@ -47,7 +47,8 @@ class Listed:
 class Capture:
     """A capture as read: frames sorted by name, how many were listed, which are missing, and its own split.
 
-    `train`, `test`: names of the capture's own split, None if it has none. `points` [P, 3] float32 or None.
+    `train`, `test`: names of the capture's own split, None if it has none. `points` [P, 3] or None.
+    `origin`: see `scene.Bounds`.
     """
 
     kind: str
@@ -61,6 +62,7 @@ class Capture:
     points: np.ndarray | None = None
     hints: Hints = field(default_factory=Hints)
     warnings: tuple[str, ...] = ()
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)

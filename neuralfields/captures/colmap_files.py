@@ -201,7 +201,7 @@ def _world_from_camera(pose: np.ndarray, where: str) -> np.ndarray:
 
 
 def read_points_bin(path: Path, image_ids: set[int] | None = None) -> np.ndarray:
-    """Reads points3D.bin, [P, 3] float32: points of two images or more. `image_ids`: tracks may name only these."""
+    """Reads points3D.bin, [P, 3] float64: points of two images or more. `image_ids`: tracks may name only these."""
     cursor = Cursor(path)
     count = cursor.count(_POINT.size, "points")
     positions, lengths, starts = np.empty((count, 3)), np.empty(count, np.int64), np.empty(count, np.int64)
@@ -214,7 +214,7 @@ def read_points_bin(path: Path, image_ids: set[int] | None = None) -> np.ndarray
         raise cursor.fail("a point holds NaN or huge numbers", int(starts[bad.argmax()]) - _POINT.size + 8)
     if image_ids is not None and lengths.sum():
         _refuse_unknown_images(cursor, starts, lengths, image_ids)
-    return positions[lengths >= 2].astype(np.float32)
+    return positions[lengths >= 2]
 
 
 def read_tracks_bin(path: Path) -> Tracks:
@@ -326,7 +326,7 @@ def _may_be_keypoints(line: str) -> bool:
 
 
 def read_points_txt(path: Path, image_ids: set[int] | None = None) -> np.ndarray:
-    """Reads points3D.txt, [P, 3] float32: points of two images or more."""
+    """Reads points3D.txt, [P, 3] float64: points of two images or more."""
     positions = []
     for number, line in _lines(path):
         words = line.split()
@@ -344,7 +344,7 @@ def read_points_txt(path: Path, image_ids: set[int] | None = None) -> np.ndarray
             raise InputError(f"{where}: the track names an image that images.txt does not have; export it again")
         if len(track) >= 2:
             positions.append(position)
-    return np.array(positions, dtype=np.float32).reshape(-1, 3)
+    return np.array(positions, dtype=np.float64).reshape(-1, 3)
 
 
 def read_tracks_txt(path: Path) -> Tracks:

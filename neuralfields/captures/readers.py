@@ -13,6 +13,7 @@ from neuralfields.captures.bounds import estimate_bounds
 from neuralfields.captures.capture import Capture, split
 from neuralfields.captures.colmap import model_folders, read_colmap
 from neuralfields.captures.llff import read_llff
+from neuralfields.captures.origin import near_origin
 from neuralfields.captures.transforms import read_transforms, transforms_files
 from neuralfields.errors import InputError, UsageError
 from neuralfields.files import require_ordinary
@@ -52,7 +53,7 @@ def read_capture(path: Path | str, format: str | None = None, allow_outside: boo
     if path.is_file():
         if path.suffix.lower() != ".json" or format in ("colmap", "llff"):
             raise InputError(f"{path}: a file; give the capture's folder, or a transforms.json")
-        return read_transforms(path, allow_outside)
+        return near_origin(read_transforms(path, allow_outside))
     found = formats_in(path)
     if format is None and not found:
         empty = not any(path.iterdir())
@@ -65,7 +66,7 @@ def read_capture(path: Path | str, format: str | None = None, allow_outside: boo
     if others and format is None:
         line = f"read as {chosen}; {' and '.join(others)} found too, --format {others[0]} reads that"
         capture = replace(capture, warnings=(line, *capture.warnings))
-    return capture
+    return near_origin(capture)
 
 
 def read_scene(path: Path | str, format: str | None = None, allow_outside: bool = False) -> Scene:
@@ -82,6 +83,8 @@ def scene_from_capture(capture: Capture, path: Path) -> Scene:
     root = path if path.is_dir() else path.parent
     train, test, warnings = split(capture)
     cameras = [frame.camera for frame in capture.frames]
+    kind = "" if any(capture.origin) else capture.kind  # a box about a far origin is not the Blender dialect's
+    bounds = estimate_bounds(cameras, capture.points, kind, capture.hints)
     return Scene(
         name=root.resolve().name,
         root=root,
@@ -89,7 +92,7 @@ def scene_from_capture(capture: Capture, path: Path) -> Scene:
         frames=capture.frames,
         train=train,
         test=test,
-        bounds=estimate_bounds(cameras, capture.points, capture.kind, capture.hints),
+        bounds=replace(bounds, origin=capture.origin),
         has_alpha=capture.has_alpha,
         points=capture.points,
         warnings=(*capture.warnings, *warnings),

@@ -330,5 +330,5 @@ def _with_sparse_points(capture: Capture, root: Path, document: _File) -> Captur
             points = points @ moved[:, :3].T + moved[:, 3]
         except (ValueError, IndexError):
             raise InputError(f"{root}: applied_transform is not a 3x4 matrix; export the capture again") from None
-    points = (points * (document.applied_scale or 1.0)).astype(np.float32)
+    points = points * (document.applied_scale or 1.0)
     return with_points(capture, points, name)

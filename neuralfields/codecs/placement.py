@@ -69,7 +69,7 @@ def with_scene(model: Model, scene: Path | str | None) -> Model:
     """The model with a capture's own cameras, names and held-out views in place of what it had."""
     if scene is None:
         return model
-    found = read_scene(scene)
+    found = read_scene(scene).about(model.bounds.origin)
     return replace(
         model,
         cameras=tuple(frame.camera for frame in found.frames),

@@ -117,7 +117,7 @@ def new_distillation(
     """Makes the distillation before its first step, the precision of the student, and its validation."""
     if not teacher.is_scene:
         raise UsageError(f"{options.model}: is a field of kind {teacher.field.domain.kind}; only scenes are converted")
-    source, real = _edited(teacher, edit), _cameras(scene)
+    source, real = _edited(teacher, edit), _cameras(scene and scene.about(teacher.bounds.origin))
     viewpoints = Viewpoints(_known_cameras(teacher, real), teacher.bounds)
     views = _views(teacher, viewpoints, VIEW_PIXELS)
     pictures = [source.render(view, teacher.background).rgb for view in views]

@@ -11,8 +11,9 @@ from typing import Any
 
 from neuralfields.distillation.boxes import Edit, parse_box
 from neuralfields.distillation.convert import convert_model, convert_to_file
-from neuralfields.errors import UsageError
+from neuralfields.errors import InputError, UsageError
 from neuralfields.models.model import Model
+from neuralfields.models.nf_header import open_model, read_header
 from neuralfields.options.models import ConvertOptions, EditOptions
 
 EDIT_STEPS = 500
@@ -20,7 +21,7 @@ EDIT_STEPS = 500
 
 def edit_to_file(options: EditOptions) -> dict[str, Any]:
     """Edits a model file and writes the result; reports as `convert_to_file`, against the edited teacher."""
-    chosen, edit = _as_conversion(options)
+    chosen, edit = _as_conversion(options, _origin_of(options.model))
     if chosen.out is None:
         chosen = replace(chosen, out=Path(f"{chosen.model.stem}-edited.nf"))
     return convert_to_file(chosen, edit)
@@ -28,14 +29,31 @@ def edit_to_file(options: EditOptions) -> dict[str, Any]:
 
 def edit_model(options: EditOptions, teacher: Model | None = None) -> Model:
     """Edits the file `options.model`, or a loaded model; returns as `convert_model`, against the edited teacher."""
-    chosen, edit = _as_conversion(options)
+    origin = _origin_of(options.model) if teacher is None else teacher.bounds.origin
+    chosen, edit = _as_conversion(options, origin)
     return convert_model(chosen, teacher, edit)
 
 
-def _as_conversion(options: EditOptions) -> tuple[ConvertOptions, Edit]:
-    """Options of the conversion that an edit is, and its boxes. Raises UsageError where there are none."""
-    erase = tuple(parse_box(text, "--erase-box") for text in options.erase_box)
-    keep = tuple(parse_box(text, "--keep-box") for text in options.keep_box)
+def _origin_of(path: Path) -> tuple[float, float, float]:
+    """Origin of a model file's world; zero for those of other programs."""
+    try:
+        with open_model(path) as file:
+            return read_header(path, file)[0].bounds.origin or (0.0, 0.0, 0.0)
+    except InputError:  # a model of another program, or none: what reads it says so
+        return (0.0, 0.0, 0.0)
+
+
+def _as_conversion(options: EditOptions, origin: tuple[float, float, float]) -> tuple[ConvertOptions, Edit]:
+    """Options of the conversion that an edit is, and its boxes, in the capture's world, about the model's `origin`.
+
+    Raises UsageError where there are none.
+    """
+
+    def about(text: str, option: str) -> tuple[float, ...]:
+        return tuple(value - origin[i % 3] for i, value in enumerate(parse_box(text, option)))
+
+    erase = tuple(about(text, "--erase-box") for text in options.erase_box)
+    keep = tuple(about(text, "--keep-box") for text in options.keep_box)
     edit = Edit(erase, keep, options.drop_floaters, options.drop_largest)
     if edit == Edit():
         raise UsageError("nothing to edit: give --erase-box or --keep-box x0,y0,z0,x1,y1,z1, or --drop-floaters")

@@ -164,7 +164,7 @@ def evaluate(
         scene = read_scene(recorded_scene(model), model.made.get("format"))
     elif not isinstance(scene, Scene):
         scene = read_scene(scene)
-    scene, gone = masked_like_fit(scene, model)
+    scene, gone = masked_like_fit(scene.about(model.bounds.origin), model)
     indices = {"test": scene.test, "train": scene.train, "all": range(len(scene.frames))}[split]
     if not indices:
         raise InputError(f"{scene.root}: has no views of the split {split!r}; evaluate another one with --split")

@@ -11,9 +11,11 @@ normal.
 
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,7 +56,7 @@ def export(
     if not model.has_views:
         return write_signal(model, out, size, overwrite)
     if isinstance(model.field, GaussianField) and not (mesh or out.suffix.lower() in ONLY_MESHES):
-        return _export_splats(model.field, out, overwrite)
+        return _export_splats(model.field, model.bounds.origin, out, overwrite)
     kind = model.field.domain.kind
     if out.suffix.lower() not in WRITERS:
         raise UsageError(
@@ -74,7 +76,10 @@ def export(
     }
 
 
-def _export_splats(field: GaussianField, out: Path, overwrite: bool) -> dict[str, Any]:
+def _export_splats(
+    field: GaussianField, origin: tuple[float, float, float], out: Path, overwrite: bool
+) -> dict[str, Any]:
+    """Splat files hold float32, which cannot hold a far `origin`: it is reported in place of being added."""
     check_writable(out, overwrite)
     begin = time.perf_counter()
     write_gaussians(field.gaussians().to("cpu"), out)
@@ -83,6 +88,7 @@ def _export_splats(field: GaussianField, out: Path, overwrite: bool) -> dict[str
         "kind": "gaussians",
         "gaussians": len(field.means),
         "bytes": out.stat().st_size,
+        **({"origin": origin} if any(origin) else {}),
         "seconds": time.perf_counter() - begin,
     }
 
@@ -95,12 +101,13 @@ def surface_mesh(model: Model, resolution: int = 256, threshold: float | None = 
     if not model.has_views:
         raise UsageError(f"a field of {model.field.domain.kind} has no surface; export it to a file of its kind")
     if isinstance(model.field, GaussianField):
-        return fused_mesh(model, resolution)
+        mesh = fused_mesh(model, resolution)
+        return replace(mesh, vertices=mesh.vertices + np.asarray(model.bounds.origin))
     if model.is_scene:
         mesh = _density_mesh(volume_of(model), resolution, THRESHOLD if threshold is None else threshold)
     else:
         mesh = shape_mesh(model.field, facts_of(model.signal, ShapeFacts), resolution)
-    centre, side = torch.tensor(model.bounds.centre, dtype=torch.float64).numpy(), model.bounds.side
+    centre, side = np.add(model.bounds.centre, model.bounds.origin), model.bounds.side
     return Mesh((mesh.vertices - 0.5) * side + centre, mesh.faces, mesh.colours)
 
 

@@ -24,6 +24,7 @@ TYPES = {
     "double": "f8", "float64": "f8",
 }  # fmt: skip
 COLOUR = ("red", "green", "blue")
+FAR = 1000.0  # distance from the origin, in sizes of the mesh, from which positions are written in double precision
 
 
 def read_mesh(path: Path) -> Mesh:
@@ -91,12 +92,22 @@ def _eight_bit(colours: np.ndarray) -> np.ndarray:
     return np.round(np.clip(np.nan_to_num(colours), 0, 1) * 255).astype(np.uint8)
 
 
+def _is_far(mesh: Mesh) -> bool:
+    """Whether a mesh lies so far from the origin, for its size, that float32 would deform it."""
+    if not len(mesh.vertices):
+        return False
+    size = float(np.ptp(mesh.vertices, axis=0).max())
+    return float(np.abs(mesh.vertices).max()) > FAR * size
+
+
 def _obj(mesh: Mesh) -> bytes:
+    digits = 15 if _is_far(mesh) else 9
+    places = [" ".join(f"{value:.{digits}g}" for value in vertex) for vertex in mesh.vertices.tolist()]
     if mesh.colours is None:
-        lines = [f"v {x:.9g} {y:.9g} {z:.9g}" for x, y, z in mesh.vertices.tolist()]
+        lines = [f"v {place}" for place in places]
     else:
-        rows = zip(mesh.vertices.tolist(), (mesh.colours / 255.0).tolist(), strict=True)
-        lines = [f"v {x:.9g} {y:.9g} {z:.9g} {r:.4g} {g:.4g} {b:.4g}" for (x, y, z), (r, g, b) in rows]
+        rows = zip(places, (mesh.colours / 255.0).tolist(), strict=True)
+        lines = [f"v {place} {r:.4g} {g:.4g} {b:.4g}" for place, (r, g, b) in rows]
     lines += [f"f {a} {b} {c}" for a, b, c in (mesh.faces + 1).tolist()]
     return ("\n".join(lines) + "\n").encode()
 
@@ -247,7 +258,7 @@ def _fans(lists: np.ndarray) -> np.ndarray:
 
 def _ply(mesh: Mesh) -> bytes:
     coloured = mesh.colours is not None
-    kinds = [(axis, "<f4") for axis in "xyz"] + [(name, "u1") for name in COLOUR] * coloured
+    kinds = [(axis, "<f8" if _is_far(mesh) else "<f4") for axis in "xyz"] + [(name, "u1") for name in COLOUR] * coloured
     rows = np.empty(len(mesh.vertices), dtype=kinds)
     for i, axis in enumerate("xyz"):
         rows[axis] = mesh.vertices[:, i]
@@ -256,7 +267,8 @@ def _ply(mesh: Mesh) -> bytes:
     faces = np.empty(len(mesh.faces), dtype=[("length", "u1"), ("corners", "<i4", (3,))])
     faces["length"], faces["corners"] = 3, mesh.faces
     lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}"]
-    lines += [f"property {'float' if kind == '<f4' else 'uchar'} {name}" for name, kind in kinds]
+    types = {"<f4": "float", "<f8": "double", "u1": "uchar"}
+    lines += [f"property {types[kind]} {name}" for name, kind in kinds]
     lines += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header\n"]
     return "\n".join(lines).encode() + rows.tobytes() + faces.tobytes()
 

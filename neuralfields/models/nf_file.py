@@ -122,6 +122,7 @@ def _header(model: Model, hashes: dict[str, str]) -> Header:
     if len(names) != len(model.cameras):
         raise ValueError(f"{len(names)} camera names for {len(model.cameras)} cameras")
     bounds = dataclasses.asdict(model.bounds) | {"centre": tuple(float(value) for value in model.bounds.centre)}
+    bounds["origin"] = bounds["origin"] if any(bounds["origin"]) else None
     config = dataclasses.asdict(model.field.config)
     parts = {"config": config, "bounds": bounds, "signal": model.signal, "background": list(model.background)}
     for part, values in parts.items():
@@ -253,7 +254,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> Model:
     cameras = _cameras(path, tensors)
     return Model(
         field=module.to(device),
-        bounds=Bounds(**msgspec.to_builtins(header.bounds) | {"centre": header.bounds.centre}),
+        bounds=Bounds(**msgspec.structs.asdict(header.bounds) | {"origin": header.bounds.origin or (0.0, 0.0, 0.0)}),
         occupancy=None if occupancy is None else occupancy.to(device),
         cameras=cameras,
         held_out=tuple(torch.nonzero(tensors["cameras.held_out"]).flatten().tolist()),

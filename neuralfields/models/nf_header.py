@@ -51,7 +51,7 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
-class BoundsHeader(msgspec.Struct, forbid_unknown_fields=True):
+class BoundsHeader(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """`scene.Bounds` in the file."""
 
     centre: tuple[float, float, float]
@@ -59,6 +59,7 @@ class BoundsHeader(msgspec.Struct, forbid_unknown_fields=True):
     cascades: Annotated[int, msgspec.Meta(ge=1, le=MAX_CASCADES)]
     contraction: Literal["box", "cube"]
     near: Annotated[float, msgspec.Meta(ge=0)]
+    origin: tuple[float, float, float] | None = None  # not in the file where it is zero
 
 
 class DomainHeader(msgspec.Struct, forbid_unknown_fields=True):

@@ -369,7 +369,9 @@ class Session:
     async def _keys(self, message: Film, subject: Subject, size: tuple[int, int]) -> None:
         with tempfile.TemporaryDirectory(prefix="neuralfields-path-") as folder:
             target = Path(folder) / "path.json"
-            paths.write_keyframes(target, _cameras(message.keys, size, self.stage.bounds), message.fps)
+            origin = np.asarray(self.stage.bounds.origin)
+            keys = [camera.moved(origin) for camera in _cameras(message.keys, size, self.stage.bounds)]
+            paths.write_keyframes(target, keys, message.fps)
             data = target.read_bytes()
         await self._send_file(message.number, f"{_stem(subject)}.path.json", "application/json", data, size)
 

@@ -354,6 +354,7 @@ def build_stage(subjects: list[Subject], models: list[Model], scene: Scene | Non
     elif scene is not None:
         cameras, held_out = [frame.camera for frame in scene.frames], frozenset(scene.test)
         names = [frame.name for frame in scene.frames]
+    scene = scene if scene is None or not models else scene.about(bounds.origin)
     album = Album(scene, names) if scene is not None else None
     if album is not None and not any(album.frames):
         album = None

@@ -47,6 +47,7 @@ CHAMFER_RESOLUTION, CHAMFER_POINTS = 192, 1 << 15
 VALIDATION_POINTS = 1 << 13
 MOST_DOUBT = 0.4
 REACH = 1.5  # a fitted distance is trusted to be at most this much too large
+FAR = 1000.0  # distance from the origin, in sides, from which a mesh is moved near it
 VIEWS, VIEW_SIZE, VIEW_ANGLE = 12, 512, 0.7
 
 Unit = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -155,7 +156,9 @@ def read_shape_signal(path: Path, values: Values = "distance") -> ShapeSignal:
     mesh, notes = checked(read_mesh(path), str(path))
     low, high = mesh.box
     centre, side = (low + high) / 2, float((high - low).max()) / FILL
-    bounds = Bounds(tuple(centre.tolist()), side)
+    far = float(np.abs(centre).max()) > FAR * side  # float32 would deform what is rendered there
+    origin = tuple((centre if far else np.zeros(3)).tolist())
+    bounds = Bounds(tuple((centre - origin).tolist()), side, origin=origin)
     unit = Mesh((mesh.vertices - centre) / side + 0.5, mesh.faces, mesh.colours)
     box = [tuple(((corner - centre) / side + 0.5).tolist()) for corner in (low, high)]
     domain = Domain("shape", 3, 1 if mesh.colours is None else 4)

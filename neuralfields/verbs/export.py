@@ -24,7 +24,11 @@ def text(result: dict[str, Any]) -> str:
     """Formats the result as one line for people."""
     if "gaussians" in result:
         count, size = result["gaussians"], size_text(result["bytes"])
-        return f"{result['path']}: {count:,} Gaussians, {size}, {result['seconds']:.1f} s"
+        moved = ""
+        if "origin" in result:
+            place = ", ".join(f"{value:.12g}" for value in result["origin"])
+            moved = f"; its (0, 0, 0) is ({place}) of the capture, which float32 cannot hold"
+        return f"{result['path']}: {count:,} Gaussians, {size}, {result['seconds']:.1f} s{moved}"
     if "faces" not in result:
         return signal_text(result)
     colours = ", coloured" if result["coloured"] else ""

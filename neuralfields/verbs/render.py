@@ -124,7 +124,7 @@ def _views(options: RenderOptions, model: Model) -> tuple[list[Camera], list[str
     if options.scene is not None:
         from neuralfields.captures.readers import read_scene
 
-        scene = read_scene(options.scene)
+        scene = read_scene(options.scene).about(model.bounds.origin)
         cameras, held_out = [frame.camera for frame in scene.frames], scene.test
         names = [frame.name for frame in scene.frames]
     else:
@@ -145,7 +145,8 @@ def _path(
     if options.path == "held-out":
         return [fitted(camera, _size(options, camera)) for camera in cameras], names
     if _is_file(options.path):
-        given = paths.read_keyframes(Path(options.path))
+        origin = np.asarray(bounds.origin)
+        given = [camera.moved(-origin) for camera in paths.read_keyframes(Path(options.path))]
         near = [kept_near(camera, bounds) for camera in given]
         if far := sum(one is not other for one, other in zip(given, near, strict=True)):
             StageDisplay(options.quiet).note(
