@@ -157,6 +157,12 @@ def require_ordinary(path: Path) -> None:
         raise InputError(f"{path}: is a pipe, a socket or a device; copy what it gives to a file, and give that")
 
 
+def natural(name: str) -> tuple:
+    """Sort key of a file's name with numbers by value, so that 2.png comes before 10.png; ties by the text itself."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(int(part[:300]), "") if i % 2 else (-1, part) for i, part in enumerate(parts)], name
+
+
 def printable(text: str) -> str:
     """Text in which control characters and those that turn its direction are escaped: a terminal obeys them.
 

@@ -16,8 +16,10 @@ import numpy as np
 
 from neuralfields.cameras import CAMERA_AXES, Camera
 from neuralfields.captures.bounds import Hints, points_in_view
+from neuralfields.captures.mask_names import find_mask, unused_masks
 from neuralfields.captures.images import FEWEST_IMAGES, LARGEST_BAD_SHARE, ImageHeader, image_header
 from neuralfields.errors import InputError
+from neuralfields.files import natural
 from neuralfields.media import IMAGES
 from neuralfields.scene import Frame
 
@@ -45,7 +47,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Capture:
-    """A capture as read: frames sorted by name, how many were listed, which are missing, and its own split.
+    """A capture as read: frames sorted by name (numbers by value), how many were listed, which are missing, and its own split.
 
     `train`, `test`: names of the capture's own split, None if it has none. `points` [P, 3] or None.
     `origin`: see `scene.Bounds`.
@@ -93,6 +95,11 @@ class Finder:
                 return Path(candidate)
         return None
 
+    def holds(self, path: Path) -> bool:
+        """Whether a file may be read: where its links lead inside the capture's folder, or anything is allowed."""
+        root = os.path.realpath(self.root)
+        return self.allow_outside or os.path.realpath(path).startswith(root.rstrip(os.sep) + os.sep)
+
     def _refuse_outside(self, path: str, root: str, name: str, where: str) -> None:
         inside = os.path.abspath(path).startswith(root.rstrip(os.sep) + os.sep)
         if not inside and not self.allow_outside:
@@ -100,15 +107,20 @@ class Finder:
                 f"{where}: {name!r} lies outside the capture's folder; use a path inside it, or --allow-outside"
             )
 
-    def _any_case(self, path: str) -> str | None:
-        folder, base = os.path.split(path)
+    def listing(self, folder: Path | str) -> dict[str, str]:
+        """Names in a folder by their lower case, read once; empty if it cannot be read."""
+        folder = os.path.normpath(folder)
         if folder not in self.folders:
             try:
                 entries = sorted(os.listdir(folder), reverse=True)
             except (OSError, ValueError):  # ValueError: a name that the file system cannot spell
                 entries = []
             self.folders[folder] = {entry.lower(): entry for entry in entries}
-        known = self.folders[folder]
+        return self.folders[folder]
+
+    def _any_case(self, path: str) -> str | None:
+        folder, base = os.path.split(path)
+        known = self.listing(folder)
         for suffix in ("", *IMAGES):
             if (base + suffix).lower() in known:
                 return os.path.join(folder, known[(base + suffix).lower()])
@@ -144,7 +156,8 @@ def place(listed: Sequence[Listed], finder: Finder, source: str, kind: str) -> C
             continue
         camera = _sized_camera(entry, header, notes)
         alpha = alpha or header.alpha
-        frames[name] = Frame(name, path, camera, _mask(entry, finder, notes))
+        mask, ignores = _mask(entry, path, finder, notes)
+        frames[name] = Frame(name, path, camera, mask, ignores)
         if entry.group is not None:
             groups[entry.group].add(name)
     if missing and frames:
@@ -154,7 +167,9 @@ def place(listed: Sequence[Listed], finder: Finder, source: str, kind: str) -> C
     if bad:
         notes.lines.append(f"{len(bad)} of {len(listed)} photos cannot be read and are left out; {bad[0]}")
     _refuse_too_few(len(frames), missing, listed, source, bad)
-    ordered = tuple(frames[name] for name in sorted(frames))
+    if not any(frame.mask_path for frame in frames.values()) and (line := unused_masks(finder)) is not None:
+        notes.lines.append(line)
+    ordered = tuple(frames[name] for name in sorted(frames, key=natural))
     return Capture(
         kind,
         ordered,
@@ -238,13 +253,15 @@ def _sized_camera(entry: Listed, header: ImageHeader, notes: Notes) -> Camera:
     )
 
 
-def _mask(entry: Listed, finder: Finder, notes: Notes) -> Path | None:
+def _mask(entry: Listed, photo: Path, finder: Finder, notes: Notes) -> tuple[Path | None, bool]:
+    """A photo's mask and whether white is ignored in it: the one that the capture names, or by its own name."""
     if entry.mask is None:
-        return None
+        found = find_mask(photo, finder)
+        return (None, False) if found is None or found[0] == photo else found
     path = finder.find(entry.mask, entry.where)
     if path is None:
         notes.add("mask does not exist, all its pixels are used", entry.name)
-    return path
+    return path, False
 
 
 def checked_size(width: float | None, height: float | None, where: str) -> tuple[int, int] | None:
@@ -262,10 +279,10 @@ def checked_size(width: float | None, height: float | None, where: str) -> tuple
 def split(capture: Capture) -> tuple[tuple[int, ...], tuple[int, ...], list[str]]:
     """Train/test split: indices of training frames, indices of held-out (test) frames, and warnings.
 
-    The capture's own split if it names one. Default: every 8th of the frames, sorted by name, from the first.
+    The capture's own split if it names one. Default: every 8th of the frames, sorted by name as text, from the first.
     """
     names = [frame.name for frame in capture.frames]
-    warnings = []
+    warnings: list[str] = []
     if capture.test:
         test = {i for i, name in enumerate(names) if name in capture.test}
         train = {i for i, name in enumerate(names) if capture.train is None or name in capture.train}
@@ -276,8 +293,8 @@ def split(capture: Capture) -> tuple[tuple[int, ...], tuple[int, ...], list[str]
             return tuple(sorted(train)), tuple(sorted(test)), warnings
         warnings.append("the capture's own split leaves no photo on one side; every 8th is held out instead")
     pool = [i for i, name in enumerate(names) if not capture.train or name in capture.train] or list(range(len(names)))
-    held_out = set(pool[::HOLD_OUT_EVERY])
-    return tuple(i for i in pool if i not in held_out), tuple(pool[::HOLD_OUT_EVERY]), warnings
+    held_out = set(sorted(pool, key=names.__getitem__)[::HOLD_OUT_EVERY])  # as other programs sort, who compare by it
+    return tuple(i for i in pool if i not in held_out), tuple(sorted(held_out)), warnings
 
 
 def points_agree(frames: Sequence[Frame], points: np.ndarray) -> bool:

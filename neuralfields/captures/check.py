@@ -49,7 +49,7 @@ class Report:
     """The result of `nf check`; `as_dict` gives plain data. Shares are between 0 and 1, angles in degrees.
 
     `alpha`: mean share of transparent pixels; `kept`: least, mean and largest share of pixels that masks keep; both
-    None if there are none. `blurred`: photos much less sharp than the rest.
+    None if there are none. `white_ignored`: masks in which white is ignored, not black. `blurred`: photos much less sharp than the rest.
     """
 
     path: str
@@ -65,6 +65,7 @@ class Report:
     point_ahead: float
     alpha: float | None
     masks: int
+    white_ignored: int
     kept: tuple[float, float, float] | None
     blurred: tuple[str, ...]
     points: int
@@ -89,7 +90,8 @@ def check_scene(path: Path | str, format: str | None = None, allow_outside: bool
     arrangement = arrange(cameras)
     seen = previews(scene)
     problems = [Problem("warning", line, "check that this is intended") for line in scene.warnings]
-    problems += check_poses(scene, arrangement) + check_lenses(scene) + check_pixels(seen)
+    white_ignored = sum(frame.mask_ignores for frame in scene.frames)
+    problems += check_poses(scene, arrangement) + check_lenses(scene) + check_pixels(seen, white_ignored > 0)
     alphas = [p.transparent for p in seen if p.transparent is not None]
     kept = [p.kept for p in seen if p.kept is not None]
     usable = not any(problem.level == "error" for problem in problems)
@@ -107,6 +109,7 @@ def check_scene(path: Path | str, format: str | None = None, allow_outside: bool
         point_ahead=arrangement.ahead,
         alpha=float(np.mean(alphas)) if alphas else None,
         masks=sum(frame.mask_path is not None for frame in scene.frames),
+        white_ignored=white_ignored,
         kept=(min(kept), float(np.mean(kept)), max(kept)) if kept else None,
         blurred=tuple(blurred(seen)),
         points=0 if scene.points is None else len(scene.points),
@@ -116,6 +119,17 @@ def check_scene(path: Path | str, format: str | None = None, allow_outside: bool
         usable=usable,
         verdict=_verdict(problems),
     )
+
+
+def fit_warnings(scene: Scene, pixels: bool = False) -> list[str]:
+    """What a fit should say first: the warnings and errors that `nf check` finds, one line each with the remedy.
+
+    `pixels`: those that need the photos decoded, too. The scene's own warnings are not among them.
+    """
+    problems = check_poses(scene, arrange([frame.camera for frame in scene.frames])) + check_lenses(scene)
+    if pixels:
+        problems += check_pixels(previews(scene), any(frame.mask_ignores for frame in scene.frames))
+    return [f"{problem.message}; {problem.remedy}" for problem in problems if problem.level != "note"]
 
 
 def _verdict(problems: Sequence[Problem]) -> str:
@@ -289,8 +303,11 @@ def _folds(camera: Camera) -> bool:
     return first_fall < len(growing) and float(a[first_fall]) < min(target, across) - 1e-9
 
 
-def check_pixels(seen: Sequence[Preview]) -> list[Problem]:
-    """Checks for unreadable or uniform photos, masks that keep too much or too little, odd alpha, blur."""
+def check_pixels(seen: Sequence[Preview], white_ignored: bool = False) -> list[Problem]:
+    """Checks for unreadable or uniform photos, masks that keep too much or too little, odd alpha, blur.
+
+    Masks in which white is ignored mark what moves: they keep nearly everything.
+    """
     problems = []
     broken = [p for p in seen if p.error is not None]
     if broken:
@@ -302,8 +319,8 @@ def check_pixels(seen: Sequence[Preview]) -> list[Problem]:
         text = f"{len(plain)} photos have nothing in them: {_some(plain)}"
         problems.append(Problem("warning", text, "remove photos of one flat colour"))
     kept = [p.kept for p in seen if p.kept is not None]
-    if kept and not 0.1 <= np.mean(kept) <= 0.9:
-        text = f"masks keep {np.mean(kept):.0%} of the pixels (black is ignored)"
+    if kept and not 0.1 <= np.mean(kept) <= (1.0 if white_ignored else 0.9):
+        text = f"masks keep {np.mean(kept):.0%} of the pixels ({'white' if white_ignored else 'black'} is ignored)"
         problems.append(Problem("warning", text, "invert the masks if it is the other way round"))
     empty = [p.name for p in seen if p.kept == 0.0]
     if empty:

@@ -250,7 +250,10 @@ def read_mask(path: Path, size: tuple[int, int], ignores: bool = False) -> np.nd
     from PIL import Image
 
     pixels = read_image(path, size)
-    keep = (pixels[..., :3].max(axis=2) >= 128) != ignores
+    values = pixels[..., :3].max(axis=2)
+    if pixels.shape[2] == 4 and values.min() == values.max() and pixels[..., 3].min() < pixels[..., 3].max():
+        values = pixels[..., 3]  # one colour throughout: the mask is the file's alpha
+    keep = (values >= 128) != ignores
     height, width = keep.shape
     if (width, height) == tuple(size):
         return keep

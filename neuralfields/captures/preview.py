@@ -52,7 +52,7 @@ def preview(frame: Frame) -> Preview:
         alpha = pixels[..., 3:].astype(np.float32) / 255
         colour = colour * alpha + 255 * (1 - alpha)
         transparent = float(np.mean(pixels[..., 3] < 128))
-    kept = None if frame.mask_path is None else float(read_mask(frame.mask_path, size).mean())
+    kept = None if frame.mask_path is None else float(read_mask(frame.mask_path, size, frame.mask_ignores).mean())
     return Preview(frame.name, *sharpness_and_contrast(colour), transparent, kept)
 
 

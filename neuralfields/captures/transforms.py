@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -60,6 +61,11 @@ class _Frame(_Lens, kw_only=True):
     mask_path: str | None = None
     near: float | None = None
     far: float | None = None
+    K: list[list[float]] | None = None
+    intrinsic_matrix: list[list[float]] | None = None
+    time: float | str | None = None
+    depth_path: Any = None
+    depth_file_path: Any = None
 
 
 class _File(_Lens, kw_only=True):
@@ -73,6 +79,9 @@ class _File(_Lens, kw_only=True):
     train_filenames: list[str] | None = None
     val_filenames: list[str] | None = None
     test_filenames: list[str] | None = None
+    K: list[list[float]] | None = None
+    intrinsic_matrix: list[list[float]] | None = None
+    ply_file_path: Any = None
 
 
 def transforms_files(root: Path) -> list[Path]:
@@ -183,7 +192,7 @@ def _list_frames(file: Path, document: _File, group: str | None, warnings: list[
         pose, scale = pose_from_matrix(matrix, axes, where)
         if scale != 1.0:
             scaled.append(scale)
-        lens = _merged(document, frame)
+        lens = _with_matrix(_merged(document, frame), document, frame, where)
         camera = _camera_builder(lens, pose, where, warnings if index == 0 else [])
         declared = checked_size(lens.w, lens.h, where)
         side = sides.get(_plain(frame.file_path)) if sides else group
@@ -193,6 +202,7 @@ def _list_frames(file: Path, document: _File, group: str | None, warnings: list[
             f"{file.name}: rotations of {len(scaled)} frames are scaled by {np.median(scaled):.4g}; the scale was"
             " taken out and positions were kept"
         )
+    warnings += _unused(file.name, document)
     if rolling:
         warnings.append(f"{file.name}: {rolling} frames have a rolling shutter; their starting pose is used")
     return listed
@@ -221,11 +231,44 @@ def _merged(shared: _Lens, frame: _Frame) -> _Lens:
     return _Lens(**values)
 
 
+def _with_matrix(lens: _Lens, shared: _File, frame: _Frame, where: str) -> _Lens:
+    """Adds focal lengths and principal point from a 3x3 matrix `K` or `intrinsic_matrix`, for what is not given."""
+    own = frame.K or frame.intrinsic_matrix
+    matrix = own or shared.K or shared.intrinsic_matrix
+    stated = frame if own else lens
+    if matrix is None or any(getattr(stated, name) is not None for name in FOCAL_FIELDS):
+        return lens
+    if len(matrix) not in (3, 4) or any(len(row) not in (3, 4) for row in matrix):
+        raise InputError(f"{where}: K is not 3x3; rows of fx 0 cx, 0 fy cy, 0 0 1 are needed")
+    (fx, skew, cx), (_, fy, cy) = matrix[0][:3], matrix[1][:3]
+    if abs(skew) > 1e-3 * abs(fx):
+        raise InputError(f"{where}: K has a skew of {skew:g}, which no camera model here has; rectify the photos")
+    return msgspec.structs.replace(lens, fl_x=fx, fl_y=fy, cx=cx, cy=cy, camera_angle_x=None, camera_angle_y=None)
+
+
+def _unused(file: str, document: _File) -> list[str]:
+    """Lines on what a file states that a fit of a still scene from photos does not use."""
+    lines = []
+    times = {frame.time for frame in document.frames if frame.time is not None}
+    if len(times) > 1:
+        lines.append(
+            f"{file}: frames have `time` ({len(times)} of them): the scene moves, fields here are still and will be"
+            " blurred; keep the frames of one time"
+        )
+    depth = sum(frame.depth_path is not None or frame.depth_file_path is not None for frame in document.frames)
+    if depth:
+        lines.append(
+            f"{file}: {depth} frames name depth files, which are not used; photos alone are fitted"
+            " (--sparse-depth takes the points of a COLMAP model)"
+        )
+    return lines
+
+
 def _camera_builder(lens: _Lens, pose: np.ndarray, where: str, warnings: list[str]) -> Callable[[int, int], Camera]:
     """Validates the intrinsics and returns a function from the image's size to the camera."""
     model = _model(lens, where)
     if all(getattr(lens, name) is None for name in FOCAL_FIELDS):
-        raise InputError(f"{where}: no focal length; fl_x in pixels or camera_angle_x in radians is needed")
+        raise InputError(f"{where}: no focal length; fl_x in pixels, camera_angle_x in radians or a matrix K is needed")
     for name in ("fl_x", "fl_y"):
         value = getattr(lens, name)
         if value is not None and not 0 < value < 1e7:
@@ -322,7 +365,10 @@ def _with_sparse_points(capture: Capture, root: Path, document: _File) -> Captur
 
     found = sparse_points(root)
     if found is None:
-        return capture
+        if document.ply_file_path is None:
+            return capture
+        line = f"ply_file_path {str(document.ply_file_path)[:80]!r} is not read; sparse points come from a COLMAP model"
+        return replace(capture, warnings=(*capture.warnings, line))
     points, name = found
     if document.applied_transform is not None:
         try:

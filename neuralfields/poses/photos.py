@@ -28,9 +28,11 @@ from neuralfields.captures.images import (
     image_header,
     read_image,
 )
+from neuralfields.captures.mask_names import is_mask_name
 from neuralfields.captures.preview import SHORT_SIDE, sharpness_and_contrast
 from neuralfields.captures.readers import formats_in
 from neuralfields.errors import InputError
+from neuralfields.files import natural
 from neuralfields.media import IMAGES, RAW
 
 if TYPE_CHECKING:
@@ -104,10 +106,13 @@ def photo_folder(path: Path) -> Path | None:
 
 
 def photo_files(folder: Path) -> list[Path]:
-    """Files of a folder with the suffix of a photo, sorted by name, without hidden ones."""
+    """Files of a folder with the suffix of a photo, sorted by name (numbers by value), without hidden ones and
+    masks of others."""
     known = IMAGES + RAW
     with suppress(OSError):
-        return sorted(p for p in folder.iterdir() if p.suffix.lower() in known and p.name[:1] != "." and p.is_file())
+        files = [p for p in folder.iterdir() if p.suffix.lower() in known and p.name[:1] != "." and p.is_file()]
+        names = {p.name.lower(): p.name for p in files}
+        return sorted((p for p in files if not is_mask_name(p.name, names)), key=lambda p: natural(p.name))
     return []
 
 

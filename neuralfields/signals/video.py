@@ -13,7 +13,7 @@ from neuralfields.captures import images
 from neuralfields.domain import Domain
 from neuralfields.errors import InputError
 from neuralfields.fields.field import Field
-from neuralfields.files import size_text
+from neuralfields.files import natural, size_text
 from neuralfields.media import IMAGES, frame_pixels, video_frames, video_header
 from neuralfields.pictures.metrics import psnr
 from neuralfields.signals.image import Side, picture, three_channels
@@ -58,7 +58,7 @@ def pictures(
 
 
 def read_video_signal(path: Path, downscale: int | None = None) -> VideoSignal:
-    """Reads a video, or a folder of frames sorted by name, as a signal; frames `downscale` times smaller if asked for.
+    """Reads a video, or a folder of frames sorted by name (numbers by value), as a signal; frames `downscale` times smaller if asked for.
 
     Raises InputError if it cannot be decoded, has no frames or frames of two sizes, or does not fit into memory.
     """
@@ -81,7 +81,8 @@ def read_video_signal(path: Path, downscale: int | None = None) -> VideoSignal:
 
 
 def _folder(path: Path) -> tuple[Iterator[np.ndarray], float]:
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGES)
+    files = (file for file in path.iterdir() if file.suffix.lower() in IMAGES)
+    files = sorted(files, key=lambda file: natural(file.name))
     return (np.ascontiguousarray(images.read_image(file)[..., :3]) for file in files), FOLDER_FPS
 
 

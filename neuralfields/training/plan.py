@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from neuralfields.captures.check import fit_warnings
 from neuralfields.captures.readers import read_scene
 from neuralfields.errors import UsageError
 from neuralfields.fields import field_class
@@ -79,6 +80,8 @@ def plan_fit(options: FitOptions, source: Scene | Signal | None = None) -> FitPl
             options = replace(options, scene=source.root, format=None)
     elif source is None:
         source = read_input(options)
+    if isinstance(source, Scene):
+        source = replace(source, warnings=(*source.warnings, *fit_warnings(source, options.dry_run)))
     default = signal_steps(kind) if isinstance(source, Signal) else kind.STEPS
     return FitPlan(source, options, config, settings, device, Budget.of(options, default))
 

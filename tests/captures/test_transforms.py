@@ -232,3 +232,51 @@ def test_tracks_of_the_statue_reproject(shared_data: Path) -> None:
             errors.append(np.hypot(pixel[0] - 546 - x, pixel[1] - 364 + y))
     assert len(errors) > 10_000
     assert np.median(errors) < 0.5
+
+
+@pytest.mark.parametrize("name", ["K", "intrinsic_matrix"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_intrinsics_as_a_matrix(tmp_path: Path, name: str, shared: bool) -> None:
+    document = make_captures.transforms(tmp_path, w=32, h=24, aabb_scale=1)
+    matrix = [[40.0, 0, 15.0, 0], [0, 41.0, 11.0, 0], [0, 0, 1, 0], [0, 0, 0, 1]][: 4 if name != "K" else 3]
+    if shared:
+        document[name] = matrix
+    for frame in [] if shared else document["frames"]:
+        frame[name] = matrix
+    make_captures.save(tmp_path, document)
+    camera = read_scene(tmp_path).frames[1].camera
+    assert (camera.fx, camera.fy, camera.cx, camera.cy) == (40, 41, 15, 11)
+    document["frames"][1]["fl_x"] = 50.0  # what is said in the usual way comes first
+    make_captures.save(tmp_path, document)
+    assert read_scene(tmp_path).frames[1].camera.fx == 50
+    (document if shared else document["frames"][0])[name] = [[40.0, 3.0, 16.0], [0, 40.0, 12.0], [0, 0, 1]]
+    make_captures.save(tmp_path, document)
+    with pytest.raises(InputError, match="skew of 3"):
+        read_scene(tmp_path)
+
+
+def test_time_depth_and_points_that_are_not_used_are_said(tmp_path: Path) -> None:
+    document = make_captures.transforms(tmp_path)
+    for index, frame in enumerate(document["frames"]):
+        frame |= {"time": index / 8, "depth_file_path": f"depth/{index}.png"}
+    make_captures.save(tmp_path, document | {"ply_file_path": "sparse.ply"})
+    lines = "\n".join(read_scene(tmp_path).warnings)
+    assert "frames have `time` (8 of them)" in lines and "8 frames name depth files" in lines
+    assert "'sparse.ply' is not read" in lines
+    for frame in document["frames"]:
+        frame |= {"time": 0.5}
+        del frame["depth_file_path"]
+    make_captures.save(tmp_path, document)
+    assert read_scene(tmp_path).warnings == ()  # one instant is a still scene
+
+
+def test_frames_without_leading_zeros_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    document = make_captures.transforms(tmp_path, make_captures.ring(12))
+    for index, frame in enumerate(document["frames"]):
+        make_captures.photo(tmp_path / f"images/{index}.png", seed=index)
+        frame["file_path"] = f"images/{index}.png"
+    make_captures.save(tmp_path, document)
+    scene = read_scene(tmp_path)
+    assert [frame.path.stem for frame in scene.frames] == [str(index) for index in range(12)]
+    # Held out are those that programs hold out that sort by text: 0, 1, 10, 11, 2, ...: the 1st and the 9th.
+    assert [scene.frames[index].path.stem for index in scene.test] == ["0", "6"]

@@ -45,6 +45,13 @@ def test_a_folder_of_frames_comes_back_in_order(tmp_path, capsys):
     assert (written["width"], written["height"], written["frames"], written["fps"]) == (64, 48, 5, 25.0)
 
 
+def test_frames_without_leading_zeros_are_in_the_order_of_their_numbers(tmp_path):
+    for k in range(1, 13):
+        save_image(tmp_path / f"{k}.png", np.full((8, 8, 3), 20 * k, np.uint8))
+    signal = read_signal(tmp_path, "video")
+    assert signal.values[:, 0, 0, 0].tolist() == [20 * k for k in range(1, 13)]
+
+
 def test_a_clip_is_decoded(tmp_path):
     pytest.importorskip("av")
     write_video(tmp_path / "a.mp4", [np.repeat(np.repeat(f, 4, 0), 4, 1) for f in clip()], 10)
