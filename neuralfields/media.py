@@ -54,6 +54,8 @@ HEAD = 64  # bytes that `image_format` needs
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 # Demuxers of VIDEOS and SOUNDS. Others are kept shut: a playlist (HLS, ffconcat) named .mp4 would open further files.
 CONTAINERS = "mov,matroska,avi,mpegts,wav,w64,flac,ogg,mp3,aac"
+BT709, BT601, SMPTE170M, LIMITED = 1, 5, 6, 1  # as ITU-T H.273 numbers matrices, primaries and transfers; the range
+UNSPECIFIED = 2
 LARGEST_FRAME = 178_956_970  # pixels; what Pillow refuses in an image
 
 
@@ -172,4 +174,12 @@ def frame_pixels(frame: Any) -> "np.ndarray":
     """Pixels of a frame, uint8 [H, W, 3] in sRGB, rotated by the video's rotation flag."""
     import numpy as np
 
-    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
+    # An untagged film has the matrix of its size, as players take it; PyAV would take BT.601 for all.
+    untagged = frame.colorspace == UNSPECIFIED and high_definition(frame.height, frame.width)
+    pixels = frame.to_ndarray(format="rgb24", src_colorspace=BT709 if untagged else None)
+    return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
+
+
+def high_definition(height: int, width: int) -> bool:
+    """Whether films of a size have BT.709's matrix where nothing is said: from 720 lines on, upright ones too."""
+    return min(height, width) >= 720 or max(height, width) >= 1280

@@ -6,7 +6,7 @@ Vocabulary
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 
 from neuralfields.errors import InputError, UsageError
 from neuralfields.files import atomic_file
-from neuralfields.media import WRITTEN_VIDEOS, import_av
+from neuralfields.media import BT601, BT709, LIMITED, SMPTE170M, WRITTEN_VIDEOS, high_definition, import_av
 from neuralfields.pictures.panels import as_rgb, save_image
 
 
@@ -97,6 +97,23 @@ def _write_animation(path: Path, frames: Iterable[np.ndarray], fps: float) -> in
     return written
 
 
+def _tagged(encoder: Any, high: bool) -> Callable[[Any], Any]:
+    """Tags a film with its colours, so that players need not guess, and returns the conversion of its frames to them.
+
+    BT.709 with its matrix from 720 lines on, below with that of BT.601; limited range. Primaries and transfer are
+    BT.709's, which sRGB shares but for the curve near black.
+    """
+    encoder.color_primaries = encoder.color_trc = BT709
+    encoder.colorspace, encoder.color_range = (BT709 if high else SMPTE170M), LIMITED
+
+    def convert(frame: Any) -> Any:
+        yuv = frame.reformat(format="yuv420p", dst_colorspace=BT709 if high else BT601, dst_color_range=LIMITED)
+        yuv.colorspace, yuv.color_range = encoder.colorspace, LIMITED
+        return yuv
+
+    return convert
+
+
 def _write_h264(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
     # Not through imageio: its writer has no way to set the quality (crf), and is 1.6 dB worse without.
     av, count = import_av(path), 0
@@ -106,6 +123,7 @@ def _write_h264(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
             if count == 1:
                 stream.height, stream.width = frame.shape[:2]
                 stream.pix_fmt = "yuv420p"
-            film.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+                colours = _tagged(stream.codec_context, high_definition(*frame.shape[:2]))
+            film.mux(stream.encode(colours(av.VideoFrame.from_ndarray(frame, format="rgb24"))))
         film.mux(stream.encode(None))
     return count

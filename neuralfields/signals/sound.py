@@ -4,6 +4,7 @@ A quiet recording is normalised to full scale: `gain` is its largest amplitude, 
 """
 
 import io
+import math
 import wave
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +24,8 @@ from neuralfields.signals.lattice import Lattice, centres
 MOST_SAMPLES = 1 << 28  # of all channels: 100 minutes of mono, 1 GB in memory
 MOST_CHANNELS = 8
 MOST_RATE = 1_000_000  # samples a second
+CUTOFF, LOBES, BETA = 0.9, 16, 7.0  # of the low-pass filter of a lower rate: 70 dB
+BLOCK = 2048  # samples resampled at a time
 
 
 class SoundFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,10 +93,37 @@ def _decode(path: Path) -> tuple[np.ndarray, int]:
 
 
 def amplitudes(field: Field, facts: SoundFacts, rate: int | None = None) -> np.ndarray:
-    """Evaluates a field's sound [T, C] in [-1, 1] at its own sample rate or another; its length stays."""
+    """Evaluates a field's sound [T, C] in [-1, 1] at its own sample rate or another; its length stays.
+
+    For a lower rate the sound is low-pass filtered first: what is above half of that rate would fold into it.
+    """
     count = facts.samples if rate is None else max(1, round(facts.samples * rate / facts.rate))
-    seen = values_at(field, centres((count,), torch.arange(count))).nan_to_num().clamp(-1, 1)
-    return (seen * facts.gain).clamp(-1, 1).numpy()
+    dense = max(count, facts.samples)
+    seen = values_at(field, centres((dense,), torch.arange(dense))).nan_to_num().clamp(-1, 1)
+    return (resampled(seen * facts.gain, count)).clamp(-1, 1).numpy()
+
+
+def resampled(values: Tensor, count: int) -> Tensor:
+    """Samples a sound [T, C] at fewer places [count, C], evenly over the same time, without aliases.
+
+    A sinc with a Kaiser window of `LOBES` lobes either side cuts off below the new Nyquist frequency, 70 dB down above.
+    """
+    length = len(values)
+    if count >= length:
+        return values
+    share = CUTOFF * count / length  # of the old Nyquist frequency
+    reach = math.ceil(LOBES / share)
+    taps, parts = torch.arange(-reach, reach + 1), []
+    for first in range(0, count, BLOCK):
+        place = (torch.arange(first, min(first + BLOCK, count), dtype=torch.float64) + 0.5) * length / count - 0.5
+        nearest = place.round().long()
+        offset = (nearest - place)[:, None] + taps  # [count, taps], in old samples
+        window = torch.special.i0(BETA * (1 - (offset / (reach + 0.5)).square()).clamp(min=0).sqrt())
+        weights = torch.sinc(offset * share) * window
+        weights = (weights / weights.sum(1, keepdim=True)).to(values.dtype)
+        known = values[(nearest[:, None] + taps).clamp(0, length - 1)]
+        parts.append(torch.einsum("nt,ntc->nc", weights, known))
+    return torch.cat(parts)
 
 
 def wav(values: np.ndarray, rate: int) -> bytes:

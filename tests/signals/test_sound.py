@@ -5,11 +5,12 @@ import struct
 
 import numpy as np
 import pytest
+import torch
 
 from neuralfields import cli
 from neuralfields.errors import InputError
 from neuralfields.signals.readers import read_signal
-from neuralfields.signals.sound import wav
+from neuralfields.signals.sound import resampled, wav
 from tests.support.small_signals import SMALL, small_steps, tone
 
 __all__ = ["small_steps"]  # used by every test here
@@ -59,3 +60,15 @@ def float_wav(samples: np.ndarray, rate: int) -> bytes:
     data = samples.tobytes()
     body = b"WAVEfmt " + struct.pack("<I", len(head)) + head + b"data" + struct.pack("<I", len(data)) + data
     return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def test_a_lower_rate_has_no_aliases():
+    rate, low = 44100, 8000
+    t = (np.arange(rate) + 0.5) / rate
+    given = 0.4 * np.sin(2 * np.pi * 500 * t) + 0.4 * np.sin(2 * np.pi * 9000 * t)
+    seen = resampled(torch.from_numpy(given[:, None]), low).numpy()[:, 0]
+    spectrum = 2 * np.abs(np.fft.rfft(seen * np.hanning(low))) / (low / 2)
+    assert spectrum[500] == pytest.approx(0.4, rel=0.01)
+    assert spectrum[1000] < 0.4e-3  # where 9 kHz would fold to: 60 dB less
+    assert seen[100:-100] == pytest.approx(0.4 * np.sin(2 * np.pi * 500 * (np.arange(low) + 0.5) / low)[100:-100], abs=1e-3)
+    assert torch.allclose(resampled(torch.ones(50, 2), 7), torch.ones(7, 2))
