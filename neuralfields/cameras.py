@@ -177,6 +177,20 @@ def field_of_view(camera: Camera) -> tuple[float, float]:
     )
 
 
+def without_eighth_order(k1: float, k2: float, k3: float, k4: float, radius: float) -> tuple[float, float, float]:
+    """Radial coefficients that come closest to r (1 + k1 r^2 + ... + k4 r^8), of which OpenCV's model lacks the last.
+
+    Refitted by least squares over r up to `radius`, the distance of the image's corner on the plane z = 1.
+    """
+    if k4 == 0.0:
+        return k1, k2, k3
+    r2 = np.linspace(0.0, radius, 64)[1:, None] ** 2
+    wanted = (r2 * (k1 + r2 * (k2 + r2 * (k3 + r2 * k4))))[:, 0]
+    r = np.sqrt(r2)
+    found, *_ = np.linalg.lstsq(r * np.concatenate([r2, r2**2, r2**3], axis=1), r[:, 0] * wanted, rcond=None)
+    return float(found[0]), float(found[1]), float(found[2])
+
+
 def fitted(camera: Camera, size: tuple[int, int]) -> Camera:
     """The camera for an image of (width, height): its whole view fits in, in the middle, with square pixels."""
     width, height = size

@@ -16,8 +16,8 @@ import numpy as np
 
 from neuralfields.cameras import CAMERA_AXES, Camera
 from neuralfields.captures.bounds import Hints, points_in_view
-from neuralfields.captures.mask_names import find_mask, unused_masks
 from neuralfields.captures.images import FEWEST_IMAGES, LARGEST_BAD_SHARE, ImageHeader, image_header
+from neuralfields.captures.mask_names import find_mask, unused_masks
 from neuralfields.errors import InputError
 from neuralfields.files import natural
 from neuralfields.media import IMAGES
@@ -47,7 +47,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Capture:
-    """A capture as read: frames sorted by name (numbers by value), how many were listed, which are missing, and its own split.
+    """A capture as read: frames sorted by name (numbers by value), how many were listed, and its own split.
 
     `train`, `test`: names of the capture's own split, None if it has none. `points` [P, 3] or None.
     `origin`: see `scene.Bounds`.

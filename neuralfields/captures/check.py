@@ -49,7 +49,8 @@ class Report:
     """The result of `nf check`; `as_dict` gives plain data. Shares are between 0 and 1, angles in degrees.
 
     `alpha`: mean share of transparent pixels; `kept`: least, mean and largest share of pixels that masks keep; both
-    None if there are none. `white_ignored`: masks in which white is ignored, not black. `blurred`: photos much less sharp than the rest.
+    None if there are none. `white_ignored`: masks in which white is ignored, not black.
+    `blurred`: photos much less sharp than the rest.
     """
 
     path: str

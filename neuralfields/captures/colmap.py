@@ -26,16 +26,19 @@ from neuralfields.errors import InputError
 
 MODEL_FOLDERS = ("sparse", "colmap/sparse", "sparse_txt", ".")
 IMAGE_FOLDERS = ("images", "images_2", "images_4", "images_8", "input", ".")
+# Where other programs keep models, read where there is none in the usual folders: model folder, its photos.
+ELSEWHERE = {"distorted/sparse": "input", "dense/sparse": "dense/images", "undistorted/sparse": "undistorted/images"}
 
 
 def model_folders(root: Path) -> list[Path]:
     """Folders with a COLMAP model (cameras and images) in or under `root`, in search order."""
-    return [folder for folder in _candidates(root) if _suffix(folder) is not None]
+    found = [folder for folder in _candidates(root) if _suffix(folder) is not None]
+    return found or [folder for folder in _candidates(root, tuple(ELSEWHERE)) if _suffix(folder) is not None]
 
 
-def _candidates(root: Path) -> list[Path]:
+def _candidates(root: Path, names: Sequence[str] = MODEL_FOLDERS) -> list[Path]:
     folders = []
-    for name in MODEL_FOLDERS:
+    for name in names:
         folder = root / name
         if name != ".":
             parts = (p for p in folder.glob("*") if p.is_dir() and p.name.isdigit())
@@ -103,7 +106,9 @@ def read_colmap(path: Path, allow_outside: bool = False) -> Capture:
         read_cameras, read_images, read_points = read_cameras_txt, read_images_txt, read_points_txt
     cameras, images = read_cameras(model / f"cameras{suffix}"), read_images(model / f"images{suffix}")
     finder = Finder(root, allow_outside)
-    listed = _list_images(cameras, images, finder, f"{model.name}/images{suffix}")
+    beside = next((photos for name, photos in ELSEWHERE.items() if (root / name) in (model, model.parent)), None)
+    folders_of = IMAGE_FOLDERS if beside is None else (beside,)
+    listed = _list_images(cameras, images, finder, f"{model.name}/images{suffix}", folders_of)
     capture = place(listed, finder, str(model), "colmap")
     points_file = model / f"points3D{suffix}"
     if points_file.is_file():
@@ -122,10 +127,14 @@ def _which_model(path: Path, folders: Sequence[Path], counts: Sequence[int], mod
 
 
 def _list_images(
-    cameras: dict[int, ColmapCamera], images: dict[int, ColmapImage], finder: Finder, source: str
+    cameras: dict[int, ColmapCamera],
+    images: dict[int, ColmapImage],
+    finder: Finder,
+    source: str,
+    folders: Sequence[str],
 ) -> list[Listed]:
     names = [image.name for image in images.values()]
-    folder = _image_folder(finder, names, source)
+    folder = _image_folder(finder, names, source, folders)
     has_masks = (finder.root / "masks").is_dir()
     listed = []
     for image in images.values():
@@ -146,13 +155,13 @@ def _list_images(
     return listed
 
 
-def _image_folder(finder: Finder, names: Sequence[str], source: str) -> str:
+def _image_folder(finder: Finder, names: Sequence[str], source: str, folders: Sequence[str]) -> str:
     """The first folder that holds one of the photos; full-size photos come before smaller copies."""
-    for folder in IMAGE_FOLDERS:
+    for folder in folders:
         for name in names if (finder.root / folder).is_dir() else ():
             if finder.find(name if folder == "." else f"{folder}/{name}", source) is not None:
                 return folder
-    return IMAGE_FOLDERS[0]
+    return folders[0]
 
 
 def _mask_name(finder: Finder, name: str, where: str) -> str | None:

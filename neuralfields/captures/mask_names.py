@@ -1,9 +1,9 @@
 """Masks of photos by the names that other programs give them, and what their colours mean.
 
-  masks/x.jpg.png, masks/x.png, masks/x.jpg        COLMAP and nerfstudio: black is ignored
-  x.jpg.mask.png, x.mask.png                       RealityScan, beside the photo or in masks: black is ignored
-  x_mask.png                                       Metashape, beside the photo or in masks: black is ignored
-  dynamic_mask_x.png                               instant-ngp, beside the photo: white is ignored
+masks/x.jpg.png, masks/x.png, masks/x.jpg        COLMAP and nerfstudio: black is ignored
+x.jpg.mask.png, x.mask.png                       RealityScan, beside the photo or in masks: black is ignored
+x_mask.png                                       Metashape, beside the photo or in masks: black is ignored
+dynamic_mask_x.png                               instant-ngp, beside the photo: white is ignored
 """
 
 from collections.abc import Mapping

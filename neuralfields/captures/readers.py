@@ -3,6 +3,8 @@
 transforms.json, transforms_train.json   -> captures/transforms.py
 sparse/0, sparse_txt, cameras.bin ...     -> captures/colmap.py
 poses_bounds.npy                          -> captures/llff.py
+cameras.xml of Metashape                  -> captures/metashape.py
+bundle.out, reconstruction.json ...       -> captures/other_poses.py
 """
 
 from collections.abc import Callable
@@ -13,7 +15,16 @@ from neuralfields.captures.bounds import estimate_bounds
 from neuralfields.captures.capture import Capture, split
 from neuralfields.captures.colmap import model_folders, read_colmap
 from neuralfields.captures.llff import read_llff
+from neuralfields.captures.metashape import metashape_file, read_metashape
 from neuralfields.captures.origin import near_origin
+from neuralfields.captures.other_poses import (
+    named_format,
+    other_format,
+    read_bundler,
+    read_nerfies,
+    read_opensfm,
+    read_polycam,
+)
 from neuralfields.captures.transforms import read_transforms, transforms_files
 from neuralfields.errors import InputError, UsageError
 from neuralfields.files import require_ordinary
@@ -23,6 +34,11 @@ READERS: dict[str, Callable[[Path, bool], Capture]] = {
     "transforms": read_transforms,
     "colmap": read_colmap,
     "llff": read_llff,
+    "metashape": read_metashape,
+    "bundler": read_bundler,
+    "opensfm": read_opensfm,
+    "nerfies": read_nerfies,
+    "polycam": read_polycam,
 }
 EXPECTED = "transforms.json, transforms_train.json, a COLMAP model (sparse/0) or poses_bounds.npy"
 
@@ -36,6 +52,9 @@ def formats_in(path: Path) -> list[str]:
         found.append("colmap")
     if (path / "poses_bounds.npy").is_file():
         found.append("llff")
+    if not found:  # further programs', only where there is nothing more usual
+        found += ["metashape"] if metashape_file(path) is not None else []
+        found += [name] if (name := other_format(path)) is not None else []
     return found
 
 
@@ -51,11 +70,13 @@ def read_capture(path: Path | str, format: str | None = None, allow_outside: boo
         raise InputError(f"{path}: no such file or folder; give the folder of a posed capture")
     require_ordinary(path)
     if path.is_file():
-        if path.suffix.lower() != ".json" or format in ("colmap", "llff"):
+        if path.suffix.lower() != ".json" or format not in (None, "transforms"):
             raise InputError(f"{path}: a file; give the capture's folder, or a transforms.json")
         return near_origin(read_transforms(path, allow_outside))
     found = formats_in(path)
     if format is None and not found:
+        if (known := named_format(path)) is not None:
+            raise InputError(f"{path}: {known}, or find poses anew with nf poses")
         empty = not any(path.iterdir())
         raise InputError(f"{path}: {'empty folder' if empty else 'no posed capture'}; expected {EXPECTED}")
     chosen = format if format is not None else found[0]
@@ -72,7 +93,7 @@ def read_capture(path: Path | str, format: str | None = None, allow_outside: boo
 def read_scene(path: Path | str, format: str | None = None, allow_outside: bool = False) -> Scene:
     """Reads a posed capture as a Scene: frames that exist, split, bounds. No pixel is decoded.
 
-    `format`: "transforms", "colmap" or "llff". Default: detected. `allow_outside` lets photos lie outside the capture's
+    `format`: a key of `READERS`. Default: detected. `allow_outside` lets photos lie outside the capture's
     folder. Raises InputError with file, field and remedy.
     """
     return scene_from_capture(read_capture(path, format, allow_outside), Path(path))

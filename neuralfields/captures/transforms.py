@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from neuralfields.cameras import Camera, CameraModel, focal_from_angle, pose_from_matrix
+from neuralfields.cameras import Camera, CameraModel, focal_from_angle, pose_from_matrix, without_eighth_order
 from neuralfields.captures.bounds import Hints
 from neuralfields.captures.capture import Capture, Finder, Listed, checked_size, place, with_points
 from neuralfields.errors import InputError
@@ -129,6 +129,8 @@ def _decode(file: Path) -> _File:
         data = file.read_bytes().removeprefix(b"\xef\xbb\xbf")
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror}); check the path and its permissions") from None
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise InputError(f"{file}: is text in UTF-16; JSON is UTF-8, save the file as that")
     try:
         document = msgspec.json.decode(data, type=_File)
     except RecursionError:
@@ -331,12 +333,7 @@ def _distortion(lens: _Lens, model: CameraModel, radius: float, where: str) -> t
     if model == "fisheye":
         return (k1, k2, k3, k4, 0.0, 0.0, 0.0, 0.0)
     if k4 and (lens.camera_model or "").upper() != "FULL_OPENCV":
-        # Here k4 belongs to r^8, which OpenCV's model lacks: k1, k2, k3 are refitted over the image by least squares.
-        r2 = np.linspace(0.0, radius, 64)[1:, None] ** 2
-        wanted = (r2 * (k1 + r2 * (k2 + r2 * (k3 + r2 * k4))))[:, 0]
-        r = np.sqrt(r2)
-        fitted, *_ = np.linalg.lstsq(r * np.concatenate([r2, r2**2, r2**3], axis=1), r[:, 0] * wanted, rcond=None)
-        k1, k2, k3 = (float(v) for v in fitted)
+        k1, k2, k3 = without_eighth_order(k1, k2, k3, k4, radius)
         return (k1, k2, values[2], values[3], k3, 0.0, 0.0, 0.0)
     return values
 

@@ -143,7 +143,8 @@ class Source(Options):
     section: ClassVar[str] = "capture"
 
     format: str | None = None
-    """Format of the capture: transforms, colmap or llff. Default: detected."""
+    """Format of the capture: transforms, colmap, llff, metashape, bundler, opensfm, nerfies or polycam. Default:
+    detected."""
     allow_outside: bool = False
     """Allow the capture to name files outside its folder."""
 

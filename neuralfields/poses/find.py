@@ -27,7 +27,7 @@ from neuralfields.media import VIDEOS, kind_of
 from neuralfields.options.captures import PoseSettings
 from neuralfields.poses.colmap_process import run_job
 from neuralfields.poses.graph import PoseGraph, read_graph
-from neuralfields.poses.photos import Photo, fingerprint, photo_files, photo_folder, read_photos
+from neuralfields.poses.photos import PHOTO_FOLDERS, Photo, fingerprint, photo_files, photo_folder, read_photos
 from neuralfields.poses.search import LADDER, Attempt, search, threads_of
 from neuralfields.poses.stages import Stages
 from neuralfields.poses.verdict import Verdict, judge, why_missing
@@ -120,7 +120,7 @@ def _folder(source: Path) -> Path:
     """Folder of photos at or in a source, even where poses lie beside them."""
     found = photo_folder(source)
     if found is None:
-        found = next((source / name for name in (".", "images") if photo_files(source / name)), source)
+        found = next((source / name for name in PHOTO_FOLDERS if photo_files(source / name)), source)
     return found
 
 

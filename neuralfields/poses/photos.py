@@ -29,6 +29,7 @@ from neuralfields.captures.images import (
     read_image,
 )
 from neuralfields.captures.mask_names import is_mask_name
+from neuralfields.captures.other_poses import named_format
 from neuralfields.captures.preview import SHORT_SIDE, sharpness_and_contrast
 from neuralfields.captures.readers import formats_in
 from neuralfields.errors import InputError
@@ -96,8 +97,8 @@ class PhotoSet:
 
 
 def photo_folder(path: Path) -> Path | None:
-    """Folder of photos at or in `path`, if it has photos and no poses; else None."""
-    if not path.is_dir() or formats_in(path):
+    """Folder of photos at or in `path`, if it has photos and no poses, not even such as are not read; else None."""
+    if not path.is_dir() or formats_in(path) or named_format(path) is not None:
         return None
     for name in PHOTO_FOLDERS:
         if photo_files(path / name):

@@ -58,7 +58,9 @@ def pictures(
 
 
 def read_video_signal(path: Path, downscale: int | None = None) -> VideoSignal:
-    """Reads a video, or a folder of frames sorted by name (numbers by value), as a signal; frames `downscale` times smaller if asked for.
+    """Reads a video, or a folder of frames sorted by name (numbers by value), as a signal.
+
+    `downscale`: frames are that many times smaller.
 
     Raises InputError if it cannot be decoded, has no frames or frames of two sizes, or does not fit into memory.
     """

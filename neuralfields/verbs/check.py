@@ -42,7 +42,8 @@ def text(result: dict[str, Any]) -> str:
         low, mean, high = result["kept"]
         ignored = "white" if result["white_ignored"] else "black"
         lines.append(
-            f"masks: {result['masks']}, {ignored} is ignored, {mean:.0%} of the pixels are kept ({low:.0%} to {high:.0%})"
+            f"masks: {result['masks']}, {ignored} is ignored, {mean:.0%} of the pixels are kept"
+            f" ({low:.0%} to {high:.0%})"
         )
     for problem in result["problems"]:
         lines.append(f"{problem['level']}: {problem['message']}")

@@ -70,5 +70,7 @@ def test_a_lower_rate_has_no_aliases():
     spectrum = 2 * np.abs(np.fft.rfft(seen * np.hanning(low))) / (low / 2)
     assert spectrum[500] == pytest.approx(0.4, rel=0.01)
     assert spectrum[1000] < 0.4e-3  # where 9 kHz would fold to: 60 dB less
-    assert seen[100:-100] == pytest.approx(0.4 * np.sin(2 * np.pi * 500 * (np.arange(low) + 0.5) / low)[100:-100], abs=1e-3)
+    assert seen[100:-100] == pytest.approx(
+        0.4 * np.sin(2 * np.pi * 500 * (np.arange(low) + 0.5) / low)[100:-100], abs=1e-3
+    )
     assert torch.allclose(resampled(torch.ones(50, 2), 7), torch.ones(7, 2))
