@@ -38,10 +38,32 @@ IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".exr", ".h
 RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw")  # known as photos, and refused by name
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".m4a", ".aac", ".opus")
-MESHES = (".obj", ".ply")
+MESHES = (".obj", ".ply", ".stl", ".off")
 SIGNALS = {"image": IMAGES, "shape": MESHES, "video": VIDEOS, "sound": SOUNDS}
 WRITTEN_IMAGES = (".png", ".jpg", ".jpeg")
 WRITTEN_VIDEOS = (".mp4", ".gif", ".webp")
+
+# Suffixes that are known and not read: what such a file is, and what to do with it.
+UNREAD = {
+    "a mesh": (
+        (".glb", ".gltf", ".fbx", ".dae", ".3ds", ".usd", ".usdz", ".blend", ".step"),
+        f"meshes are read from {', '.join(MESHES)}: export it as one of them (Blender writes them)",
+    ),
+    "an animation": ((".gif", ".apng"), "convert it to .mp4, or to a folder of frames (--format video)"),
+    "a film": ((".wmv", ".flv", ".mpg", ".ts"), "convert it to .mp4"),
+    "an image": ((".psd", ".svg", ".jp2", ".jxl", ".hdr", ".tga", ".ppm", *RAW), "convert it to .png, .jpg or .exr"),
+    "a sound": ((".aif", ".aiff", ".wma", ".mid"), "convert it to .wav"),
+    "a cloud of points": ((".las", ".laz", ".e57", ".pcd", ".xyz"), "photos with poses, or a mesh, can be fitted"),
+}
+
+
+def unread(path: Path) -> str | None:
+    """What a file is whose suffix is known and not read, and what to do; None for other suffixes."""
+    for what, (suffixes, remedy) in UNREAD.items():
+        if path.suffix.lower() in suffixes:
+            return f"{what}, of a format that is not read; {remedy}"
+    return None
+
 
 # Import name -> what pip installs. `neuralfields[...]` are the extras of pyproject.toml.
 PLUGINS = {

@@ -28,6 +28,7 @@ from neuralfields.captures.other_poses import (
 from neuralfields.captures.transforms import read_transforms, transforms_files
 from neuralfields.errors import InputError, UsageError
 from neuralfields.files import require_ordinary
+from neuralfields.media import unread
 from neuralfields.scene import Scene
 
 READERS: dict[str, Callable[[Path, bool], Capture]] = {
@@ -71,6 +72,8 @@ def read_capture(path: Path | str, format: str | None = None, allow_outside: boo
     require_ordinary(path)
     if path.is_file():
         if path.suffix.lower() != ".json" or format not in (None, "transforms"):
+            if (known := unread(path)) is not None:
+                raise InputError(f"{path}: {known}")
             raise InputError(f"{path}: a file; give the capture's folder, or a transforms.json")
         return near_origin(read_transforms(path, allow_outside))
     found = formats_in(path)

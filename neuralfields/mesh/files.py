@@ -1,9 +1,10 @@
-"""Reads and writes OBJ and PLY meshes: hostile files are refused, writing is atomic.
+"""Reads meshes (OBJ and PLY here, STL and OFF in mesh/plain_files.py), writes OBJ and PLY, whole or not at all.
 
-OBJ  text: `v x y z [r g b]` and `f a b c ...` (1-based, negative from the end, a/b/c with texture and normal)
+OBJ  text: `v x y z [r g b]`, colours to 1 or 255, and `f a b c ...` (1-based, negative from the end, a/b/c with
+     texture and normal)
 PLY  ascii or binary; vertices x y z and, where they are there, red green blue; faces as one list of indices
 
-Polygons become fans of triangles. Everything else in a file (textures, normals, lines) is left out.
+Polygons become triangles (mesh/polygons.py). Everything else in a file (textures, normals, lines) is left out.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ import numpy as np
 from neuralfields.errors import InputError, UsageError
 from neuralfields.files import atomic_write_bytes
 from neuralfields.mesh.mesh import Mesh
+from neuralfields.mesh.plain_files import read_off, read_stl
+from neuralfields.mesh.polygons import triangulated
 
 LARGEST_FILE = 2_000_000_000  # bytes
 LONGEST_HEADER = 64_000
@@ -30,12 +33,13 @@ FAR = 1000.0  # distance from the origin, in sizes of the mesh, from which posit
 def read_mesh(path: Path) -> Mesh:
     """Reads a mesh as the file has it; `mesh.checked` validates its geometry.
 
-    Raises InputError naming file and line if it is not OBJ or PLY, UsageError for another suffix.
+    Raises InputError naming file and line if it is not what its suffix says, UsageError for another suffix.
     """
     path = Path(path)
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        raise UsageError(f"{path}: meshes are read from {' and '.join(READERS)}; convert it first")
+        *some, last = READERS
+        raise UsageError(f"{path}: meshes are read from {', '.join(some)} and {last}; convert it first")
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a mesh")
     size = path.stat().st_size
@@ -59,15 +63,16 @@ def write_mesh(path: Path, mesh: Mesh) -> None:
 
 def _read_obj(path: Path, data: bytes) -> Mesh:
     vertices: list[list[float]] = []
-    faces: list[tuple[int, int, int]] = []
+    polygons: list[list[int]] = []
+    if b"\\" in data:  # a line that goes on in the next
+        data = data.replace(b"\\\r\n", b" ").replace(b"\\\n", b" ")
     for number, line in enumerate(data.split(b"\n"), start=1):
-        words = line.split()
+        words = line.partition(b"#")[0].split()
         try:
             if words[:1] == [b"v"]:
                 vertices.append([float(word) for word in words[1:7]])
             elif words[:1] == [b"f"]:
-                corners = [_corner(word, len(vertices)) for word in words[1:]]
-                faces += [(corners[0], corners[i], corners[i + 1]) for i in range(1, len(corners) - 1)]
+                polygons.append([_corner(word, len(vertices)) for word in words[1:]])
         except (ValueError, OverflowError):
             shown = line.strip()[:60].decode(errors="replace")
             raise InputError(f"{path}, line {number}: {shown!r} is no vertex or face; export the mesh again") from None
@@ -76,9 +81,11 @@ def _read_obj(path: Path, data: bytes) -> Mesh:
         raise InputError(f"{path}: a vertex has fewer than three coordinates; export the mesh again")
     table = np.array([vertex[:3] for vertex in vertices], dtype=np.float64).reshape(-1, 3)
     colours = np.array([vertex[3:] for vertex in vertices]) if widths == {6} else None
-    if not faces and not len(table):
+    if not polygons and not len(table):
         raise InputError(f"{path}: holds no vertices and no faces; is it an OBJ file?")
-    return Mesh(table, np.array(faces, dtype=np.int64).reshape(-1, 3), None if colours is None else _eight_bit(colours))
+    if colours is not None and 1 < np.nan_to_num(colours).max(initial=0) <= 255:
+        colours = colours / 255
+    return Mesh(table, triangulated(table, polygons), None if colours is None else _eight_bit(colours))
 
 
 def _corner(word: bytes, vertices: int) -> int:
@@ -142,7 +149,7 @@ def _read_ply(path: Path, data: bytes) -> Mesh:
     colours = np.stack([vertex[c] for c in COLOUR], 1) if set(COLOUR) <= vertex.keys() else None
     if colours is not None and colours.dtype != np.uint8:
         colours = _eight_bit(colours.astype(np.float64))
-    return Mesh(vertices, _fans(lists[0]), colours)
+    return Mesh(vertices, triangulated(vertices, lists[0]), colours)
 
 
 Property = tuple[str, str, str | None]  # name, type, type of a list's length
@@ -246,16 +253,6 @@ def _ragged(rows: list[np.ndarray]) -> np.ndarray:
     return table
 
 
-def _fans(lists: np.ndarray) -> np.ndarray:
-    """Triangulates polygons into fans, [F, 3]."""
-    if lists.dtype != object:
-        wide = lists.shape[1] if lists.ndim == 2 else 0
-        parts = [lists[:, [0, i, i + 1]] for i in range(1, wide - 1)]
-        return np.stack(parts, 1).reshape(-1, 3).astype(np.int64) if parts else np.empty((0, 3), np.int64)
-    triangles = [(row[0], row[i], row[i + 1]) for row in lists for i in range(1, len(row) - 1)]
-    return np.array(triangles, dtype=np.int64).reshape(-1, 3)
-
-
 def _ply(mesh: Mesh) -> bytes:
     coloured = mesh.colours is not None
     kinds = [(axis, "<f8" if _is_far(mesh) else "<f4") for axis in "xyz"] + [(name, "u1") for name in COLOUR] * coloured
@@ -273,5 +270,10 @@ def _ply(mesh: Mesh) -> bytes:
     return "\n".join(lines).encode() + rows.tobytes() + faces.tobytes()
 
 
-READERS: dict[str, Callable[[Path, bytes], Mesh]] = {".obj": _read_obj, ".ply": _read_ply}
+READERS: dict[str, Callable[[Path, bytes], Mesh]] = {
+    ".obj": _read_obj,
+    ".ply": _read_ply,
+    ".stl": read_stl,
+    ".off": read_off,
+}
 WRITERS: dict[str, Callable[[Mesh], bytes]] = {".obj": _obj, ".ply": _ply}

@@ -36,7 +36,7 @@ def test_nothing_to_read(tmp_path: Path) -> None:
     for name in ("transforms", "colmap", "llff"):
         refused(tmp_path, format=name)
     with pytest.raises(UsageError, match="transforms, colmap, llff"):
-        read_scene(tmp_path, "polycam")
+        read_scene(tmp_path, "kapture")
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -71,7 +71,7 @@ BROKEN_JSON = {
     "deep object": (b'{"x":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_000 + b',"frames":[]}', "nested too deeply"),
     "repeated key": (b'{"w": 3, "w": 4, "frames": [{"file_path": "a"}]}', "'w' is given twice"),
     "no matrix": (b'{"fl_x": 4, "frames": [{"file_path": "a"}]}', r"frames\[0\] \('a'\): has no transform_matrix"),
-    "utf-16": ('{"frames": []}'.encode("utf-16"), "not valid JSON"),
+    "utf-16": ('{"frames": []}'.encode("utf-16"), "UTF-16"),
 }
 
 
@@ -198,7 +198,7 @@ def test_odd_names_work(tmp_path: Path) -> None:
         os.rename(tmp_path / frame["file_path"], tmp_path / "images" / name)
         frame["file_path"] = f"images/{name}"
     make_captures.save(tmp_path, document)
-    assert [frame.name for frame in read_scene(tmp_path).frames] == sorted(f"images/{name}" for name in ODD_NAMES)
+    assert sorted(frame.name for frame in read_scene(tmp_path).frames) == sorted(f"images/{name}" for name in ODD_NAMES)
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "a/" * 3000 + "b.png", "\U0010ffff.png", "images"])

@@ -1,10 +1,12 @@
 """OBJ and PLY files: what is read, what comes back, what is refused."""
 
+import re
 import struct
 
 import numpy as np
 import pytest
 
+from neuralfields import cli
 from neuralfields.errors import InputError, UsageError
 from neuralfields.mesh.files import read_mesh, write_mesh
 from neuralfields.mesh.mesh import faults
@@ -82,9 +84,96 @@ def test_hostile_mesh_files_are_refused_in_a_line(tmp_path, name, data, message)
 
 
 def test_other_suffixes_and_missing_files(tmp_path):
-    with pytest.raises(UsageError, match=r"read from \.obj and \.ply"):
-        read_mesh(tmp_path / "a.stl")
+    with pytest.raises(UsageError, match=r"read from \.obj, \.ply, \.stl and \.off"):
+        read_mesh(tmp_path / "a.glb")
     with pytest.raises(InputError, match="no such file"):
         read_mesh(tmp_path / "a.obj")
     with pytest.raises(UsageError, match=r"written as \.obj or \.ply"):
         write_mesh(tmp_path / "a.stl", box())
+
+
+L = [(0, 0), (3, 0), (3, 1), (1, 1), (1, 3), (0, 3)]  # of area 5; a fan from (0, 0) is right, from (3, 0) it is not
+
+
+def prism(turn: int) -> tuple[list[tuple[float, float, float]], list[list[int]]]:
+    """A prism over the L, its polygons beginning at the given corner."""
+    corners, count = [*L[turn:], *L[:turn]], len(L)
+    vertices = [(x, y, z) for z in (0.0, 1.0) for x, y in corners]
+    sides = [[i, (i + 1) % count, (i + 1) % count + count, i + count] for i in range(count)]
+    return vertices, [list(range(count))[::-1], list(range(count, 2 * count)), *sides]
+
+
+@pytest.mark.parametrize("turn", range(6))
+@pytest.mark.parametrize("suffix", [".obj", ".ply", ".off"])
+def test_concave_polygons_keep_their_outline(tmp_path, turn, suffix):
+    vertices, faces = prism(turn)
+    places, rows = [" ".join(map(str, v)) for v in vertices], [" ".join(map(str, [len(f), *f])) for f in faces]
+    text = {
+        ".obj": [*(f"v {p}" for p in places), *("f " + " ".join(str(i + 1) for i in f) for f in faces)],
+        ".ply": [HEAD.format("ascii").replace("vertex 8", "vertex 12") + FACES.replace("face 6", "face 8").strip()],
+        ".off": ["OFF # a comment", f"{len(places)} {len(rows)} 0"],
+    }[suffix]
+    text += [] if suffix == ".obj" else places + rows
+    (tmp_path / f"a{suffix}").write_text("\n".join(text))
+    mesh = read_mesh(tmp_path / f"a{suffix}")
+    assert len(mesh.faces) == 4 + 4 + 12
+    assert mesh.volume() == pytest.approx(5) and faults(mesh).watertight
+    assert mesh.areas().sum() == pytest.approx(2 * 5 + 12)  # triangles beyond the outline would add to it
+
+
+def test_a_spiral_is_clipped_without_overlap(tmp_path):
+    angle = np.linspace(0, 4 * np.pi, 60)
+    spiral = [np.stack([r * np.cos(angle), r * np.sin(angle)], 1) for r in (1 + angle, 1.8 + angle)]
+    outline = np.concatenate([spiral[1], spiral[0][::-1]])
+    x, y = outline.T
+    area = 0.5 * abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))
+    lines = [f"v {a} {b} {0.3 * a}" for a, b in outline] + ["f " + " ".join(map(str, range(1, len(outline) + 1)))]
+    (tmp_path / "a.obj").write_text("\n".join(lines))
+    assert read_mesh(tmp_path / "a.obj").areas().sum() == pytest.approx(area * np.sqrt(1.09))
+
+
+def test_obj_with_comments_continued_lines_and_colours_of_bytes(tmp_path):
+    lines = ["v 0 0 0 255 0 0 # red", "v 1 0 0 0 \\", "  255 0", "v 0 1 0 0 0 51", "f 1 2 \\", "3 # whole"]
+    (tmp_path / "a.obj").write_text("\n".join(lines))
+    mesh = read_mesh(tmp_path / "a.obj")
+    assert mesh.faces.tolist() == [[0, 1, 2]]
+    assert mesh.colours.tolist() == [[255, 0, 0], [0, 255, 0], [0, 0, 51]]
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_stl(tmp_path, text):
+    corners = box(False).corners.astype("<f4")
+    if text:
+        body = "".join(
+            "facet normal 0 0 0\nouter loop\n"
+            + "".join(f"vertex {x} {y} {z}\n" for x, y, z in triangle)
+            + "endloop\nendfacet\n"
+            for triangle in corners
+        )
+        data = f"solid a\n{body}endsolid a\n".encode()
+    else:
+        rows = b"".join(bytes(12) + triangle.tobytes() + bytes(2) for triangle in corners)
+        data = b"solid, says a binary one".ljust(80) + struct.pack("<I", len(corners)) + rows
+    (tmp_path / "a.stl").write_bytes(data)
+    mesh = read_mesh(tmp_path / "a.stl")
+    assert mesh.volume() == pytest.approx(6) and faults(mesh).watertight and len(mesh.vertices) == 8
+    (tmp_path / "b.stl").write_bytes(data[: len(data) // 2] if not text else data.replace(b"vertex", b"vert", 1))
+    with pytest.raises(InputError):
+        read_mesh(tmp_path / "b.stl")
+
+
+def test_off_that_lies_is_refused(tmp_path):
+    for number, text in enumerate(
+        ["OFF\n9 9 0\n0 0 0\n", "OFF\n-1 2 0\n", "COFF\n", "OFF\n1 1 0\n0 0 0\n3 0 0\n", "OFF"]
+    ):
+        (tmp_path / f"{number}.off").write_text(text)
+    for number in (0, 1, 2, 4):
+        with pytest.raises(InputError):
+            read_mesh(tmp_path / f"{number}.off")
+
+
+@pytest.mark.parametrize(("suffix", "says"), [(".glb", "a mesh, .*read from .obj"), (".gif", "an animation, .*frames")])
+def test_other_files_are_named_for_what_they_are(tmp_path, capsys, suffix, says):
+    (tmp_path / f"a{suffix}").write_bytes(b"glTF")
+    assert cli.main(["fit", str(tmp_path / f"a{suffix}"), "--dry-run"]) == 3
+    assert re.search(says, capsys.readouterr().err)

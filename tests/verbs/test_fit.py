@@ -32,7 +32,6 @@ from neuralfields.training.checkpoint import Checkpoint
 from neuralfields.training.fit import fit_scene
 from neuralfields.training.loop import Budget
 from neuralfields.verbs import fit
-from tests.support import make_captures
 from tests.support.fit_runs import SMALL, Interrupting, listing, nf, refused, same_model
 from tests.support.small_fit import tiny_capture_folder
 
@@ -66,19 +65,6 @@ def test_dry_run_writes_nothing(
     plan = json.loads(out)
     assert code == 0 and plan["photos"] == "12 to train on, 2 held out" and plan["path"] == "tiny.nf"
     assert listing(tmp_path) == []
-
-
-@pytest.mark.parametrize("dry", [False, True])
-def test_a_fit_repeats_what_check_warns_of(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], small_steps: None, dry: bool
-) -> None:
-    poses = [pose @ np.diag([1.0, -1, -1, 1]) for pose in make_captures.ring(16)]
-    make_captures.transforms(tmp_path / "turned", poses)
-    words = ["--dry-run"] if dry else ["--steps", 1, "--out", tmp_path / "a.nf", "--threads", 1]
-    code, out, err = nf(capsys, "fit", tmp_path / "turned", "--set", *SMALL, *words)
-    assert code == 0 and "OpenCV axes" in (out if dry else err)
-    log = tmp_path / "a.nf.log.jsonl"
-    assert dry or "OpenCV axes" in log.read_text() + err
 
 
 USAGE = {
