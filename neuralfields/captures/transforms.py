@@ -113,6 +113,22 @@ def read_transforms(path: Path, allow_outside: bool = False) -> Capture:
     return _with_sparse_points(capture, root, documents[0][1])
 
 
+def transforms_cameras(path: Path, size: tuple[int, int] | None = None) -> tuple[list[Camera], list[str]]:
+    """The cameras of a transforms file and the names of its frames, whether or not their photos are there.
+
+    `size` (width, height): of frames that state none. Raises InputError naming file and frame.
+    """
+    document = _decode(path)
+    listed = _list_frames(path, document, None, [])
+    cameras = []
+    for entry in listed:
+        sides = entry.declared or size
+        if sides is None:
+            raise InputError(f"{entry.where}: states no size; w and h in pixels are needed, or --width and --height")
+        cameras.append(entry.camera(*sides))
+    return cameras, [entry.name for entry in listed]
+
+
 def _group_of_file(file: Path, files: Sequence[Path]) -> str | None:
     """The side of the split of a Blender file; val replaces a missing test and is unused otherwise."""
     if file.stem == "transforms_val":

@@ -58,10 +58,11 @@ class RenderOptions(OnMachine, Overwriting, Reporting):
     model: Path
     """Model to render: a .nf file, or a checkpoint of another program."""
     out: Path
-    """Output: a folder for PNG files, one .png, or a video (.mp4, .webp, .gif)."""
+    """Output: a folder for PNG files, one .png, or a video (.mp4, .webp, .gif); of --what depth also .npy or .exr, with
+    distances as numbers."""
     _: KW_ONLY
     path: str = "held-out"
-    """Camera path: held-out, orbit, spiral, interpolate, or a JSON file with keyframes."""
+    """Camera path: held-out, orbit, spiral, interpolate, or a JSON file: keyframes, or cameras of a transforms.json."""
     frames: int | None = None
     """Number of frames. Default: 120; all of the views of held-out, all of the frames of a video."""
     fps: float | None = None
@@ -78,6 +79,8 @@ class RenderOptions(OnMachine, Overwriting, Reporting):
     """Background of the scene; auto takes the model's own."""
     scene: Path | None = None
     """Capture whose cameras a path uses. Default: the cameras stored in the model."""
+    allow_outside: bool = False
+    """Allow the capture to name files outside its folder."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -95,6 +98,8 @@ class ViewOptions(Page, OnMachine, Result):
     _: KW_ONLY
     scene: Path | None = None
     """Capture whose photos and points are shown. Default: the one that the model was fitted to."""
+    allow_outside: bool = False
+    """Allow captures to name files outside their folders."""
 
 
 @dataclass(frozen=True)

@@ -106,17 +106,29 @@ def _array(values: Any) -> np.ndarray:
     return (values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)).astype(np.float32)
 
 
-def colour_depth(depth: Any, opacity: Any) -> np.ndarray:
+def _solid(depth: Any, opacity: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    distance, cover = _array(depth), np.clip(np.nan_to_num(_array(opacity)), 0.0, 1.0)
+    return distance, cover, (cover > 0.5) & np.isfinite(distance) & (distance > 0)
+
+
+def depth_scale(depth: Any, opacity: Any) -> tuple[float, float] | None:
+    """Logarithms of the 2nd and the 98th percentile of the depth of mostly opaque pixels; None if there are none."""
+    distance, _, solid = _solid(depth, opacity)
+    if not solid.any():
+        return None
+    low, high = np.percentile(np.log(distance[solid]), (2, 98))
+    return float(low), float(high)
+
+
+def colour_depth(depth: Any, opacity: Any, scale: tuple[float, float] | None = None) -> np.ndarray:
     """Colour map of depth [H, W], uint8 [H, W, 3]: near is light yellow, far is dark violet, on white by opacity.
 
-    The scale is the logarithm of depth between the 2nd and the 98th percentile of the pixels that are mostly opaque.
+    The colours follow the logarithm of depth over `scale`. Default: the picture's own `depth_scale`.
     """
-    distance, cover = _array(depth), np.clip(np.nan_to_num(_array(opacity)), 0.0, 1.0)
-    solid = (cover > 0.5) & np.isfinite(distance) & (distance > 0)
+    distance, cover, solid = _solid(depth, opacity)
+    low, high = scale or depth_scale(depth, opacity) or (0.0, 0.0)
     if not solid.any():
         return np.full((*distance.shape, 3), 255, dtype=np.uint8)
-    logs = np.log(np.where(solid, distance, 1.0))
-    low, high = np.percentile(logs[solid], (2, 98))
     with np.errstate(divide="ignore", invalid="ignore"):
         where = np.nan_to_num((np.log(np.maximum(distance, 1e-12)) - low) / max(high - low, 1e-6))
     colours = colour_table(DEPTH_STOPS)[(np.clip(where, 0, 1) * 255).round().astype(int)] / np.float32(255)
@@ -221,14 +233,16 @@ def stack(pictures: list[Any]) -> np.ndarray:
     return np.asarray(sheet)
 
 
-def render_picture(seen: Render, what: tuple[Quantity, ...] = ("rgb",)) -> np.ndarray:
-    """A render as one uint8 image [H, W * len(what), 3]: colour, depth in colours, opacity in grey."""
+def render_picture(
+    seen: Render, what: tuple[Quantity, ...] = ("rgb",), scale: tuple[float, float] | None = None
+) -> np.ndarray:
+    """A render as one uint8 image [H, W * len(what), 3]: colour, depth in colours (of `scale`), opacity in grey."""
     parts = []
     for quantity in what:
         if quantity == "rgb":
             parts.append(to_uint8(seen.rgb))
         elif quantity == "depth":
-            parts.append(colour_depth(seen.depth, seen.opacity))
+            parts.append(colour_depth(seen.depth, seen.opacity, scale))
         elif quantity == "normal":
             if seen.normal is None:
                 raise UsageError("normal: a model of this kind has no normals; rgb, depth and opacity are there")

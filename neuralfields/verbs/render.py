@@ -6,25 +6,30 @@ Vocabulary
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from neuralfields import memory
 from neuralfields.cameras import Camera, fitted
+from neuralfields.captures.transforms import transforms_cameras
 from neuralfields.codecs import load_any
 from neuralfields.errors import InputError, UsageError
-from neuralfields.files import check_writable
+from neuralfields.files import check_writable, require_ordinary
 from neuralfields.gpu.device import use_machine
 from neuralfields.models.model import Model, background_of
 from neuralfields.options.common import MAX_SIZE, Quantity
 from neuralfields.options.models import RenderOptions
 from neuralfields.pictures import camera_paths as paths
+from neuralfields.pictures.depths import DEPTH_FILES, common_scale, depth_numbers, save_depth
 from neuralfields.pictures.film import check_film, write_video
 from neuralfields.pictures.panels import render_picture, save_image
 from neuralfields.progress import StageDisplay, counted
+from neuralfields.rays import Render
 from neuralfields.rendering.renderable import Colour, Renderable
 from neuralfields.scene import FURTHEST, Bounds, kept_near
 from neuralfields.settings import did_you_mean
@@ -32,7 +37,14 @@ from neuralfields.signals.writers import OutputSize, signal_text, write_signal
 
 PATHS = ("held-out", "orbit", "spiral", "interpolate", "automatic")
 FRAMES, FPS = 120, 30.0  # defaults
+SCALE_VIEWS, SCALE_SIDE = 8, 96  # of the views from which a film takes its scale of depth, pixels
 BYTES = {"render": 32, "rgb": 12, "depth": 110}  # of a pixel at the most: of a render, and of what is made of it
+
+
+class _Frames(msgspec.Struct):
+    """What tells a transforms file from keyframes."""
+
+    frames: list[msgspec.Raw]
 
 
 def run(options: RenderOptions) -> dict[str, Any]:
@@ -45,23 +57,33 @@ def run(options: RenderOptions) -> dict[str, Any]:
         wanted = OutputSize(options.width, options.height, options.downscale, options.frames, options.fps)
         return write_signal(model, options.out, wanted, options.overwrite)
     cameras, names, bounds = _views(options, model)
-    check_film(options.out)
+    numbers = options.out.suffix.lower() in DEPTH_FILES
+    if numbers and options.what != ("depth",):
+        raise UsageError(f"{options.out}: holds distances as numbers; say --what depth with it")
+    if not numbers:
+        check_film(options.out)
     renderable, colour = model.renderable(), background_of(model, options.background)
     path, names = _path(options, cameras, names, bounds)
-    is_video = options.out.suffix.lower() not in ("", ".png")
+    is_video = options.out.suffix.lower() not in ("", ".png", *DEPTH_FILES)
     if is_video or len({(c.width, c.height) for c in path}) == 1:
         path = [fitted(camera, (path[0].width, path[0].height)) for camera in path]
     _require_memory(path, options.what)
     targets = [options.out] if is_video else _targets(options.out, names)
     _check_targets(options, is_video, targets)
     clock = _Clock()
-    frames = counted(_frames(renderable, colour, path, options.what, clock), len(path), options.quiet)
+    moves = len(path) > 1 and (is_video or options.path != "held-out")
+    scale = _scale(renderable, colour, path) if moves and "depth" in options.what and not numbers else None
+
+    def picture(seen: Render) -> np.ndarray:
+        return depth_numbers(seen) if numbers else render_picture(seen, options.what, scale)
+
+    frames = counted(_frames(renderable, colour, path, picture, clock), len(path), options.quiet)
     fps = options.fps or FPS
     if is_video:
         write_video(options.out, frames, fps)
     else:
         for target, frame in zip(targets, frames, strict=True):
-            save_image(target, frame)
+            (save_depth if numbers else save_image)(target, frame)
     height, width = clock.size
     return {
         "path": str(options.out),
@@ -106,15 +128,27 @@ class _Clock:
 
 
 def _frames(
-    renderable: Renderable, background: Colour, path: list[Camera], what: tuple[Quantity, ...], clock: _Clock
+    renderable: Renderable,
+    background: Colour,
+    path: list[Camera],
+    picture: Callable[[Render], np.ndarray],
+    clock: _Clock,
 ) -> Iterator[np.ndarray]:
     for camera in path:
         begin = time.perf_counter()
         seen = renderable.render(camera, background)
         clock.rendering += time.perf_counter() - begin
-        frame = render_picture(seen, what)
+        frame = picture(seen)
         clock.size = frame.shape[:2]
         yield frame
+
+
+def _scale(renderable: Renderable, background: Colour, path: list[Camera]) -> tuple[float, float] | None:
+    """One scale of depth in colours for all frames, from a few of them in small: else each would have its own."""
+    some = path[:: max(1, len(path) // SCALE_VIEWS)]
+    small = [min(1.0, SCALE_SIDE / max(camera.width, camera.height)) for camera in some]
+    sizes = [(max(1, round(c.width * s)), max(1, round(c.height * s))) for c, s in zip(some, small, strict=True)]
+    return common_scale([renderable.render(c.resized(*size), background) for c, size in zip(some, sizes, strict=True)])
 
 
 def _views(options: RenderOptions, model: Model) -> tuple[list[Camera], list[str], Bounds]:
@@ -124,7 +158,7 @@ def _views(options: RenderOptions, model: Model) -> tuple[list[Camera], list[str
     if options.scene is not None:
         from neuralfields.captures.readers import read_scene
 
-        scene = read_scene(options.scene).about(model.bounds.origin)
+        scene = read_scene(options.scene, allow_outside=options.allow_outside).about(model.bounds.origin)
         cameras, held_out = [frame.camera for frame in scene.frames], scene.test
         names = [frame.name for frame in scene.frames]
     else:
@@ -146,14 +180,15 @@ def _path(
         return [fitted(camera, _size(options, camera)) for camera in cameras], names
     if _is_file(options.path):
         origin = np.asarray(bounds.origin)
-        given = [camera.moved(-origin) for camera in paths.read_keyframes(Path(options.path))]
+        given, names = _cameras_in(Path(options.path), options)
+        given = [camera.moved(-origin) for camera in given]
         near = [kept_near(camera, bounds) for camera in given]
         if far := sum(one is not other for one, other in zip(given, near, strict=True)):
             StageDisplay(options.quiet).note(
                 f"warning: {options.path}: {far} cameras are over {FURTHEST:g} times the scene's side away from it and"
                 " see nothing; is the path in the scene's units?"
             )
-        return [fitted(camera, _size(options, camera)) for camera in near], _numbers(len(near))
+        return [fitted(camera, _size(options, camera)) for camera in near], names
     if options.path not in (*PATHS, "auto"):
         near = did_you_mean(options.path, PATHS)
         raise UsageError(f"--path {options.path}: unknown{near}; {', '.join(PATHS)} or a .json file with keyframes")
@@ -162,6 +197,17 @@ def _path(
         return paths.interpolate(cameras, frames, size), _numbers(frames)
     make = {"orbit": paths.orbit, "spiral": paths.spiral}.get(options.path, paths.automatic)
     return make(cameras, bounds, frames, size), _numbers(frames)
+
+
+def _cameras_in(path: Path, options: RenderOptions) -> tuple[list[Camera], list[str]]:
+    """Cameras of a JSON file, and names of their frames: of keyframes, or of a transforms file."""
+    require_ordinary(path)
+    with suppress(OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        if path.stat().st_size <= paths.FILE_MOST and msgspec.json.decode(path.read_bytes(), type=_Frames).frames:
+            size = (options.width, options.height) if options.width and options.height else None
+            return transforms_cameras(path, size)
+    cameras = paths.read_keyframes(path)
+    return cameras, _numbers(len(cameras))
 
 
 def _is_file(path: str) -> bool:
