@@ -192,6 +192,13 @@ def video_frames(path: Path, keys_only: bool = False) -> Iterator[Any]:
         yield from container.decode(stream)
 
 
+def frame_times(path: Path) -> list[float]:
+    """Times of a video's frames in seconds, in order, by its packets alone; empty where none is stated."""
+    with _video(path) as (container, stream):
+        stated = [packet.pts for packet in container.demux(stream) if packet.pts is not None]
+        return [float(time * stream.time_base) for time in sorted(stated)]
+
+
 def frame_pixels(frame: Any) -> "np.ndarray":
     """Pixels of a frame, uint8 [H, W, 3] in sRGB, rotated by the video's rotation flag."""
     import numpy as np

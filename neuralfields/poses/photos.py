@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 PHOTO_FOLDERS = (".", "images", "photos", "input")
+NO_CAMERAS = ("masks", "mask", "depth", "depths", "normals", "thumbnails")  # folders of no photos
 PLAIN = {"JPEG": ".jpg", "PNG": ".png"}  # formats of plain photos
 JPEG_QUALITY = 95
 FULL_FRAME_DIAGONAL = 43.267  # mm, of 36 x 24
@@ -100,15 +101,32 @@ def photo_folder(path: Path) -> Path | None:
     """Folder of photos at or in `path`, if it has photos and no poses, not even such as are not read; else None."""
     if not path.is_dir() or formats_in(path) or named_format(path) is not None:
         return None
-    for name in PHOTO_FOLDERS:
-        if photo_files(path / name):
-            return path / name
+    for find in (_files_in, _files_below):
+        for name in PHOTO_FOLDERS:
+            if find(path / name):
+                return path / name
     return None
 
 
 def photo_files(folder: Path) -> list[Path]:
-    """Files of a folder with the suffix of a photo, sorted by name (numbers by value), without hidden ones and
-    masks of others."""
+    """Files of a folder with the suffix of a photo, or else of the folders in it, one a camera (a rig's layout).
+
+    Sorted by name (numbers by value), without hidden ones and masks of others.
+    """
+    return _files_in(folder) or _files_below(folder)
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """Photos in the folders of a folder; none where such a folder is a capture or a set of masks of its own."""
+    with suppress(OSError):
+        below = sorted((p for p in folder.iterdir() if p.is_dir() and p.name[:1] != "."), key=lambda p: natural(p.name))
+        below = [p for p in below if p.name.lower() not in NO_CAMERAS]
+        if not any(formats_in(p) for p in below):
+            return [file for p in below for file in _files_in(p)]
+    return []
+
+
+def _files_in(folder: Path) -> list[Path]:
     known = IMAGES + RAW
     with suppress(OSError):
         files = [p for p in folder.iterdir() if p.suffix.lower() in known and p.name[:1] != "." and p.is_file()]
@@ -124,14 +142,18 @@ def read_photos(folder: Path, strict: bool = False) -> PhotoSet:
     first that cannot.
     """
     files = photo_files(folder)
+    rig = any(file.parent != folder for file in files)
     if len(files) < FEWEST_IMAGES:
         found = f"{len(files)} photo{'s' * (len(files) != 1)}" if files else "no photos"
         raise InputError(f"{folder}: {found}; at least {FEWEST_IMAGES} that overlap are needed, 30 and more are better")
-    names = safe_names(files)
+    # In a rig's folders the same names come again; there the folder is part of the name, and says which camera it was.
+    names = safe_names([Path(f"{file.parent.name}_{file.name}") for file in files] if rig else files)
     with ThreadPoolExecutor(WORKERS) as pool:
         inspected = list(pool.map(inspect_photo, files, names))
     bad = [str(result) for result in inspected if isinstance(result, InputError)]
     photos = [result for result in inspected if isinstance(result, Photo)]
+    if rig:
+        photos = [replace(photo, camera=f"{photo.camera} {photo.path.parent.name}".strip()) for photo in photos]
     if bad and strict:
         raise InputError(f"{bad[0]} (--strict)")
     if len(bad) > LARGEST_BAD_SHARE * len(files) or len(photos) < FEWEST_IMAGES:
@@ -153,7 +175,7 @@ def _notes(photos: Sequence[Photo], bad: Sequence[str], count: int) -> list[str]
     alpha = sum(photo.alpha for photo in photos)
     if alpha:
         lines.append(f"{alpha} photos have alpha: they are composited over black, the posed photos have none")
-    renamed = [photo for photo in photos if Path(photo.name).stem != photo.path.stem]
+    renamed = [photo for photo in photos if not Path(photo.name).stem.endswith(photo.path.stem)]
     if renamed:
         first = renamed[0]
         lines.append(f"{len(renamed)} photos are renamed in the capture, such as {first.path.name!r}: {first.name}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -14,7 +14,7 @@ from neuralfields.domain import Domain
 from neuralfields.errors import InputError
 from neuralfields.fields.field import Field
 from neuralfields.files import natural, size_text
-from neuralfields.media import IMAGES, frame_pixels, video_frames, video_header
+from neuralfields.media import IMAGES, frame_pixels, frame_times, video_frames, video_header
 from neuralfields.pictures.metrics import psnr
 from neuralfields.signals.image import Side, picture, three_channels
 from neuralfields.signals.lattice import Lattice
@@ -64,7 +64,7 @@ def read_video_signal(path: Path, downscale: int | None = None) -> VideoSignal:
 
     Raises InputError if it cannot be decoded, has no frames or frames of two sizes, or does not fit into memory.
     """
-    frames, fps = _folder(path) if path.is_dir() else _clip(path)
+    frames, fps, notes = _folder(path) if path.is_dir() else _clip(path)
     kept: list[np.ndarray] = []
     for frame in frames:
         small = images.downscale(frame, downscale or 1)
@@ -79,17 +79,47 @@ def read_video_signal(path: Path, downscale: int | None = None) -> VideoSignal:
     height, width, channels = kept[0].shape
     facts = VideoFacts(width, height, len(kept), fps)
     domain = Domain("video", 3, channels, (width, height, len(kept)))
-    return VideoSignal(path.stem, path, domain, facts, torch.from_numpy(np.stack(kept)))
+    return VideoSignal(path.stem, path, domain, facts, torch.from_numpy(np.stack(kept)), warnings=notes)
 
 
-def _folder(path: Path) -> tuple[Iterator[np.ndarray], float]:
+def _folder(path: Path) -> tuple[Iterator[np.ndarray], float, tuple[str, ...]]:
     files = (file for file in path.iterdir() if file.suffix.lower() in IMAGES)
     files = sorted(files, key=lambda file: natural(file.name))
-    return (np.ascontiguousarray(images.read_image(file)[..., :3]) for file in files), FOLDER_FPS
+    return (np.ascontiguousarray(images.read_image(file)[..., :3]) for file in files), FOLDER_FPS, ()
 
 
-def _clip(path: Path) -> tuple[Iterator[np.ndarray], float]:
+def _clip(path: Path) -> tuple[Iterator[np.ndarray], float, tuple[str, ...]]:
     fps = video_header(path).fps or FOLDER_FPS
     if not 0 < fps <= MOST_FPS:
         raise InputError(f"{path}: declares {fps:g} frames a second, at most {MOST_FPS} are read; convert it to mp4")
-    return map(frame_pixels, video_frames(path)), fps
+    frames, step = video_frames(path), _uneven_step(frame_times(path))
+    if step is None:
+        return map(frame_pixels, frames), fps, ()
+    line = f"{path}: frames come at uneven times; each is repeated until the next, at {1 / step:.4g} frames a second"
+    return map(frame_pixels, _held(frames, step)), 1 / step, (line,)
+
+
+def _uneven_step(times: list[float]) -> float | None:
+    """The shortest usual time between frames, in seconds, if it is not that of nearly all; None for an even rate."""
+    steps = np.diff(times)
+    steps = steps[steps > 1 / MOST_FPS]
+    if len(steps) < 2:
+        return None
+    short, usual = float(np.percentile(steps, 5)), float(np.median(steps))
+    uneven = np.mean(np.abs(steps - usual) > 0.4 * usual)
+    return short if uneven > 0.02 or steps.sum() > 1.02 * usual * len(steps) else None
+
+
+def _held(frames: Iterator[Any], step: float) -> Iterator[Any]:
+    """Repeats frames at a constant step, so that each stands where its time says."""
+    before, start, count = None, 0.0, 0
+    for frame in frames:
+        if before is None:
+            start = frame.time or 0.0
+        until = round(((frame.time if frame.time is not None else start) - start) / step)
+        while before is not None and count < until:
+            yield before
+            count += 1
+        before = frame
+    if before is not None:
+        yield before

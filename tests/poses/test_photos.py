@@ -168,3 +168,22 @@ def test_a_changed_photo_changes_the_fingerprint(tmp_path):
     assert photos.fingerprint(files) == before
     photo(tmp_path / "3.jpg", seed=77)
     assert photos.fingerprint(files) != before
+
+
+@pytest.mark.parametrize("below", ["", "images/"])
+def test_photos_in_a_folder_for_each_camera(tmp_path, below):
+    for camera in ("cam0", "cam1"):
+        folder_of(tmp_path / below / camera, 4)
+    folder_of(tmp_path / below / "masks", 4)
+    found = photos.photo_folder(tmp_path)
+    assert found == tmp_path / below
+    read = photos.read_photos(found)
+    assert [p.name for p in read.photos] == [f"cam{c}_{i}.jpg" for c in (0, 1) for i in range(4)]
+    assert [len(lens.names) for lens in photos.lens_groups(read.photos)] == [4, 4]  # one lens a folder
+    assert not any("renamed" in note for note in read.notes)
+
+
+def test_a_folder_of_captures_is_not_one_of_photos(tmp_path):
+    transforms(tmp_path / "a")
+    folder_of(tmp_path / "b", 4)
+    assert photos.photo_folder(tmp_path) is None

@@ -1,6 +1,7 @@
 """Videos: clips and folders of frames, in order and at their rate."""
 
 import json
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -61,6 +62,29 @@ def test_a_clip_is_decoded(tmp_path):
     (tmp_path / "cut.mp4").write_bytes((tmp_path / "a.mp4").read_bytes()[:300])
     with pytest.raises(InputError, match="has no video stream; give a video"):
         read_signal(tmp_path / "cut.mp4")
+
+
+def test_frames_at_uneven_times_keep_them(tmp_path):
+    """0.1 s apart for a second, then 0.5 s: a grey that says the time."""
+    av = pytest.importorskip("av")
+    times = [*np.arange(0, 1.0, 0.1), 1.0, 1.5, 2.0, 2.5]
+    with av.open(str(tmp_path / "a.mp4"), "w") as film:
+        stream = film.add_stream("libx264", rate=10, options={"crf": "8", "bf": "2"})
+        stream.width = stream.height = 32
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        for time in times:
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 20 + 80 * time, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = round(1000 * time), Fraction(1, 1000)
+            film.mux(stream.encode(frame))
+        film.mux(stream.encode(None))
+    signal = read_signal(tmp_path / "a.mp4")
+    assert signal.facts.fps == pytest.approx(10, rel=0.01) and len(signal.values) == 26
+    (line,) = signal.warnings
+    assert "uneven times" in line and "10 frames a second" in line
+    shown = signal.values[:, 16, 16, 0].numpy().astype(int)
+    for index, grey in enumerate(shown):
+        last = max(time for time in times if time <= index / 10 + 1e-6)
+        assert abs(grey - (20 + 80 * last)) <= 3
 
 
 def test_frames_of_two_sizes_are_refused(tmp_path):
