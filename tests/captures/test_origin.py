@@ -8,10 +8,10 @@ import pytest
 
 from neuralfields.captures.check import check_scene
 from neuralfields.captures.readers import read_scene
-from neuralfields.mesh.files import read_mesh
+from neuralfields.evaluation.export import surface_mesh
+from neuralfields.mesh.files import read_mesh, write_mesh
 from neuralfields.models.nf_file import load, save
 from neuralfields.scene import Bounds
-from neuralfields.verbs.export import surface_mesh, write_mesh
 from tests.support import make_captures
 
 UTM = np.array([448262.3, 5411932.7, 312.4])
