@@ -100,6 +100,10 @@ def _dry_run(plan: FitPlan, out: Path) -> dict[str, Any]:
     else:
         source = prepare_scene(source, options)
         facts = {"kind": source.kind, "photos": f"{len(source.train)} to train on, {len(source.test)} held out"}
+        masks = [frame for frame in source.frames if frame.mask_path is not None]
+        if masks:
+            ignored = "white" if any(frame.mask_ignores for frame in masks) else "black"
+            facts["masks"] = f"{len(masks)}, {ignored} is ignored"
     return {
         "dry_run": True,
         "scene": source.name,

@@ -10,7 +10,10 @@ from PIL import Image
 from neuralfields.captures.check import check_scene
 from neuralfields.captures.images import read_mask
 from neuralfields.captures.readers import read_scene
+from neuralfields.options.fit import FitOptions
 from neuralfields.poses.photos import photo_files
+from neuralfields.verbs import fit
+from neuralfields.verbs.check import text
 from tests.support import make_captures
 
 NAMES = {
@@ -55,11 +58,11 @@ def test_masks_of_other_programs_are_used_with_their_meaning(tmp_path: Path, pat
 
 
 def test_check_says_how_masks_are_read(tmp_path: Path) -> None:
-    from neuralfields.verbs.check import text
-
     report = check_scene(with_masks(tmp_path, "images/dynamic_mask_{stem}.png"))
     assert report.masks == 16 and report.kept == pytest.approx((0.75, 0.75, 0.75))
     assert "masks: 16, white is ignored, 75% of the pixels are kept" in text(report.as_dict())
+    plan = fit.run(FitOptions(scene=tmp_path, dry_run=True))
+    assert plan["masks"] == "16, white is ignored"
 
 
 def test_a_folder_of_masks_that_no_photo_has_is_named(tmp_path: Path) -> None:
