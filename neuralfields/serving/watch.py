@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from neuralfields.errors import NeuralfieldsError
+from neuralfields.fields.gaussians import GaussianField
 from neuralfields.fields import field_name
 from neuralfields.files import size_text
 from neuralfields.models.model import Model
@@ -101,6 +102,8 @@ class Watch:
         subject = volume_subject(
             scene.name, lambda: training.volume, background=training.background.colour, facts=facts
         )
+        if isinstance(training.field, GaussianField):
+            subject.splats, subject.version = lambda: training.volume, lambda: training.step_count
         self.stage = build_stage([subject], [], scene)
         self.stage.steer, self.stage.status = self._asked.put, self.status
 
