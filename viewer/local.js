@@ -33,6 +33,12 @@ export class Local {
     return !this.draws || this.app.state.drawn === "both";
   }
 
+  /** Forgets what was fetched: another stage has come. */
+  reset() {
+    this.subject = null;
+    this.refused.clear();
+  }
+
   /** Brings what is drawn up to the state, before a picture. */
   prepare() {
     const { layer } = this, { state } = this.app;

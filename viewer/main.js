@@ -85,6 +85,7 @@ class App {
       state.show.cameras = !stage.subjects.some((subject) => subject.rendered);
       this.home();
     }
+    this.local.reset();
     this.panel.begin(stage);
     for (const note of stage.notes) this.note(note);
     this.redraw();

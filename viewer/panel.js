@@ -183,6 +183,7 @@ export class Panel {
     const { stage, subjects } = this.state, both = subjects.length > 1 || this.app.local.wanted !== null && this.state.drawn === "both";
     $("labels").hidden = $("divider").hidden = !both;
     [$("label-left").textContent, $("label-right").textContent] = subjects.length > 1 ? subjects.map((index) => stage.subjects[index].name) : ["this device", "server"];
+    $("modes").querySelector("[data-what=rings]").disabled = !this.can("rings");
     this.split();
   }
 

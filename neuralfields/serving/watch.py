@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from neuralfields.errors import NeuralfieldsError
-from neuralfields.fields.gaussians import GaussianField
 from neuralfields.fields import field_name
+from neuralfields.fields.gaussians import GaussianField
 from neuralfields.files import size_text
 from neuralfields.models.model import Model
 from neuralfields.models.nf_file import save
