@@ -187,8 +187,10 @@ class Stage:
         """Initial viewpoint, up direction of the world, and pivot of the orbit."""
         centre = np.asarray(self.bounds.centre, dtype=np.float64)
         if not self.cameras:
-            up = np.array([0.0, 0.0, 1.0])
-            place = centre + self.bounds.side * np.array([1.1, -1.1, 0.7])
+            up, away = np.array([0.0, 0.0, 1.0]), np.array([1.1, -1.1, 0.7])
+            if self.subjects and all(subject.splats for subject in self.subjects):  # files' custom: y points down
+                up, away = np.array([0.0, -1.0, 0.0]), np.array([0.7, -0.5, -1.1])
+            place = centre + self.bounds.side * away
             return {"pose": look_at(place, centre, up)[:3].ravel().tolist(), "fov": 45.0}, up, centre
         eye = eye_of(self.cameras[0])
         _, _, top, bottom = extent(self.cameras[0])

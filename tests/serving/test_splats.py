@@ -116,7 +116,7 @@ def test_who_gets_them(monkeypatch: pytest.MonkeyPatch) -> None:
         return found
 
     try:
-        assert talk(server, work) == [200, 204, 200, 404, 404, 404, 413, 403]
+        assert talk(server, work) == [200, 204, 200, 404, 404, 404, 404, 413, 403]
     finally:
         server.close()
 
