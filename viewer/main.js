@@ -6,6 +6,7 @@ import { Connection } from "./connection.js";
 import { Controls } from "./controls.js";
 import { Films } from "./film.js";
 import { Fit } from "./fit.js";
+import { Local } from "./local.js";
 import { MarkLayer, PhotoLayer, COLOURS, axes, box, frusta } from "./marks.js";
 import { eyeFromPose, eyeMessage, sameEye, short, tidy, lookAt, sub, length, dot, cross, unit } from "./math.js";
 import { Panel } from "./panel.js";
@@ -29,12 +30,15 @@ class App {
       stage: null, eye: lookAt([1, -1, 1], [0, 0, 0], [0, 0, 1], 45), pivot: [0, 0, 0], up: [0, 0, 1], size: 1,
       what: "rgb", background: "auto", resolution: 1, subjects: [0], split: 0.5, camera: null, tight: null,
       show: { cameras: false, axes: false, bounds: false, points: true }, crop: null, slice: null,
+      drawn: "page",
     };
     this.number = 0;
     this.pending = new Map(); // number of a view -> when it was asked for
     this.latency = null;
     this.dirty = this.stale = false;
     this.connection = new Connection();
+    this.local = new Local(this);
+    if (this.local.layer) this.scene.layers.splice(1, 0, this.local.layer);
     this.controls = new Controls(this.canvas, this.state, () => this.moved());
     this.films = new Films(this);
     this.fit = new Fit(this);
@@ -81,6 +85,7 @@ class App {
       state.show.cameras = !stage.subjects.some((subject) => subject.rendered);
       this.home();
     }
+    this.local.reset();
     this.panel.begin(stage);
     for (const note of stage.notes) this.note(note);
     this.redraw();
@@ -163,7 +168,7 @@ class App {
   /** What the page shows, as messages say it. */
   look() {
     const { what, background, eye } = this.state;
-    return { eye: eyeMessage(eye), what, background, crop: this.box() };
+    return { eye: eyeMessage(eye), what: what === "rings" ? "rgb" : what, background, crop: this.box() };
   }
 
   /** The box that is left by crop and slice, as two corners in the world; null for everything. */
@@ -213,7 +218,7 @@ class App {
 
   ask() {
     const { state, canvas } = this;
-    if (!state.stage || !state.stage.modes.length) return;
+    if (!state.stage || !state.stage.modes.length || !this.local.needsServer) return;
     const width = Math.max(1, Math.round(canvas.width * state.resolution));
     const height = Math.max(1, Math.round(canvas.height * state.resolution));
     const view = { type: "view", number: ++this.number, look: this.look(), width, height, subjects: state.subjects };
@@ -248,7 +253,9 @@ class App {
       this.dirty = false;
       this.picture.pivot = this.state.pivot;
       this.picture.split = this.state.subjects.length > 1 ? this.state.split : null;
+      this.local.prepare();
       this.scene.draw(this.state.eye);
+      if (this.local.draws) $("strip").textContent = this.local.words();
       if (this.seen) this.connection.send({ type: "seen", number: this.seen });
       this.seen = null;
     }
@@ -265,6 +272,7 @@ class App {
 
   /** Whether the picture at full resolution is that of the eye as it is now. */
   get rests() {
+    if (this.local.draws && this.state.drawn === "page") return !this.stale && !this.dirty && this.local.layer.settled(this.state.eye);
     const { header, eye } = this.picture.sides[0];
     return Boolean(header && header.last && header.number === this.number && !this.stale && sameEye(eye, this.state.eye));
   }

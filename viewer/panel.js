@@ -4,7 +4,7 @@ import { clamp, duration, short } from "./math.js";
 import { HELD } from "./controls.js";
 
 const $ = (id) => document.getElementById(id);
-const MODES = ["rgb", "depth", "opacity", "normals", "error"];
+const MODES = ["rgb", "depth", "opacity", "normals", "error", "rings"];
 const LEGENDS = {
   depth: ["near", "far"], opacity: ["empty", "opaque"], error: ["none", "20 % or more"], normals: ["x, y, z", "of the world"],
 };
@@ -43,7 +43,7 @@ export class Panel {
   }
 
   show(what) {
-    if (!this.state.stage?.modes.includes(what)) return;
+    if (!this.can(what)) return;
     this.state.what = what;
     for (const button of $("modes").children) button.setAttribute("aria-checked", button.dataset.what === what);
     const legend = $("legend"), words = LEGENDS[what];
@@ -51,6 +51,13 @@ export class Panel {
     legend.className = `legend ${what}`;
     if (words) [legend.children[1].textContent, legend.children[2].textContent] = words;
     this.changed();
+  }
+
+  /** Whether a mode is there: rings are drawn by the page alone. */
+  can(what) {
+    const { stage, subjects } = this.state;
+    if (what === "rings") return Boolean(stage && this.app.local.layer && subjects.length === 1 && stage.subjects[subjects[0]].splats);
+    return Boolean(stage?.modes.includes(what));
   }
 
   cameraPart() {
@@ -110,6 +117,13 @@ export class Panel {
   pictures() {
     $("cut").ontoggle = () => this.app.redraw();
     $("resolution").onchange = () => { this.state.resolution = Number($("resolution").value); this.changed(); };
+    $("drawn").value = this.state.drawn;
+    $("drawn").onchange = () => {
+      this.state.drawn = $("drawn").value;
+      if (this.state.drawn !== "page" && this.state.what === "rings") this.show("rgb");
+      this.names();
+      this.changed();
+    };
     $("background").onchange = () => { this.state.background = $("background").value; this.changed(); };
   }
 
@@ -117,6 +131,7 @@ export class Panel {
     const choose = () => {
       this.state.subjects = $("right").value === "" ? [Number($("left").value)] : [Number($("left").value), Number($("right").value)];
       this.app.picture.clear();
+      if (this.state.what === "rings" && !this.can("rings")) this.show("rgb");
       this.names();
       this.changed();
     };
@@ -139,8 +154,10 @@ export class Panel {
   begin(stage) {
     $("title").textContent = stage.subjects.map((subject) => subject.name).join(" · ");
     document.title = `${stage.subjects[0].name} – neuralfields`;
-    for (const button of $("modes").children) button.disabled = !stage.modes.includes(button.dataset.what);
-    const errors = $("modes").lastElementChild;
+    for (const button of $("modes").children) button.disabled = !this.can(button.dataset.what);
+    const errors = $("modes").querySelector("[data-what=error]"), rings = $("modes").querySelector("[data-what=rings]");
+    const splats = stage.subjects.some((subject) => subject.splats) && this.app.local.layer;
+    rings.hidden = $("drawn-line").hidden = !splats;
     errors.title = errors.disabled ? "needs the photos of the capture" : "against the nearest photo, five times";
     const option = (value, text) => Object.assign(document.createElement("option"), { value, textContent: text });
     $("cameras").replaceChildren(option("", stage.cameras.length ? "free" : "none"), ...stage.cameras.map((camera, index) =>
@@ -164,9 +181,10 @@ export class Panel {
   }
 
   names() {
-    const { stage, subjects } = this.state, both = subjects.length > 1;
+    const { stage, subjects } = this.state, both = subjects.length > 1 || this.app.local.wanted !== null && this.state.drawn === "both";
     $("labels").hidden = $("divider").hidden = !both;
-    [$("label-left").textContent, $("label-right").textContent] = [stage.subjects[subjects[0]].name, both ? stage.subjects[subjects[1]].name : ""];
+    [$("label-left").textContent, $("label-right").textContent] = subjects.length > 1 ? subjects.map((index) => stage.subjects[index].name) : ["this device", "server"];
+    $("modes").querySelector("[data-what=rings]").disabled = !this.can("rings");
     this.split();
   }
 
@@ -257,7 +275,8 @@ export class Panel {
     });
     app.canvas.addEventListener("dblclick", (event) => {
       const { left, top, width, height } = app.canvas.getBoundingClientRect();
-      const point = app.picture.pointAt((event.clientX - left) / width, (event.clientY - top) / height);
+      const at = [(event.clientX - left) / width, (event.clientY - top) / height];
+      const point = app.local.draws ? app.local.layer.pointAt(...at, state.eye) : app.picture.pointAt(...at);
       if (point) state.pivot = point;
     });
   }

@@ -238,14 +238,16 @@ class SplatPass:
         count, integer = tiles(*size), torch.int32
         entries = self._kept("entries", (slots, 3), integer)
         room = self._memory["entries"].shape[0]
+        if slots:
+            entries = self._memory["entries"]
         offsets = [self._kept(name, (count + 1,), integer) for name in ("tile_offset", "block_offset")]
         lists = self._native(
             "SplatLists",
             *size,
             *offsets,
             self._kept("visited", (count,), integer),
-            self._memory["entries"] if entries.shape[0] else entries,
-            self._kept("seen", (room,), integer),
+            entries,
+            self._kept("seen", (entries.shape[0],), integer),
         )
         masks = kernel("splat_lists", self.gaussians.core.dtype)(rows, lists, threads())
         self._slots = room

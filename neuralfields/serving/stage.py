@@ -29,6 +29,7 @@ from neuralfields.files import size_text
 from neuralfields.gpu.device import choose_device
 from neuralfields.models.model import Model
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
+from neuralfields.pictures.panels import DEPTH_STOPS, colour_table
 from neuralfields.pictures.undistort import lookup, sample
 from neuralfields.rays import Render
 from neuralfields.rendering.renderable import Colour
@@ -52,7 +53,8 @@ class Subject:
     """A renderable subject. `render`: camera, background colour, crop box or None -> Render.
 
     `facts`: name and value, for the page to list. Rays a second, moving averages: `speed` of whole views, by which the
-    next one's size is chosen, and `band_speed` of bands, of which an empty one is many times as fast.
+    next one's size is chosen, and `band_speed` of bands, of which an empty one is many times as fast. `splats`: its
+    Gaussians, for the page to draw itself, and `version`, which changes when they do.
     """
 
     name: str
@@ -62,6 +64,8 @@ class Subject:
     facts: dict[str, str] = field(default_factory=dict)
     speed: float = SLOW_START
     band_speed: float = SLOW_START
+    splats: Callable[[], Splats] | None = None
+    version: Callable[[], int] = lambda: 0
 
     def learn(self, pixels: int, seconds: float) -> None:
         """Updates `speed` after a whole view."""
@@ -154,8 +158,10 @@ class Stage:
             "version": VERSION,
             "subjects": [
                 {"name": s.name, "kind": s.kind, "facts": s.facts, "rendered": s.render is not None}
+                | {"splats": s.splats is not None, "background": list(s.background)}
                 for s in self.subjects
             ],
+            "depth_colours": colour_table(DEPTH_STOPS).ravel().tolist() if any(s.splats for s in self.subjects) else [],
             "modes": modes + (["error"] if modes and self.album else []),
             "cameras": [self._camera(index) for index in range(len(self.cameras))],
             "bounds": {"centre": list(self.bounds.centre), "side": self.bounds.side, "cascades": self.bounds.cascades},
@@ -181,8 +187,10 @@ class Stage:
         """Initial viewpoint, up direction of the world, and pivot of the orbit."""
         centre = np.asarray(self.bounds.centre, dtype=np.float64)
         if not self.cameras:
-            up = np.array([0.0, 0.0, 1.0])
-            place = centre + self.bounds.side * np.array([1.1, -1.1, 0.7])
+            up, away = np.array([0.0, 0.0, 1.0]), np.array([1.1, -1.1, 0.7])
+            if self.subjects and all(subject.splats for subject in self.subjects):  # files' custom: y points down
+                up, away = np.array([0.0, -1.0, 0.0]), np.array([0.7, -0.5, -1.1])
+            place = centre + self.bounds.side * away
             return {"pose": look_at(place, centre, up)[:3].ravel().tolist(), "fov": 45.0}, up, centre
         eye = eye_of(self.cameras[0])
         _, _, top, bottom = extent(self.cameras[0])
@@ -312,7 +320,8 @@ def _model_subject(name: str, model: Model, size: int) -> Subject:
     facts = facts_of(model, size)
     if isinstance(volume, Splats):
         facts["Gaussians"] = f"{len(volume.gaussians):,}"
-    return volume_subject(name, lambda: volume, background=model.background, facts=facts)
+    splats = (lambda: volume) if isinstance(volume, Splats) else None
+    return volume_subject(name, lambda: volume, background=model.background, facts=facts, splats=splats)
 
 
 def _foreign(thing: Any) -> Subject:

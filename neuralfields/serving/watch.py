@@ -19,6 +19,7 @@ from typing import Any
 
 from neuralfields.errors import NeuralfieldsError
 from neuralfields.fields import field_name
+from neuralfields.fields.gaussians import GaussianField
 from neuralfields.files import size_text
 from neuralfields.models.model import Model
 from neuralfields.models.nf_file import save
@@ -101,6 +102,8 @@ class Watch:
         subject = volume_subject(
             scene.name, lambda: training.volume, background=training.background.colour, facts=facts
         )
+        if isinstance(training.field, GaussianField):
+            subject.splats, subject.version = lambda: training.volume, lambda: training.step_count
         self.stage = build_stage([subject], [], scene)
         self.stage.steer, self.stage.status = self._asked.put, self.status
 

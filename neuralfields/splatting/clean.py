@@ -15,8 +15,8 @@ NEIGHBOURS, DEVIATIONS = 8, 4.0
 def floaters(gaussians: Gaussians) -> Tensor:
     """Mask [N] of Gaussians that stand far from all others: statistical outlier removal (Rusu et al. 2008).
 
-    The distance to eight neighbours, in logarithms since scenes are dense here and sparse there, is beyond the median by
-    four deviations, taken from the median too (1.4826 of it): repeated places must not widen it.
+    The distance to eight neighbours, in logarithms since scenes are dense here and sparse there, is beyond the
+    median by four deviations, taken from the median too (1.4826 of it): repeated places must not widen it.
     """
     if len(gaussians) <= NEIGHBOURS:
         return torch.zeros(len(gaussians), dtype=torch.bool)

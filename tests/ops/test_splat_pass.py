@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -42,6 +44,16 @@ def test_picture_equals_that_of_the_ops(bases, degree, generator, instruction_se
         found, want = run.render(camera, BACKGROUND, degree, WITH_NORMAL), composed(inputs, camera, degree, WITH_NORMAL)
         for name in ("rgb", "opacity", "depth", "normal"):
             assert torch.equal(getattr(found, name), getattr(want, name)), name
+
+
+def test_an_empty_picture_after_a_full_one(generator):
+    """A viewer's bands: the top one may show nothing."""
+    run = SplatPass(Packed.of(*plain(gaussians(300, generator, torch.float32, 1))))
+    assert run.render(view(), BACKGROUND, 0).opacity.max() > 0
+    away = replace(view(), principal=(-4000.0, -4000.0))
+    empty = run.render(away, BACKGROUND, 0)
+    assert empty.opacity.max() == 0 and torch.allclose(empty.rgb, torch.tensor(BACKGROUND))
+    assert run.render(view(), BACKGROUND, 0).opacity.max() > 0
 
 
 def test_chunks_that_cannot_be_seen_are_left_out(generator):
