@@ -100,6 +100,10 @@ class Quantiser:
     def __len__(self) -> int:
         return len(self.means)
 
+    def order(self, settings: Settings) -> np.ndarray:
+        """Which Gaussian [N] each row of `quantise` stands for."""
+        return self._place(settings.places).order
+
     def _place(self, step: float) -> _Placed:
         if self._placed is None or self._placed[0] != step:
             grid, places = fit_grid(self.means, step)
@@ -117,18 +121,18 @@ class Quantiser:
         order, classes = placed.order, self.classes[placed.order]
         steps = Steps(s.scales, s.rotations, s.opacities, s.colours, s.harmonics)
         most = most_shifts(steps)
-        scales = _rounded(placed.scales, s.scales, shifts_of(classes, most.scales))
+        scales = rounded(placed.scales, s.scales, shifts_of(classes, most.scales))
         turned = rotation_shifts(classes, scales, s.scales, most.rotations)
-        colours = _along(self.colours, self.colour_axes)[order]
+        colours = along(self.colours, self.colour_axes)[order]
         harmonics, axes = self._harmonics(s.harmonics, order, shifts_of(classes, most.harmonics))
         return Quantised(
             grid=placed.grid,
             places=placed.places,
             classes=classes,
             scales=scales,
-            rotations=_rounded(placed.rotations, s.rotations, turned),
-            opacities=_rounded(self.opacities[order], s.opacities, shifts_of(classes, most.opacities)),
-            colours=_rounded(colours, s.colours, shifts_of(classes, most.colours)),
+            rotations=rounded(placed.rotations, s.rotations, turned),
+            opacities=rounded(self.opacities[order], s.opacities, shifts_of(classes, most.opacities)),
+            colours=rounded(colours, s.colours, shifts_of(classes, most.colours)),
             harmonics=harmonics,
             steps=steps,
             most=most,
@@ -140,12 +144,12 @@ class Quantiser:
 
     def _harmonics(self, step: float, order: np.ndarray, shifts: np.ndarray) -> tuple[np.ndarray, Axes]:
         """Values along the axes that are worth their bytes, strongest first."""
-        values = _rounded(_along(self.harmonics, self.harmonic_axes)[order], step, shifts, DEAD_ZONE)
+        values = rounded(along(self.harmonics, self.harmonic_axes)[order], step, shifts, DEAD_ZONE)
         used = np.flatnonzero((values != 0).mean(0) > WORTH) if values.shape[1] else np.empty(0, np.int64)
         many = int(used[-1]) + 1 if len(used) else 0
         axes = Axes(self.harmonic_axes.mean, self.harmonic_axes.axes[:many])
         if 0 < many < values.shape[1]:  # axes of 8 bits are not quite orthogonal
-            values = _rounded(_along(self.harmonics, axes)[order], step, shifts, DEAD_ZONE)
+            values = rounded(along(self.harmonics, axes)[order], step, shifts, DEAD_ZONE)
         return np.ascontiguousarray(values[:, :many]), axes
 
 
@@ -177,14 +181,14 @@ def _axes(values: np.ndarray, weight: np.ndarray) -> Axes:
     return Axes(mean, np.rint(vectors.T[::-1] * AXIS).astype(np.int8))
 
 
-def _along(values: np.ndarray, axes: Axes) -> np.ndarray:
+def along(values: np.ndarray, axes: Axes) -> np.ndarray:
     """Coefficients [N, m] of values [N, D] that come nearest to them."""
     if not axes.axes.size:
         return np.zeros((len(values), 0))
     return (values - axes.mean) @ np.linalg.pinv(axes.axes.astype(np.float64) / AXIS)
 
 
-def _rounded(values: np.ndarray, step: float, shifts: np.ndarray, up: float = 0.5) -> np.ndarray:
+def rounded(values: np.ndarray, step: float, shifts: np.ndarray, up: float = 0.5) -> np.ndarray:
     """Values [N, C] in fine steps, each a multiple of its row's own step; rounded up from 1 - `up`."""
     own = shifts.astype(np.int64)[:, None]
     whole = np.floor(np.abs(values) / np.ldexp(step, own) + up) * np.sign(values)

@@ -1,0 +1,133 @@
+"""Refines Gaussians against pictures of the original: all of them freely, or what a quantisation leaves to choose.
+
+  views -> render -> 0.8 L1 + 0.2 D-SSIM -> backward -> Adam (ops/splat_pass.py), no growth
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import Tensor
+
+from neuralfields.cameras import NO_DISTORTION, Camera
+from neuralfields.compression.latent import UNIT, Latent
+from neuralfields.compression.quantised import dequantised
+from neuralfields.gaussians import Gaussians
+from neuralfields.ops.blend import COLOUR_ONLY
+from neuralfields.ops.image_loss import image_loss
+from neuralfields.ops.project import View
+from neuralfields.ops.splat_pass import Adam, Packed, SplatPass, morton_order
+from neuralfields.rendering.renderable import Colour
+from neuralfields.rendering.splat import Splats, near_of
+from neuralfields.scene import Bounds
+
+HARMONICS_EVERY = 4  # steps between updates of the higher harmonics
+LAST = 0.1  # share of the rates at the end
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Adam's rates at the beginning: of means in half sides of the scene, the others in their own units."""
+
+    means: float = 2e-5
+    scales: float = 5e-3
+    rotations: float = 1e-3
+    opacities: float = 2e-2
+    colours: float = 2.5e-3
+    harmonics: float = 5e-4
+
+
+GAIN = 0.1  # of each value's own step, that a value behind a rounded one moves at most
+
+
+@dataclass(frozen=True)
+class Target:
+    """A picture to come near to: `rgb` [H, W, 3] over black, and `opacity` [H, W] where something may be behind."""
+
+    view: View
+    rgb: Tensor
+    opacity: Tensor | None
+
+    def over(self, colour: Colour) -> Tensor:
+        """The picture over a colour, where there is an opacity."""
+        if self.opacity is None:
+            return self.rgb
+        return self.rgb + (1 - self.opacity)[..., None] * self.rgb.new_tensor(colour)
+
+
+class Refiner:
+    """Pictures of the original Gaussians, and the steps of Adam that bring others near to them.
+
+    Random colours are behind a scene that ends with its cube, else `background`.
+    """
+
+    def __init__(
+        self, original: Gaussians, bounds: Bounds, cameras: list[Camera], background: Colour, seed: int = 0
+    ) -> None:
+        self.bounds, self.background, self.seed = bounds, background, seed
+        self.random = bounds.cascades == 1
+        splats = Splats(original, bounds)
+        self.targets = []
+        for camera in cameras:
+            straight = replace(camera, distortion=NO_DISTORTION)
+            seen = splats.render(straight, (0.0, 0.0, 0.0) if self.random else background)
+            view = View.of(straight, near_of(bounds), antialiased=original.antialiased)
+            opacity = seen.opacity.clone() if self.random else None
+            self.targets.append(Target(view, seen.rgb.clamp(0, 1).clone(), opacity))
+
+    def free(self, gaussians: Gaussians, steps: int, rates: Rates = Rates()) -> Gaussians:
+        """The Gaussians after `steps`, every parameter tuned; in another order."""
+        chosen = gaussians.take(morton_order(gaussians.means))
+        run = SplatPass(_packed(chosen))
+        moments = run.gaussians.zeros_like(), run.gaussians.zeros_like()
+        for step, target, colour in self._turns(steps):
+            self._lead_back(run, target, colour, gaussians.degree)
+            run.adam(moments, self._adam(rates, LAST ** (step / steps), step))
+        return replace(chosen, **dict(zip(_NAMES, run.gaussians.unpacked(), strict=True)))
+
+    def tied(self, latent: Latent, steps: int, gain: float = GAIN) -> None:
+        """Tunes values that are shown rounded, by pictures of what they are decoded to."""
+        decoded = dequantised(latent.quantised)
+        run = SplatPass(_packed(decoded))
+        moments = run.gaussians.zeros_like(), run.gaussians.zeros_like()
+        rates = Rates(*[UNIT] * 6)
+        for step, target, colour in self._turns(steps):
+            rest = step % HARMONICS_EVERY == 0
+            latent.show(run.gaussians, rest or step == 1)
+            run.replace(run.gaussians)  # for the boxes around them
+            self._lead_back(run, target, colour, decoded.degree)
+            run.adam(moments, replace(self._adam(rates, 1.0, step), means=UNIT))
+            latent.follow(run.gaussians, gain * LAST ** (step / steps), rest)
+
+    def _turns(self, steps: int) -> Iterator[tuple[int, Target, Colour]]:
+        """Step from 1, its picture and what is behind it."""
+        chance = np.random.default_rng(self.seed)
+        order: list[int] = []
+        for step in range(1, steps + 1):
+            order = order or chance.permutation(len(self.targets)).tolist()
+            colour = tuple(chance.random(3).tolist()) if self.random else self.background
+            yield step, self.targets[order.pop()], colour
+
+    @staticmethod
+    def _lead_back(run: SplatPass, target: Target, colour: Colour, degree: int) -> None:
+        rendered = run.render(target.view, colour, degree, COLOUR_ONLY)
+        run.backward(image_loss(rendered.rgb, target.over(colour)).d_rgb)
+
+    def _adam(self, rates: Rates, share: float, step: int) -> Adam:
+        return Adam(
+            means=rates.means * share * self.bounds.side / 2,
+            scales=rates.scales * share,
+            rotations=rates.rotations * share,
+            opacities=rates.opacities * share,
+            colours=rates.colours * share,
+            harmonics=rates.harmonics * share,
+            step=step,
+            rest_step=0 if step % HARMONICS_EVERY else step // HARMONICS_EVERY,
+        )
+
+
+_NAMES = ("means", "scales", "rotations", "opacities", "harmonics")
+
+
+def _packed(gaussians: Gaussians) -> Packed:
+    return Packed.of(*(getattr(gaussians, name).float() for name in _NAMES))
