@@ -8,15 +8,16 @@ can be measured.
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
-from neuralfields.cameras import Camera
+from neuralfields.cameras import NO_DISTORTION, Camera
 from neuralfields.compression.nfz import decode, encode, section_bytes
 from neuralfields.compression.quantise import Quantiser
-from neuralfields.compression.quantised import dequantised
+from neuralfields.compression.quantised import Quantised, dequantised
+from neuralfields.compression.refine import Recipe, Refiner, tuned
 from neuralfields.compression.tune import Judge, balanced, for_bytes, for_quality
 from neuralfields.compression.viewpoints import drawn
 from neuralfields.errors import InputError
@@ -27,18 +28,24 @@ from neuralfields.scene import Bounds
 
 FITTED = 30.0  # dB of a usual fit against its photos
 IMPORTANCE_VIEWS, TUNING_VIEWS, REPORT_VIEWS, SIDE = 16, 8, 12, 200
+REFINING_VIEWS, REFINING_SIDE, MOST_REFINING = 48, 300, 72  # what is tuned against
 MOST_CAMERAS = 24  # of a capture that are looked at
 UNSEEN, MOST_UNSEEN = 4.0, 1e-3  # share of all importance that those left out may have: times the squared error
-SEEDS = {"importance": 1, "tuning": 2, "report": 3}
+SEEDS = {"importance": 1, "tuning": 2, "report": 3, "refining": 4}
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a file is to be: dB that it may lose, or bytes that it may have; whether unseen splats may be left out."""
+    """What a file is to be: dB that it may lose, or bytes that it may have; whether splats may be left out.
+
+    `steps` of tuning against renderings; 0: none, seconds in all.
+    """
 
     quality: float = 0.3
     most_bytes: int | None = None
     prune: bool = True
+    steps: int = 0
+    seed: int = 0
 
     def unseen(self) -> float:
         """Share of the importance that may be left out."""
@@ -47,6 +54,15 @@ class Goal:
         return (
             MOST_UNSEEN / 3 if self.most_bytes else min(UNSEEN * 10 ** (-wanted_psnr(self.quality) / 10), MOST_UNSEEN)
         )
+
+
+@dataclass(frozen=True)
+class CaptureCameras:
+    """Cameras of a capture: of training, held out (the report's, if there are any), and more that are like them."""
+
+    training: list[Camera]
+    held_out: list[Camera] = field(default_factory=list)
+    sampled: list[Camera] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -73,10 +89,10 @@ def compress(
     bounds: Bounds,
     goal: Goal,
     background: Colour = (0.0, 0.0, 0.0),
-    cameras: list[Camera] | None = None,
+    cameras: CaptureCameras | None = None,
     stage: Callable[[str], None] = lambda _: None,
 ) -> Compressed:
-    """The file of Gaussians at a goal, from drawn cameras, or a capture's own `cameras`; `stage` is told what is done.
+    """The file of Gaussians at a goal, from drawn cameras, or a capture's own; `stage` is told what is done.
 
     Raises InputError for Gaussians that are not sound and for a goal that cannot be reached.
     """
@@ -87,16 +103,20 @@ def compress(
     views = {name: _views(name, bounds, cameras) for name in SEEDS}
     stage("importance")
     importance = Splats(gaussians, bounds).importance(views["importance"]).numpy()
-    kept = worth_keeping(importance, goal.unseen())
+    kept = np.flatnonzero(worth_keeping(importance, goal.unseen()))
     stage("steps")
     judge = Judge(gaussians, bounds, views["tuning"], background)
-    index = np.flatnonzero(kept)
-    quantiser = Quantiser(gaussians.take(torch.from_numpy(index)), importance[index])
-    steps = balanced(quantiser, judge)
-    if goal.most_bytes is not None:
-        quantised = for_bytes(quantiser, steps, goal.most_bytes)
+    seen, importance = gaussians.take(torch.from_numpy(kept)), importance[kept]
+    if goal.steps:
+        refiner = Refiner(gaussians, bounds, views["refining"], background, goal.seed)
+        if goal.most_bytes is None:
+            wanted = wanted_psnr(goal.quality)
+        else:  # what is possible without tuning says how much may be pruned
+            wanted = judge.psnr(dequantised(_once(Quantiser(seen, importance), judge, goal)))
+        recipe = Recipe(wanted, goal.most_bytes, goal.prune, goal.steps)
+        quantised = tuned(seen, importance, refiner, judge, recipe, stage)
     else:
-        quantised = for_quality(quantiser, judge, steps, wanted_psnr(goal.quality))
+        quantised = _once(Quantiser(seen, importance), judge, goal)
     stage("coding")
     data = encode(quantised)
     seconds = time.perf_counter() - begin
@@ -112,9 +132,18 @@ def compress(
         "bytes_each": len(data) / len(gaussians),
         "sections": section_bytes(data, "the file just made"),
         "views": len(views["report"]),
+        "steps": goal.steps,
         "seconds": seconds,
     }
     return Compressed(data, decoded, report)
+
+
+def _once(quantiser: Quantiser, judge: Judge, goal: Goal) -> Quantised:
+    """The quantisation that meets the goal, nothing tuned."""
+    steps = balanced(quantiser, judge)
+    if goal.most_bytes is not None:
+        return for_bytes(quantiser, steps, goal.most_bytes)
+    return for_quality(quantiser, judge, steps, wanted_psnr(goal.quality))
 
 
 def worth_keeping(importance: np.ndarray, unseen: float) -> np.ndarray:
@@ -126,16 +155,24 @@ def worth_keeping(importance: np.ndarray, unseen: float) -> np.ndarray:
     return kept
 
 
-def _views(name: str, bounds: Bounds, cameras: list[Camera] | None) -> list[Camera]:
-    """The cameras of a stage: drawn, or a capture's in turn, made as small."""
-    count = {"importance": IMPORTANCE_VIEWS, "tuning": TUNING_VIEWS, "report": REPORT_VIEWS}[name]
-    if cameras is None:
-        return drawn(bounds, count, SIDE, SEEDS[name])
-    many = MOST_CAMERAS if name == "importance" else count
-    picks = np.unique(np.linspace(0, len(cameras) - 1, min(many, len(cameras))).round().astype(int))
-    return [_small(cameras[i]) for i in picks]
+def _views(name: str, bounds: Bounds, capture: CaptureCameras | None) -> list[Camera]:
+    """The pinholes of a stage: drawn, or a capture's in turn, made as small; the report's are those held out."""
+    count = {"importance": IMPORTANCE_VIEWS, "tuning": TUNING_VIEWS, "report": REPORT_VIEWS}.get(name, REFINING_VIEWS)
+    side = REFINING_SIDE if name == "refining" else SIDE
+    if capture is None:
+        return drawn(bounds, count, side, SEEDS[name])
+    cameras = capture.held_out if name == "report" and capture.held_out else capture.training
+    if name == "refining":
+        return [_small(camera, side) for camera in (*_some(cameras, MOST_REFINING), *capture.sampled)]
+    return [_small(camera, side) for camera in _some(cameras, MOST_CAMERAS if name == "importance" else count)]
 
 
-def _small(camera: Camera) -> Camera:
-    scale = min(1.0, SIDE * 1.5 / max(camera.width, camera.height))
+def _some(cameras: list[Camera], most: int) -> list[Camera]:
+    picks = np.unique(np.linspace(0, len(cameras) - 1, min(most, len(cameras))).round().astype(int))
+    return [cameras[i] for i in picks]
+
+
+def _small(camera: Camera, side: int) -> Camera:
+    scale = min(1.0, side * 1.5 / max(camera.width, camera.height))
+    camera = camera if camera.model != "perspective" else replace(camera, distortion=NO_DISTORTION)
     return camera.resized(max(11, round(camera.width * scale)), max(11, round(camera.height * scale)))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from neuralfields.compression.grid import Grid, cells_of, morton
-from neuralfields.compression.quantise import DEAD_ZONE, LEAST_OPACITY, along, rounded
+from neuralfields.compression.quantise import DEAD_ZONE, LEAST_OPACITY, Quantiser, along, rounded
 from neuralfields.compression.quantised import AXIS, LEAST_TRANSPARENCY, Axes, Quantised, rotation_shifts, shifts_of
 from neuralfields.gaussians import Gaussians
 from neuralfields.ops.splat_pass import COLOUR, MEANS, OPACITY, ROTATIONS, SCALES, Packed
@@ -25,13 +25,15 @@ class Latent:
     """Values of N Gaussians in the order of `quantised`, which says steps and axes: means [N, 3], log scales [N, 3],
     unit quaternions [N, 4], -ln(opacity) [N], colours [N, 3], harmonics [N, D].
 
-    `gaussians`: in that order, for what no quantisation turns about.
+    `quantiser` made it of `gaussians`.
     """
 
-    def __init__(self, quantised: Quantised, gaussians: Gaussians, turned: tuple[np.ndarray, np.ndarray]) -> None:
+    def __init__(self, quantised: Quantised, quantiser: Quantiser, gaussians: Gaussians) -> None:
+        placed = quantiser.placed(quantised.grid)
+        gaussians = gaussians.take(torch.from_numpy(placed.order))
         q = self.quantised = quantised
         self.means = gaussians.means.float().clone()
-        self.scales, xyz = (torch.from_numpy(part.astype(np.float32)) for part in turned)
+        self.scales, xyz = (torch.from_numpy(part.astype(np.float32)) for part in (placed.scales, placed.rotations))
         self.rotations = _quaternions(xyz)
         self.minus_log = -torch.sigmoid(gaussians.opacities.float()).clamp(LEAST_OPACITY, 1).log()
         self.colours = gaussians.harmonics[:, 0].float().clone()
@@ -39,7 +41,7 @@ class Latent:
         self._steps = {name: _own(q, name) for name in ("scales", "opacities", "colours", "harmonics")}
         self._colour_rounding = _Rounding(q.colour_axes, self._steps["colours"], 0.5)
         self._harmonic_rounding = _Rounding(q.harmonic_axes, self._steps["harmonics"], DEAD_ZONE)
-        self._shown = torch.empty(0)
+        self._shown = self._shown_rest = self._place_steps = self._turn_steps = torch.empty(0)
 
     def show(self, packed: Packed, rest: bool) -> None:
         """Writes what it is decoded to into the Gaussians of a pass; its harmonics only with `rest`."""
@@ -75,6 +77,16 @@ class Latent:
         if rest and self.harmonics.shape[1]:
             width = self.harmonics.shape[1]
             self.harmonics += (packed.rest[:, :width] - self._shown_rest) * (gain / UNIT) * self._steps["harmonics"]
+
+    def gaussians(self) -> Gaussians:
+        """The values as they are, not rounded, in the same order."""
+        opacity = self.minus_log.neg().exp().clamp(LEAST_OPACITY, 1 - LEAST_TRANSPARENCY)
+        rest = self.harmonics.unflatten(1, (-1, 3)) if self.harmonics.shape[1] else self.harmonics.view(-1, 0, 3)
+        harmonics = torch.cat([self.colours[:, None], rest], 1)
+        return Gaussians(
+            self.means, self.scales, self.rotations, torch.logit(opacity), harmonics,
+            antialiased=self.quantised.antialiased,
+        )  # fmt: skip
 
     def rounded(self) -> Quantised:
         """The whole numbers that are shown, in Morton order."""

@@ -69,7 +69,7 @@ def axis_turns() -> tuple[np.ndarray, np.ndarray]:
 
 
 @dataclass(frozen=True)
-class _Placed:
+class Placed:
     """Gaussians in the order of a grid, their rotations and scales as their neighbours have them."""
 
     grid: Grid
@@ -95,16 +95,18 @@ class Quantiser:
         weight = np.ones(count) if importance is None else importance + 1e-3 * float(importance.mean()) + 1e-12
         self.colours, self.harmonics = harmonics[:, 0], harmonics[:, 1:].reshape(count, -1)
         self.colour_axes, self.harmonic_axes = _axes(self.colours, weight), _axes(self.harmonics, weight)
-        self._placed: tuple[float, _Placed] | None = None
+        self._placed: tuple[float, Placed] | None = None
 
     def __len__(self) -> int:
         return len(self.means)
 
-    def order(self, settings: Settings) -> np.ndarray:
-        """Which Gaussian [N] each row of `quantise` stands for."""
-        return self._place(settings.places).order
+    def placed(self, grid: Grid) -> "Placed":
+        """Order, scales and rotations of the last quantisation, which was in this grid."""
+        if self._placed is None or self._placed[1].grid != grid:
+            raise ValueError("was quantised in another grid since")
+        return self._placed[1]
 
-    def _place(self, step: float) -> _Placed:
+    def _place(self, step: float) -> Placed:
         if self._placed is None or self._placed[0] != step:
             grid, places = fit_grid(self.means, step)
             order = np.argsort(morton(places), kind="stable")
@@ -112,7 +114,7 @@ class Quantiser:
             turns, axes = axis_turns()
             rotations, chosen = align(self.rotations[order], turns, nearest_before(places))
             scales = np.take_along_axis(self.scales[order], axes[chosen], 1)
-            self._placed = step, _Placed(grid, order, places, scales, rotations)
+            self._placed = step, Placed(grid, order, places, scales, rotations)
         return self._placed[1]
 
     def quantise(self, settings: Settings) -> Quantised:

@@ -1,17 +1,22 @@
 """Refines Gaussians against pictures of the original: all of them freely, or what a quantisation leaves to choose.
 
-  views -> render -> 0.8 L1 + 0.2 D-SSIM -> backward -> Adam (ops/splat_pass.py), no growth
+views -> render -> 0.8 L1 + 0.2 D-SSIM -> backward -> Adam (ops/splat_pass.py), no growth
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from neuralfields.cameras import NO_DISTORTION, Camera
 from neuralfields.compression.latent import UNIT, Latent
-from neuralfields.compression.quantised import dequantised
+from neuralfields.compression.nfz import encode
+from neuralfields.compression.quantise import Quantiser, Settings
+from neuralfields.compression.quantised import Quantised, dequantised
+from neuralfields.compression.tune import DECIBELS, Judge, balanced, for_bytes, for_quality
 from neuralfields.gaussians import Gaussians
 from neuralfields.ops.blend import COLOUR_ONLY
 from neuralfields.ops.image_loss import image_loss
@@ -23,6 +28,13 @@ from neuralfields.scene import Bounds
 
 HARMONICS_EVERY = 4  # steps between updates of the higher harmonics
 LAST = 0.1  # share of the rates at the end
+FREE = 0.35  # share of the steps before anything is quantised
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # of the Gaussians, that pruning tries
+SPARE = 0.0  # dB over what is wanted, of what is pruned before it is refined: refining brings several
+GAINED = 3.0  # dB that tuning behind the steps is expected to bring
+ROOM = 0.96  # share of the bytes at which tuning begins: it adds some
+ROUNDS, NEAR_ENOUGH = (0.6, 0.25, 0.15), 0.06  # shares of the steps; logarithm of the steps' factor
+BYTES_SLOPE = 0.4  # logarithm of bytes that a logarithm of the steps saves
 
 
 @dataclass(frozen=True)
@@ -37,7 +49,7 @@ class Rates:
     harmonics: float = 5e-4
 
 
-GAIN = 0.1  # of each value's own step, that a value behind a rounded one moves at most
+GAIN = 0.02  # of each value's own step, that a value behind a rounded one moves at most
 
 
 @dataclass(frozen=True)
@@ -76,14 +88,16 @@ class Refiner:
             self.targets.append(Target(view, seen.rgb.clamp(0, 1).clone(), opacity))
 
     def free(self, gaussians: Gaussians, steps: int, rates: Rates = Rates()) -> Gaussians:
-        """The Gaussians after `steps`, every parameter tuned; in another order."""
-        chosen = gaussians.take(morton_order(gaussians.means))
+        """The Gaussians after `steps`, every parameter tuned."""
+        order = morton_order(gaussians.means)
+        chosen = gaussians.take(order)
         run = SplatPass(_packed(chosen))
         moments = run.gaussians.zeros_like(), run.gaussians.zeros_like()
         for step, target, colour in self._turns(steps):
             self._lead_back(run, target, colour, gaussians.degree)
             run.adam(moments, self._adam(rates, LAST ** (step / steps), step))
-        return replace(chosen, **dict(zip(_NAMES, run.gaussians.unpacked(), strict=True)))
+        refined = replace(chosen, **dict(zip(_NAMES, run.gaussians.unpacked(), strict=True)))
+        return refined.take(torch.argsort(order))
 
     def tied(self, latent: Latent, steps: int, gain: float = GAIN) -> None:
         """Tunes values that are shown rounded, by pictures of what they are decoded to."""
@@ -124,6 +138,89 @@ class Refiner:
             step=step,
             rest_step=0 if step % HARMONICS_EVERY else step // HARMONICS_EVERY,
         )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """PSNR that is wanted against the original, in dB, or bytes at most; whether to prune; steps of tuning in all."""
+
+    wanted: float
+    most_bytes: int | None
+    prune: bool
+    steps: int
+
+
+def tuned(
+    gaussians: Gaussians,
+    importance: np.ndarray,
+    refiner: Refiner,
+    judge: Judge,
+    recipe: Recipe,
+    stage: Callable[[str], None],
+) -> Quantised:
+    """The quantisation that meets a recipe once it is tuned: pruned, refined, quantised, refined behind its steps.
+
+    Rounds of the last begin with the values that the round before left, at steps corrected by what it measured. Raises
+    InputError where the bytes cannot be kept to.
+    """
+    if recipe.prune:
+        stage("pruning")
+        kept = prunable(gaussians, importance, judge, recipe.wanted + SPARE)
+        gaussians, importance = gaussians.take(torch.from_numpy(kept)), importance[kept]
+    stage("refining")
+    gaussians = refiner.free(gaussians, round(recipe.steps * FREE))
+    quantiser = Quantiser(gaussians, importance)
+    steps = balanced(quantiser, judge.of(gaussians))
+    stage("tuning")
+    if recipe.most_bytes is not None:
+        quantised = for_bytes(quantiser, steps, round(recipe.most_bytes * ROOM))
+    else:
+        quantised = for_quality(quantiser, judge, steps, recipe.wanted - GAINED)
+    steps = _settings(quantised)
+    found: list[tuple[bool, float, Quantised]] = []
+    for turn, share in enumerate(ROUNDS):
+        latent = Latent(quantised, quantiser, gaussians)
+        refiner.tied(latent, max(1, round(recipe.steps * (1 - FREE) * share)))
+        made = latent.rounded()
+        factor, met = _correction(made, judge, recipe)
+        found.append((not met, -turn if met else abs(factor), made))
+        if met and abs(factor) < NEAR_ENOUGH:
+            break
+        importance = importance[quantiser.placed(quantised.grid).order]
+        gaussians = latent.gaussians()
+        quantiser, steps = Quantiser(gaussians, importance), steps.times(math.exp(factor))
+        quantised = quantiser.quantise(steps)
+    missed, _, best = min(found, key=lambda one: one[:2])
+    if missed and recipe.most_bytes is not None:
+        return for_bytes(quantiser, steps, recipe.most_bytes)
+    return best
+
+
+def _correction(made: Quantised, judge: Judge, recipe: Recipe) -> tuple[float, bool]:
+    """Logarithm of the factor at which steps would meet the goal just so, a little to the safe side; is it met?"""
+    if recipe.most_bytes is not None:
+        over = math.log(len(encode(made)) / recipe.most_bytes) / BYTES_SLOPE
+        return over + NEAR_ENOUGH / 2, over <= 0
+    spare = (judge.psnr(dequantised(made)) - recipe.wanted) / DECIBELS
+    return spare - NEAR_ENOUGH / 2, spare >= 0
+
+
+def prunable(gaussians: Gaussians, importance: np.ndarray, judge: Judge, wanted: float) -> np.ndarray:
+    """Mask [N] without the largest of SHARES, the least important, at which pictures still have `wanted` dB."""
+    order = np.argsort(importance, kind="stable")
+    kept = np.ones(len(order), bool)
+    for share in SHARES:
+        tried = kept.copy()
+        tried[order[: int(share * len(order))]] = False
+        if judge.psnr(gaussians.take(torch.from_numpy(np.flatnonzero(tried)))) < wanted:
+            break
+        kept = tried
+    return kept
+
+
+def _settings(quantised: Quantised) -> Settings:
+    s = quantised.steps
+    return Settings(quantised.grid.step, s.scales, s.rotations, s.opacities, s.colours, s.harmonics)
 
 
 _NAMES = ("means", "scales", "rotations", "opacities", "harmonics")

@@ -54,6 +54,10 @@ class Judge:
         found.cameras, found.pictures = self.cameras[:views], self.pictures[:views]
         return found
 
+    def of(self, gaussians: Gaussians) -> "Judge":
+        """A judge with the same cameras and these Gaussians as its original."""
+        return Judge(gaussians, self.bounds, self.cameras, self.background)
+
     def psnr(self, gaussians: Gaussians) -> float:
         """Mean over the pictures of their PSNR in dB, of values as they are, at most 100 each."""
         return float(np.mean([psnr_from_mse(max(error, 1e-10)) for error in self.errors(gaussians)]))

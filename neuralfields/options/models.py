@@ -167,7 +167,11 @@ class CompressOptions(OnMachine, Output, Reporting):
     max_bytes: str | None = None
     """Largest size of the file, such as 600kB, instead of a quality."""
     fast: bool = False
-    """Only what takes seconds: nothing is fitted. It is all that there is so far."""
+    """Only what takes seconds: nothing is tuned against renderings."""
+    steps: int = 400
+    """Steps of tuning against renderings of the original."""
+    seed: int = 0
+    """Random seed; the same input, seed and steps give the same file."""
     keep_all: bool = False
     """Keep Gaussians that no picture shows."""
     scene: Path | None = None
@@ -175,7 +179,7 @@ class CompressOptions(OnMachine, Output, Reporting):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range(self, quality=(0.001, 6))
+        check_range(self, quality=(0.001, 6), steps=(1, 100000))
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,20 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from neuralfields.codecs import load_any
-from neuralfields.compression.compress import Goal, compress
+from neuralfields.compression.compress import CaptureCameras, Goal, compress
+from neuralfields.distillation.sampled_cameras import Viewpoints
 from neuralfields.errors import UsageError
 from neuralfields.fields.gaussians import GaussianField
 from neuralfields.files import OutputLock, atomic_write_bytes, check_writable, parse_size, size_text
 from neuralfields.gpu.device import use_machine
+from neuralfields.models.model import Model
 from neuralfields.options.models import CompressOptions
 from neuralfields.progress import StageDisplay
 
-NOTHING_FITTED = "nothing was fitted to renderings: without --fast the same is done, tuning is not there yet"
+LEAST_PICTURES, MOST_SAMPLED = 32, 36
 
 
 def run(options: CompressOptions) -> dict[str, Any]:
@@ -32,15 +36,15 @@ def run(options: CompressOptions) -> dict[str, Any]:
         raise UsageError(f"{options.model}: is a field of another kind; Gaussians are compressed, fields: nf convert")
     display = _Stages(options.quiet)
     with OutputLock(out):
-        goal = Goal(options.quality, most, not options.keep_all)
-        cameras = list(model.cameras) or None
+        steps = 0 if options.fast else options.steps
+        goal = Goal(options.quality, most, not options.keep_all, steps, options.seed)
+        cameras = cameras_of(model, options.seed) if model.cameras else None
         made = compress(model.field.gaussians(), model.bounds, goal, model.background, cameras, display.next)
         display.next(None)
         atomic_write_bytes(out, made.data)
     before = options.model.stat().st_size if options.model.is_file() else None
-    notes = [] if options.fast else [NOTHING_FITTED]
     ratio = None if before is None else before / len(made.data)
-    return {"path": str(out), "model": str(options.model), **made.report, "ratio": ratio, "notes": notes}
+    return {"path": str(out), "model": str(options.model), **made.report, "ratio": ratio}
 
 
 def text(result: dict[str, Any]) -> str:
@@ -55,7 +59,16 @@ def text(result: dict[str, Any]) -> str:
         f"about {result['lost']:.2f} dB of a fit of 30 dB",
         f"  bytes     {sections}",
     ]
-    return "\n".join([*lines, *(f"  note      {note}" for note in result["notes"])])
+    return "\n".join(lines)
+
+
+def cameras_of(model: Model, seed: int) -> CaptureCameras:
+    """Cameras of the model's capture: those of training, those held out, and half as many sampled like the first."""
+    held_out = set(model.held_out)
+    training = [camera for i, camera in enumerate(model.cameras) if i not in held_out] or list(model.cameras)
+    count = max(len(training) // 2, LEAST_PICTURES - len(training)) if len(training) > 1 else 0
+    sampled = Viewpoints(training, model.bounds).draw(min(count, MOST_SAMPLED), np.random.default_rng(seed))
+    return CaptureCameras(training, [model.cameras[i] for i in model.held_out], sampled)
 
 
 class _Stages:
