@@ -107,6 +107,7 @@ def compress(
     stage("steps")
     judge = Judge(gaussians, bounds, views["tuning"], background)
     seen, importance = gaussians.take(torch.from_numpy(kept)), importance[kept]
+    quantised: Quantised | None = None
     if goal.steps:
         refiner = Refiner(gaussians, bounds, views["refining"], background, goal.seed)
         if goal.most_bytes is None:
@@ -115,7 +116,7 @@ def compress(
             wanted = judge.psnr(dequantised(_once(Quantiser(seen, importance), judge, goal)))
         recipe = Recipe(wanted, goal.most_bytes, goal.prune, goal.steps)
         quantised = tuned(seen, importance, refiner, judge, recipe, stage)
-    else:
+    if quantised is None:
         quantised = _once(Quantiser(seen, importance), judge, goal)
     stage("coding")
     data = encode(quantised)

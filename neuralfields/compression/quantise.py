@@ -101,10 +101,11 @@ class Quantiser:
         return len(self.means)
 
     def placed(self, grid: Grid) -> "Placed":
-        """Order, scales and rotations of the last quantisation, which was in this grid."""
-        if self._placed is None or self._placed[1].grid != grid:
-            raise ValueError("was quantised in another grid since")
-        return self._placed[1]
+        """Order, scales and rotations of the quantisation in this grid."""
+        placed = self._place(grid.step)
+        if placed.grid != grid:
+            raise ValueError(f"a step of {grid.step} leads to another grid")
+        return placed
 
     def _place(self, step: float) -> Placed:
         if self._placed is None or self._placed[0] != step:

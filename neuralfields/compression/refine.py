@@ -30,7 +30,8 @@ HARMONICS_EVERY = 4  # steps between updates of the higher harmonics
 LAST = 0.1  # share of the rates at the end
 FREE = 0.35  # share of the steps before anything is quantised
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # of the Gaussians, that pruning tries
-SPARE = 0.0  # dB over what is wanted, of what is pruned before it is refined: refining brings several
+SPARES = (0.0, 4.0)  # dB over what is wanted, of what is pruned before it is refined, in turn
+ROOM_ABOVE = 1.5  # dB over what is wanted that refining must reach, for quantisation
 GAINED = 3.0  # dB that tuning behind the steps is expected to bring
 ROOM = 0.96  # share of the bytes at which tuning begins: it adds some
 ROUNDS, NEAR_ENOUGH = (0.6, 0.25, 0.15), 0.06  # shares of the steps; logarithm of the steps' factor
@@ -157,25 +158,22 @@ def tuned(
     judge: Judge,
     recipe: Recipe,
     stage: Callable[[str], None],
-) -> Quantised:
+) -> Quantised | None:
     """The quantisation that meets a recipe once it is tuned: pruned, refined, quantised, refined behind its steps.
 
-    Rounds of the last begin with the values that the round before left, at steps corrected by what it measured. Raises
-    InputError where the bytes cannot be kept to.
+    Rounds of the last begin with the values that the round before left, at steps corrected by what it measured. None
+    where so few steps do not reach the quality. Raises InputError where the bytes cannot be kept to.
     """
-    if recipe.prune:
-        stage("pruning")
-        kept = prunable(gaussians, importance, judge, recipe.wanted + SPARE)
-        gaussians, importance = gaussians.take(torch.from_numpy(kept)), importance[kept]
     stage("refining")
-    gaussians = refiner.free(gaussians, round(recipe.steps * FREE))
+    gaussians, importance = _pruned(gaussians, importance, refiner, judge, recipe)
     quantiser = Quantiser(gaussians, importance)
     steps = balanced(quantiser, judge.of(gaussians))
     stage("tuning")
     if recipe.most_bytes is not None:
         quantised = for_bytes(quantiser, steps, round(recipe.most_bytes * ROOM))
     else:
-        quantised = for_quality(quantiser, judge, steps, recipe.wanted - GAINED)
+        least = judge.psnr(gaussians) - GAINED  # without quantisation
+        quantised = for_quality(quantiser, judge, steps, min(recipe.wanted, least) - GAINED)
     steps = _settings(quantised)
     found: list[tuple[bool, float, Quantised]] = []
     for turn, share in enumerate(ROUNDS):
@@ -193,7 +191,20 @@ def tuned(
     missed, _, best = min(found, key=lambda one: one[:2])
     if missed and recipe.most_bytes is not None:
         return for_bytes(quantiser, steps, recipe.most_bytes)
-    return best
+    return None if missed else best
+
+
+def _pruned(
+    gaussians: Gaussians, importance: np.ndarray, refiner: Refiner, judge: Judge, recipe: Recipe
+) -> tuple[Gaussians, np.ndarray]:
+    """What pruning leaves, refined, and its importance: as much as refining makes good."""
+    steps = round(recipe.steps * FREE)
+    for spare in SPARES if recipe.prune else ():
+        kept = prunable(gaussians, importance, judge, recipe.wanted + spare)
+        found = refiner.free(gaussians.take(torch.from_numpy(kept)), steps)
+        if judge.psnr(found) >= recipe.wanted + ROOM_ABOVE:
+            return found, importance[kept]
+    return gaussians, importance
 
 
 def _correction(made: Quantised, judge: Judge, recipe: Recipe) -> tuple[float, bool]:
