@@ -38,7 +38,7 @@ SCENES = {
     "fruit_drops": "splat_small/fruit_drops_4721_sh3.ply",
 }
 TITLE = "Compressed Gaussians: PSNR against the original over bytes"
-STEPS, TUNED = 400, (0.6, 0.2, 1.2)
+STEPS, TUNED = 400, (0.6, 1.2)
 QUALITIES = (0.005, 0.02, 0.05, 0.1, 0.3, 0.6, 1.2, 2.5)
 Writer = Callable[[Gaussians, Path], None]
 
