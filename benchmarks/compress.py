@@ -30,7 +30,7 @@ from neuralfields.compression.viewpoints import drawn
 from neuralfields.evaluation.evaluate import measure as measured
 from neuralfields.gaussians import Gaussians
 from neuralfields.rendering.splat import Splats
-from neuralfields.verbs.compress import cameras_of
+from neuralfields.verbs.compress import cameras_of, fitted_of
 
 SCENES = {
     "playbot": "splat_playbot/playbot_lod3_sh2.ply",
@@ -38,7 +38,7 @@ SCENES = {
     "fruit_drops": "splat_small/fruit_drops_4721_sh3.ply",
 }
 TITLE = "Compressed Gaussians: PSNR against the original over bytes"
-STEPS, TUNED = 400, (0.6, 1.2)
+STEPS, TUNED = 400, (0.6, 0.3)
 QUALITIES = (0.005, 0.02, 0.05, 0.1, 0.3, 0.6, 1.2, 2.5)
 Writer = Callable[[Gaussians, Path], None]
 
@@ -108,7 +108,7 @@ def measure_fit(scene: str, path: Path, command: str, done: set[tuple[str, str]]
         if (scene, name := named(lost, steps)) in done:
             continue
         begin = time.process_time()
-        goal, cameras = Goal(lost, steps=steps), cameras_of(model, 0)
+        goal, cameras = Goal(lost, steps=steps, fitted=fitted_of(model)), cameras_of(model, 0)
         made = compress(gaussians, model.bounds, goal, model.background, cameras)
         seconds, report = time.process_time() - begin, made.report
         after = shown(made.gaussians)

@@ -38,7 +38,7 @@ SEEDS = {"importance": 1, "tuning": 2, "report": 3, "refining": 4}
 class Goal:
     """What a file is to be: dB that it may lose, or bytes that it may have; whether splats may be left out.
 
-    `steps` of tuning against renderings; 0: none, seconds in all.
+    `steps` of tuning against renderings; 0: none, seconds in all. `fitted`: PSNR of the original against its photos, dB.
     """
 
     quality: float = 0.3
@@ -46,13 +46,16 @@ class Goal:
     prune: bool = True
     steps: int = 0
     seed: int = 0
+    fitted: float = FITTED
 
     def unseen(self) -> float:
         """Share of the importance that may be left out."""
         if not self.prune:
             return 0.0
         return (
-            MOST_UNSEEN / 3 if self.most_bytes else min(UNSEEN * 10 ** (-wanted_psnr(self.quality) / 10), MOST_UNSEEN)
+            MOST_UNSEEN / 3
+            if self.most_bytes
+            else min(UNSEEN * 10 ** (-wanted_psnr(self.quality, self.fitted) / 10), MOST_UNSEEN)
         )
 
 
@@ -74,14 +77,14 @@ class Compressed:
     report: dict[str, object]
 
 
-def wanted_psnr(lost: float) -> float:
-    """PSNR against the original, in dB, at which a fit of FITTED dB loses `lost`."""
-    return FITTED - 10 * math.log10(10 ** (lost / 10) - 1)
+def wanted_psnr(lost: float, fitted: float = FITTED) -> float:
+    """PSNR against the original, in dB, at which a fit of `fitted` dB loses `lost`."""
+    return fitted - 10 * math.log10(10 ** (lost / 10) - 1)
 
 
-def lost_of(psnr: float) -> float:
-    """dB that a fit of FITTED dB loses at a PSNR against the original."""
-    return 10 * math.log10(1 + 10 ** ((FITTED - psnr) / 10))
+def lost_of(psnr: float, fitted: float = FITTED) -> float:
+    """dB that a fit of `fitted` dB loses at a PSNR against the original."""
+    return 10 * math.log10(1 + 10 ** ((fitted - psnr) / 10))
 
 
 def compress(
@@ -107,17 +110,14 @@ def compress(
     stage("steps")
     judge = Judge(gaussians, bounds, views["tuning"], background)
     seen, importance = gaussians.take(torch.from_numpy(kept)), importance[kept]
-    quantised: Quantised | None = None
+    quantised = _once(Quantiser(seen, importance), judge, goal)
     if goal.steps:
+        wanted = (
+            wanted_psnr(goal.quality, goal.fitted) if goal.most_bytes is None else judge.psnr(dequantised(quantised))
+        )
         refiner = Refiner(gaussians, bounds, views["refining"], background, goal.seed)
-        if goal.most_bytes is None:
-            wanted = wanted_psnr(goal.quality)
-        else:  # what is possible without tuning says how much may be pruned
-            wanted = judge.psnr(dequantised(_once(Quantiser(seen, importance), judge, goal)))
         recipe = Recipe(wanted, goal.most_bytes, goal.prune, goal.steps)
-        quantised = tuned(seen, importance, refiner, judge, recipe, stage)
-    if quantised is None:
-        quantised = _once(Quantiser(seen, importance), judge, goal)
+        quantised = _better(quantised, tuned(seen, importance, refiner, judge, recipe, stage), judge, goal)
     stage("coding")
     data = encode(quantised)
     seconds = time.perf_counter() - begin
@@ -126,7 +126,7 @@ def compress(
     figures = Judge(gaussians, bounds, views["report"], background).report(decoded)
     report = {
         **figures,
-        "lost": lost_of(figures["psnr"]),
+        "lost": lost_of(figures["psnr"], goal.fitted),
         "bytes": len(data),
         "gaussians": len(gaussians),
         "kept": len(quantised),
@@ -134,6 +134,7 @@ def compress(
         "sections": section_bytes(data, "the file just made"),
         "views": len(views["report"]),
         "steps": goal.steps,
+        "fitted": goal.fitted,
         "seconds": seconds,
     }
     return Compressed(data, decoded, report)
@@ -144,7 +145,16 @@ def _once(quantiser: Quantiser, judge: Judge, goal: Goal) -> Quantised:
     steps = balanced(quantiser, judge)
     if goal.most_bytes is not None:
         return for_bytes(quantiser, steps, goal.most_bytes)
-    return for_quality(quantiser, judge, steps, wanted_psnr(goal.quality))
+    return for_quality(quantiser, judge, steps, wanted_psnr(goal.quality, goal.fitted))
+
+
+def _better(plain: Quantised, refined: Quantised | None, judge: Judge, goal: Goal) -> Quantised:
+    """Of two that meet a goal the smaller one, or with a goal of bytes the nearer one."""
+    if refined is None:
+        return plain
+    if goal.most_bytes is None:
+        return min(plain, refined, key=lambda one: len(encode(one)))
+    return max(plain, refined, key=lambda one: judge.psnr(dequantised(one)))
 
 
 def worth_keeping(importance: np.ndarray, unseen: float) -> np.ndarray:
@@ -163,8 +173,11 @@ def _views(name: str, bounds: Bounds, capture: CaptureCameras | None) -> list[Ca
     if capture is None:
         return drawn(bounds, count, side, SEEDS[name])
     cameras = capture.held_out if name == "report" and capture.held_out else capture.training
+    apart = TUNING_VIEWS if len(capture.sampled) >= 2 * TUNING_VIEWS else 0  # judged by, and so not refined on
+    if name == "tuning" and apart:
+        return [_small(camera, side) for camera in capture.sampled[:apart]]
     if name == "refining":
-        return [_small(camera, side) for camera in (*_some(cameras, MOST_REFINING), *capture.sampled)]
+        return [_small(camera, side) for camera in (*_some(cameras, MOST_REFINING), *capture.sampled[apart:])]
     return [_small(camera, side) for camera in _some(cameras, MOST_CAMERAS if name == "importance" else count)]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from neuralfields.codecs import load_any
-from neuralfields.compression.compress import CaptureCameras, Goal, compress
+from neuralfields.compression.compress import FITTED, CaptureCameras, Goal, compress
 from neuralfields.distillation.sampled_cameras import Viewpoints
 from neuralfields.errors import UsageError
 from neuralfields.fields.gaussians import GaussianField
@@ -37,7 +37,7 @@ def run(options: CompressOptions) -> dict[str, Any]:
     display = _Stages(options.quiet)
     with OutputLock(out):
         steps = 0 if options.fast else options.steps
-        goal = Goal(options.quality, most, not options.keep_all, steps, options.seed)
+        goal = Goal(options.quality, most, not options.keep_all, steps, options.seed, fitted_of(model))
         cameras = cameras_of(model, options.seed) if model.cameras else None
         made = compress(model.field.gaussians(), model.bounds, goal, model.background, cameras, display.next)
         display.next(None)
@@ -56,10 +56,16 @@ def text(result: dict[str, Any]) -> str:
         f"{result['path']}: {size}{ratio}, {each:.2f} bytes a Gaussian, {result['seconds']:.1f} s",
         f"  kept      {result['kept']:,} of {result['gaussians']:,} Gaussians",
         f"  quality   {result['psnr']:.2f} dB, SSIM {result['ssim']:.4f} to the original in {result['views']} views: "
-        f"about {result['lost']:.2f} dB of a fit of 30 dB",
+        f"about {result['lost']:.2f} dB of a fit of {result['fitted']:.0f} dB",
         f"  bytes     {sections}",
     ]
     return "\n".join(lines)
+
+
+def fitted_of(model: Model) -> float:
+    """PSNR of the model against its held-out photos as its file has it, in dB; that of a usual fit where it has none."""
+    known = model.metrics.get("psnr")
+    return min(max(float(known), 15.0), 45.0) if isinstance(known, int | float) else FITTED
 
 
 def cameras_of(model: Model, seed: int) -> CaptureCameras:
