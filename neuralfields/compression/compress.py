@@ -1,7 +1,7 @@
 """Gaussians to the bytes of a .nfz with a report: importance, balanced steps, a quality or a size, entropy coding.
 
-`quality` is in dB that a scene which its photos show at FITTED dB may lose: an error e against the original, which has
-nothing to do with that against the photos, turns FITTED into -10 log10(10^(-FITTED / 10) + e). Without photos e is what
+`quality` is in dB that a scene which its photos show at `fitted` dB (FITTED where nothing is known) may lose: an error
+e against the original, which has nothing to do with that against the photos, turns FITTED into -10 log10(10^(-FITTED / 10) + e). Without photos e is what
 can be measured.
 """
 
@@ -38,7 +38,7 @@ SEEDS = {"importance": 1, "tuning": 2, "report": 3, "refining": 4}
 class Goal:
     """What a file is to be: dB that it may lose, or bytes that it may have; whether splats may be left out.
 
-    `steps` of tuning against renderings; 0: none, seconds in all. `fitted`: PSNR of the original against its photos, dB.
+    `steps` of tuning against renderings; 0: none, seconds in all. `fitted`: dB of the original against its photos.
     """
 
     quality: float = 0.3
@@ -52,11 +52,9 @@ class Goal:
         """Share of the importance that may be left out."""
         if not self.prune:
             return 0.0
-        return (
-            MOST_UNSEEN / 3
-            if self.most_bytes
-            else min(UNSEEN * 10 ** (-wanted_psnr(self.quality, self.fitted) / 10), MOST_UNSEEN)
-        )
+        if self.most_bytes is not None:
+            return MOST_UNSEEN / 3
+        return min(UNSEEN * 10 ** (-wanted_psnr(self.quality, self.fitted) / 10), MOST_UNSEEN)
 
 
 @dataclass(frozen=True)

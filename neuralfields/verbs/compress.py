@@ -63,7 +63,7 @@ def text(result: dict[str, Any]) -> str:
 
 
 def fitted_of(model: Model) -> float:
-    """PSNR of the model against its held-out photos as its file has it, in dB; that of a usual fit where it has none."""
+    """PSNR in dB against held-out photos that the model's file records; that of a usual fit where it has none."""
     known = model.metrics.get("psnr")
     return min(max(float(known), 15.0), 45.0) if isinstance(known, int | float) else FITTED
 
