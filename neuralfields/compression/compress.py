@@ -1,8 +1,8 @@
 """Gaussians to the bytes of a .nfz with a report: importance, balanced steps, a quality or a size, entropy coding.
 
-`quality` is in dB that a scene which its photos show at `fitted` dB (FITTED where nothing is known) may lose: an error
-e against the original, which has nothing to do with that against the photos, turns FITTED into -10 log10(10^(-FITTED / 10) + e). Without photos e is what
-can be measured.
+`quality` is in dB that a scene which its photos show at `fitted` dB (FITTED if nothing is known) may lose: an error e
+against the original, which has nothing to do with that against the photos, turns F into -10 log10(10^(-F / 10) + e).
+Without photos e is what can be measured.
 """
 
 import math

@@ -163,7 +163,7 @@ class CompressOptions(OnMachine, Output, Reporting):
     out: Path | None = None
     """File to write (-o too, or as the second argument). Default: <model>.nfz in the current folder."""
     quality: float = 0.3
-    """Loss allowed, in dB against photos (of 30 dB where the file does not say how good the fit was); less is larger."""
+    """Loss allowed, in dB against photos (of 30 dB where the file does not say how good it is); less is larger."""
     max_bytes: str | None = None
     """Largest size of the file, such as 600kB, instead of a quality."""
     fast: bool = False
