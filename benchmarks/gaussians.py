@@ -53,7 +53,6 @@ def measure(name: str, field: str, seconds: float, data: Path, folder: Path) -> 
         steps=report["steps"],
         wall_seconds=round(wall, 1),
         cores=round((usage.ru_utime + usage.ru_stime) / wall, 2),
-        gaussians=report.get("gaussians"),
         peak_MB=round(usage.ru_maxrss * 1024 / 1e6),
         file_MB=round(out.stat().st_size / 1e6, 2),
         view_ms=round(measured["ms_per_view"], 1),
