@@ -5,7 +5,6 @@
 A field's depth says where the Gaussians begin; Gaussians teach a field by colour and opacity alone.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuralfields.cameras import NO_DISTORTION, Camera
+from neuralfields.cameras import Camera
 from neuralfields.captures.images import LoadedFrames
 from neuralfields.distillation.sampled_cameras import Viewpoints
+from neuralfields.evaluation.training_views import depth_along_axis, evenly, limited, training_cameras
 from neuralfields.fields.field import Field
 from neuralfields.fields.gaussians import Config, GaussianField
 from neuralfields.models.model import Model
@@ -63,23 +63,9 @@ def student_by_pictures(
 
 def picture_cameras(model: Model, viewpoints: Viewpoints, real: Sequence[Camera], seed: int) -> list[Camera]:
     """Pinholes to render a teacher from: its training cameras, at most PICTURES evenly, and viewpoints like them."""
-    held_out = set(model.held_out)
-    own = (
-        [camera for index, camera in enumerate(model.cameras) if index not in held_out]
-        or list(real)
-        or viewpoints.cameras
-    )
-    if len(own) > PICTURES:
-        own = [own[i] for i in np.linspace(0, len(own) - 1, PICTURES).round().astype(int)]
+    own = evenly(training_cameras(model) or list(real) or viewpoints.cameras, PICTURES)
     drawn = viewpoints.draw(max(LEAST_PICTURES - len(own), len(own) // 4), np.random.default_rng(seed))
-    cameras = [replace(camera, model="perspective", distortion=NO_DISTORTION) for camera in (*own, *drawn)]
-    return [_limited(camera) for camera in cameras]
-
-
-def _limited(camera: Camera) -> Camera:
-    """The camera at a size of at most SIDE x SIDE pixels."""
-    share = min(1.0, SIDE / math.sqrt(camera.width * camera.height))
-    return camera.resized(max(1, round(camera.width * share)), max(1, round(camera.height * share)))
+    return [limited(camera, SIDE) for camera in (*own, *drawn)]
 
 
 @torch.no_grad()
@@ -93,13 +79,6 @@ def render_photos(teacher: Renderable, cameras: list[Camera], clear: bool) -> tu
             straight = rgb / opacity[..., None].clamp(min=1e-3)
             rgb = torch.cat([straight, opacity[..., None]], 2)
         images.append((rgb.clamp(0, 1) * 255).round().to(torch.uint8).numpy())
-        depths.append(torch.where(opacity > OPAQUE, seen.depth.cpu() / _stretch(camera), 0.0))
+        depths.append(torch.where(opacity > OPAQUE, depth_along_axis(seen, camera), 0.0).float())
     count = len(cameras)
     return LoadedFrames(images, cameras, [None] * count, list(range(count)), []), depths
-
-
-def _stretch(camera: Camera) -> Tensor:
-    """Length of a pixel's ray per depth along the axis, [H, W], of a pinhole."""
-    a = (torch.arange(camera.width) + 0.5 - camera.cx) / camera.fx
-    b = (torch.arange(camera.height) + 0.5 - camera.cy) / camera.fy
-    return torch.sqrt(1 + a[None, :] ** 2 + b[:, None] ** 2).float()

@@ -6,8 +6,9 @@ For Gaussians, which have no density to run marching cubes on; the depth of a re
 import numpy as np
 import torch
 
-from neuralfields.cameras import NO_DISTORTION, Camera
+from neuralfields.cameras import Camera
 from neuralfields.errors import InputError
+from neuralfields.evaluation.training_views import depth_along_axis, evenly, limited, plane_points, training_cameras
 from neuralfields.mesh.distance import open3d_or_remedy
 from neuralfields.mesh.mesh import Mesh
 from neuralfields.models.model import Model
@@ -15,7 +16,7 @@ from neuralfields.pictures.camera_paths import rings
 from neuralfields.rendering.renderable import Renderable
 from neuralfields.scene import Bounds
 
-VIEWS, SIDE = 96, 640  # renders at most, and pixels of the longer side
+VIEWS, SIDE = 96, 512  # renders at most, each of at most SIDE x SIDE pixels
 OPAQUE = 0.5  # opacity from which a render's depth is a surface's
 TRUNCATION, BLOCK, LEAST_WEIGHT = 4.0, 16, 2.0  # of the distance, in voxels; voxels of a block; views of a voxel
 LEAST_PART = 0.01  # of the largest part's faces: smaller parts are floaters
@@ -40,7 +41,7 @@ def fused_mesh(model: Model, resolution: int = 256) -> Mesh:
     )
     empty = InputError("nothing opaque in the inner cube; there is no surface to write")
     integrated = False
-    for camera in _cameras(model):
+    for camera in (limited(each, SIDE) for each in evenly(training_cameras(model) or rings(bounds), VIEWS)):
         rgb, depth = _rgb_and_depth(renderable, camera, bounds)
         if not depth.any():
             continue
@@ -68,27 +69,10 @@ def _rgb_and_depth(renderable: Renderable, camera: Camera, bounds: Bounds) -> tu
     """A render's colours, uint8 [H, W, 3], and depth along the axis, float32 [H, W], 0 outside the inner cube."""
     render = renderable.render(camera, (0.0, 0.0, 0.0))
     rgb, opacity = render.rgb.cpu(), render.opacity.cpu()
-    a = (torch.arange(camera.width) + 0.5 - camera.cx) / camera.fx
-    b = (torch.arange(camera.height) + 0.5 - camera.cy) / camera.fy
-    local = torch.stack(torch.broadcast_tensors(a, b[:, None], torch.ones(1, 1)), 2).double()
-    depth = render.depth.cpu().double() / local.norm(dim=2)
+    depth = depth_along_axis(render, camera)
     pose = torch.from_numpy(camera.world_from_camera)
-    world = local * depth[..., None] @ pose[:3, :3].T + pose[:3, 3]
+    world = plane_points(camera) * depth[..., None] @ pose[:3, :3].T + pose[:3, 3]
     inside = ((world - world.new_tensor(bounds.centre)).abs() < bounds.side / 2).all(2)
     depth = torch.where(inside & (opacity > OPAQUE), depth, 0.0)
     straight = rgb / opacity.clamp(min=OPAQUE)[..., None]
     return (straight.clamp(0, 1) * 255).round().to(torch.uint8).numpy(), depth.float().numpy()
-
-
-def _cameras(model: Model) -> list[Camera]:
-    """The model's training cameras as pinholes of limited size, at most VIEWS evenly; rings where it has none."""
-    held_out = set(model.held_out)
-    own = [camera for index, camera in enumerate(model.cameras) if index not in held_out] or rings(model.bounds)
-    chosen = np.unique(np.linspace(0, len(own) - 1, min(VIEWS, len(own))).round().astype(int))
-    found = []
-    for camera in (own[index] for index in chosen):
-        share = min(1.0, SIDE / max(camera.width, camera.height))
-        smaller = camera.resized(max(1, round(camera.width * share)), max(1, round(camera.height * share)))
-        pose, lens = smaller.world_from_camera, (smaller.fx, smaller.fy, smaller.cx, smaller.cy)
-        found.append(Camera(pose, smaller.width, smaller.height, *lens, "perspective", NO_DISTORTION))
-    return found

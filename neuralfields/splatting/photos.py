@@ -15,7 +15,7 @@ from neuralfields.rendering.splat import near_of, pinhole
 from neuralfields.scene import Bounds
 from neuralfields.splatting.initial import Photos
 
-SIZES = (1, 2, 4)
+SIZES = (1, 2)
 SMALLEST = 48  # pixels of the shorter side, under which a photo is not made smaller
 
 
@@ -74,7 +74,7 @@ def undistorted(
 
 
 def training_photos(loaded: LoadedFrames, bounds: Bounds, antialiased: bool) -> tuple[list[PhotoPyramid], Photos]:
-    """The photos of a fit at full, half and quarter size, and the same as a beginning takes them."""
+    """The photos of a fit at full and half size, and the same as a beginning takes them."""
     photos, images, cameras, insides = [], [], [], []
     for image, camera, mask in zip(loaded.images, loaded.cameras, loaded.masks, strict=True):
         image, camera, mask = undistorted(image, camera, mask)
