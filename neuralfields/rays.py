@@ -56,25 +56,26 @@ class Render:
 
     def detach(self) -> "Render":
         """The same without gradients."""
-        return Render(*(None if part is None else part.detach() for part in self._parts()))
+        return Render(*(None if part is None else part.detach() for part in self.parts()))
 
     def room_for(self, count: int) -> "Render":
         """Memory for `count` rays of the same kind, to be filled by `put`."""
-        return Render(*(None if part is None else part.new_empty(count, *part.shape[1:]) for part in self._parts()))
+        return Render(*(None if part is None else part.new_empty(count, *part.shape[1:]) for part in self.parts()))
 
     def put(self, begin: int, other: "Render") -> None:
         """Copies the render of some rays to those from `begin` on."""
-        for mine, part in zip(self._parts(), other._parts(), strict=True):
+        for mine, part in zip(self.parts(), other.parts(), strict=True):
             if mine is not None and part is not None:
                 mine[begin : begin + len(part)] = part
 
     @staticmethod
     def concatenate(parts: "list[Render]") -> "Render":
         """Renders of [R_i] rays as one of [sum R_i]."""
-        columns = zip(*(part._parts() for part in parts), strict=True)
+        columns = zip(*(part.parts() for part in parts), strict=True)
         return Render(*(None if column[0] is None else torch.cat(column) for column in columns))
 
-    def _parts(self) -> tuple[Tensor | None, ...]:
+    def parts(self) -> tuple[Tensor | None, ...]:
+        """rgb, opacity, depth and normal."""
         return self.rgb, self.opacity, self.depth, self.normal
 
 

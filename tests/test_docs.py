@@ -283,6 +283,7 @@ def test_questions_are_answered_by_files():
     assert {row[0].strip("`") for row in table(text, "## The folders")} == folders
 
 
+@pytest.mark.slow
 def test_the_site_is_built_and_asks_no_other_host(tmp_path):
     """Strict: a link or an anchor that leads nowhere fails. Every public name has its place on the page of the API."""
     pytest.importorskip("mkdocs", reason="pip install '.[docs]'")

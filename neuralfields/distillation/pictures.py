@@ -5,6 +5,7 @@
 A field's depth says where the Gaussians begin; Gaussians teach a field by colour and opacity alone.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -18,8 +19,10 @@ from neuralfields.distillation.sampled_cameras import Viewpoints
 from neuralfields.evaluation.training_views import depth_along_axis, evenly, limited, training_cameras
 from neuralfields.fields.field import Field
 from neuralfields.fields.gaussians import Config, GaussianField
+from neuralfields.gaussians import Gaussians
 from neuralfields.models.model import Model
 from neuralfields.rendering.renderable import Renderable
+from neuralfields.splatting.densify import rotation_columns
 from neuralfields.splatting.depth_maps import CONFIRMED, DepthMap
 from neuralfields.splatting.initial import from_depth_maps
 from neuralfields.splatting.photos import training_photos
@@ -29,6 +32,7 @@ from neuralfields.training.splats import SplatTrainer, budget
 
 PICTURES, LEAST_PICTURES = 72, 48  # renders at most, and how many viewpoints are added up to
 SIDE = 400  # a render has at most so many pixels, squared
+REACH, FAINT = 3.0, 0.02  # deviations of a Gaussian beyond which it is empty, opacity below which it is not there
 OPAQUE = 0.5  # opacity above which a render's depth is where something is
 
 
@@ -49,16 +53,36 @@ def student_by_pictures(
     loaded, depths = render_photos(teacher, cameras, clear)
     background = Background(model.background, random=clear)
     if not isinstance(student, GaussianField):
-        return RadianceTrainer(student, model.bounds, Pixels(loaded.images, loaded.cameras), background, seed)
+        pixels = Pixels(loaded.images, loaded.cameras).to(teacher.device)
+        trainer = RadianceTrainer(student, model.bounds, pixels, background, seed)
+        trainer.occupancy.hide_unseen(loaded.cameras, model.bounds.centre, model.bounds.side)
+        trainer.occupancy.hide_empty(*(corner.cpu() for corner in reach(model)))
+        trainer.occupancy.to(teacher.device)
+        return trainer
     config: Config = student.config
     photos, given = training_photos(loaded, model.bounds, config.antialiased)
-    pixels = sum(image.shape[0] * image.shape[1] for image in given.images)
-    most = config.most or budget(pixels, seconds)
+    area = sum(image.shape[0] * image.shape[1] for image in given.images)
+    most = config.most or budget(area, seconds)
     generator = torch.Generator().manual_seed(seed)
     maps = [DepthMap(depth, torch.where(depth > 0, CONFIRMED, 0).int(), torch.ones_like(depth), 1) for depth in depths]
     gaussians = from_depth_maps(maps, given, config.degree, max(1000, most // 2), generator)
     gaussians = replace(gaussians, antialiased=config.antialiased)
     return SplatTrainer(gaussians, photos, model.bounds, background, most, seed)
+
+
+def reach(model: Model) -> tuple[Tensor, Tensor]:
+    """Corners [N, 3] in the inner cube's frame of boxes round a model's Gaussians, each of REACH deviations."""
+    gaussians: Gaussians = model.field.gaussians()
+    visible = gaussians.opacities > math.log(FAINT / (1 - FAINT))
+    gaussians = gaussians.take(visible.nonzero().flatten())
+    half = torch.zeros_like(gaussians.means)
+    for axis, scale in enumerate(gaussians.scales.exp().unbind(1)):
+        column = rotation_columns(gaussians.rotations, torch.full((len(gaussians),), axis, device=scale.device))
+        half += (column * scale[:, None]).square()
+    half = REACH * half.sqrt()
+    middle = (gaussians.means - gaussians.means.new_tensor(model.bounds.centre)) / model.bounds.side + 0.5
+    half = half / model.bounds.side
+    return middle - half, middle + half
 
 
 def picture_cameras(model: Model, viewpoints: Viewpoints, real: Sequence[Camera], seed: int) -> list[Camera]:

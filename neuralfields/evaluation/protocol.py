@@ -13,7 +13,7 @@ from neuralfields.cameras import Camera
 from neuralfields.captures.images import LoadedFrames
 from neuralfields.captures.mask_folder import with_masks
 from neuralfields.evaluation.held_out import align_cameras, transfer_cameras
-from neuralfields.models.model import Model, volume_of
+from neuralfields.models.model import Model
 from neuralfields.scene import Scene
 
 
@@ -54,7 +54,7 @@ def viewing(model: Model, scene: Scene, loaded: LoadedFrames, colour: tuple[floa
             chosen = LoadedFrames(
                 [loaded.images[k] for k in new], [given[k] for k in new], [loaded.masks[k] for k in new], new, []
             )
-            for k, camera in zip(new, align_cameras(volume_of(model), chosen, chosen.cameras, colour), strict=True):
+            for k, camera in zip(new, align_cameras(model.renderable(), chosen, chosen.cameras, colour), strict=True):
                 cameras[k] = camera
             words.insert(0, "cameras of held-out views aligned to the fixed field (test-time pose optimisation)")
     return Viewing(cameras, given, exposed, "; ".join(words))

@@ -30,10 +30,12 @@ class Trained(Protocol):
 class PhotoValidation:
     """Validation on held-out photos: PSNR in dB of fixed pixels of each view, mean over views."""
 
-    def __init__(self, training: Trained, pixels: Pixels, background: Colour, count: int, aligned: bool) -> None:
-        """`count`: pixels of all views together; `aligned`: whether held-out cameras are aligned first."""
+    def __init__(
+        self, training: Trained, pixels: Pixels, background: Colour, count: int, aligned: Sequence[Camera] = ()
+    ) -> None:
+        """`count`: pixels of all views together; `aligned`: the held-out cameras, where they are aligned first."""
         self.training, self.pixels, self.background, self.count = training, pixels, background, count
-        self.held_out = HeldOut(pixels, background) if aligned else None
+        self.held_out = HeldOut(pixels, background, aligned) if aligned else None
 
     @torch.no_grad()
     def __call__(self) -> float:

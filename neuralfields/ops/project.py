@@ -10,7 +10,7 @@ of its opacity, and harmonics [K, 3] of its colour, K = 1, 4, 9 or 16: rgb = max
 It is seen where its alpha reaches 1/255: within 2 log(255 opacity) of the squared Mahalanobis distance.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,11 @@ class View:
             blur,
             antialiased,
         )
+
+    def moved_to(self, world_from_camera: np.ndarray) -> "View":
+        """The same camera elsewhere."""
+        turn, centre = world_from_camera[:3, :3].T.flatten().tolist(), world_from_camera[:3, 3].tolist()
+        return replace(self, camera_from_world=tuple(turn), centre=tuple(centre))
 
     @property
     def numbers(self) -> list[float]:

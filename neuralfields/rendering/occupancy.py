@@ -6,6 +6,7 @@ Vocabulary
   density  a decaying maximum of a cell's sampled densities, in 1/inner cube; -1 in bricks that no camera sees
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -50,6 +51,26 @@ class Occupancy:
             for camera in cameras:
                 seen |= _sees(camera, middle, radius)
             self.density[cascade, ~seen] = UNSEEN
+        self._open_visible()
+
+    def hide_empty(self, low: Tensor, high: Tensor) -> None:
+        """Marks bricks that no box of corners [N, 3] (inner cube's frame) reaches: what is known to be empty."""
+        for cascade in range(self.density.shape[0]):
+            edge = 2.0**cascade
+            first, last = (((x - 0.5) / edge + 0.5) * BRICKS for x in (low, high))
+            inside = ((last >= 0) & (first < BRICKS)).all(1)
+            first, last = (x[inside].floor().long().clamp(0, BRICKS - 1) for x in (first, last))
+            # How many boxes hold a brick: each counts from its lower corner on, and no more behind its upper one.
+            counts = torch.zeros([BRICKS + 1] * 3, dtype=torch.int32, device=low.device)
+            for corner in itertools.product((0, 1), repeat=3):
+                at = torch.where(torch.tensor(corner, dtype=torch.bool, device=low.device), last + 1, first).unbind(1)
+                sign = torch.full((len(first),), 1 - 2 * (sum(corner) % 2), dtype=torch.int32, device=low.device)
+                counts.index_put_((at[2], at[1], at[0]), sign, accumulate=True)
+            reached = counts.cumsum(0).cumsum(1).cumsum(2)[:BRICKS, :BRICKS, :BRICKS] > 0
+            self.density[cascade, ~reached.flatten().to(self.density.device)] = UNSEEN
+        self._open_visible()
+
+    def _open_visible(self) -> None:
         self.bits = torch.where(self.density[:, :, 0] < 0, 0, -1)
         self._order_visible()
 

@@ -135,14 +135,14 @@ def render_gaussians(
 
 
 def finished(blended: Blended, view: View) -> Render:
-    """What was blended as a `Render` of its own memory: distance along the unit ray, normals of length 1."""
+    """What was blended as a `Render` of its own memory: distance along the unit ray, normals of length 1 or None."""
     opacity, (width, height) = blended.opacity, view.size
     hit = opacity > LEAST_OPACITY
     columns, rows = (torch.arange(n, dtype=opacity.dtype, device=opacity.device) + 0.5 for n in (width, height))
     a, b = (columns - view.principal[0]) / view.focal[0], (rows - view.principal[1]) / view.focal[1]
     length = (a * a + (b * b)[:, None] + 1).sqrt()
     depth = torch.where(hit, blended.depth / opacity.clamp(min=LEAST_OPACITY) * length, torch.zeros_like(opacity))
-    normal = _unit(blended.normal) * hit[..., None]
+    normal = None if blended.normal is None else _unit(blended.normal) * hit[..., None]
     return Render(blended.rgb.clamp(max=1.0), opacity.clone(), depth, normal)
 
 

@@ -10,6 +10,7 @@ import math
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from neuralfields.cameras import Camera
 from neuralfields.gaussians import COUNTS, DC, Gaussians
@@ -23,6 +24,7 @@ OPACITY = 0.1  # of random and sparse beginnings; of surfaces SURE
 SURE = 0.5
 NEIGHBOURS = 3
 LEAST_FOOTPRINTS, MOST_SHARE = 0.3, 0.1  # bounds of a scale: footprints, and the share of the inner cube's side
+FLAT = 0.3  # of a Gaussian on a surface: its width along the normal
 GREY = 0.5
 WIDTH = 0.5  # of a random one, in distances to its neighbours
 TRIES = 4  # pixels that are looked at for each Gaussian
@@ -115,12 +117,14 @@ def from_depth_maps(
     """
     camera, pixel = photos.detailed(TRIES * count, generator)
     depth, votes = torch.zeros(len(camera)), torch.zeros(len(camera), dtype=torch.int32)
+    normal = torch.zeros(len(camera), 3)
     for index, each in enumerate(maps):
         mine = camera == index
         height, width = each.depth.shape
         column, row = (pixel[mine] / each.times).long().unbind(1)
         row, column = row.clamp(0, height - 1), column.clamp(0, width - 1)
         depth[mine], votes[mine] = each.depth[row, column], each.votes[row, column]
+        normal[mine] = normals(each, photos.cameras[index])[row, column]
     sure = (votes >= CONFIRMED).nonzero().flatten()[:count]
     kept = sure
     if fill:  # as far away as something sure in the same photo
@@ -135,8 +139,30 @@ def from_depth_maps(
     footprint = depth / photos.focal()[camera]
     widths = torch.maximum(_widths(x, photos.bounds), LEAST_FOOTPRINTS * footprint)
     found = gaussians_at(x, photos.read(camera, pixel), widths, SURE, degree)
+    flatten(found, normal[kept[: len(sure)]])
     found.opacities[len(sure) :] = math.log(OPACITY / (1 - OPACITY))
     return found
+
+
+def normals(found: DepthMap, camera: Camera) -> Tensor:
+    """The surface's normals [h, w, 3] of a depth map in the world's frame, by the differences of neighbours' points."""
+    height, width = found.depth.shape
+    row, column = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    x, y = (column * found.times - camera.cx) / camera.fx, (row * found.times - camera.cy) / camera.fy
+    points = torch.stack([x, y, torch.ones_like(x)], 2) * found.depth[..., None]
+    padded = torch.nn.functional.pad(points.permute(2, 0, 1)[None], (1, 1, 1, 1), mode="replicate")[0]
+    across, down = padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2], padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]
+    local = normalize(torch.linalg.cross(across, down, dim=0).permute(1, 2, 0), dim=2)
+    return local @ torch.from_numpy(camera.world_from_camera[:3, :3].T.copy()).to(local.dtype)
+
+
+def flatten(gaussians: Gaussians, normal: Tensor) -> None:
+    """Makes the first Gaussians, round ones, as thin as FLAT along a normal [M, 3] each; in place."""
+    count = len(normal)
+    n = torch.where(normal[:, 2:] < 0, -normal, normal)  # which side is the front does not matter
+    turn = torch.stack([1 + n[:, 2], -n[:, 1], n[:, 0], torch.zeros(count)], 1)
+    gaussians.rotations[:count] = normalize(turn, dim=1)
+    gaussians.scales[:count, 2] += math.log(FLAT)
 
 
 def _guessed(

@@ -70,20 +70,32 @@ class Alignment:
 
         `seen`: render of the moved rays of the batch; `background` [3] or [R, 3] lies behind both; `weight` [R].
         """
+        pull, curvature = self._equations(batch, seen, background, weight)
+        pull, curvature = (self._by_photo(each.flatten(1), batch.camera) for each in (pull, curvature))
+        rays = ranks.total(len(batch.camera)) / len(self.motion)
+        self.curvature = MEMORY * self.curvature + (1 - MEMORY) * curvature.reshape(-1, 6, 6)
+        self.known = MEMORY * self.known + (1 - MEMORY)
+        self.seen += rays
+        if self.seen >= FEWEST_RAYS:
+            step = self._step(pull, self.curvature / self.known, self.motion)
+            self.motion = self.motion - rate * min(1.0, rays / STEP_RAYS) * step
+
+    @torch.no_grad()
+    def learn_photo(self, batch: Batch, seen: Render, background: Tensor, weight: Tensor, rate: float) -> None:
+        """As `learn`, where all rays of the batch are of one photo, as many as its own curvature needs."""
+        pull, curvature = (each.mean(0, keepdim=True) for each in self._equations(batch, seen, background, weight))
+        one = batch.camera[:1]
+        self.motion = self.motion.index_add(0, one, -rate * self._step(pull, curvature, self.motion[one]))
+
+    def _equations(self, batch: Batch, seen: Render, background: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Each ray's part of the normal equations: J^T difference [R, 6] and J^T J [R, 6, 6], weighted."""
         difference = seen.rgb - batch.over(background)
         weight = weight * (seen.opacity > LEAST_OPACITY) * seen.opacity
         nearest = NEAREST * (seen.depth * weight).sum() / weight.sum().clamp(min=1e-6)
         j = self._change(batch, seen.depth.clamp(min=float(nearest) + 1e-9), background)
         weight = weight / (difference.abs().amax(1) / ROBUST).clamp(min=1)
         weighted = j * weight[:, None, None]
-        pull = self._by_photo(torch.einsum("rci,rc->ri", weighted, difference), batch.camera)
-        curvature = self._by_photo(torch.einsum("rci,rcj->rij", weighted, j).flatten(1), batch.camera)
-        rays = ranks.total(len(batch.camera)) / len(self.motion)
-        self.curvature = MEMORY * self.curvature + (1 - MEMORY) * curvature.reshape(-1, 6, 6)
-        self.known = MEMORY * self.known + (1 - MEMORY)
-        self.seen += rays
-        if self.seen >= FEWEST_RAYS:
-            self.motion = self.motion - rate * min(1.0, rays / STEP_RAYS) * self._step(pull)
+        return torch.einsum("rci,rc->ri", weighted, difference), torch.einsum("rci,rcj->rij", weighted, j)
 
     def _change(self, batch: Batch, depth: Tensor, background: Tensor) -> Tensor:
         """Jacobian J [R, 3, 6]."""
@@ -105,11 +117,10 @@ class Alignment:
         total = values.new_zeros(len(self.motion), values.shape[1]).index_add_(0, camera, values)
         return ranks.mean(total / max(len(camera), 1))
 
-    def _step(self, pull: Tensor) -> Tensor:
+    def _step(self, pull: Tensor, curvature: Tensor, motion: Tensor) -> Tensor:
         """Damped least squares (Levenberg-Marquardt), each parameter scaled by its own curvature, [N, 6]."""
-        curvature = self.curvature / self.known
         diagonal = curvature.diagonal(dim1=1, dim2=2)
-        pull = pull + self.prior * diagonal * self.motion
+        pull = pull + self.prior * diagonal * motion
         unit = diagonal.clamp(min=1e-20).sqrt()
         normal = curvature / unit[:, :, None] / unit[:, None, :]
         normal = normal + (self.damping + self.prior) * torch.eye(6, dtype=unit.dtype, device=unit.device)

@@ -22,6 +22,7 @@ from neuralfields.supervision.pixels import Batch, Pixels
 
 # The finest scale from this fraction of a fit on; coarse ones pass faster.
 FINEST_AT, COARSE_FASTER = 0.5, 1.3
+PHOTO_TIMES = 3.0  # a photo that is seen whole, but rarely, moves so many times as far
 FALL_FROM = 0.3  # fraction of the fit after which the rate decays
 
 
@@ -36,13 +37,22 @@ class PoseRefinement(Alignment):
 
     def follow(self, step: int, progress: float, batch: Batch, seen: Render, look: tuple[Tensor, Tensor]) -> None:
         """Moves the cameras by the render of a training step; `look`: the background and each ray's weight [R]."""
-        if step < self.settings.pose_warmup:
-            return
-        self.set_scale(self._scale(progress))
+        if step >= self.settings.pose_warmup:
+            self.set_scale(self._scale(progress))
+            self.learn(batch, seen, *look, self._rate(progress))
+            self._keep_frame()
+
+    def follow_photo(self, step: int, progress: float, batch: Batch, seen: Render, look: tuple[Tensor, Tensor]) -> None:
+        """As `follow`, for a step on one photo, whose camera alone moves."""
+        if step >= self.settings.pose_warmup:
+            self.set_scale(self._scale(progress))
+            self.learn_photo(batch, seen, *look, PHOTO_TIMES * self._rate(progress))
+            self._keep_frame()
+
+    def _rate(self, progress: float) -> float:
         fallen = max(0.0, progress - FALL_FROM) / (1 - FALL_FROM)
         rate, last = self.settings.pose_rate, self.settings.pose_last_rate
-        self.learn(batch, seen, *look, rate * (last / rate) ** fallen)
-        self._keep_frame()
+        return rate * (last / rate) ** fallen
 
     def _scale(self, progress: float) -> int:
         share = min(1.0, progress / FINEST_AT) ** (1 / COARSE_FASTER)
@@ -53,6 +63,10 @@ class PoseRefinement(Alignment):
         unit[:3] = self.size
         flat = (self.motion * unit).flatten()
         self.motion = (flat - self.together @ (self.together.T @ flat)).reshape(-1, 6) / unit
+
+    def pose(self, photo: int) -> np.ndarray:
+        """world_from_camera [4, 4] of one training camera by its refined pose."""
+        return apply_motion(self.cameras[photo : photo + 1], self.motion[photo : photo + 1])[0].world_from_camera
 
     def refined(self) -> list[Camera]:
         """Training cameras by their refined poses."""

@@ -22,6 +22,7 @@ from neuralfields.models.record import provenance, throughput
 from neuralfields.options.fit import FitOptions
 from neuralfields.pictures.background import over
 from neuralfields.progress import Progress
+from neuralfields.rendering.renderable import Colour, Renderable
 from neuralfields.scene import Scene
 from neuralfields.supervision.adjustments import Adjustments
 from neuralfields.supervision.exposure import Exposure
@@ -51,7 +52,8 @@ def fit_photos(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchFit 
     training = new_training(scene, plan, loaded)
     pixels, validate = _validation_pixels(held_out), None
     if pixels is not None:
-        aligned, colour = training.adjustments.poses is not None, training.background.colour
+        aligned = held_out.cameras if training.adjustments.poses is not None else ()
+        colour = training.background.colour
         validate = PhotoValidation(training, pixels.to(plan.device), colour, settings.validation_pixels, aligned)
     loop = Loop(training, plan.budget, options, progress, validate)
     identity = checkpoint_identity(options, plan.config, settings, {"photos": photos_hash(scene, loaded)})
@@ -162,7 +164,10 @@ def _model(
     cameras = loaded.cameras if training.adjustments.poses is None else training.adjustments.poses.refined()
     others = held_out.cameras if held_out else []
     if loop.validate:
-        others, scores = measured(training, loaded, held_out)
+        adjust = training.adjustments
+        others, scores = measured(
+            training.volume, training.background.colour, (adjust.poses, adjust.exposure), loaded, held_out
+        )
         metrics |= scores
     indices = loaded.indices + (held_out.indices if held_out else [])
     names = tuple(scene.frames[i].name for i in indices)
@@ -198,28 +203,31 @@ def _learned_record(training: RadianceTrainer, options: FitOptions, names: tuple
 
 
 def measured(
-    training: RadianceTrainer, loaded: LoadedFrames, held_out: LoadedFrames
+    scene: Renderable,
+    colour: Colour,
+    learned: tuple[PoseRefinement | None, Exposure | None],
+    loaded: LoadedFrames,
+    held_out: LoadedFrames,
 ) -> tuple[list[Camera], dict[str, float]]:
     """Evaluates the held-out views: their cameras, and the mean of each view's PSNR, as `nf eval` gives it.
 
     Where poses are refined or exposure is learned, `psnr_given` is that by the given cameras and exposure.
     """
-    adjust, colour, volume = training.adjustments, training.background.colour, training.volume
-    cameras = held_out.cameras
-    if adjust.poses is not None:
-        cameras = transfer_cameras(cameras, loaded.cameras, adjust.poses.refined())
+    (poses, exposure), cameras = learned, held_out.cameras
+    if poses is not None:
+        cameras = transfer_cameras(cameras, loaded.cameras, poses.refined())
 
     def mean(of: list[Camera], exposed: bool) -> float | None:
         scores = [
-            measure(volume, image, camera, colour, mask, structure=False, exposed=exposed).psnr
+            measure(scene, image, camera, colour, mask, structure=False, exposed=exposed).psnr
             for image, camera, mask in zip(held_out.images, of, held_out.masks, strict=True)
             if mask is None or mask.any()
         ]
         return sum(scores) / len(scores) if scores else None
 
     given = None
-    if adjust.poses is not None or adjust.exposure is not None:
+    if poses is not None or exposure is not None:
         given = mean(cameras, False)
-        cameras = cameras if adjust.poses is None else align_cameras(volume, held_out, cameras, colour)
-    scores = {"psnr": mean(cameras, adjust.exposure is not None), "psnr_given": given}
+        cameras = cameras if poses is None else align_cameras(scene, held_out, cameras, colour)
+    scores = {"psnr": mean(cameras, exposure is not None), "psnr_given": given}
     return cameras, {name: score for name, score in scores.items() if score is not None}

@@ -9,7 +9,6 @@ import torch
 
 from neuralfields.captures.images import LoadedFrames, load_frames
 from neuralfields.errors import UsageError
-from neuralfields.evaluation.evaluate import measure
 from neuralfields.evaluation.quick import mean_psnr
 from neuralfields.fields.gaussians import GaussianField
 from neuralfields.models.model import Model
@@ -18,16 +17,18 @@ from neuralfields.options.fit import FitOptions
 from neuralfields.progress import Progress
 from neuralfields.scene import Scene
 from neuralfields.settings import flag
-from neuralfields.splatting.initial import one_gaussian
-from neuralfields.splatting.photos import training_photos
+from neuralfields.splatting.initial import Photos, one_gaussian
+from neuralfields.splatting.photos import PhotoPyramid, training_photos
 from neuralfields.supervision.exposure import Exposure
+from neuralfields.supervision.pixels import Pixels
+from neuralfields.supervision.pose_refinement import PoseRefinement
 from neuralfields.training.loop import Loop, checkpoint_identity, run_with_checkpoint
-from neuralfields.training.photos import asked_for, choose_background, photos_hash, prepare_scene, scale_of
+from neuralfields.training.photos import asked_for, choose_background, measured, photos_hash, prepare_scene, scale_of
 from neuralfields.training.plan import FitPlan, WatchFit, input_record
 from neuralfields.training.splat_beginning import beginning
 from neuralfields.training.splats import SplatTrainer, budget
 
-NOT_YET = ("refine_poses", "robust", "sparse_depth", "half")
+NOT_YET = ("robust", "sparse_depth", "half")
 VALIDATION_PIXELS = 1 << 17
 
 
@@ -56,7 +57,8 @@ def fit_gaussians(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchF
         progress.note(f"{len(gaussians)} Gaussians {how}, up to {most}")
     gaussians, photos = gaussians.to(plan.device), [photo.to(plan.device) for photo in photos]
     exposure = Exposure(len(photos), plan.device, plan.settings) if options.exposure else None
-    training = SplatTrainer(gaussians, photos, scene.bounds, background, most, options.seed, exposure)
+    poses = _poses(photos, given, plan) if options.refine_poses else None
+    training = SplatTrainer(gaussians, photos, scene.bounds, background, most, options.seed, exposure, poses)
     loop = Loop(training, plan.budget, options, progress, _validation(training, held_out, background.colour))
     loop.seconds = time.perf_counter() - begin
     identity = checkpoint_identity(options, plan.config, plan.settings, {"photos": photos_hash(scene, loaded)})
@@ -67,6 +69,11 @@ def fit_gaussians(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchF
     with nullcontext() if watch is None else watch(scene, options, loop, model):
         run_with_checkpoint(loop, options, identity)
     return model()
+
+
+def _poses(photos: list[PhotoPyramid], given: Photos, plan: FitPlan) -> PoseRefinement:
+    images = [photo.images[1].cpu().numpy() for photo in photos]
+    return PoseRefinement(Pixels(images, given.cameras).to(plan.device), given.cameras, plan.settings)
 
 
 def _validation(training: SplatTrainer, held_out: LoadedFrames | None, colour: tuple[float, ...]) -> Any:
@@ -98,6 +105,10 @@ def _model(
     metrics: dict[str, Any] = throughput(loop.samples, loop.seconds)
     field: GaussianField = training.field
     colour, others = training.background.colour, held_out.cameras if held_out else []
+    trained, cameras = loaded.cameras, loaded.cameras
+    if training.poses is not None:  # their lenses stay as they were given
+        poses = [training.poses.pose(index) for index in range(len(trained))]
+        cameras = [replace(camera, world_from_camera=pose) for camera, pose in zip(trained, poses, strict=True)]
     indices = loaded.indices + (held_out.indices if held_out else [])
     names = tuple(scene.frames[index].name for index in indices)
     made = provenance(options.field, training.step_count, loop.seconds, options.seed) | input_record(options)
@@ -107,27 +118,15 @@ def _model(
     model = Model(
         field=field,
         bounds=scene.bounds,
-        cameras=(*loaded.cameras, *others),
-        held_out=tuple(range(len(loaded.cameras), len(loaded.cameras) + len(others))),
+        cameras=(*cameras, *others),
+        held_out=tuple(range(len(cameras), len(cameras) + len(others))),
         camera_names=names,
         background=colour,
         made=made | {"scene_kind": scene.kind, "downscale": scale_of(scene, loaded)},
         metrics=metrics,
     )
     if loop.validate and held_out:
-        scores = {"psnr": _score(model, held_out, training.exposure is not None)}
-        if training.exposure is not None:
-            scores["psnr_given"] = _score(model, held_out, False)
-        model = replace(model, metrics=metrics | {name: score for name, score in scores.items() if score is not None})
+        learned = training.poses, training.exposure
+        others, scores = measured(model.renderable(), colour, learned, loaded, held_out)
+        model = replace(model, metrics=metrics | scores, cameras=(*cameras, *others))
     return model
-
-
-def _score(model: Model, held_out: LoadedFrames, exposed: bool) -> float | None:
-    """Mean PSNR of the held-out views in dB, in their own exposure if `exposed`; None where none counts."""
-    renderable = model.renderable()
-    scores = [
-        measure(renderable, image, camera, model.background, mask, structure=False, exposed=exposed).psnr
-        for image, camera, mask in zip(held_out.images, held_out.cameras, held_out.masks, strict=True)
-        if mask is None or mask.any()
-    ]
-    return sum(scores) / len(scores) if scores else None

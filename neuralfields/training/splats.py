@@ -13,15 +13,20 @@ from torch import Tensor
 
 from neuralfields.fields.gaussians import GaussianField
 from neuralfields.gaussians import Gaussians
-from neuralfields.ops.blend import Blended
+from neuralfields.ops.blend import COLOUR_ONLY, WITH_DEPTH, Blended
 from neuralfields.ops.image_loss import image_loss
+from neuralfields.ops.pixel_rays import pixel_rays
+from neuralfields.ops.project import View
 from neuralfields.ops.splat_pass import Adam, Packed, SplatPass, morton_order
+from neuralfields.rays import Rays, Render
 from neuralfields.rendering.renderable import Colour
-from neuralfields.rendering.splat import Splats
+from neuralfields.rendering.splat import Splats, finished
 from neuralfields.scene import Bounds
 from neuralfields.splatting.densify import State, grown
 from neuralfields.splatting.photos import PhotoPyramid
 from neuralfields.supervision.exposure import Exposure
+from neuralfields.supervision.pixels import Batch
+from neuralfields.supervision.pose_refinement import PoseRefinement
 from neuralfields.training.radiance import Background
 from neuralfields.training.trainer import StepReport, mixed_seed
 
@@ -32,6 +37,7 @@ SIZES = ((0.5, 2),)  # until which share of a fit photos are how many times smal
 HARMONICS_EVERY = 16  # steps between updates of the higher harmonics
 GROW_EVERY, GROW_FROM, GROW_UNTIL = 100, 0.02, 0.5
 LARGEST = 0.5  # standard deviation in inner cubes beyond which a Gaussian dies, where the scene ends with the cube
+POSE_PIXELS = 4096  # of a photo by which its camera is moved
 OPACITY_PULL, SCALE_PULL = 1e-7, 1e-7
 
 
@@ -50,9 +56,10 @@ class SplatTrainer:
         most: int,
         seed: int,
         exposure: Exposure | None = None,
+        poses: PoseRefinement | None = None,
     ) -> None:
         self.photos, self.bounds, self.background, self.seed = photos, bounds, background, seed
-        self.exposure = exposure
+        self.exposure, self.poses = exposure, poses
         self.antialiased, self.most = gaussians.antialiased, max(most, len(gaussians))
         order = morton_order(gaussians.means)
         sorted_ = gaussians.take(order)
@@ -99,14 +106,16 @@ class SplatTrainer:
         smaller = max(times for times in photo.images if times <= smaller)
         colour = self._background(photo, generator)
         target = photo.target(smaller, colour)
-        view = photo.views[smaller]
+        view = self._view(turn, smaller)
         degree = sum(progress >= share for share in DEGREES)
-        rendered = self.run.render(view, colour, degree)
+        rendered = self.run.render(view, colour, degree, COLOUR_ONLY if self.poses is None else WITH_DEPTH)
         growing = GROW_FROM <= progress < GROW_UNTIL
         self._backward(turn, rendered, target, photo.mask(smaller), colour, growing)
         self.run.adam(
             (self.state.first, self.state.second), self._rates(progress), self.statistics if growing else None
         )
+        if self.poses is not None:
+            self._follow_pose(turn, progress, (view, rendered, colour), (target, photo.mask(smaller)), generator)
         self.step_count += 1
         if growing and self.step_count - self.grown_at >= GROW_EVERY:
             self._grow(progress, generator)
@@ -135,6 +144,38 @@ class SplatTrainer:
         self.run.backward(d_rgb, d_opacity, error=loss.error if growing else None)
         rest = (1 - rendered.opacity)[..., None] * behind
         self.exposure.follow_photo(turn, rendered.rgb - rest, target - rest, mask)
+
+    def _view(self, turn: int, smaller: int) -> View:
+        """The photo's view at that size, by its refined pose where poses are refined."""
+        view = self.photos[turn].views[smaller]
+        return view if self.poses is None else view.moved_to(self.poses.pose(turn))
+
+    def _follow_pose(
+        self,
+        turn: int,
+        progress: float,
+        seen: tuple[View, Blended, Colour],
+        wanted: tuple[Tensor, Tensor | None],
+        generator: torch.Generator,
+    ) -> None:
+        """Moves the photo's camera by where its render and the photo differ, at some of its pixels."""
+        (view, blended, colour), (target, mask) = seen, wanted
+        width, height = view.size
+        place = torch.randint(0, width * height, (POSE_PIXELS,), generator=generator).to(self.device)
+        render = finished(blended, view).reshape(width * height)
+        behind = target.new_tensor(colour)
+        rgb = render.rgb
+        if self.exposure is not None:
+            rgb = self.exposure.exposed_photo(turn, rgb, render.opacity, behind)
+        pixels = self.poses.pixels
+        times = int(pixels.widths[turn]) // width
+        uv = (torch.stack([place % width, place // width], 1) + 0.5) * times
+        camera = torch.full_like(place, turn)
+        rays = Rays(*pixel_rays(pixels.cameras, camera, uv))
+        batch = Batch(rays, target.reshape(-1, 3)[place], None, camera, uv)
+        weight = torch.ones_like(uv[:, 0]) if mask is None else mask.flatten()[place]
+        picked = Render(rgb[place], render.opacity[place], render.depth[place])
+        self.poses.follow_photo(self.step_count, progress, batch, picked, (behind, weight))
 
     def _turn(self) -> int:
         """Which photo this step takes: all of them in a new order each round."""
@@ -184,7 +225,8 @@ class SplatTrainer:
         """Everything the next step depends on, for a checkpoint."""
         parts = {"values": self.state.values, "first": self.state.first, "second": self.state.second}
         found = {f"{name}.{half}": getattr(part, half) for name, part in parts.items() for half in ("core", "rest")}
-        found |= {} if self.exposure is None else self.exposure.tensors()
+        for part in (self.exposure, self.poses):
+            found |= {} if part is None else part.tensors()
         return found | {"statistics": self.statistics}
 
     def counters(self) -> dict[str, int]:
@@ -200,8 +242,9 @@ class SplatTrainer:
             setattr(self, name, value)
         self._take(State(*parts))
         self.statistics = tensors["statistics"]
-        if self.exposure is not None:
-            self.exposure.restore(tensors)
+        for part in (self.exposure, self.poses):
+            if part is not None:
+                part.restore(tensors)
 
 
 def budget(pixels: int, seconds: float | None) -> int:

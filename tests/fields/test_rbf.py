@@ -29,13 +29,13 @@ class Pictured(Trainer):
 
     def step(self, progress: float) -> StepReport:
         self.advance(progress)
-        x = torch.rand(2048, 2, generator=self.generator())
+        x = torch.rand(1024, 2, generator=self.generator())
         loss = (self.field.values(self.field.features(x)) - waves(x)).square().mean()
         self.descend(loss, progress)
-        return StepReport(2048, 2048, float(loss.detach()))
+        return StepReport(1024, 1024, float(loss.detach()))
 
 
-def fitted(config: Config, steps: int = 150) -> float:
+def fitted(config: Config, steps: int = 120) -> float:
     """The error after some steps."""
     torch.manual_seed(0)
     trainer = Pictured(RbfField(config, IMAGE), 0)

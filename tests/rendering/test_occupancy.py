@@ -188,6 +188,20 @@ def test_what_no_camera_sees_is_hidden():
     assert bool(got[(outside < 0) & (local[:, 2] > 0)].all())
 
 
+def test_what_no_box_reaches_is_hidden():
+    """Boxes, some beyond the cube, in two cascades: a brick is visible if and only if it meets one of them."""
+    low = torch.rand(40, 3, generator=seeded(6)) * 2 - 0.5
+    high = low + torch.rand(40, 3, generator=seeded(7)) * 0.1
+    grid = Occupancy(2)
+    grid.hide_empty(low, high)
+    for cascade in (0, 1):
+        corner = (grid._brick - 0.5) * 2**cascade + 0.5
+        side = 2**cascade / BRICKS
+        meets = ((low[None] < corner[:, None] + side) & (high[None] >= corner[:, None])).all(2).any(1)
+        assert 0.001 < float(meets.float().mean()) < 0.5
+        assert torch.equal(grid.bits[cascade] != 0, meets)
+
+
 def test_density_in_hidden_bricks_is_never_asked_for():
     grid = Occupancy(1)
     grid.hide_unseen([looking_at(np.array([0.0, 0, -2]), np.zeros(3), *LENSES["fox"])], (0.0, 0.0, 0.0), 4.0)

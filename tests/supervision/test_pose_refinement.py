@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from neuralfields import cli
-from neuralfields.cameras import Camera, project
+from neuralfields.cameras import Camera
 from neuralfields.captures.images import LoadedFrames, load_frames
 from neuralfields.captures.readers import read_scene
 from neuralfields.evaluation import held_out
@@ -30,6 +30,7 @@ from neuralfields.supervision.pixels import Pixels
 from neuralfields.supervision.pose_refinement import PoseRefinement, Similarity, apply_motion
 from neuralfields.training.radiance import Background, RadianceTrainer
 from neuralfields.verbs import fit
+from tests.support.disturbed import disturbed, off_in_pixels
 from tests.support.settings import set_training
 from tests.support.small_fit import SMALL, small_capture_folder
 
@@ -37,23 +38,6 @@ WHITE = (1.0, 1.0, 1.0)
 
 
 pytestmark = pytest.mark.usefixtures("one_thread", "small_steps")
-
-
-def disturbed(cameras: Sequence[Camera], degrees: float, shift: float, seed: int = 0) -> list[Camera]:
-    """Every camera turned about a random axis through itself, and shifted."""
-    generator = torch.Generator().manual_seed(seed)
-    axes = torch.nn.functional.normalize(torch.randn(len(cameras), 3, generator=generator), dim=1)
-    ways = torch.nn.functional.normalize(torch.randn(len(cameras), 3, generator=generator), dim=1)
-    return apply_motion(cameras, torch.cat([axes * np.radians(degrees), ways * shift], 1))
-
-
-def off_in_pixels(cameras: Sequence[Camera], true: Sequence[Camera]) -> float:
-    """How far points of the scene are from where the true cameras see them, after the best similarity, on average."""
-    points = np.random.default_rng(0).uniform(-0.5, 0.5, (200, 3))
-    similarity = Similarity.between(cameras, true)
-    pairs = zip(map(similarity.moved, cameras), true, strict=True)
-    apart = [project(one, points)[0] - project(other, points)[0] for one, other in pairs]
-    return float(np.mean(np.linalg.norm(apart, axis=2)))
 
 
 def own_pictures(model: Model, cameras: Sequence[Camera]) -> LoadedFrames:
@@ -84,7 +68,7 @@ def test_turns_and_shifts_are_told_apart_in_time(small_model: Model) -> None:
     true = [small_model.cameras[k] for k in small_model.held_out[:2]]
     pictures = own_pictures(small_model, true)
     starts = disturbed(true, 2.0, 0.1)
-    moving = HeldOut(Pixels(pictures.images, starts), WHITE)
+    moving = HeldOut(Pixels(pictures.images, starts), WHITE, starts)
     moving.align(volume_of(small_model), 40)
     for camera, other in zip(apply_motion(starts, moving.motion), true, strict=True):
         assert np.abs(camera.world_from_camera - other.world_from_camera).max() < 0.02

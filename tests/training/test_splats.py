@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import imageio.v3
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ from neuralfields.models.model import Model
 from neuralfields.models.nf_file import load, save
 from neuralfields.options.fit import FitOptions
 from neuralfields.training.fit import fit_scene
+from tests.support.disturbed import disturbed, off_in_pixels
 from tests.support.fit_runs import Interrupting
 
 STEPS = 240
@@ -63,10 +65,39 @@ def test_their_file_gives_them_back(fitted: Model, tmp_path: Path):
     )
 
 
-@pytest.mark.parametrize("name", ["refine_poses", "robust"])
+@pytest.mark.parametrize("name", ["robust", "sparse_depth"])
 def test_what_is_not_there_is_said(small_capture: Path, name: str):
     with pytest.raises(UsageError, match="is not there for --field gaussians"):
         fit_scene(read_scene(small_capture), replace(options_for(small_capture), **{name: True}))
+
+
+def test_a_resumed_refinement_of_poses_ends_in_the_same_bits(small_capture: Path, tmp_path: Path):
+    scene, out = read_scene(small_capture), tmp_path / "a.nf"
+    words = {"refine_poses": True, "steps": 120, "recipe": ("pose_warmup=20",)}
+    whole = fit_scene(scene, options_for(small_capture, **words))
+    with pytest.raises(InterruptedFit):
+        fit_scene(scene, options_for(small_capture, out=out, **words), Interrupting(70))
+    again = fit_scene(scene, options_for(small_capture, out=out, resume=True, **words))
+    same(again, whole)
+    assert again.metrics == whole.metrics | {"samples_per_second": again.metrics["samples_per_second"]}
+    poses, given = ([c.world_from_camera for c in m.cameras] for m in (again, whole))
+    assert np.array_equal(poses, given)
+    assert not np.array_equal(poses[0], scene.frames[scene.train[0]].camera.world_from_camera)
+
+
+def test_disturbed_cameras_are_found(small_capture: Path):
+    """A third of the training cameras is wrong; refined, they are nearer to where they were."""
+    scene = read_scene(small_capture)
+    chosen, frames = scene.train[::3], list(scene.frames)
+    for index, camera in zip(chosen, disturbed([frames[i].camera for i in chosen], 1.0, 0.03), strict=True):
+        frames[index] = replace(frames[index], camera=camera)
+    wrong = replace(scene, frames=tuple(frames))
+    model = fit_scene(wrong, options_for(small_capture, refine_poses=True, steps=400, recipe=("pose_warmup=60",)))
+    places = [scene.train.index(i) for i in chosen]
+    true = [scene.frames[i].camera for i in chosen]
+    before = off_in_pixels([frames[i].camera for i in chosen], true)
+    now = off_in_pixels([model.cameras[i] for i in places], true)
+    assert now < 0.7 * before, (now, before)
 
 
 def test_points_are_refused(fitted: Model):
