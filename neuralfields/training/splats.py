@@ -28,6 +28,7 @@ from neuralfields.supervision.exposure import Exposure
 from neuralfields.supervision.pixels import Batch
 from neuralfields.supervision.pose_refinement import PoseRefinement
 from neuralfields.training.radiance import Background
+from neuralfields.training.spare_threads import SpareThreads
 from neuralfields.training.trainer import StepReport, mixed_seed
 
 MEANS_RATE, MEANS_LAST = 4e-4, 0.02  # in extents, and the share of it at the end
@@ -68,6 +69,7 @@ class SplatTrainer:
         self.state = State(values, values.zeros_like(), values.zeros_like())
         self.statistics = values.core.new_zeros(len(values), 4)
         self.run = SplatPass(values)
+        self.threads = SpareThreads()
         self.step_count = self.adam_steps = self.rest_steps = self.grown_at = 0
 
     @property
@@ -99,6 +101,10 @@ class SplatTrainer:
 
     def step(self, progress: float) -> StepReport:
         """One step; `progress` in [0, 1] says how far the fit is, for rates, sizes, degrees and growth."""
+        with self.threads.step():  # with any number of threads the same bits
+            return self._step(progress)
+
+    def _step(self, progress: float) -> StepReport:
         generator = self.generator()
         turn = self._turn()
         photo = self.photos[turn]

@@ -5,8 +5,9 @@ import torch
 
 from neuralfields.cameras import Camera, look_at
 from neuralfields.scene import Bounds
-from neuralfields.splatting.depth_maps import CONFIRMED, depth_maps, sources
-from neuralfields.splatting.initial import Photos, from_depth_maps
+from neuralfields.splatting.densify import rotation_columns
+from neuralfields.splatting.depth_maps import CONFIRMED, DepthMap, depth_maps, normals, sources
+from neuralfields.splatting.initial import FLAT, Photos, flatten, from_depth_maps, gaussians_at
 
 SIDE, FOCAL = 96, 110.0
 BOUNDS = Bounds((0.0, 0.0, 0.0), 3.0, cascades=1)
@@ -51,6 +52,31 @@ def test_a_ball():
         assert (sure & there).sum() > 0.6 * there.sum()
         assert error.median() < 0.01  # a pixel of disparity is 0.06
         assert (error < 0.03).float().mean() > 0.85  # windows over the outline see both
+
+
+def test_normals_of_a_ball_point_from_its_middle():
+    camera = cameras()[3]
+    depth = ball(camera)[1]
+    inside = torch.nn.functional.max_pool2d(-(depth > 0).float()[None, None], 5, 1, 2)[0, 0] < 0  # and all around too
+    found = normals(DepthMap(depth, depth.int(), depth, 1), camera)[inside]
+    row, column = inside.nonzero().float().unbind(1)
+    local = torch.stack([column + 0.5 - SIDE / 2, row + 0.5 - SIDE / 2, torch.full_like(row, FOCAL)], 1) / FOCAL
+    pose = torch.from_numpy(camera.world_from_camera).float()
+    point = local * depth[inside][:, None] @ pose[:3, :3].T + pose[:3, 3]
+    assert len(found) > 1000
+    assert (found * point).sum(1).abs().quantile(0.05) > 0.98  # on the unit ball a point is its own normal
+
+
+def test_flat_ones_are_thin_along_the_normal(generator):
+    normal = torch.nn.functional.normalize(torch.randn(50, 3, generator=generator), dim=1)
+    gaussians = gaussians_at(torch.zeros(60, 3), torch.zeros(60, 3), torch.full((60,), 2.0), 0.5, 0)
+    flatten(gaussians, normal)
+    axis = rotation_columns(gaussians.rotations, gaussians.scales.argmin(1))
+    assert torch.allclose((axis[:50] * normal).sum(1).abs(), torch.ones(50), atol=1e-5)
+    widths = gaussians.scales.exp()
+    assert torch.allclose(widths[:50].amin(1), torch.tensor(2 * FLAT)) and torch.allclose(
+        widths[50:], torch.tensor(2.0)
+    )
 
 
 def test_sources_are_neighbours_that_see_the_same():

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from neuralfields.captures.readers import read_scene
 from neuralfields.evaluation.render import render
@@ -16,7 +15,6 @@ from tests.support.small_fit import SMALL
 LEAST, MOST_DIFFERENCE = 24.0, 1.0  # dB between the renders, dB of held-out PSNR: as docs/faults.md says
 
 
-@pytest.mark.serial
 def test_renders_of_one_and_two_threads_agree_within_the_tolerance(small_capture: Path) -> None:
     scene, models = read_scene(small_capture), []
     for threads in (1, 2):
