@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from captures import NF
-from table import row, write
+from table import FOLDER, row, write
 
 CASES = {
     "fox": ("ngp_fox", ["--downscale", "4"]),
@@ -67,14 +67,16 @@ def main() -> None:
     parser.add_argument("--fields", nargs="*", default=["gaussians", "hash"])
     parser.add_argument("--data", type=Path, default=os.environ.get("NEURALFIELDS_DATA"))
     given = parser.parse_args()
-    rows = []
+    known = FOLDER / "gaussians.json"  # rows of other cases, fields and times stay
+    rows = json.loads(known.read_text()) if known.is_file() else []
     with tempfile.TemporaryDirectory() as folder:
         for name in given.names or CASES:
             for field in given.fields:
                 for seconds in given.seconds:
-                    rows.append(measure(name, field, seconds, Path(given.data) / "captures", Path(folder)))
-                    print(rows[-1], flush=True)
-                    write("gaussians", TITLE, rows)
+                    made = measure(name, field, seconds, Path(given.data) / "captures", Path(folder))
+                    print(made, flush=True)
+                    rows = [r for r in rows if any(r[key] != made[key] for key in ("case", "field", "seconds"))]
+                    write("gaussians", TITLE, rows := [*rows, made])
 
 
 if __name__ == "__main__":
