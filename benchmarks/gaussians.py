@@ -4,7 +4,8 @@ python benchmarks/gaussians.py [name ...] [--seconds 10 20 30 60] [--fields gaus
 
 Each row is one `nf fit` in a process of its own that ends after so many seconds of training (the beginning of the
 Gaussians counts), then `nf eval` of what it wrote. `wall_seconds` is the whole process with reading and measuring,
-`cores` its processor time over that. Run it on a quiet machine.
+`cores` its processor time over that, `core_ms` how fast a core was just then (3.6 on a
+quiet day). Run it on a quiet machine.
 """
 
 import argparse
@@ -15,8 +16,11 @@ import tempfile
 import time
 from pathlib import Path
 
+import torch
 from captures import NF
 from table import FOLDER, row, write
+
+from neuralfields.ops.image_loss import image_loss
 
 CASES = {
     "fox": ("ngp_fox", ["--downscale", "4"]),
@@ -26,6 +30,18 @@ CASES = {
     "fern": ("llff_fern", []),
 }
 TITLE = "Gaussians fitted to real captures: held-out PSNR over time"
+
+
+def core_ms() -> float:
+    """How fast a core is now: milliseconds of processor time of one thread for the loss of a picture of 270x480."""
+    generator, taken = torch.Generator().manual_seed(0), []
+    torch.set_num_threads(1)
+    a, b = (torch.rand(480, 270, 3, generator=generator) for _ in range(2))
+    for _ in range(20):
+        start = time.process_time()
+        image_loss(a, b)
+        taken.append(1000 * (time.process_time() - start))
+    return round(min(taken), 2)
 
 
 def measure(name: str, field: str, seconds: float, data: Path, folder: Path) -> dict:
@@ -56,6 +72,7 @@ def measure(name: str, field: str, seconds: float, data: Path, folder: Path) -> 
         peak_MB=round(usage.ru_maxrss * 1024 / 1e6),
         file_MB=round(out.stat().st_size / 1e6, 2),
         view_ms=round(measured["ms_per_view"], 1),
+        core_ms=core_ms(),
     )
 
 

@@ -140,15 +140,23 @@ def _hypotheses(seen: Sources, shape: tuple[int, int], span: float) -> int:
     return int(min(max(math.ceil(pixels / STEP) + 1, HYPOTHESES[0]), HYPOTHESES[1]))
 
 
-def normals(found: DepthMap, camera: Camera) -> Tensor:
-    """The surface's normals [h, w, 3] of a depth map in the world's frame, by the differences of neighbours' points."""
+def normals(found: DepthMap, camera: Camera, row: Tensor, column: Tensor) -> Tensor:
+    """The surface's normals [M, 3] in the world's frame at pixels of a depth map, by their neighbours' points."""
     height, width = found.depth.shape
-    row, column = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
-    x, y = (column * found.times - camera.cx) / camera.fx, (row * found.times - camera.cy) / camera.fy
-    points = torch.stack([x, y, torch.ones_like(x)], 2) * found.depth[..., None]
-    padded = torch.nn.functional.pad(points.permute(2, 0, 1)[None], (1, 1, 1, 1), mode="replicate")[0]
-    across, down = padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2], padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]
-    local = normalize(torch.linalg.cross(across, down, dim=0).permute(1, 2, 0), dim=2)
+
+    def point(row: Tensor, column: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        row, column = row.clamp(0, height - 1), column.clamp(0, width - 1)
+        z = found.depth[row, column]
+        x, y = (
+            ((column + 0.5) * found.times - camera.cx) / camera.fx,
+            ((row + 0.5) * found.times - camera.cy) / camera.fy,
+        )
+        return x * z, y * z, z
+
+    right, left, under, over = (point(row + r, column + c) for r, c in ((0, 1), (0, -1), (1, 0), (-1, 0)))
+    a, b, c = (one - other for one, other in zip(right, left, strict=True))
+    d, e, f = (one - other for one, other in zip(under, over, strict=True))
+    local = normalize(torch.stack([b * f - c * e, c * d - a * f, a * e - b * d], 1), dim=1)
     return local @ torch.from_numpy(camera.world_from_camera[:3, :3].T.copy()).to(local.dtype)
 
 

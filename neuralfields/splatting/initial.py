@@ -124,7 +124,7 @@ def from_depth_maps(
         column, row = (pixel[mine] / each.times).long().unbind(1)
         row, column = row.clamp(0, height - 1), column.clamp(0, width - 1)
         depth[mine], votes[mine] = each.depth[row, column], each.votes[row, column]
-        normal[mine] = normals(each, photos.cameras[index])[row, column]
+        normal[mine] = normals(each, photos.cameras[index], row, column)
     sure = (votes >= CONFIRMED).nonzero().flatten()[:count]
     kept = sure
     if fill:  # as far away as something sure in the same photo

@@ -1,5 +1,6 @@
 """The training photos of Gaussians: seen by pinholes, over grey where they have alpha, at several sizes."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -76,8 +77,9 @@ def undistorted(
 def training_photos(loaded: LoadedFrames, bounds: Bounds, antialiased: bool) -> tuple[list[PhotoPyramid], Photos]:
     """The photos of a fit at full and half size, and the same as a beginning takes them."""
     photos, images, cameras, insides = [], [], [], []
-    for image, camera, mask in zip(loaded.images, loaded.cameras, loaded.masks, strict=True):
-        image, camera, mask = undistorted(image, camera, mask)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        straight = list(pool.map(undistorted, loaded.images, loaded.cameras, loaded.masks))
+    for image, camera, mask in straight:
         values = torch.from_numpy(np.ascontiguousarray(image))
         keep = None if mask is None else torch.from_numpy(mask)
         sizes = [times for times in SIZES if times == 1 or min(camera.width, camera.height) // times >= SMALLEST]

@@ -58,9 +58,9 @@ def test_normals_of_a_ball_point_from_its_middle():
     camera = cameras()[3]
     depth = ball(camera)[1]
     inside = torch.nn.functional.max_pool2d(-(depth > 0).float()[None, None], 5, 1, 2)[0, 0] < 0  # and all around too
-    found = normals(DepthMap(depth, depth.int(), depth, 1), camera)[inside]
-    row, column = inside.nonzero().float().unbind(1)
-    local = torch.stack([column + 0.5 - SIDE / 2, row + 0.5 - SIDE / 2, torch.full_like(row, FOCAL)], 1) / FOCAL
+    row, column = inside.nonzero().unbind(1)
+    found = normals(DepthMap(depth, depth.int(), depth, 1), camera, row, column)
+    local = torch.stack([column + 0.5 - SIDE / 2, row + 0.5 - SIDE / 2, torch.full((len(row),), FOCAL)], 1) / FOCAL
     pose = torch.from_numpy(camera.world_from_camera).float()
     point = local * depth[inside][:, None] @ pose[:3, :3].T + pose[:3, 3]
     assert len(found) > 1000
