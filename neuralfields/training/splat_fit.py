@@ -62,6 +62,7 @@ def fit_gaussians(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchF
     loop = Loop(training, plan.budget, options, progress, _validation(training, held_out, background.colour))
     loop.seconds = time.perf_counter() - begin
     identity = checkpoint_identity(options, plan.config, plan.settings, {"photos": photos_hash(scene, loaded)})
+    identity |= asked_for(options)
 
     def model() -> Model:
         return _model(scene, plan, training, loop, loaded, held_out)

@@ -77,6 +77,8 @@ def test_a_resumed_refinement_of_poses_ends_in_the_same_bits(small_capture: Path
     whole = fit_scene(scene, options_for(small_capture, **words))
     with pytest.raises(InterruptedFit):
         fit_scene(scene, options_for(small_capture, out=out, **words), Interrupting(70))
+    with pytest.raises(UsageError, match="refine_poses"):
+        fit_scene(scene, options_for(small_capture, out=out, resume=True, **words | {"refine_poses": False}))
     again = fit_scene(scene, options_for(small_capture, out=out, resume=True, **words))
     same(again, whole)
     assert again.metrics == whole.metrics | {"samples_per_second": again.metrics["samples_per_second"]}
