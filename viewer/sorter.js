@@ -3,6 +3,8 @@
 // Depths are positive float32, whose bits sort as whole numbers do: two passes of counting by 16 bits each sort them
 // exactly (radix sort, least significant digit first), and equal depths keep their order.
 
+import { isWorker } from "./workers.js";
+
 /** Indices of the means [3 N] with depth dot(mean - place, forward) > near, farthest first. */
 export function farthestFirst(means, place, forward, near, room = {}) {
   const count = means.length / 3, [fx, fy, fz] = forward;
@@ -55,7 +57,7 @@ export function countInView(means, { place, right, down, forward, near, spread, 
   return count;
 }
 
-if (typeof WorkerGlobalScope !== "undefined" && self instanceof WorkerGlobalScope) {
+if (isWorker("sorter")) {
   let means = new Float32Array(0);
   const room = {};
   self.onmessage = ({ data }) => {

@@ -6,6 +6,7 @@
 import { add, length, scale, sub, tangent } from "./math.js";
 import { program } from "./scene.js";
 import { ACROSS, SHOW_FRAGMENT, SPLAT_FRAGMENT, WHOLE_VERTEX, splatVertex } from "./splat_shaders.js";
+import { startWorker } from "./workers.js";
 
 const MODES = { rgb: 0, rings: 0, depth: 1, opacity: 2, normals: 3 };
 const HEADER = 64, RANGES = 64, FAR = 3e38, SAMPLES = 96;
@@ -42,7 +43,7 @@ export class SplatLayer {
     gl.vertexAttribDivisor(0, 1);
     [this.core, this.rest, this.colours, this.sum, this.depth, this.few] = [...Array(6)].map(() => gl.createTexture());
     [this.target, this.small] = [gl.createFramebuffer(), gl.createFramebuffer()];
-    this.worker = new Worker(new URL("sorter.js", import.meta.url), { type: "module" });
+    this.worker = startWorker("sorter");
     this.worker.onmessage = ({ data }) => this.take(data);
   }
 
