@@ -1,6 +1,7 @@
 // Keyframes, a path through them, and the files that the viewer makes: pictures, films, paths.
 
-import { eyeFromPose, eyeMessage, tidy } from "./math.js";
+import { eyeMessage } from "./math.js";
+import { Walk } from "./walk.js";
 
 const $ = (id) => document.getElementById(id);
 const PREVIEW = 30; // eyes a second of a preview
@@ -59,7 +60,7 @@ export class Films {
   }
 
   start(eyes) {
-    this.playing = { eyes, begin: performance.now() };
+    this.playing = new Walk(eyes, this.seconds, performance.now());
     $("play").textContent = "Stop";
     this.app.wake();
   }
@@ -72,10 +73,8 @@ export class Films {
   /** Moves the eye along the path; false where nothing plays. */
   step(now) {
     if (!this.playing) return false;
-    const { eyes, begin } = this.playing;
-    const at = Math.min(eyes.length - 1, Math.floor(((now - begin) / 1000 / this.seconds) * eyes.length));
-    this.app.state.eye = tidy(eyeFromPose(eyes[at].pose, eyes[at].fov));
-    if (at === eyes.length - 1) this.stop();
+    this.app.state.eye = this.playing.at(now);
+    if (this.playing.over(now)) this.stop();
     return true;
   }
 

@@ -1,15 +1,8 @@
 // What the page draws itself: the Gaussians of the subject that is shown, fetched once, and anew while a fit changes them.
 
-import { SplatLayer, unpack } from "./splats.js";
 import { short } from "./math.js";
-
-const SOFTWARE = /swiftshader|llvmpipe|softpipe|software|basic render/i;
-
-/** Whether WebGL is drawn by the processor. */
-export function inSoftware(gl) {
-  const names = gl.getExtension("WEBGL_debug_renderer_info");
-  return SOFTWARE.test(gl.getParameter(names ? names.UNMASKED_RENDERER_WEBGL : gl.RENDERER));
-}
+import { inSoftware } from "./scene.js";
+import { SplatLayer, unpack } from "./splats.js";
 
 const AGAIN = 3000; // milliseconds between two fetches of a running fit
 
@@ -20,7 +13,7 @@ export class Local {
       this.layer = new SplatLayer(app.scene.gl, () => app.wake());
       if (inSoftware(app.scene.gl)) app.state.drawn = "server"; // seconds a picture; the server takes a part of one
     } catch (error) {
-      console.info(error.message);
+      console.info(`${error.message}; the server draws`);
     }
     app.connection.on("fit", () => { if (performance.now() - this.last > AGAIN) this.fetch(true); });
   }
@@ -55,10 +48,8 @@ export class Local {
     if (this.wanted !== null && this.wanted !== this.subject) this.fetch(false);
     layer.shown = this.draws;
     if (!this.draws) return;
-    const { background } = state.stage.subjects[this.subject];
-    layer.behind = { white: [1, 1, 1], black: [0, 0, 0], grey: [0.5, 0.5, 0.5] }[state.background] ?? background;
-    Object.assign(layer, { mode: state.what, box: this.app.box(), resolution: state.resolution });
-    layer.split = state.drawn === "both" ? state.split : null;
+    Object.assign(layer, { mode: state.what, box: this.app.box(), resolution: state.resolution, behind: this.app.behind(this.subject) });
+    layer.span = state.drawn === "both" ? [0, state.split] : [0, 1];
   }
 
   /** What the strip under the picture says of it. */

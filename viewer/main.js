@@ -1,51 +1,43 @@
-// The page: a state, a canvas that draws it, a connection that renders it, a panel that changes it.
+// The live page: the viewer's server is its source, through a connection; a panel changes what is shown.
 //
 //   state.eye moves  ->  a view message  ->  frames, coarse to fine  ->  the picture layer  ->  seen
 
 import { Connection } from "./connection.js";
-import { Controls } from "./controls.js";
 import { Films } from "./film.js";
 import { Fit } from "./fit.js";
 import { Local } from "./local.js";
 import { MarkLayer, PhotoLayer, COLOURS, axes, box, frusta } from "./marks.js";
-import { eyeFromPose, eyeMessage, sameEye, short, tidy, lookAt, sub, length, dot, cross, unit } from "./math.js";
+import { eyeFromPose, eyeMessage, sameEye, short, tidy, lookAt, sub, length, cross, unit } from "./math.js";
+import { Page } from "./page.js";
 import { Panel } from "./panel.js";
 import { PictureLayer } from "./picture.js";
-import { Scene } from "./scene.js";
 
 const $ = (id) => document.getElementById(id);
 const MOST_PENDING = 200;
 
-class App {
+class App extends Page {
   constructor() {
-    this.canvas = $("canvas");
-    this.scene = new Scene(this.canvas);
+    super($("canvas"), $("message"));
     const { gl } = this.scene;
     this.picture = new PictureLayer(gl);
     this.lines = new MarkLayer(gl);
     this.points = new MarkLayer(gl, "POINTS", 2);
     this.photo = new PhotoLayer(gl);
     this.scene.layers = [this.picture, this.photo, this.points, this.lines];
-    this.state = {
-      stage: null, eye: lookAt([1, -1, 1], [0, 0, 0], [0, 0, 1], 45), pivot: [0, 0, 0], up: [0, 0, 1], size: 1,
-      what: "rgb", background: "auto", resolution: 1, subjects: [0], split: 0.5, camera: null, tight: null,
-      show: { cameras: false, axes: false, bounds: false, points: true }, crop: null, slice: null,
-      drawn: "page",
-    };
+    Object.assign(this.state, {
+      show: { cameras: false, axes: false, bounds: false, points: true }, crop: null, slice: null, drawn: "page",
+    });
     this.number = 0;
     this.pending = new Map(); // number of a view -> when it was asked for
     this.latency = null;
-    this.dirty = this.stale = false;
     this.connection = new Connection();
     this.local = new Local(this);
     if (this.local.layer) this.scene.layers.splice(1, 0, this.local.layer);
-    this.controls = new Controls(this.canvas, this.state, () => this.moved());
     this.films = new Films(this);
     this.fit = new Fit(this);
     this.panel = new Panel(this);
     this.listen();
-    this.last = performance.now();
-    requestAnimationFrame((now) => this.tick(now));
+    this.start();
   }
 
   listen() {
@@ -71,15 +63,12 @@ class App {
       this.photo.set(this.scene.gl, this.state.stage.cameras[camera], this.frustumSize(), bitmap);
       this.wake();
     });
-    new ResizeObserver(() => this.resized()).observe(this.canvas);
   }
 
   /** A stage has come: at first, and after every new connection. The eye stays where it is the second time. */
   begin(stage) {
     const { state } = this, again = state.stage !== null;
-    state.stage = stage;
-    state.size = stage.bounds.side;
-    this.scene.reach = [state.size * 2e-3, state.size * 2 ** stage.bounds.cascades * 8];
+    this.enter(stage);
     if (!again) {
       state.subjects = stage.subjects.length > 1 && stage.subjects[1].rendered ? [0, 1] : [0];
       state.show.cameras = !stage.subjects.some((subject) => subject.rendered);
@@ -92,17 +81,9 @@ class App {
     this.moved(true);
   }
 
-  /** Back to where it began. */
   home() {
-    const { state } = this, { stage } = state;
-    state.up = stage.up;
-    state.pivot = stage.pivot;
-    if (stage.subjects.some((subject) => subject.rendered)) {
-      state.eye = tidy(eyeFromPose(stage.eye.pose, stage.eye.fov));
-      state.tight = stage.cameras.length ? stage.cameras[0].extent : null;
-      state.camera = stage.cameras.length ? 0 : null;
-      this.fitLens();
-    } else this.overlook();
+    super.home();
+    if (!this.state.stage.subjects.some((subject) => subject.rendered)) this.overlook();
     Object.assign(this.photo, { camera: null, wanted: null });
     this.panel.camera();
     this.redraw();
@@ -117,28 +98,11 @@ class App {
     Object.assign(state, { eye: lookAt(away, state.pivot, state.up, 50), tight: null, camera: null });
   }
 
-  /** The field of view in which the whole photo of the chosen camera fits. */
-  fitLens() {
-    const { state } = this;
-    if (!state.tight) return;
-    const [left, right, top, bottom] = state.tight.map(Math.abs);
-    const aspect = this.canvas.clientWidth / Math.max(1, this.canvas.clientHeight);
-    const tan = Math.max(top, bottom, Math.max(left, right) / aspect);
-    state.eye = { ...state.eye, fov: Math.min(160, (Math.atan(tan) * 360) / Math.PI) };
-  }
-
   /** Stands in a camera, with its photo over the picture where there is one. */
   jump(index) {
-    const { state } = this, camera = state.stage.cameras[index];
+    const camera = this.state.stage.cameras[index];
     if (!camera) return;
-    state.camera = index;
-    state.tight = camera.extent;
-    const away = length(sub(state.pivot, state.eye.position));
-    state.eye = tidy(eyeFromPose(camera.pose, state.eye.fov));
-    const ahead = dot(sub(state.stage.pivot, state.eye.position), state.eye.forward);
-    const reach = ahead > 0 ? ahead : away;
-    state.pivot = [0, 1, 2].map((k) => state.eye.position[k] + reach * state.eye.forward[k]);
-    this.fitLens();
+    this.stand(index);
     Object.assign(this.photo, { camera: null, wanted: index });
     if (camera.photo) this.connection.send({ type: "photo", camera: index });
     this.panel.camera();
@@ -146,22 +110,13 @@ class App {
     this.moved(true);
   }
 
-  /** The eye moved or what is shown changed: another picture is wanted. */
   moved(keep = false) {
-    if (!keep) this.state.tight = null;
-    this.stale = true;
+    super.moved(keep);
     this.panel.eye();
-    this.wake();
-  }
-
-  wake() {
-    this.dirty = true;
   }
 
   resized() {
-    if (!this.scene.resize()) return;
-    this.fitLens();
-    this.moved(true);
+    super.resized();
     this.panel.split();
   }
 
@@ -216,7 +171,8 @@ class App {
     this.wake();
   }
 
-  ask() {
+  /** Asks the server for a picture where it draws. */
+  wanted() {
     const { state, canvas } = this;
     if (!state.stage || !state.stage.modes.length || !this.local.needsServer) return;
     const width = Math.max(1, Math.round(canvas.width * state.resolution));
@@ -241,33 +197,24 @@ class App {
     this.wake();
   }
 
-  tick(now) {
-    const seconds = Math.min((now - this.last) / 1000, 0.1);
-    this.last = now;
-    if (this.state.stage && (this.controls.step(seconds, this.panel.fast) || this.films.step(now))) this.moved();
-    if (this.stale) {
-      this.stale = false;
-      this.ask();
-    }
-    if (this.dirty && this.state.stage) {
-      this.dirty = false;
-      this.picture.pivot = this.state.pivot;
-      this.picture.split = this.state.subjects.length > 1 ? this.state.split : null;
-      this.local.prepare();
-      this.scene.draw(this.state.eye);
-      if (this.local.draws) $("strip").textContent = this.local.words();
-      if (this.seen) this.connection.send({ type: "seen", number: this.seen });
-      this.seen = null;
-    }
-    requestAnimationFrame((next) => this.tick(next));
+  advance(now) {
+    return this.films.step(now);
   }
 
-  /** A line of text over the picture, for a while. */
-  note(text) {
-    $("message").textContent = text;
-    $("message").hidden = false;
-    clearTimeout(this.noted);
-    this.noted = setTimeout(() => { $("message").hidden = true; }, 2500 + 40 * text.length);
+  prepare() {
+    this.picture.pivot = this.state.pivot;
+    this.picture.split = this.state.subjects.length > 1 ? this.state.split : null;
+    this.local.prepare();
+  }
+
+  shown() {
+    if (this.local.draws) $("strip").textContent = this.local.words();
+    if (this.seen) this.connection.send({ type: "seen", number: this.seen });
+    this.seen = null;
+  }
+
+  pointAt(x, y) {
+    return this.local.draws ? this.local.layer.pointAt(x, y, this.state.eye) : this.picture.pointAt(x, y);
   }
 
   /** Whether the picture at full resolution is that of the eye as it is now. */

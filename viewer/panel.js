@@ -1,7 +1,8 @@
 // The panel and the keys: what they change in the state, and what they show of it.
 
-import { clamp, duration, short } from "./math.js";
-import { HELD } from "./controls.js";
+import { listenDivider, showDivider } from "./divider.js";
+import { listenKeys } from "./keys.js";
+import { duration, short } from "./math.js";
 
 const $ = (id) => document.getElementById(id);
 const MODES = ["rgb", "depth", "opacity", "normals", "error", "rings"];
@@ -11,7 +12,7 @@ const LEGENDS = {
 
 export class Panel {
   constructor(app) {
-    Object.assign(this, { app, state: app.state, fast: false });
+    Object.assign(this, { app, state: app.state });
     this.modes();
     this.cameraPart();
     this.overlays();
@@ -83,8 +84,8 @@ export class Panel {
   }
 
   neighbour(step) {
-    const count = this.state.stage?.cameras.length;
-    if (count) this.app.jump(((this.state.camera ?? (step > 0 ? -1 : 0)) + step + count) % count);
+    const index = this.app.neighbour(step);
+    if (index !== null) this.app.jump(index);
   }
 
   overlays() {
@@ -136,17 +137,7 @@ export class Panel {
       this.changed();
     };
     $("left").onchange = $("right").onchange = choose;
-    const drag = (event) => {
-      const { left, width } = this.app.canvas.getBoundingClientRect();
-      this.state.split = clamp((event.clientX - left) / width, 0.02, 0.98);
-      this.split();
-    };
-    $("divider").onpointerdown = (event) => { $("divider").setPointerCapture(event.pointerId); $("divider").onpointermove = drag; };
-    $("divider").onpointerup = () => { $("divider").onpointermove = null; };
-    $("divider").onkeydown = ({ key }) => {
-      const step = { ArrowLeft: -0.02, ArrowRight: 0.02 }[key];
-      if (step) { this.state.split = clamp(this.state.split + step, 0.02, 0.98); this.split(); }
-    };
+    listenDivider($("divider"), this.app.canvas, this.state, () => this.split());
   }
 
   // ---------------------------------------------------------------- what is shown
@@ -189,8 +180,7 @@ export class Panel {
   }
 
   split() {
-    $("divider").style.left = `${100 * this.state.split}%`;
-    $("divider").setAttribute("aria-valuenow", Math.round(100 * this.state.split));
+    showDivider($("divider"), this.state.split);
     this.app.wake();
   }
 
@@ -248,7 +238,7 @@ export class Panel {
   // ---------------------------------------------------------------- keys
 
   keys() {
-    const { app, state } = this;
+    const { app } = this;
     const toggle = (name) => () => { $(`show-${name}`).click(); };
     const keys = {
       f: () => this.hand(app.controls.hand === "orbit" ? "fly" : "orbit"), r: () => $("reset").click(),
@@ -258,27 +248,7 @@ export class Panel {
       h: () => { document.body.classList.toggle("bare"); },
     };
     MODES.forEach((what, index) => { keys[index + 1] = () => this.show(what); });
-    window.addEventListener("keydown", (event) => {
-      this.fast = event.shiftKey;
-      const typing = event.target.closest?.("input, select, #divider") && event.target.type !== "checkbox";
-      if (event.ctrlKey || event.metaKey || event.altKey || typing || !state.stage) return;
-      const key = event.key.toLowerCase();
-      if (key === " " && event.target.closest("button, summary, input")) return;
-      if (HELD.has(key)) app.controls.held.add(key);
-      else if (keys[key] && !event.repeat) keys[key]();
-      else return;
-      event.preventDefault();
-    });
-    window.addEventListener("keyup", (event) => {
-      this.fast = event.shiftKey;
-      app.controls.held.delete(event.key.toLowerCase());
-    });
-    app.canvas.addEventListener("dblclick", (event) => {
-      const { left, top, width, height } = app.canvas.getBoundingClientRect();
-      const at = [(event.clientX - left) / width, (event.clientY - top) / height];
-      const point = app.local.draws ? app.local.layer.pointAt(...at, state.eye) : app.picture.pointAt(...at);
-      if (point) state.pivot = point;
-    });
+    listenKeys(app, keys);
   }
 
   photo() {

@@ -68,3 +68,11 @@ export function texture(gl, filter) {
   ]) gl.texParameteri(gl.TEXTURE_2D, name, value);
   return made;
 }
+
+const SOFTWARE = /swiftshader|llvmpipe|softpipe|software|basic render/i;
+
+/** Whether WebGL is drawn by the processor. */
+export function inSoftware(gl) {
+  const names = gl.getExtension("WEBGL_debug_renderer_info");
+  return SOFTWARE.test(gl.getParameter(names ? names.UNMASKED_RENDERER_WEBGL : gl.RENDERER));
+}

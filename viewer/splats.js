@@ -29,8 +29,9 @@ export class SplatLayer {
   /** `wake` is called when another picture can be drawn. Throws where the GPU cannot blend half floats. */
   constructor(gl, wake) {
     if (!gl.getExtension("EXT_color_buffer_float") && !gl.getExtension("EXT_color_buffer_half_float"))
-      throw new Error("this GPU blends no floating point; the server draws");
-    Object.assign(this, { gl, wake, shown: false, loaded: null, split: null, mode: "rgb", behind: [1, 1, 1], box: null, resolution: 1 });
+      throw new Error("this GPU blends no floating point");
+    Object.assign(this, { gl, wake, shown: false, loaded: null, span: [0, 1], mode: "rgb", behind: [1, 1, 1], box: null, resolution: 1 });
+    this.like = null; // another layer, whose range of depth is taken
     Object.assign(this, { unit: 1, drawn: 0, inView: null, sorted: null, asked: null, size: [0, 0] });
     this.show = program(gl, WHOLE_VERTEX, SHOW_FRAGMENT);
     this.empty = gl.createVertexArray();
@@ -51,7 +52,7 @@ export class SplatLayer {
   load(parts, colours, unit) {
     const { gl } = this;
     const rows = Math.ceil(Math.max(2, parts.rest.length / 4 / Math.max(1, parts.count)) * parts.count / ACROSS);
-    if (rows > gl.getParameter(gl.MAX_TEXTURE_SIZE)) throw new Error("more Gaussians than this GPU's textures hold; the server draws");
+    if (rows > gl.getParameter(gl.MAX_TEXTURE_SIZE)) throw new Error("more Gaussians than this GPU's textures hold");
     if (!this.loaded || this.loaded.many !== parts.many) this.program = program(gl, splatVertex(parts.many), SPLAT_FRAGMENT);
     this.fill(this.core, parts.core);
     this.fill(this.rest, parts.rest);
@@ -110,10 +111,10 @@ export class SplatLayer {
     const { gl } = this, size = [frame.width, frame.height].map((n) => Math.max(1, Math.round(n * this.resolution)));
     this.fit(size);
     this.blend(frame);
-    const logs = this.mode === "depth" ? this.depths(frame) : [0, 1];
+    this.logs = this.mode === "depth" ? this.like?.logs ?? this.depths(frame) : [0, 1];
     gl.bindFramebuffer(gl.FRAMEBUFFER, null);
     gl.viewport(0, 0, frame.width, frame.height);
-    this.compose(frame, logs);
+    this.compose(frame);
   }
 
   /** Textures to blend into, as large as the picture. */
@@ -183,7 +184,7 @@ export class SplatLayer {
     return [pick(0.02), pick(0.98)];
   }
 
-  compose({ eye, aspect, near, far, width, height }, logs) {
+  compose({ eye, aspect, near, far, width, height }) {
     const { gl } = this, u = this.show.uniforms, ty = tangent(eye.fov);
     gl.enable(gl.DEPTH_TEST);
     gl.depthFunc(gl.ALWAYS);
@@ -195,12 +196,11 @@ export class SplatLayer {
     gl.uniform3fv(u.behind, this.mode === "rings" ? [0.051, 0.059, 0.071] : this.behind);
     gl.uniform2f(u.spread, ty * aspect, ty);
     gl.uniform2f(u.reach, near, far);
-    gl.uniform2fv(u.logs, logs);
+    gl.uniform2fv(u.logs, this.logs);
     gl.uniform1f(u.unitOfDepth, this.unit);
-    if (this.split !== null) {
-      gl.enable(gl.SCISSOR_TEST);
-      gl.scissor(0, 0, Math.round(this.split * width), height);
-    }
+    const [from, to] = this.span.map((share) => Math.round(share * width));
+    gl.enable(gl.SCISSOR_TEST);
+    gl.scissor(from, 0, to - from, height);
     gl.drawArrays(gl.TRIANGLES, 0, 3);
     gl.disable(gl.SCISSOR_TEST);
     gl.depthFunc(gl.LEQUAL);

@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from neuralfields.rendering.splat import Splats
 from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Bounds, Scene
 from neuralfields.serving.crop import Box, render_box
+from neuralfields.serving.framing import Extent, home_view
 from neuralfields.serving.messages import eye_of
 from neuralfields.serving.shading import Reference, jpeg, png
 from neuralfields.version import VERSION
@@ -46,6 +48,8 @@ ALBUM_KEEPS = 12
 MOST_POINTS = 200_000
 SLOW_START = 60_000.0  # initial guess of a subject's rays a second
 GREY = (0.5, 0.5, 0.5)
+Z_UP, AWAY = np.array([0.0, 0.0, 1.0]), np.array([1.1, -1.1, 0.7])  # where nothing says what is up
+Y_DOWN, AWAY_Y_DOWN = np.array([0.0, -1.0, 0.0]), np.array([0.7, -0.5, -1.1])  # the custom among files of splats
 
 
 @dataclass
@@ -150,7 +154,7 @@ class Stage:
 
     def describe(self) -> dict[str, Any]:
         """Initial message to the page, as plain data."""
-        eye, up, pivot = self._start()
+        eye, up, pivot, seen = self._home
         rendered = [subject.render is not None for subject in self.subjects]
         modes = ["rgb", "depth", "opacity", "normals"] if any(rendered) else []
         return {
@@ -167,6 +171,7 @@ class Stage:
             "bounds": {"centre": list(self.bounds.centre), "side": self.bounds.side, "cascades": self.bounds.cascades},
             "points": 0 if self.points is None else len(self.points),
             "eye": eye,
+            "extent": None if seen is None else list(seen),
             "up": [float(value) for value in up],
             "pivot": [float(value) for value in pivot],
             "live": self.steer is not None,
@@ -183,19 +188,21 @@ class Stage:
             "photo": self.album is not None and self.album.has(index),
         }
 
-    def _start(self) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
-        """Initial viewpoint, up direction of the world, and pivot of the orbit."""
+    @cached_property
+    def _home(self) -> tuple[dict[str, Any], np.ndarray, np.ndarray, Extent | None]:
+        """Initial viewpoint, up direction of the world, pivot of the orbit, and the extent that is to be seen."""
         centre = np.asarray(self.bounds.centre, dtype=np.float64)
-        if not self.cameras:
-            up, away = np.array([0.0, 0.0, 1.0]), np.array([1.1, -1.1, 0.7])
-            if self.subjects and all(subject.splats for subject in self.subjects):  # files' custom: y points down
-                up, away = np.array([0.0, -1.0, 0.0]), np.array([0.7, -0.5, -1.1])
-            place = centre + self.bounds.side * away
-            return {"pose": look_at(place, centre, up)[:3].ravel().tolist(), "fov": 45.0}, up, centre
-        eye = eye_of(self.cameras[0])
-        _, _, top, bottom = extent(self.cameras[0])
-        eye["fov"] = float(np.degrees(2 * np.arctan(max(-top, bottom))))
-        return eye, arrangement.common_up(self.cameras), arrangement.focus_point(self.cameras, self.bounds)
+        if self.cameras:
+            seen, eye = extent(self.cameras[0]), eye_of(self.cameras[0])
+            eye["fov"] = float(np.degrees(2 * np.arctan(max(-seen[2], seen[3]))))
+            up, pivot = arrangement.common_up(self.cameras), arrangement.focus_point(self.cameras, self.bounds)
+            return eye, up, pivot, seen
+        splats = [subject.splats() for subject in self.subjects if subject.splats]
+        if splats and len(splats) == len(self.subjects) and len(splats[0].gaussians):
+            pose, seen, pivot = home_view(splats[0], AWAY_Y_DOWN, Y_DOWN)
+            return {"pose": pose[:3].ravel().tolist(), "fov": 45.0}, Y_DOWN, pivot, seen
+        place = centre + self.bounds.side * AWAY
+        return {"pose": look_at(place, centre, Z_UP)[:3].ravel().tolist(), "fov": 45.0}, Z_UP, centre, None
 
     def photo_packet(self, index: int) -> tuple[dict[str, Any], bytes]:
         """Encodes a camera's photo, undistorted over its extent, as a header and the bytes of an image file."""
@@ -208,7 +215,7 @@ class Stage:
         return {"type": "photo", "camera": index, "mime": kind}, data
 
 
-def extent(camera: Camera) -> tuple[float, float, float, float]:
+def extent(camera: Camera) -> Extent:
     """Extent (left, right, top, bottom): smallest and largest x / z and y / z of the camera's view, at most 2."""
     u, v = np.linspace(0, camera.width, 9), np.linspace(0, camera.height, 9)
     edges = [(u, 0 * u), (u, 0 * u + camera.height), (0 * v, v), (0 * v + camera.width, v)]
@@ -289,10 +296,10 @@ def _subject(thing: Any, scene: Any, device: str) -> tuple[Subject, Model | None
     if isinstance(thing, Subject):
         return thing, None, None
     if isinstance(thing, Model):
-        return _model_subject(field_name(thing.field), thing, thing.field.bytes()), thing, None
+        return model_subject(field_name(thing.field), thing, thing.field.bytes()), thing, None
     if isinstance(thing, str | Path) and _is_model_file(Path(thing)):
         model = _read_model(Path(thing), scene, device)
-        return _model_subject(Path(thing).name, model, Path(thing).stat().st_size), model, None
+        return model_subject(Path(thing).name, model, Path(thing).stat().st_size), model, None
     if isinstance(thing, Scene | str | Path):
         found = _capture(thing)
         facts = {"kind": found.kind, "photos": str(len(found.frames)), "held out": str(len(found.test))}
@@ -313,7 +320,8 @@ def _read_model(path: Path, scene: Any, device: str) -> Model:
     return load_any(path, capture, device=choose_device(device))
 
 
-def _model_subject(name: str, model: Model, size: int) -> Subject:
+def model_subject(name: str, model: Model, size: int) -> Subject:
+    """Makes a subject of a model of `size` bytes. Raises UsageError for one that is no scene."""
     if not model.is_scene:
         raise UsageError(f"{name}: holds no scene but a field of kind {model.field.domain.kind!r}; use nf export")
     volume = model.renderable()

@@ -1,0 +1,52 @@
+"""Joins ES modules of the page into one classic script, so that a file opened from a disk needs no other.
+
+Each module becomes a function that is called once and returns what it exports; imports become constants taken from
+that. Names of one module are unknown in another, so none collide:
+
+    const math = (() => { ...; return { add, sub }; })();
+    const scene = (() => { const { viewProjection } = math; ...; return { Scene }; })();
+
+The modules are our own and keep to: `import { a, b } from "./x.js";`, `export function|class|const name`. No default
+exports, no renaming, no cycles, no `import.meta`; anything else raises InputError.
+"""
+
+import re
+from collections.abc import Mapping
+
+from neuralfields.errors import InputError
+
+IMPORT = re.compile(r'^import \{([\w\s,]*)\} from "\./(\w+)\.js";\n', re.MULTILINE)
+EXPORT = re.compile(r"^export (?=(?:async function|function|class|const|let) (\w+))", re.MULTILINE)
+LEFT = re.compile(r"^\s*(?:import|export)\b|\bimport\.meta\b|\bimport\(", re.MULTILINE)
+
+
+def bundle(entry: str, modules: Mapping[str, str]) -> str:
+    """One script of the module `entry` and all that it imports; `modules`: name without suffix -> source.
+
+    Raises InputError for a module that is not there, a cycle, and a form of import or export that is not known here.
+    """
+    parts: dict[str, str] = {}
+
+    def visit(name: str, within: tuple[str, ...]) -> None:
+        if name in within:
+            raise InputError(f"{name}.js: imports itself by {' -> '.join((*within, name))}; take the cycle apart")
+        if name not in modules:
+            raise InputError(f"{name}.js: is not among the page's modules; install neuralfields again")
+        for match in IMPORT.finditer(modules[name]):
+            if match[2] not in parts:
+                visit(match[2], (*within, name))
+        parts[name] = _wrapped(name, modules[name])
+
+    visit(entry, ())
+    return "(() => {\n" + '"use strict";\n' + "".join(parts.values()) + "})();\n"
+
+
+def _wrapped(name: str, source: str) -> str:
+    """A module as a constant that holds what it exports."""
+    exported = EXPORT.findall(source)
+    body = IMPORT.sub(lambda match: f"const {{{match[1]}}} = {match[2]}_js;\n", source)
+    body = EXPORT.sub("", body)
+    left = LEFT.search(body)
+    if left:
+        raise InputError(f"{name}.js: {left[0].strip()!r} in a form that is not bundled; see serving/bundle.py")
+    return f"const {name}_js = (() => {{\n{body}return {{ {', '.join(exported)} }};\n}})();\n"

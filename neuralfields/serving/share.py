@@ -1,0 +1,145 @@
+"""Writes a scene of Gaussians as one .html file that draws itself: from a disk, on a phone, without any request.
+
+The file holds the code of the page (viewer/share.js and what it imports, joined by bundle.py), its style, a poster, a
+description of the scene as the viewer's server gives it, and each scene as a .nfz in base64. Its policy
+(Content-Security-Policy) lets run what the file was written with, by its SHA-256, and nothing be fetched or sent.
+"""
+
+import base64
+import hashlib
+import html
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from neuralfields.errors import UsageError
+from neuralfields.files import size_text
+from neuralfields.pictures.panels import to_uint8
+from neuralfields.rendering.renderable import Colour
+from neuralfields.rendering.splat import Splats, near_of
+from neuralfields.serving.bundle import bundle
+from neuralfields.serving.framing import camera_of
+from neuralfields.serving.server import assets
+from neuralfields.serving.stage import Stage
+from neuralfields.version import VERSION
+
+MOST_BYTES = 100_000_000
+POSTER_SIDE, POSTER_QUALITY = 960, 75
+STYLES = ("style.css", "share.css")
+
+
+@dataclass(frozen=True)
+class About:
+    """What the page says of itself: plain text, whatever is in it."""
+
+    title: str
+    author: str = ""
+    description: str = ""
+    licence: str = ""
+
+    def byline(self) -> str:
+        """Author and licence in one line."""
+        return " · ".join(part for part in (self.author, self.licence) if part)
+
+
+def share_page(stage: Stage, files: list[bytes], about: About, path: dict[str, Any] | None, views: int = 0) -> bytes:
+    """The page of a stage of Gaussians, the .nfz of each subject in `files`.
+
+    `path`: {"eyes": [...], "seconds"} to play; `views`: how many of the stage's cameras are offered, evenly taken.
+    Raises UsageError where the page would be larger than `MOST_BYTES`.
+    """
+    described = _described(stage, files, about, path, views)
+    code, style = code_of_page(), style_of_page()
+    scenes = "\n".join(
+        f'<script type="text/plain" id="scene-{i}">{base64.b64encode(data).decode()}</script>'
+        for i, data in enumerate(files)
+    )
+    text = {
+        "policy": _policy(code, style), "version": VERSION, "title": html.escape(about.title),
+        "author": html.escape(about.author), "description": html.escape(about.description),
+        "byline": html.escape(about.byline()), "poster": _poster(stage), "stage": _json(described),
+        "style": style, "code": code, "scenes": scenes,
+    }  # fmt: skip
+    head, *parts = assets()["share.html"][1].decode().split("{{")
+    pieces = [head]
+    for part in parts:
+        name, _, rest = part.partition("}}")
+        pieces += [text[name], rest]
+    page = "".join(pieces).encode()
+    if len(page) > MOST_BYTES:
+        raise UsageError(
+            f"the page would have {size_text(len(page))}, at most {size_text(MOST_BYTES)} are opened well by a phone; "
+            "make it smaller: nf compress --max-bytes 50MB, or nf share --max-bytes 50MB"
+        )
+    return page
+
+
+def code_of_page() -> str:
+    """The page's script: all modules that it needs, as one."""
+    sources = {name.removesuffix(".js"): data.decode() for name, (_, data) in assets().items() if name.endswith(".js")}
+    code = bundle("share", sources)
+    assert "</script" not in code.lower() and "<!--" not in code  # would end or confuse the element around it
+    return code
+
+
+def style_of_page() -> str:
+    """The page's style sheets, one after the other."""
+    return "".join(assets()[name][1].decode() for name in STYLES)
+
+
+def _policy(code: str, style: str) -> str:
+    """Content-Security-Policy: this very script and style, pictures and workers of the page's own; nothing else."""
+    hashes = [base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in (code, style)]
+    return (
+        f"default-src 'none'; script-src 'sha256-{hashes[0]}'; style-src 'sha256-{hashes[1]}'; "
+        "img-src data:; worker-src blob:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _json(value: Any) -> str:
+    """JSON within an element: no `<` that could end it."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _described(
+    stage: Stage, files: list[bytes], about: About, path: dict[str, Any] | None, views: int
+) -> dict[str, Any]:
+    """The stage as the page takes it: without photos, and with no more cameras than are offered."""
+    found = stage.describe()
+    picks = np.unique(np.linspace(0, len(stage.cameras) - 1, min(views, len(stage.cameras))).round().astype(int))
+    cameras = [found["cameras"][i] for i in picks]
+    for camera in cameras:
+        camera["name"] = camera["name"].replace("\\", "/").rsplit("/", 1)[-1]
+    splats = [subject.splats() for subject in stage.subjects if subject.splats]
+    subjects = [
+        {"name": subject.name, "background": list(subject.background), "near": near_of(one.bounds)}
+        for subject, one in zip(stage.subjects, splats, strict=True)
+    ]
+    known = {"author": about.author, "licence": about.licence}
+    facts = [(name, value) for name, value in known.items() if value]
+    for subject, one, data in zip(stage.subjects, splats, files, strict=True):
+        label = f"Gaussians of {subject.name}" if len(files) > 1 else "Gaussians"
+        facts.append((label, f"{len(one.gaussians):,}, {size_text(len(data))}"))
+    keep = ("depth_colours", "bounds", "eye", "extent", "up", "pivot")
+    rest = {"facts": [*facts, ("made with", f"neuralfields {VERSION}")], "path": path}
+    return {name: found[name] for name in keep} | {"subjects": subjects, "cameras": cameras} | rest
+
+
+def _poster(stage: Stage) -> str:
+    """A picture of the start view as a data URL; the page shows it where its first picture will stand."""
+    subject, described = stage.subjects[0], stage.describe()
+    assert subject.splats is not None and described["extent"] is not None
+    pose = np.eye(4)
+    pose[:3] = np.array(described["eye"]["pose"]).reshape(3, 4)
+    seen = _render(subject.splats(), (pose, tuple(described["extent"]), pose[:3, 3]), subject.background)
+    out = io.BytesIO()
+    Image.fromarray(seen).save(out, "WEBP", quality=POSTER_QUALITY)
+    return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def _render(splats: Splats, home: Any, background: Colour) -> np.ndarray:
+    return to_uint8(splats.render(camera_of(home, POSTER_SIDE), background).rgb)

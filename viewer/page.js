@@ -1,0 +1,157 @@
+// The page, live or in a shared file: a canvas and its layers, a state, hands on the camera, the loop that draws.
+//
+//   state.eye moves  ->  moved()  ->  at the next animation frame: wanted(), prepare(), all layers, shown()
+//
+// What is seen comes from a source, which describes itself as a `stage` (neuralfields/serving/stage.py): the viewer's
+// server (main.js) or the file that the page is (share.js). Both fill in the empty methods.
+
+import { Controls } from "./controls.js";
+import { dot, eyeFromPose, length, lookAt, sub, tidy } from "./math.js";
+import { Scene } from "./scene.js";
+
+export class Page {
+  /** Draws on a canvas and says things in an element. Throws where there is no WebGL2. */
+  constructor(canvas, message) {
+    this.canvas = canvas;
+    this.message = message;
+    this.scene = new Scene(canvas);
+    this.state = {
+      stage: null, eye: lookAt([1, -1, 1], [0, 0, 0], [0, 0, 1], 45), pivot: [0, 0, 0], up: [0, 0, 1], size: 1,
+      what: "rgb", background: "auto", resolution: 1, subjects: [0], split: 0.5, camera: null, tight: null,
+    };
+    this.dirty = this.stale = this.fast = false;
+    this.controls = new Controls(canvas, this.state, () => this.touched());
+    canvas.addEventListener("webglcontextlost", () => this.note("the GPU gave this page up; reload it"));
+    canvas.addEventListener("dblclick", (event) => {
+      const { left, top, width, height } = canvas.getBoundingClientRect();
+      const point = this.pointAt((event.clientX - left) / width, (event.clientY - top) / height);
+      if (point) this.state.pivot = point;
+    });
+  }
+
+  /** Begins to draw, once everything is made. */
+  start() {
+    new ResizeObserver(() => this.resized()).observe(this.canvas);
+    this.last = performance.now();
+    requestAnimationFrame((now) => this.tick(now));
+  }
+
+  /** Takes a stage: how large the scene is, and how deep it is seen. */
+  enter(stage) {
+    const { state } = this;
+    state.stage = stage;
+    state.size = stage.bounds.side;
+    this.scene.reach = [state.size * 2e-3, state.size * 2 ** stage.bounds.cascades * 8];
+  }
+
+  /** Back to where it began. */
+  home() {
+    const { state } = this, { stage } = state;
+    Object.assign(state, { up: stage.up, pivot: stage.pivot, eye: tidy(eyeFromPose(stage.eye.pose, stage.eye.fov)) });
+    state.tight = stage.extent;
+    state.camera = stage.cameras.length ? 0 : null;
+    this.fitLens();
+  }
+
+  /** The field of view in which all is seen that the chosen camera saw, or that the home view shows. */
+  fitLens() {
+    const { state } = this;
+    if (!state.tight) return;
+    const [left, right, top, bottom] = state.tight.map(Math.abs);
+    const aspect = this.canvas.clientWidth / Math.max(1, this.canvas.clientHeight);
+    const tan = Math.max(top, bottom, Math.max(left, right) / aspect);
+    state.eye = { ...state.eye, fov: Math.min(160, (Math.atan(tan) * 360) / Math.PI) };
+  }
+
+  /** Stands in a camera of the stage; the pivot is as far ahead as the scene is. */
+  stand(index) {
+    const { state } = this, camera = state.stage.cameras[index];
+    state.camera = index;
+    state.tight = camera.extent;
+    const away = length(sub(state.pivot, state.eye.position));
+    state.eye = tidy(eyeFromPose(camera.pose, state.eye.fov));
+    const ahead = dot(sub(state.stage.pivot, state.eye.position), state.eye.forward);
+    const reach = ahead > 0 ? ahead : away;
+    state.pivot = [0, 1, 2].map((k) => state.eye.position[k] + reach * state.eye.forward[k]);
+    this.fitLens();
+  }
+
+  /** The index of the camera before or after the one that the eye stands in. */
+  neighbour(step) {
+    const count = this.state.stage?.cameras.length;
+    return count ? ((this.state.camera ?? (step > 0 ? -1 : 0)) + step + count) % count : null;
+  }
+
+  /** The eye moved or what is shown changed: another picture is wanted. */
+  moved(keep = false) {
+    if (!keep) this.state.tight = null;
+    this.stale = true;
+    this.wake();
+  }
+
+  /** A hand moved the eye. */
+  touched() {
+    this.moved();
+  }
+
+  wake() {
+    this.dirty = true;
+  }
+
+  resized() {
+    if (!this.scene.resize()) return;
+    this.fitLens();
+    this.moved(true);
+  }
+
+  /** The colour behind a subject. */
+  behind(index) {
+    const { background, stage } = this.state;
+    return { white: [1, 1, 1], black: [0, 0, 0], grey: [0.5, 0.5, 0.5] }[background] ?? stage.subjects[index].background;
+  }
+
+  tick(now) {
+    const seconds = Math.min((now - this.last) / 1000, 0.1);
+    this.last = now;
+    if (this.state.stage) {
+      if (this.controls.step(seconds, this.fast)) this.touched();
+      else if (this.advance(now, seconds)) this.moved();
+    }
+    if (this.stale) {
+      this.stale = false;
+      this.wanted();
+    }
+    if (this.dirty && this.state.stage) {
+      this.dirty = false;
+      this.prepare();
+      this.scene.draw(this.state.eye);
+      this.shown();
+    }
+    requestAnimationFrame((next) => this.tick(next));
+  }
+
+  /** A line of text over the picture, for a while. */
+  note(text) {
+    this.message.textContent = text;
+    this.message.hidden = false;
+    clearTimeout(this.noted);
+    this.noted = setTimeout(() => { this.message.hidden = true; }, 2500 + 40 * text.length);
+  }
+
+  // ---------------------------------------------------------------- for a source to fill in
+
+  /** Moves the eye by what plays; whether anything does. */
+  advance() { return false; }
+
+  /** Another picture is wanted. */
+  wanted() {}
+
+  /** Before the layers draw. */
+  prepare() {}
+
+  /** After they have. */
+  shown() {}
+
+  /** The point of the world that is seen at (x, y) in [0, 1], y downwards; null where there is nothing. */
+  pointAt() { return null; }
+}
