@@ -46,6 +46,9 @@ VERBS = {
         "models.RenderOptions", "neuralfields.verbs.render", "render views, an orbit or a spiral as PNG or video"
     ),
     "view": Verb("models.ViewOptions", "neuralfields.verbs.view", "show models and captures in a browser"),
+    "share": Verb(
+        "models.ShareOptions", "neuralfields.verbs.share", "write Gaussians as one page for a friend's browser"
+    ),
     "export": Verb("models.ExportOptions", "neuralfields.verbs.export", "write a mesh, an image, a video or a sound"),
     "info": Verb("models.InfoOptions", "neuralfields.verbs.info", "show what a model file contains"),
     "poses": Verb("captures.PosesOptions", "neuralfields.verbs.poses", "find camera poses for photos or a video"),

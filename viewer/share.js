@@ -4,7 +4,7 @@
 import { decodeAside } from "./decoder.js";
 import { listenDivider, showDivider } from "./divider.js";
 import { listenKeys } from "./keys.js";
-import { eyeMessage, short } from "./math.js";
+import { eyeMessage } from "./math.js";
 import { Page } from "./page.js";
 import { inSoftware } from "./scene.js";
 import { SplatLayer } from "./splats.js";
@@ -94,8 +94,6 @@ class Shared extends Page {
     };
     [...$("modes").options].forEach(({ value }, i) => { keys[i + 1] = () => this.mode(value); });
     listenKeys(this, keys);
-    const [r, g, b] = this.behind(0).map((v) => Math.round(255 * v));
-    document.body.style.setProperty("--behind", `rgb(${r} ${g} ${b})`);
   }
 
   mode(what) {
@@ -157,7 +155,7 @@ class Shared extends Page {
 
   shown() {
     if (this.layers.every((layer) => layer.sorted)) document.body.classList.add("ready");
-    if (this.state.what === "rings") this.note(this.layers.map((layer) => `${short(layer.inView ?? 0)} of ${short(layer.loaded?.count ?? 0)} in view`).join("   "));
+    if (this.state.what === "rings") this.note(this.layers.map(({ inView, loaded }) => `${inView ?? 0} of ${loaded?.count ?? 0} in view`).join("   "));
   }
 
   pointAt(x, y) {

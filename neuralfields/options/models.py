@@ -183,6 +183,45 @@ class CompressOptions(OnMachine, Output, Reporting):
 
 
 @dataclass(frozen=True)
+class ShareOptions(OnMachine, Output, Reporting):
+    """Writes a scene of Gaussians as one .html file that anyone opens in a browser, or two to compare."""
+
+    models: tuple[Path, ...]
+    """Gaussians to share: a file of splats (.ply, .spz, .nfz, ...) or a .nf file; of two, a slider shows either."""
+    _: KW_ONLY
+    out: Path | None = None
+    """File to write (-o too). Default: <model>.html in the current folder."""
+    title: str | None = None
+    """Title of the page. Default: the file's name."""
+    author: str = ""
+    """Author, as the page names it."""
+    description: str = ""
+    """Text about the scene."""
+    licence: str = ""
+    """Licence, as the page names it."""
+    background: SolidBackground = "auto"
+    """Background of the scene; auto takes the model's own."""
+    views: int = 12
+    """Number of the model's cameras that the page offers to stand in; 0 for none."""
+    path: Path | None = None
+    """Camera path that the page plays: a JSON file of keyframes, as the viewer saves it. Default: a turn."""
+    seconds: float = 10.0
+    """Seconds that the camera path takes."""
+    quality: float = 0.3
+    """Loss allowed to the compression, as of nf compress; a .nfz is taken as it is."""
+    max_bytes: str | None = None
+    """Largest size of each scene, such as 4MB, instead of a quality."""
+    steps: int = 0
+    """Steps of tuning against renderings, as of nf compress: smaller, and takes minutes."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, quality=(0.001, 6), steps=(0, 100000), views=(0, 200), seconds=(0.1, 600))
+        if not 1 <= len(self.models) <= 2:
+            raise UsageError(f"{len(self.models)} models: one is shared, or two to compare")
+
+
+@dataclass(frozen=True)
 class EditOptions(Distillation):
     """Erases a box of a scene, or keeps only a box; the result has the same or another architecture."""
 

@@ -7,21 +7,25 @@ that. Names of one module are unknown in another, so none collide:
     const scene = (() => { const { viewProjection } = math; ...; return { Scene }; })();
 
 The modules are our own and keep to: `import { a, b } from "./x.js";`, `export function|class|const name`. No default
-exports, no renaming, no cycles, no `import.meta`; anything else raises InputError.
+exports, no renaming, no cycles, no `import.meta`; anything else raises InputError. Lines of comment and indentation are
+left out: they mean nothing in their template strings either, which are shaders.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from neuralfields.errors import InputError
 
 IMPORT = re.compile(r'^import \{([\w\s,]*)\} from "\./(\w+)\.js";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async function|function|class|const|let) (\w+))", re.MULTILINE)
+BLANK = re.compile(r"^[ \t]*(?://[^\n]*|/\*(?:(?!\*/).)*\*/[ \t]*)?\n|^[ \t]+", re.MULTILINE | re.DOTALL)
 LEFT = re.compile(r"^\s*(?:import|export)\b|\bimport\.meta\b|\bimport\(", re.MULTILINE)
 
 
-def bundle(entry: str, modules: Mapping[str, str]) -> str:
-    """One script of the module `entry` and all that it imports; `modules`: name without suffix -> source.
+def bundle(entries: Sequence[str], modules: Mapping[str, str]) -> str:
+    """One script of the modules `entries` and all that they import; `modules`: name without suffix -> source.
+
+    A worker's module is an entry: nothing imports it.
 
     Raises InputError for a module that is not there, a cycle, and a form of import or export that is not known here.
     """
@@ -37,7 +41,9 @@ def bundle(entry: str, modules: Mapping[str, str]) -> str:
                 visit(match[2], (*within, name))
         parts[name] = _wrapped(name, modules[name])
 
-    visit(entry, ())
+    for entry in entries:
+        if entry not in parts:
+            visit(entry, ())
     return "(() => {\n" + '"use strict";\n' + "".join(parts.values()) + "})();\n"
 
 
@@ -45,7 +51,7 @@ def _wrapped(name: str, source: str) -> str:
     """A module as a constant that holds what it exports."""
     exported = EXPORT.findall(source)
     body = IMPORT.sub(lambda match: f"const {{{match[1]}}} = {match[2]}_js;\n", source)
-    body = EXPORT.sub("", body)
+    body = BLANK.sub("", EXPORT.sub("", body))
     left = LEFT.search(body)
     if left:
         raise InputError(f"{name}.js: {left[0].strip()!r} in a form that is not bundled; see serving/bundle.py")

@@ -29,6 +29,7 @@ from neuralfields.version import VERSION
 
 MOST_BYTES = 100_000_000
 POSTER_SIDE, POSTER_QUALITY = 960, 75
+ENTRIES = ("sorter", "decoder", "share")  # two workers, and the page, which runs last
 STYLES = ("style.css", "share.css")
 
 
@@ -53,7 +54,8 @@ def share_page(stage: Stage, files: list[bytes], about: About, path: dict[str, A
     Raises UsageError where the page would be larger than `MOST_BYTES`.
     """
     described = _described(stage, files, about, path, views)
-    code, style = code_of_page(), style_of_page()
+    behind = ", ".join(str(round(255 * value)) for value in stage.subjects[0].background)
+    code, style = code_of_page(), f"{style_of_page()}:root {{ --behind: rgb({behind}); }}\n"
     scenes = "\n".join(
         f'<script type="text/plain" id="scene-{i}">{base64.b64encode(data).decode()}</script>'
         for i, data in enumerate(files)
@@ -81,7 +83,7 @@ def share_page(stage: Stage, files: list[bytes], about: About, path: dict[str, A
 def code_of_page() -> str:
     """The page's script: all modules that it needs, as one."""
     sources = {name.removesuffix(".js"): data.decode() for name, (_, data) in assets().items() if name.endswith(".js")}
-    code = bundle("share", sources)
+    code = bundle(ENTRIES, sources)
     assert "</script" not in code.lower() and "<!--" not in code  # would end or confuse the element around it
     return code
 
