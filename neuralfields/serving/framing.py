@@ -21,6 +21,7 @@ from neuralfields.rendering.splat import Splats
 
 SHARES = (0.02, 0.98)
 COMMON = 0.75  # quantile of sizes beyond which a Gaussian weighs no more: a few huge ones are the background
+LARGE = 0.95  # and beyond which it is not seen farther
 GROWN = 0.5  # of the core's sides to either side: what lies within belongs to the scene
 LEAST_OPACITY = 0.1
 MARGIN = 1.06
@@ -65,16 +66,16 @@ def _detail(splats: Splats, view: Home) -> float:
 
 def framed(gaussians: Gaussians, away: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, Extent, np.ndarray]:
     """Pose [4, 4] (world from camera, OpenCV axes), extent and pivot [3] of a view from the direction `away`."""
-    means, weight, opacity = _looked_at(gaussians)
+    means, weight, opacity, radius = _looked_at(gaussians)
     axes = look_at(away, np.zeros(3), up)[:3, :3]  # columns: right, down, forward
     local = means @ axes
     low, high = (np.array([_percentile(local[:, k], weight, share) for k in range(3)]) for share in SHARES)
     side = np.maximum(high - low, 1e-6 * max(1.0, float(np.abs(high).max())))
     inside = ((local >= low - GROWN * side) & (local <= high + GROWN * side)).all(1) & (opacity >= LEAST_OPACITY)
-    seen = local[inside] if inside.any() else local
-    middle = (seen.min(0) + seen.max(0)) / 2
+    seen, radius = (local[inside], radius[inside]) if inside.any() else (local, radius)
+    middle = ((seen - radius).min(0) + (seen + radius).max(0)) / 2
     off = seen - middle
-    reach = np.abs(off[:, :2])
+    reach = np.abs(off[:, :2]) + radius
     tangent = math.tan(math.radians(FOV / 2))
     distance = float(np.max(reach / tangent - off[:, 2:], initial=float(side.max()) * 0.1)) * MARGIN
     across, down = np.max(reach / (distance + off[:, 2:]), axis=0, initial=1e-3) * MARGIN
@@ -84,12 +85,13 @@ def framed(gaussians: Gaussians, away: np.ndarray, up: np.ndarray) -> tuple[np.n
     return pose, (-float(across), float(across), -float(down), float(down)), pivot
 
 
-def _looked_at(gaussians: Gaussians) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Means [N, 3] in double precision, weights and opacities [N]."""
+def _looked_at(gaussians: Gaussians) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Means [N, 3], weights and opacities [N], and how far they are seen [N, 1]: two standard deviations."""
     few = gaussians.to("cpu")
-    size, opacity = few.scales.exp().mean(1), few.opacity()
-    size = size.clamp(max=float(torch.quantile(size, COMMON)))
-    return few.means.double().numpy(), (opacity * size).double().numpy(), opacity.numpy()
+    size, opacity = few.scales.exp().mean(1).double(), few.opacity().double()
+    common, most = torch.quantile(size, torch.tensor([COMMON, LARGE], dtype=size.dtype)).tolist()
+    weight, radius = opacity * size.clamp(max=common), 2 * size.clamp(max=most)
+    return few.means.double().numpy(), weight.numpy(), opacity.numpy(), radius.numpy()[:, None]
 
 
 def _percentile(values: np.ndarray, weight: np.ndarray, share: float) -> float:

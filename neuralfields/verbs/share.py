@@ -4,6 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from neuralfields.codecs import load_any
 from neuralfields.codecs.splats import format_of
 from neuralfields.compression.compress import Goal, compress
@@ -98,7 +100,7 @@ def _compressed(given: Path, model: Model, options: ShareOptions) -> tuple[bytes
 
 def _path(path: Path, bounds: Bounds, seconds: float) -> dict[str, Any]:
     """Eyes along the keyframes of a file, evenly in time."""
-    keys = [camera.moved([-x for x in bounds.origin]) for camera in paths.read_keyframes(path)]
+    keys = [camera.moved(-np.asarray(bounds.origin)) for camera in paths.read_keyframes(path)]
     count = min(MOST_EYES, max(2, len(keys), round(EYES_A_SECOND * seconds)))
     eyes = [eye_of(camera) for camera in paths.interpolate(keys, count)]
     short = [{"pose": [float(f"{v:.6g}") for v in eye["pose"]], "fov": round(eye["fov"], 3)} for eye in eyes]

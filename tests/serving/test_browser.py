@@ -2,9 +2,7 @@
 
 import io
 import itertools
-import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,82 +20,12 @@ from neuralfields.evaluation.render import render
 from neuralfields.models.model import Model
 from neuralfields.pictures.camera_paths import read_keyframes
 from neuralfields.pictures.panels import to_uint8
-from neuralfields.serving.messages import Eye, camera_of
+from neuralfields.serving.messages import camera_of
 from neuralfields.serving.viewer import Viewer
+from tests.support.browser import RESTS, Screen, needs_chromium
 from tests.support.make_captures import colmap
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-quic",
-    "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-SIZE = (740, 240)  # the panel takes 320 of them
-RESTS = "Boolean(window.neuralfields && window.neuralfields.rests)"
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (Debian's package chromium)")
-
-
-class Screen:
-    """A page of the browser on a viewer, with what it said and asked for."""
-
-    def __init__(self, browser: Any, url: str, size: tuple[int, int] = SIZE, **context: Any) -> None:
-        self.context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **context)
-        self.page, self.url = self.context.new_page(), url
-        self.errors: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("console", lambda m: self.errors.append(m.text) if m.type in ("error", "warning") else None)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.on("websocket", lambda line: self.asked.append(line.url))
-        self.page.set_default_timeout(15_000)
-        self.page.goto(url)
-
-    def until(self, expression: str, seconds: float = 60) -> None:
-        """The page's own policy forbids to evaluate in it, so it is asked from outside."""
-        end = time.monotonic() + seconds
-        while not self.page.evaluate(expression):
-            assert time.monotonic() < end, f"{expression} is not true after {seconds} s; {self.errors}"
-            time.sleep(0.03)
-
-    def rest(self) -> None:
-        self.page.wait_for_timeout(60)  # a change is asked for at the next animation frame
-        self.until(RESTS)
-        self.page.wait_for_timeout(40)  # and drawn at one
-
-    def picture(self) -> np.ndarray:
-        """The canvas as it is shown, without what lies over it."""
-        self.page.evaluate("for (const over of [strip, hint, message]) over.style.opacity = 0")
-        box = self.page.locator("#canvas").bounding_box()
-        clip = {name: box[name] for name in ("x", "y", "width", "height")}
-        return np.asarray(Image.open(io.BytesIO(self.page.screenshot(clip=clip))).convert("RGB")).astype(int)
-
-    def drag(self, dx: int, dy: int, button: str = "left") -> None:
-        x, y = 150, 110
-        self.page.mouse.move(x, y)
-        self.page.mouse.down(button=button)
-        self.page.mouse.move(x + dx, y + dy, steps=4)
-        self.page.mouse.up(button=button)
-
-    def eye(self) -> Eye:
-        """Where the page looks from."""
-        found = self.page.evaluate("window.neuralfields.look().eye")
-        return Eye(found["pose"], found["fov"])
-
-    def save(self, press: Callable[[], None]) -> tuple[str, bytes]:
-        """The file that the page hands over once `press` was done."""
-        with self.page.expect_download(timeout=60_000) as caught:
-            press()
-        return caught.value.suggested_filename, Path(caught.value.path()).read_bytes()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        made = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield made
-        made.close()
+pytestmark = needs_chromium
 
 
 @pytest.fixture

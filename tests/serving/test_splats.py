@@ -14,7 +14,7 @@ import neuralfields
 from neuralfields.cameras import Camera
 from neuralfields.errors import UsageError
 from neuralfields.fields.gaussians import GaussianField
-from neuralfields.gaussians import Gaussians, logit
+from neuralfields.gaussians import Gaussians
 from neuralfields.models.model import Model
 from neuralfields.pictures.background import over
 from neuralfields.pictures.panels import to_uint8
@@ -26,28 +26,13 @@ from neuralfields.serving.messages import camera_of
 from neuralfields.serving.server import Server
 from neuralfields.serving.shading import paint
 from neuralfields.serving.viewer import Viewer
-from tests.serving.test_browser import CHROMIUM, Screen, browser  # noqa: F401
 from tests.serving.test_server import talk
+from tests.support.browser import CHROMIUM, Screen
+from tests.support.splats import lopsided as scene
 from tests.support.view_ball import ball_stage
 
 BOUNDS = Bounds((0.0, 0.0, 0.0), 2.0)
 BACKGROUND = (0.1, 0.3, 0.6)
-
-
-def scene(antialiased: bool = False, count: int = 400) -> Gaussians:
-    """An L of three slabs with needles and discs of every size; nothing of it is symmetric. Degree 3."""
-    chance = torch.Generator().manual_seed(3)
-
-    def random(*shape: int) -> torch.Tensor:
-        return torch.rand(*shape, generator=chance)
-
-    means = random(count, 3) * torch.tensor([1.2, 0.4, 0.5]) - torch.tensor([0.6, 0.2, 0.3])
-    means[: count // 3] = random(count // 3, 3) * torch.tensor([0.3, 0.5, 1.0]) - torch.tensor([0.6, 0.2, 0.1])
-    scales = torch.log(0.01 + 0.09 * random(count, 3) ** 2)
-    harmonics = 0.25 * torch.randn(count, 16, 3, generator=chance) * torch.tensor([4.0] + [1.0] * 15)[:, None]
-    rotations = torch.randn(count, 4, generator=chance) * 3
-    opacities = logit(0.05 + 0.9 * random(count))
-    return Gaussians(means, scales, rotations, opacities, harmonics, antialiased=antialiased)
 
 
 def model_of(gaussians: Gaussians) -> Model:
@@ -132,7 +117,7 @@ def viewer() -> Iterator[Viewer]:
 
 
 @pytest.fixture(scope="module")
-def screen(browser, viewer: Viewer) -> Iterator[Screen]:  # noqa: F811
+def screen(browser, viewer: Viewer) -> Iterator[Screen]:
     """A page that draws the first subject itself, and at the end complained of nothing and stayed at home."""
     if CHROMIUM is None:
         pytest.skip("no chromium on this machine (Debian's package chromium)")
