@@ -160,17 +160,19 @@ function quaternions(values, step) {
 
 /** Harmonics [N K 3]: whole sums along the axes, times their step, plus the mean. */
 function spread(scene, { mean, axes, restMean, restAxes, rest, many }, colours, harmonics) {
-  const width = 3 + rest, found = new Float32Array(scene.count * width), first = scene.colours / 127, others = scene.harmonics / 127;
+  const width = 3 + rest, found = new Float32Array(scene.count * width), row = new Float64Array(rest);
+  const first = scene.colours / 127, others = scene.harmonics / 127;
   for (let i = 0; i < scene.count; i++) {
     for (let a = 0; a < 3; a++) {
       const sum = colours[3 * i] * axes[a] + colours[3 * i + 1] * axes[3 + a] + colours[3 * i + 2] * axes[6 + a];
       found[i * width + a] = sum * first + mean[a];
     }
-    for (let d = 0; d < rest; d++) {
-      let sum = 0;
-      for (let m = 0; m < many; m++) sum += harmonics[i * many + m] * restAxes[m * rest + d];
-      found[i * width + 3 + d] = sum * others + restMean[d];
+    row.fill(0);
+    for (let m = 0; m < many; m++) {
+      const value = harmonics[i * many + m]; // 0 for most
+      if (value) for (let d = 0; d < rest; d++) row[d] += value * restAxes[m * rest + d];
     }
+    for (let d = 0; d < rest; d++) found[i * width + 3 + d] = row[d] * others + restMean[d];
   }
   return found;
 }

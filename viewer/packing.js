@@ -31,7 +31,7 @@ export function pack(gaussians, near) {
       words[16 * row + 13 + k] = half(gaussians.harmonics[3 * many * i + k]);
     }
     words[16 * row + 12] = half(gaussians.opacities[i]);
-    turn(gaussians.rotations.subarray(4 * i, 4 * i + 4), words, 16 * row + 6);
+    turn(gaussians.rotations, 4 * i, words, 16 * row + 6);
     for (let k = 3; k < 3 * many; k++) {
       const share = gaussians.harmonics[3 * many * i + k] * inverse[Math.floor(k / 3)];
       codes[16 * texels * row + k - 3] = Math.round(127 * Math.sign(share) * Math.sqrt(Math.abs(share)));
@@ -40,14 +40,17 @@ export function pack(gaussians, near) {
   return { count, many, version: 0, antialiased: gaussians.antialiased, near, ranges, core, rest, means };
 }
 
-/** The three smaller numbers of a unit quaternion with the place of the largest, as three words. */
-function turn(quaternion, words, at) {
-  let place = 0;
-  for (let k = 1; k < 4; k++) if (Math.abs(quaternion[k]) > Math.abs(quaternion[place])) place = k;
-  const scale = Math.SQRT2 / (Math.hypot(...quaternion) * (quaternion[place] < 0 ? -1 : 1));
-  OTHERS[place].forEach((k, i) => {
-    words[at + i] = Math.min(32767, Math.max(0, Math.round(((quaternion[k] * scale + 1) / 2) * 32767)));
-  });
+/** The three smaller numbers of a unit quaternion at [from, from + 4) with the place of the largest, as three words. */
+function turn(rotations, from, words, at) {
+  let place = 0, square = 0;
+  for (let k = 0; k < 4; k++) {
+    const value = rotations[from + k];
+    square += value * value;
+    if (Math.abs(value) > Math.abs(rotations[from + place])) place = k;
+  }
+  const scale = Math.SQRT2 / (Math.sqrt(square) * (rotations[from + place] < 0 ? -1 : 1)), others = OTHERS[place];
+  for (let i = 0; i < 3; i++)
+    words[at + i] = Math.min(32767, Math.max(0, Math.round(((rotations[from + others[i]] * scale + 1) / 2) * 32767)));
   words[at] |= (place & 1) << 15;
   words[at + 1] |= (place >> 1) << 15;
 }

@@ -5,7 +5,7 @@ a wall is seen from its front. The usual one has the `BONUS` on its side.
 
 Vocabulary
   weight   of a Gaussian: opacity times its mean standard deviation, at most that of `COMMON` of all others
-  core     box of the view's axes from the 2nd to the 98th percentile by weight: haze and strays do not count
+  core     box along the view's axes from the 5th to the 95th percentile by weight: sky, haze and strays do not count
   extent   (left, right, top, bottom) of what is seen on the plane z = 1; the page fits it into any window
 """
 
@@ -19,10 +19,10 @@ from neuralfields.cameras import Camera, look_at
 from neuralfields.gaussians import Gaussians
 from neuralfields.rendering.splat import Splats
 
-SHARES = (0.02, 0.98)
+SHARES = (0.05, 0.95)
 COMMON = 0.75  # quantile of sizes beyond which a Gaussian weighs no more: a few huge ones are the background
 LARGE = 0.95  # and beyond which it is not seen farther
-GROWN = 0.5  # of the core's sides to either side: what lies within belongs to the scene
+GROWN, TIMES = 0.5, 2  # of the core's sides, to either side: what lies within belongs to the scene; done twice
 LEAST_OPACITY = 0.1
 MARGIN = 1.06
 MOST = 100_000  # Gaussians that are looked at, evenly taken
@@ -70,11 +70,15 @@ def framed(gaussians: Gaussians, away: np.ndarray, up: np.ndarray) -> tuple[np.n
     axes = look_at(away, np.zeros(3), up)[:3, :3]  # columns: right, down, forward
     local = means @ axes
     low, high = (np.array([_percentile(local[:, k], weight, share) for k in range(3)]) for share in SHARES)
-    side = np.maximum(high - low, 1e-6 * max(1.0, float(np.abs(high).max())))
-    inside = ((local >= low - GROWN * side) & (local <= high + GROWN * side)).all(1) & (opacity >= LEAST_OPACITY)
-    seen, radius = (local[inside], radius[inside]) if inside.any() else (local, radius)
-    middle = ((seen - radius).min(0) + (seen + radius).max(0)) / 2
-    off = seen - middle
+    for _ in range(TIMES):
+        side = np.maximum(high - low, 1e-6 * max(1.0, float(np.abs(high).max())))
+        within = ((local >= low - GROWN * side) & (local <= high + GROWN * side)).all(1)
+        solid = within & (opacity >= LEAST_OPACITY)
+        seen = solid if solid.any() else within
+        low, high = local[seen].min(0), local[seen].max(0)
+    local, radius = local[seen], radius[seen]
+    middle = ((local - radius).min(0) + (local + radius).max(0)) / 2
+    off = local - middle
     reach = np.abs(off[:, :2]) + radius
     tangent = math.tan(math.radians(FOV / 2))
     distance = float(np.max(reach / tangent - off[:, 2:], initial=float(side.max()) * 0.1)) * MARGIN
