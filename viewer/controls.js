@@ -6,13 +6,13 @@ const TURN = 0.0055, KEY_TURN = 1.4, STEEPEST = 0.998;
 
 export class Controls {
   constructor(canvas, state, moved) {
-    Object.assign(this, { canvas, state, moved, hand: "orbit", pointers: new Map(), held: new Set() });
+    Object.assign(this, { canvas, state, moved, hand: "orbit", pointers: new Map(), held: new Set(), tapped: new Set() });
     canvas.addEventListener("pointerdown", (event) => this.down(event));
     canvas.addEventListener("pointermove", (event) => this.move(event));
     for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => this.up(event));
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
     canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
-    window.addEventListener("blur", () => this.held.clear());
+    window.addEventListener("blur", () => { this.held.clear(); this.tapped.clear(); });
   }
 
   down(event) {
@@ -86,10 +86,16 @@ export class Controls {
     state.eye = { ...state.eye, position: add(state.pivot, scale(unit(away), target)) };
   }
 
-  /** What held keys do in `seconds`; true where they did anything. */
+  /** A key of HELD went down. */
+  press(key) {
+    this.held.add(key);
+    this.tapped.add(key);
+  }
+
+  /** What held keys do in `seconds`, and those that were let go before a picture came; true where they did anything. */
   step(seconds, fast) {
-    if (!this.held.size) return false;
-    const { eye } = this.state, on = (key) => (this.held.has(key) ? 1 : 0);
+    if (!this.held.size && !this.tapped.size) return false;
+    const { eye } = this.state, on = (key) => (this.held.has(key) || this.tapped.has(key) ? 1 : 0);
     const pace = this.state.size * 0.45 * seconds * (fast ? 4 : 1);
     const ahead = scale(eye.forward, (on("w") - on("s")) * pace);
     const sideways = scale(eye.right, (on("d") - on("a")) * pace);
@@ -97,6 +103,7 @@ export class Controls {
     this.shift(add(add(ahead, sideways), lift));
     const angle = KEY_TURN * seconds;
     this.turn((on("arrowleft") - on("arrowright")) * angle, (on("arrowup") - on("arrowdown")) * angle);
+    this.tapped.clear();
     return true;
   }
 }

@@ -10,7 +10,7 @@ export function listenKeys(page, actions) {
     if (event.ctrlKey || event.metaKey || event.altKey || typing || !page.state.stage) return;
     const key = event.key.toLowerCase();
     if (key === " " && event.target.closest("button, summary, input")) return;
-    if (HELD.has(key)) page.controls.held.add(key);
+    if (HELD.has(key)) page.controls.press(key);
     else if (actions[key] && !event.repeat) actions[key]();
     else return;
     event.preventDefault();
