@@ -11,6 +11,7 @@ import html
 import io
 import json
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -115,7 +116,7 @@ def _described(
     picks = np.unique(np.linspace(0, len(stage.cameras) - 1, min(views, len(stage.cameras))).round().astype(int))
     cameras = [found["cameras"][i] for i in picks]
     for camera in cameras:
-        camera["name"] = camera["name"].replace("\\", "/").rsplit("/", 1)[-1]
+        camera["name"] = PurePosixPath(camera["name"].replace("\\", "/")).stem
     splats = [subject.splats() for subject in stage.subjects if subject.splats]
     subjects = [
         {"name": subject.name, "background": list(subject.background), "near": near_of(one.bounds)}

@@ -1,8 +1,10 @@
 """The page's decoder of .nfz against ours: the same bytes, and an error of one line for what ours refuses."""
 
+import base64
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +18,14 @@ from neuralfields.errors import InputError
 from neuralfields.gaussians import PARAMETERS, Gaussians
 from neuralfields.rendering.splat import Splats
 from neuralfields.scene import Bounds
+from neuralfields.serving.server import Server
 from neuralfields.serving.splats import pack
+from tests.support.browser import needs_chromium
 from tests.support.page_files import NODE, decoded_by_the_page
 from tests.support.splats import lopsided, random_gaussians
+from tests.support.view_ball import ball_stage
 
-pytestmark = pytest.mark.skipif(NODE is None, reason="no node on this machine (Debian's package nodejs)")
+needs_node = pytest.mark.skipif(NODE is None, reason="no node on this machine (Debian's package nodejs)")
 BOUNDS = Bounds((0.0, 0.0, 0.0), 2.0)
 
 
@@ -44,6 +49,7 @@ def arrays(gaussians: Gaussians) -> bytes:
     return b"".join(getattr(gaussians, name).numpy().tobytes() for name in PARAMETERS)
 
 
+@needs_node
 def test_the_page_decodes_the_same_bytes(tmp_path: Path) -> None:
     """Float32 of every parameter, and the textures' layout as the server packs it."""
     paths = several(tmp_path)
@@ -85,6 +91,7 @@ def variants(data: bytes) -> list[bytes]:
     return found
 
 
+@needs_node
 def test_the_page_refuses_what_we_refuse(tmp_path: Path) -> None:
     """The same verdict on a hundred files; one line of plain words, never a mistake of the program's own."""
     whole = tmp_path / "whole.nfz"
@@ -104,3 +111,26 @@ def test_the_page_refuses_what_we_refuse(tmp_path: Path) -> None:
         else:
             assert "error" not in found and Path(f"{path}.bin").read_bytes() == expected
     assert refusals > 90
+
+
+@needs_chromium
+def test_a_browser_decodes_the_same_bytes(browser: Any, tmp_path: Path) -> None:
+    write_gaussians(lopsided(), tmp_path / "a.nfz")
+    data = (tmp_path / "a.nfz").read_bytes()
+    server = Server(ball_stage(), port=0, threads=1)
+    try:
+        page = browser.new_page()
+        page.goto(server.url)
+        found = page.evaluate(
+            """async ([data, names]) => {
+                const { decode } = await import(new URL("nfz.js", location.href));
+                const { fromBase64 } = await import(new URL("decoder.js", location.href));
+                const found = decode(fromBase64(data)), bytes = (array) => Array.from(new Uint8Array(array.buffer));
+                return names.map((name) => bytes(found[name]));
+            }""",
+            [base64.b64encode(data).decode(), PARAMETERS],
+        )
+        page.close()
+    finally:
+        server.close()
+    assert b"".join(map(bytes, found)) == arrays(dequantised(nfz.decode(data, "a.nfz")))

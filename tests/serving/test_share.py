@@ -94,7 +94,7 @@ def test_views_are_cameras_of_the_model(tmp_path: Path, folder: Path) -> None:
     save(Model(model.field, model.bounds, cameras=cameras, camera_names=names), path)
     page = shared(tmp_path, path, views=3, quality=2.0, background="white").read_text()
     stage = json.loads(element(page, "stage"))
-    assert [camera["name"] for camera in stage["cameras"]] == ["000.jpg", "004.jpg", "008.jpg"]
+    assert [camera["name"] for camera in stage["cameras"]] == ["000", "004", "008"]
     assert stage["eye"]["pose"] == cameras[0].world_from_camera[:3].ravel().tolist()
     assert stage["subjects"][0]["background"] == [1, 1, 1] and "--behind: rgb(255, 255, 255)" in page
     assert len(decode(base64.b64decode(element(page, "scene-0")), "it")) <= 400
