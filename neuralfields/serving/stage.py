@@ -349,8 +349,11 @@ def _capture(scene: Any) -> Scene:
 
 
 def _recorded(models: list[Model], notes: list[str]) -> Scene | None:
-    """Reads the capture of the first model whose capture still exists; reasons otherwise in `notes`."""
-    for model in models:
+    """Reads the capture of the first model whose capture still exists; reasons otherwise in `notes`.
+
+    Models without cameras, such as files of splats, come from none.
+    """
+    for model in filter(lambda model: model.cameras, models):
         try:
             return read_scene(recorded_scene(model), model.made.get("format"))
         except NeuralfieldsError as error:
