@@ -178,7 +178,7 @@ def check_poses(scene: Scene, arrangement: Arrangement) -> list[Problem]:
             )
         )
         return problems
-    problems += _convention(cameras, arrangement)
+    problems += _convention(cameras, arrangement) + _unseen_box(scene, arrangement)
     if arrangement.layout == "around":
         distance = np.linalg.norm(centres - arrangement.point, axis=1)
         outliers = [f.name for f, d in zip(scene.frames, distance, strict=True) if d > 3 * np.median(distance)]
@@ -201,6 +201,37 @@ def check_poses(scene: Scene, arrangement: Arrangement) -> list[Problem]:
             )
         )
     return problems
+
+
+def _unseen_box(scene: Scene, arrangement: Arrangement) -> list[Problem]:
+    """Detects a box that hardly any camera sees, as a wrong `scale` or `offset` makes it."""
+    bounds = scene.bounds
+    half = bounds.side / 2 * 2 ** (bounds.cascades - 1)
+    if bounds.contraction != "box":
+        return []
+    blind = sum(not sees_box(frame.camera, np.array(bounds.centre), half) for frame in scene.frames)
+    if 2 * blind <= len(scene.frames):
+        return []
+    place, box = (", ".join(f"{v:.3g}" for v in point) for point in (arrangement.point, bounds.centre))
+    return [
+        Problem(
+            "warning",
+            f"{blind} of {len(scene.frames)} cameras see nothing of the box, which reaches {half:.3g} from ({box});"
+            f" their axes meet at ({place})",
+            "correct scale and offset in the file, or drop aabb_scale for a scene without a box",
+        )
+    ]
+
+
+def sees_box(camera: Camera, centre: np.ndarray, half: float) -> bool:
+    """Whether a ray of the camera, of 7x7 spread over its image, enters the cube of that half side; no distortion."""
+    x, y = np.meshgrid(np.linspace(0, camera.width, 7), np.linspace(0, camera.height, 7))
+    local = np.stack([(x - camera.cx) / camera.fx, (y - camera.cy) / camera.fy, np.ones_like(x)], axis=-1)
+    rays = local.reshape(-1, 3) @ camera.world_from_camera[:3, :3].T
+    rays = np.where(np.abs(rays) < 1e-12, 1e-12, rays)
+    ends = np.stack([(centre - half - camera.centre) / rays, (centre + half - camera.centre) / rays])
+    enter, leave = ends.min(axis=0).max(axis=1), ends.max(axis=0).min(axis=1)
+    return bool(np.any(leave >= np.maximum(enter, 0.0)))
 
 
 def near_identical(cameras: Sequence[Camera], reach: float) -> list[tuple[int, int]]:

@@ -12,6 +12,7 @@ from neuralfields.scene import Frame, Scene
 
 SHORT_SIDE = 400
 MOST_PHOTOS = 200
+BACKDROPS, PLAIN_SHARE, PLAIN_SPAN = 3, 0.9, 8
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,27 @@ def preview(frame: Frame) -> Preview:
         transparent = float(np.mean(pixels[..., 3] < 128))
     kept = None if frame.mask_path is None else float(read_mask(frame.mask_path, size, frame.mask_ignores).mean())
     return Preview(frame.name, *sharpness_and_contrast(colour), transparent, kept)
+
+
+def before_plain_backdrop(frames: Sequence[Frame]) -> bool:
+    """Whether photos show an object that is cut out, or one before a single colour; three are decoded.
+
+    Opaque photos whose borders show many colours are of a room, or of an object before a far background. Photos that
+    cannot be read say nothing.
+    """
+    cut, seen = 0, 0
+    for index in np.linspace(0, len(frames) - 1, min(BACKDROPS, len(frames))).astype(int):
+        try:
+            pixels = read_image(frames[index].path, at_least=SHORT_SIDE)
+        except InputError:
+            continue
+        seen += 1
+        if pixels.shape[2] == 4 and np.mean(pixels[..., 3] < 128) > 0.01:
+            cut += 1
+            continue
+        border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])[:, :3].astype(np.int16)
+        cut += float(np.mean(np.abs(border - np.median(border, axis=0)).max(axis=1) <= PLAIN_SPAN)) >= PLAIN_SHARE
+    return 2 * cut >= seen
 
 
 def sharpness_and_contrast(colour: np.ndarray) -> tuple[float, float]:

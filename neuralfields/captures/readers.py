@@ -25,6 +25,7 @@ from neuralfields.captures.other_poses import (
     read_opensfm,
     read_polycam,
 )
+from neuralfields.captures.preview import before_plain_backdrop
 from neuralfields.captures.transforms import read_transforms, transforms_files
 from neuralfields.errors import InputError, UsageError
 from neuralfields.files import require_ordinary
@@ -41,6 +42,7 @@ READERS: dict[str, Callable[[Path, bool], Capture]] = {
     "nerfies": read_nerfies,
     "polycam": read_polycam,
 }
+BLENDER = "transforms/blender"
 EXPECTED = "transforms.json, transforms_train.json, a COLMAP model (sparse/0) or poses_bounds.npy"
 
 
@@ -94,7 +96,7 @@ def read_capture(path: Path | str, format: str | None = None, allow_outside: boo
 
 
 def read_scene(path: Path | str, format: str | None = None, allow_outside: bool = False) -> Scene:
-    """Reads a posed capture as a Scene: frames that exist, split, bounds. No pixel is decoded.
+    """Reads a posed capture as a Scene: frames that exist, split, bounds. No pixel is decoded but a Blender capture's.
 
     `format`: a key of `READERS`. Default: detected. `allow_outside` lets photos lie outside the capture's
     folder. Raises InputError with file, field and remedy.
@@ -107,7 +109,9 @@ def scene_from_capture(capture: Capture, path: Path) -> Scene:
     root = path if path.is_dir() else path.parent
     train, test, warnings = split(capture)
     cameras = [frame.camera for frame in capture.frames]
-    kind = "" if any(capture.origin) else capture.kind  # a box about a far origin is not the Blender dialect's
+    kind = capture.kind
+    if kind == BLENDER and (any(capture.origin) or not before_plain_backdrop(capture.frames)):
+        kind = ""  # its box is for an object about the origin; a room, or a far background, is unbounded
     bounds = estimate_bounds(cameras, capture.points, kind, capture.hints)
     return Scene(
         name=root.resolve().name,
