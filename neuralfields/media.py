@@ -45,23 +45,39 @@ WRITTEN_VIDEOS = (".mp4", ".gif", ".webp")
 
 # Suffixes that are known and not read: what such a file is, and what to do with it.
 UNREAD = {
-    "a mesh": (
-        (".glb", ".gltf", ".fbx", ".dae", ".3ds", ".usd", ".usdz", ".blend", ".step"),
+    "a mesh, of a format that is not read": (
+        (".glb", ".gltf", ".fbx", ".dae", ".3ds", ".3mf", ".usd", ".usda", ".usdc", ".usdz", ".blend", ".step", ".stp"),
         f"meshes are read from {', '.join(MESHES)}: export it as one of them (Blender writes them)",
     ),
-    "an animation": ((".gif", ".apng"), "convert it to .mp4, or to a folder of frames (--format video)"),
-    "a film": ((".wmv", ".flv", ".mpg", ".ts"), "convert it to .mp4"),
-    "an image": ((".psd", ".svg", ".jp2", ".jxl", ".hdr", ".tga", ".ppm", *RAW), "convert it to .png, .jpg or .exr"),
-    "a sound": ((".aif", ".aiff", ".wma", ".mid"), "convert it to .wav"),
-    "a cloud of points": ((".las", ".laz", ".e57", ".pcd", ".xyz"), "photos with poses, or a mesh, can be fitted"),
+    "an animation, of a format that is not read": (
+        (".gif", ".apng"),
+        "convert it to .mp4, or to a folder of frames (--format video)",
+    ),
+    "a film, of a format that is not read": ((".wmv", ".flv", ".mpg", ".mpeg", ".ts", ".3gp"), "convert it to .mp4"),
+    "an image, of a format that is not read": (
+        (".psd", ".svg", ".jp2", ".jxl", ".hdr", ".pfm", ".tga", ".ppm", ".pgm", ".ico", *RAW),
+        "convert it to .png, .jpg or .exr",
+    ),
+    "a sound, of a format that is not read": ((".aif", ".aiff", ".wma", ".mid"), "convert it to .wav"),
+    "a cloud of points, of a format that is not read": (
+        (".las", ".laz", ".e57", ".pcd", ".xyz"),
+        "photos with poses, or a mesh, can be fitted",
+    ),
+    "an array of numbers": ((".npy", ".npz", ".mat", ".h5"), "save it as an image (.png, .exr), a mesh or a sound"),
+    "an archive": ((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"), "unpack it and give the folder"),
+    "a fitted model": (
+        (".nf", ".nfz", ".ingp", ".splat", ".ksplat", ".spz", ".sog"),
+        "nf info, nf view, nf render and nf convert take it",
+    ),
+    "weights of another program": ((".pt", ".pth", ".ckpt", ".msgpack"), "nf info and nf convert read those they know"),
 }
 
 
 def unread(path: Path) -> str | None:
-    """What a file is whose suffix is known and not read, and what to do; None for other suffixes."""
+    """What a file is whose suffix is known and that is not fitted, and what to do; None for other suffixes."""
     for what, (suffixes, remedy) in UNREAD.items():
         if path.suffix.lower() in suffixes:
-            return f"{what}, of a format that is not read; {remedy}"
+            return f"{what}; {remedy}"
     return None
 
 

@@ -11,7 +11,7 @@ normal.
 
 import math
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from neuralfields.signals.shape import ShapeFacts, shape_mesh
 from neuralfields.signals.signal import facts_of
 from neuralfields.signals.writers import OutputSize, write_signal
 
+Box = tuple[float, ...]  # two corners x0 y0 z0 x1 y1 z1 in the capture's world
 ONLY_MESHES = (".obj",)
 THRESHOLD = 50.0  # density in 1/side of the inner cube: half of the light is gone after a 72nd of the side
 
@@ -46,13 +47,17 @@ def export(
     threshold: float | None = None,
     overwrite: bool = False,
     mesh: bool = False,
+    box: Box | None = None,
 ) -> dict[str, Any]:
     """Writes the model; keys: path, kind, seconds, and vertices, faces, coloured or gaussians, bytes or size and rate.
 
     `mesh`: a mesh of Gaussians, also where the suffix is that of a splat file. `size`: of images, videos and sounds.
-    `resolution`, `threshold`: see `surface_mesh`. Raises UsageError for a suffix that
+    `resolution`, `threshold`, `box`: see `surface_mesh`. A scene that reaches beyond what was exported has the key
+    `left_out`, the side of its inner cube. Raises UsageError for a suffix or a box that
     does not suit the kind of field, InputError where there is no surface.
     """
+    if box is not None and (not model.is_scene or isinstance(model.field, GaussianField)):
+        raise UsageError("--box: is of the mesh of a scene's density; leave it out")
     if not model.has_views:
         return write_signal(model, out, size, overwrite)
     if isinstance(model.field, GaussianField) and not (mesh or out.suffix.lower() in ONLY_MESHES):
@@ -64,14 +69,16 @@ def export(
         )
     check_writable(out, overwrite)
     begin = time.perf_counter()
-    surface = surface_mesh(model, resolution, threshold)
+    surface = surface_mesh(model, resolution, threshold, box)
     write_mesh(out, surface)
+    outside = model.is_scene and model.bounds.cascades > 1 and box is None
     return {
         "path": str(out),
         "kind": kind,
         "vertices": len(surface.vertices),
         "faces": len(surface.faces),
         "coloured": surface.colours is not None,
+        **({"left_out": model.bounds.side} if outside else {}),
         "seconds": time.perf_counter() - begin,
     }
 
@@ -93,45 +100,79 @@ def _export_splats(
     }
 
 
-def surface_mesh(model: Model, resolution: int = 256, threshold: float | None = None) -> Mesh:
+def surface_mesh(
+    model: Model, resolution: int = 256, threshold: float | None = None, box: Box | None = None
+) -> Mesh:
     """Extracts the surface of a shape or a radiance field in the world frame; `resolution` cells along the cube.
 
-    `threshold`: density in 1/side of the inner cube, of radiance only. Raises InputError where there is no surface.
+    `threshold`: density in 1/side of the inner cube, of radiance only. `box`: its two corners in the capture's world,
+    in place of the inner cube, of radiance only; the cells are then of the longest side's. Raises InputError where
+    there is no surface.
     """
     if not model.has_views:
         raise UsageError(f"a field of {model.field.domain.kind} has no surface; export it to a file of its kind")
     if isinstance(model.field, GaussianField):
         mesh = fused_mesh(model, resolution)
         return replace(mesh, vertices=mesh.vertices + np.asarray(model.bounds.origin))
+    centre, side = np.add(model.bounds.centre, model.bounds.origin), model.bounds.side
     if model.is_scene:
-        mesh = _density_mesh(volume_of(model), resolution, THRESHOLD if threshold is None else threshold)
+        low, high = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+        if box is not None:
+            low, high = (tuple(((np.array(corner) - centre) / side + 0.5).tolist()) for corner in (box[:3], box[3:]))
+        part = _Part(volume_of(model), low, high, resolution)
+        mesh = _density_mesh(part, THRESHOLD if threshold is None else threshold)
     else:
         mesh = shape_mesh(model.field, facts_of(model.signal, ShapeFacts), resolution)
-    centre, side = np.add(model.bounds.centre, model.bounds.origin), model.bounds.side
     return Mesh((mesh.vertices - 0.5) * side + centre, mesh.faces, mesh.colours)
 
 
-@torch.no_grad()
-def _density_mesh(volume: Volume, resolution: int, threshold: float) -> Mesh:
-    """Marching cubes on the density in the inner cube: mesh in the unit cube, with vertex colours."""
-    device, opening = volume.occupancy.device, math.log(threshold)
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A box of a volume, in the frame of the inner cube, and the cells along its longest side."""
 
-    def level(x: Tensor) -> Tensor:
-        x = x.to(device)
-        value = torch.ones(len(x), device=device)  # empty cells of the occupancy grid are outside
-        inside = occupied(x, torch.zeros(len(x), dtype=torch.int64, device=device), volume.occupancy)
+    volume: Volume
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    resolution: int
+
+    @property
+    def name(self) -> str:
+        """The box in messages."""
+        return "the inner cube" if (min(self.low), max(self.high)) == (0.0, 1.0) else "the box"
+
+    @property
+    def side(self) -> float:
+        """The longest side; marching cubes walk the cube of that side from the lowest corner on."""
+        return max(b - a for a, b in zip(self.low, self.high, strict=True))
+
+    def level(self, x: Tensor, opening: float) -> Tensor:
+        """Logarithms of threshold over density at `x` [S, 3]; 1 where all is empty or beyond the box."""
+        volume = self.volume
+        x = x.to(volume.occupancy.device)
+        value = torch.ones(len(x), device=x.device)  # empty cells of the occupancy grid are outside
+        reach = 2 * (x - 0.5).abs().amax(1)
+        cascade = reach.clamp(min=1.0 + 1e-6).log2().ceil().long() * (reach > 1.0)
+        known = cascade < len(volume.occupancy)
+        inside = known & occupied(x, cascade.clamp(max=len(volume.occupancy) - 1), volume.occupancy)
+        inside &= ((x >= x.new_tensor(self.low) - 1e-6) & (x <= x.new_tensor(self.high) + 1e-6)).all(1)
         value[inside] = opening - volume.density(x[inside]).clamp(min=1e-9).log()
         return value.cpu()
 
+
+@torch.no_grad()
+def _density_mesh(part: _Part, threshold: float) -> Mesh:
+    """Marching cubes on the density in a box: mesh in the frame of the inner cube, with vertex colours."""
+    opening, low = math.log(threshold), torch.tensor(part.low)
     try:
-        mesh = marching_cubes(level, resolution)
+        mesh = marching_cubes(lambda u: part.level(u * part.side + low, opening), part.resolution)
     except InputError:
-        raise InputError(f"no density above {threshold:g} in the inner cube; choose a lower --threshold") from None
-    x = torch.from_numpy(mesh.vertices).float()
+        raise InputError(f"no density above {threshold:g} in {part.name}; choose a lower --threshold") from None
+    vertices = mesh.vertices * part.side + np.array(part.low)
     inwards = -torch.from_numpy(mesh.normals()).float()
-    seen = x + inwards * (0.5 / resolution)  # visible colours are just below the surface
-    parts = [_colours(volume, a, b) for a, b in zip(seen.split(1 << 17), inwards.split(1 << 17), strict=True)]
-    return Mesh(mesh.vertices, mesh.faces, (torch.cat(parts).clamp(0, 1) * 255).round().to(torch.uint8).numpy())
+    # Visible colours are just below the surface.
+    seen = torch.from_numpy(vertices).float() + inwards * (0.5 * part.side / part.resolution)
+    parts = [_colours(part.volume, a, b) for a, b in zip(seen.split(1 << 17), inwards.split(1 << 17), strict=True)]
+    return Mesh(vertices, mesh.faces, (torch.cat(parts).clamp(0, 1) * 255).round().to(torch.uint8).numpy())
 
 
 def _colours(volume: Volume, x: Tensor, directions: Tensor) -> Tensor:

@@ -254,7 +254,10 @@ class ExportOptions(OnMachine, Overwriting, Reporting):
     """Output: a mesh (.ply, .obj), an image (.png, .jpg), a video (.mp4, .webp, .gif) or a sound (.wav)."""
     _: KW_ONLY
     resolution: int = 256
-    """Cells along the side of the cube in which a mesh is extracted."""
+    """Cells along the side of the cube in which a mesh is extracted, or along the longest side of --box."""
+    box: str | None = None
+    """Box in which a scene's mesh is extracted, as two corners x0,y0,z0,x1,y1,z1 in the capture's world units. Default:
+    the inner cube."""
     mesh: bool = False
     """Write Gaussians as a mesh, by fusion of their depth, where the suffix (.ply) would be a splat file's."""
     threshold: float | None = None

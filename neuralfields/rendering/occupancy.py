@@ -118,6 +118,15 @@ class Occupancy:
         self._order_visible()
         self._packed_at = None
 
+    def adopt(self, bits: Tensor) -> None:
+        """Begins with the cells of a finished model: as dense as counts as occupied there, empty elsewhere."""
+        cells = (bits.to(self.density.device)[..., None] >> torch.arange(BRICK_CELLS, device=self.density.device)) & 1
+        known = cells.to(self.density.dtype) * (2 * DENSITY_THRESHOLD)
+        self.density = torch.where(self.density < 0, self.density, known)
+        self.bits = bits.to(self.bits.device, copy=True)
+        self._order_visible()
+        self._packed_at = None
+
     def threshold(self) -> float:
         """Density threshold of an occupied cell: Instant-NGP's, or a share of the visible cells' mean if less."""
         mean = float(self._sums.sum()) / max(len(self._visible) * BRICK_CELLS, 1)

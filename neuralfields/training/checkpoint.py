@@ -34,10 +34,11 @@ class State(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Path of a fit's checkpoint, and the description (`fit`) that a resumed fit must share."""
+    """Path of a fit's checkpoint, and the description (`fit`) that a resumed fit must share, but for keys in `free`."""
 
     path: Path
     fit: dict[str, Any]
+    free: frozenset[str] = frozenset()
 
     @staticmethod
     def beside(output: Path, fit: dict[str, Any]) -> "Checkpoint":
@@ -98,9 +99,14 @@ class Checkpoint:
         training.restore(tensors, state.counters)
         return state.seconds
 
+    def budget(self) -> int | None:
+        """The number of steps that its fit was to take. Raises InputError for a file that is none."""
+        steps = _state_of(self.path).fit.get("steps")
+        return steps if isinstance(steps, int) else None
+
     def _require_same_fit(self, other: dict[str, Any]) -> None:
         mine = json.loads(json.dumps(self.fit))
-        for key in sorted(mine.keys() | other.keys()):
+        for key in sorted((mine.keys() | other.keys()) - self.free):
             if mine.get(key) != other.get(key):
                 raise UsageError(
                     f"{self.path}: was made with {key} {other.get(key)!r}, now it is {mine.get(key)!r};"

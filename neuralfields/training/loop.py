@@ -5,17 +5,21 @@ Vocabulary
   watcher     a callback after every step in the fit's own thread: the live viewer, which may pause, save and end it
 """
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from neuralfields import ranks
 from neuralfields.errors import InterruptedFit, UsageError
+from neuralfields.fields import field_name
+from neuralfields.models.nf_file import load
 from neuralfields.models.quantise import round_parameters
 from neuralfields.options.common import DEFAULT_STEPS
 from neuralfields.options.fit import FitOptions
@@ -114,7 +118,7 @@ class Loop:
         checkpoint.save(self.training, self.seconds)
         raise InterruptedFit(
             f"interrupted at step {step}; the checkpoint {checkpoint.path} is written, go on with the same command and"
-            " --resume"
+            f" --resume (and --steps {max(step, 1)} to end it here)"
         )
 
 
@@ -127,11 +131,41 @@ def run_with_checkpoint(loop: Loop, options: FitOptions, identity: dict[str, Any
     if options.resume:
         if checkpoint is None:
             raise UsageError("--resume needs the output it goes on with: give --out")
-        loop.seconds = checkpoint.load(training)
-        progress.note(f"resumed at step {training.step_count}")
+        if os.path.lexists(checkpoint.path) or options.out is None or not options.out.exists():
+            _go_on(loop, options, checkpoint)
+        else:
+            _prolong(loop, options, options.out)
     loop.run(checkpoint)
     if options.bits == 8:
         round_parameters(training.field)  # metrics are of the stored values
+
+
+def _go_on(loop: Loop, options: FitOptions, checkpoint: Checkpoint) -> None:
+    """Goes on from the checkpoint of an interrupted fit, with the --steps that are asked for, if any."""
+    if options.steps is not None:  # asked for by name: a fit may be prolonged, or ended early
+        checkpoint = replace(checkpoint, free=frozenset({"steps"}))
+    loop.seconds = checkpoint.load(loop.training)
+    planned, other = checkpoint.budget(), ""
+    if options.steps is not None and planned != options.steps:
+        other = f", of {options.steps} in place of {planned or 'a time'}; an unbroken fit would differ a little"
+    loop.progress.note(f"resumed at step {loop.training.step_count}{other}")
+
+
+def _prolong(loop: Loop, options: FitOptions, out: Path) -> None:
+    """Goes on from a finished model, whose checkpoint is gone: its parameters and steps, and a new optimiser."""
+    training = loop.training
+    if not isinstance(training, Trainer):
+        raise UsageError(f"{out}: is finished, and Gaussians are not prolonged; start anew with --overwrite")
+    model = load(out, device=training.device)
+    mine, theirs = field_name(training.field), field_name(model.field)
+    if mine != theirs or asdict(model.field.config) != asdict(training.field.config):
+        raise UsageError(
+            f"{out}: is finished, and holds a field {theirs} of other settings than the {mine} asked for; give the"
+            " same, or start anew with --overwrite"
+        )
+    training.adopt(model)
+    loop.seconds = float(model.made.get("seconds", 0.0))
+    loop.progress.note(f"{out.name} is finished: goes on from its {training.step_count} steps, with a new optimiser")
 
 
 def checkpoint_identity(

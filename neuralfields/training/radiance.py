@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from neuralfields import ranks
+from neuralfields.errors import InputError
 from neuralfields.fields.field import Field
+from neuralfields.models.model import Model
 from neuralfields.options import training as training_options
 from neuralfields.options.training import TrainingSettings
 from neuralfields.rays import RaySums
@@ -143,6 +145,14 @@ class RadianceTrainer(Trainer):
     def counters(self) -> dict[str, int]:
         """Counters of the trainer, the number of rays, and the next part of the occupancy grid to update."""
         return super().counters() | {"rays": self.rays, "cursor": self.occupancy.cursor}
+
+    def adopt(self, model: Model) -> None:
+        """The same with its occupancy grid; optional supervision begins anew."""
+        super().adopt(model)
+        if model.bounds != self.bounds:
+            raise InputError("the finished model is of a scene with other bounds; start anew with --overwrite")
+        if model.occupancy is not None:
+            self.occupancy.adopt(model.occupancy)
 
     def restore(self, tensors: dict[str, Tensor], counters: dict[str, int]) -> None:
         """The reverse of `tensors` and `counters`."""

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from neuralfields import ranks
-from neuralfields.errors import NeuralfieldsError
+from neuralfields.errors import InputError, NeuralfieldsError
 from neuralfields.fields.field import Field
+from neuralfields.models.model import Model
 from neuralfields.models.quantise import freeze_rounded, round_in_turn
 from neuralfields.training.optimiser import Optimiser
 from neuralfields.training.weight_average import AVERAGED, MovingAverage
@@ -159,6 +160,20 @@ class Trainer:
         """Plain numbers that the next step depends on, for a checkpoint."""
         numbers = {"step": self.step_count, "adam_steps": self.optimiser.steps, "stage": self.stage}
         return numbers | {"rounded": self.rounded}
+
+    def adopt(self, model: Model) -> None:
+        """Goes on from a finished model of the same field: its parameters and number of steps, new moments.
+
+        Raises InputError where the parameters have other shapes.
+        """
+        if self.stage < len(self.field.stages()):
+            self._grow(len(self.field.stages()))
+            self.optimiser.renew()
+        try:
+            self.field.load_state_dict(model.field.state_dict())
+        except RuntimeError:
+            raise InputError("the finished model has parameters of other shapes; start anew with --overwrite") from None
+        self.step_count = int(model.made.get("steps", 0))
 
     def restore(self, tensors: dict[str, Tensor], counters: dict[str, int]) -> None:
         """The reverse of `tensors` and `counters`."""

@@ -3,6 +3,7 @@
 from typing import Any
 
 from neuralfields.codecs import load_any
+from neuralfields.distillation.boxes import parse_box
 from neuralfields.evaluation.export import export
 from neuralfields.files import size_text
 from neuralfields.gpu.device import use_machine
@@ -17,7 +18,9 @@ def run(options: ExportOptions) -> dict[str, Any]:
     """
     model = load_any(options.model, device=use_machine(options.device, options.threads))
     size = OutputSize(options.width, options.height, None, options.frames, options.fps, options.rate)
-    return export(model, options.out, size, options.resolution, options.threshold, options.overwrite, options.mesh)
+    box = None if options.box is None else parse_box(options.box, "--box")
+    kind = options.resolution, options.threshold, options.overwrite, options.mesh, box
+    return export(model, options.out, size, *kind)
 
 
 def text(result: dict[str, Any]) -> str:
@@ -33,4 +36,7 @@ def text(result: dict[str, Any]) -> str:
         return signal_text(result)
     colours = ", coloured" if result["coloured"] else ""
     counts = f"{result['faces']:,} triangles, {result['vertices']:,} vertices{colours}"
-    return f"{result['path']}: {counts}, {result['seconds']:.1f} s"
+    beyond = ""
+    if "left_out" in result:
+        beyond = f"; only the inner cube of side {result['left_out']:.4g}, the scene reaches further: --box for more"
+    return f"{result['path']}: {counts}, {result['seconds']:.1f} s{beyond}"

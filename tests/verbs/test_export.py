@@ -1,12 +1,14 @@
 """`nf export`: meshes of scenes in the world's frame, and what is refused. Signals: test_signals.py."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from neuralfields import cli
+from neuralfields.distillation.boxes import uncontract
 from neuralfields.domain import Domain
 from neuralfields.errors import UsageError
 from neuralfields.evaluation import export
@@ -16,7 +18,8 @@ from neuralfields.fields.hash import Config, HashField
 from neuralfields.mesh.files import read_mesh
 from neuralfields.mesh.mesh import Mesh, faults
 from neuralfields.models.model import Model
-from neuralfields.models.nf_file import load
+from neuralfields.models.nf_file import load, save
+from neuralfields.ops.contract import Contraction
 from neuralfields.scene import Bounds
 from neuralfields.verbs import export as verb
 from tests.support.foreign_files import snapshot_of, write_snapshot
@@ -54,6 +57,40 @@ def test_what_the_occupancy_says_is_empty_has_no_surface():
     bits.view(32, 32, 32)[16:] = 0  # z from the middle on
     mesh = surface_mesh(Model(Fog(), Bounds((0.5, 0.5, 0.5), 1.0), occupancy=bits), 64, 100.0)
     assert mesh.vertices[:, 2].max() < 0.52 and mesh.vertices[:, 2].min() < 0.46 and faults(mesh).watertight
+
+
+@pytest.mark.parametrize(("contraction", "cascades"), [("box", 3), ("cube", 3)])
+def test_a_box_reaches_beyond_the_inner_cube(contraction, cascades):
+    """Fog about a ball that is wider than the inner cube: all of it in a box that holds it, cut by one that does not."""
+
+    class Wide(Fog):
+        def decode(self, f, directions):
+            x = uncontract(f, Contraction(contraction, 2.0 ** (cascades - 1)))
+            return np.log(50) + 40 * (0.9 - (x - 0.5).norm(dim=1)), 0.5 - 0.5 * directions
+
+    model = Model(Wide(), Bounds((10.0, 20.0, 30.0), 2.0, cascades, contraction))
+    mesh = surface_mesh(model, 48, 50.0, (8.0, 18.0, 28.0, 12.0, 22.0, 32.0))
+    radius = np.linalg.norm(mesh.vertices - (10, 20, 30), axis=1)
+    assert faults(mesh).watertight and np.abs(radius - 1.8).max() < 0.02
+    flat = surface_mesh(model, 48, 50.0, (8.0, 18.0, 30.0, 12.0, 22.0, 32.0))
+    assert flat.vertices[:, 2].min() > 29.9 and flat.vertices[:, 2].max() == pytest.approx(31.8, abs=0.02)
+    cube = surface_mesh(model, 48, 50.0)
+    assert np.abs(cube.vertices - (10, 20, 30)).max() <= 1.001
+
+
+def test_what_is_left_out_is_said(small_file, tmp_path, capsys):
+    assert cli.main(["export", str(small_file), str(tmp_path / "a.ply"), "--resolution", "16"]) == 0
+    assert "only the inner cube" not in capsys.readouterr().out  # a box in which all was
+    model = load(small_file)
+    wide = replace(model, bounds=replace(model.bounds, cascades=2), occupancy=model.occupancy.repeat(2, 1))
+    save(wide, tmp_path / "b.nf")
+    words = ["export", str(tmp_path / "b.nf"), str(tmp_path / "b.ply"), "--resolution", "16", "--threshold", "1e-3"]
+    assert cli.main(words) == 0
+    assert "only the inner cube of side 3, the scene reaches further: --box for more" in capsys.readouterr().out
+    assert cli.main([*words, "--overwrite", "--box", "-3,-3,-3,3,3,3"]) == 0
+    assert "only the" not in capsys.readouterr().out
+    assert cli.main([*words, "--overwrite", "--box", "1,2,3"]) == 2
+    assert "--box '1,2,3': must be x0,y0,z0,x1,y1,z1" in capsys.readouterr().err
 
 
 def test_a_fitted_scene_becomes_a_mesh(small_file, tmp_path, capsys):
