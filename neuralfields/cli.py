@@ -16,6 +16,7 @@ from neuralfields.errors import InterruptedFit, NeuralfieldsError, ResourceError
 from neuralfields.search_path import leave_working_folder
 
 ERROR, INTERRUPTED, OUT_OF_RESOURCES = 1, 5, 6
+LONGEST_LINE = 1200  # characters of an error
 
 
 class Verb(NamedTuple):
@@ -180,6 +181,8 @@ def _report(error: BaseException) -> int:
 
     code, message = classify(error)
     message = printable(message)
+    if len(message) > LONGEST_LINE:  # a file may hold names and values of any length
+        message = f"{message[: LONGEST_LINE - LONGEST_LINE // 4]} ... {message[-LONGEST_LINE // 4 :]}"
     with suppress(OSError, ValueError):
         sys.stderr.write(f"nf: {message}\n")
         sys.stderr.flush()

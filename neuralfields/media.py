@@ -188,6 +188,8 @@ def _video(path: Path) -> Iterator[tuple[Any, Any]]:
         if not container.streams.video:
             raise InputError(f"{path}: has no video stream; give a video, or a folder of images")
         stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise InputError(f"{path}: is in a coding that is not decoded, or damaged; convert it to mp4 (h264)")
         if stream.width * stream.height > LARGEST_FRAME:
             raise InputError(f"{path}: declares frames of {stream.width}x{stream.height}; make them smaller first")
         yield container, stream

@@ -30,6 +30,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "AVIF", "HEIF")
 DEEP_FORMATS = ("EXR", "PNG16")
 ORIENTATION_TAG, EXIF_FOLDER, BITS_TAG = 0x0112, 0x8769, 0x0102
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+NO_PIXELS = "image declares no pixels; copy it again or remove it"
 LONGEST_SIDE = 1000
 WORKERS = 2
 LARGEST_BAD_SHARE = 0.2
@@ -115,6 +116,8 @@ def _open(path: Path, format: str) -> "Image | None":
         if format == "TIFF" and isinstance(error, UnidentifiedImageError):
             return None  # floating-point and 32-bit colour
         raise InputError(f"{path}: not a readable {format} image; {_remedy(path)}") from None
+    if min(image.size) < 1:
+        raise InputError(f"{path}: {NO_PIXELS}")
     if format == "TIFF" and (image.mode == "F" or (image.mode[0] != "I" and _bits(image) > 8)):
         image.close()
         return None
@@ -139,7 +142,10 @@ def _remedy(path: Path) -> str:
 def _deep(path: Path, format: str) -> DeepHeader:
     """The header of a file that Pillow does not decode."""
     try:
-        return deep_header(path, format)
+        header = deep_header(path, format)
+        if min(header.width, header.height) < 1:
+            raise InputError(f"{path}: {NO_PIXELS}")
+        return header
     except (InputError, MemoryError):
         raise
     except Exception:
@@ -205,7 +211,8 @@ def read_image(
     image = _open(path, format)
     try:
         if image is None:
-            return turned(read_deep(path, format), _deep(path, format).orientation)
+            orientation = _deep(path, format).orientation
+            return turned(read_deep(path, format), orientation)
         with image:
             stored = image.size
             if at_least is not None and image.format == "JPEG":

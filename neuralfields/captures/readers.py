@@ -76,7 +76,9 @@ def read_capture(path: Path | str, format: str | None = None, allow_outside: boo
         if path.suffix.lower() != ".json" or format not in (None, "transforms"):
             if (known := unread(path)) is not None:
                 raise InputError(f"{path}: {known}")
-            raise InputError(f"{path}: a file; give the capture's folder, its transforms.json, or an image, mesh, video or sound")
+            raise InputError(
+                f"{path}: a file; give the capture's folder, its transforms.json, or an image, mesh, video or sound"
+            )
         return near_origin(read_transforms(path, allow_outside))
     found = formats_in(path)
     if format is None and not found:

@@ -100,9 +100,7 @@ def _export_splats(
     }
 
 
-def surface_mesh(
-    model: Model, resolution: int = 256, threshold: float | None = None, box: Box | None = None
-) -> Mesh:
+def surface_mesh(model: Model, resolution: int = 256, threshold: float | None = None, box: Box | None = None) -> Mesh:
     """Extracts the surface of a shape or a radiance field in the world frame; `resolution` cells along the cube.
 
     `threshold`: density in 1/side of the inner cube, of radiance only. `box`: its two corners in the capture's world,

@@ -20,6 +20,7 @@ from neuralfields.files import atomic_write_bytes, companion
 from neuralfields.training.trainer import Trainer
 
 VERSION = 1
+LONGEST_VALUE = 400
 
 
 class State(msgspec.Struct, forbid_unknown_fields=True):
@@ -96,7 +97,12 @@ class Checkpoint:
         if state.sha256 != _hash(tensors, state):
             raise InputError(f"{self.path}: checkpoint is damaged; remove it and run without --resume")
         self._require_same_fit(state.fit)
-        training.restore(tensors, state.counters)
+        try:
+            training.restore(tensors, state.counters)
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError, RuntimeError):
+            raise InputError(
+                f"{self.path}: checkpoint lacks what this fit needs; remove it and run without --resume"
+            ) from None
         return state.seconds
 
     def budget(self) -> int | None:
@@ -109,13 +115,19 @@ class Checkpoint:
         for key in sorted((mine.keys() | other.keys()) - self.free):
             if mine.get(key) != other.get(key):
                 raise UsageError(
-                    f"{self.path}: was made with {key} {other.get(key)!r}, now it is {mine.get(key)!r};"
+                    f"{self.path}: was made with {key} {_short(other.get(key))}, now it is {_short(mine.get(key))};"
                     " resume with the same, or start anew with --overwrite"
                 )
 
     def remove(self) -> None:
         """Removes the checkpoint, after the model is saved."""
         self.path.unlink(missing_ok=True)
+
+
+def _short(value: Any) -> str:
+    """A value in a message; a file may say anything, of any length."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]} ..."
 
 
 def _state_of(path: Path, tensors: dict[str, torch.Tensor] | None = None) -> State:

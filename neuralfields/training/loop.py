@@ -124,7 +124,7 @@ class Loop:
 
 def run_with_checkpoint(loop: Loop, options: FitOptions, identity: dict[str, Any]) -> None:
     """Trains to the end of the budget with a checkpoint beside the output; `identity`: see `checkpoint_identity`."""
-    training, progress = loop.training, loop.progress
+    training = loop.training
     training.bits, checkpoint = options.bits, None
     if options.out is not None:
         checkpoint = Checkpoint.beside(options.out, identity | _machine_identity(training, options))

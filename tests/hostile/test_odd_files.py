@@ -84,6 +84,16 @@ def test_texts_of_others_do_not_steer_the_terminal(tmp_path: Path, capsys: pytes
     assert printable("ein Öl\nΩ 写真") == "ein Öl\nΩ 写真"
 
 
+def test_names_of_any_length_leave_one_line_that_can_be_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = [{"file_path": "a.png", "transform_matrix": torch.eye(4).tolist()}] * 3
+    (tmp_path / "transforms.json").write_text(json.dumps({"fl_x": 9.0, "camera_model": "x" * 9000, "frames": frames}))
+    assert cli.main(["check", str(tmp_path)]) == 3
+    said = capsys.readouterr().err
+    assert said.startswith("nf: error: ") and said.endswith("are\n") and len(said) < 1300 and " ... " in said
+
+
 @pytest.mark.parametrize("index", ["1" * 200, "-" + "1" * 200, "1" * 5000, "99999999999999999999"])
 def test_an_index_of_many_digits(tmp_path: Path, index: str) -> None:
     (tmp_path / "a.obj").write_text(f"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 {index}\n")

@@ -61,7 +61,7 @@ def test_what_the_occupancy_says_is_empty_has_no_surface():
 
 @pytest.mark.parametrize(("contraction", "cascades"), [("box", 3), ("cube", 3)])
 def test_a_box_reaches_beyond_the_inner_cube(contraction, cascades):
-    """Fog about a ball that is wider than the inner cube: all of it in a box that holds it, cut by one that does not."""
+    """Fog about a ball that is wider than the inner cube: all of it in a box that holds it."""
 
     class Wide(Fog):
         def decode(self, f, directions):

@@ -1,0 +1,505 @@
+"""Every reader of what others wrote, each with a small sound input of its own making: TARGETS by name."""
+
+import gzip
+import json
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from neuralfields.captures.images import exif_fields, image_header, read_image
+from neuralfields.captures.readers import read_scene
+from neuralfields.captures.transforms import transforms_cameras
+from neuralfields.codecs import describe_any, load_any
+from neuralfields.codecs.splats import describe_splats, read_gaussians, write_gaussians
+from neuralfields.compression import container
+from neuralfields.errors import PosesNotFoundError
+from neuralfields.mesh.files import read_mesh
+from neuralfields.mesh.mesh import checked
+from neuralfields.models import nf_file
+from neuralfields.pictures.camera_paths import read_keyframes
+from neuralfields.poses.find import accepted
+from neuralfields.scene import Bounds
+from neuralfields.serving import messages
+from neuralfields.signals.sound import read_sound_signal, wav
+from neuralfields.signals.video import read_video_signal
+from neuralfields.training import checkpoint
+from tests.captures import test_llff, test_other_poses
+from tests.codecs.test_ksplat import write as write_ksplat
+from tests.fuzz.mutate import (
+    Change,
+    change_bytes,
+    change_json,
+    change_text,
+    inside_glb,
+    inside_gzip,
+    inside_msgpack,
+    inside_zip,
+)
+from tests.fuzz.run import Target
+from tests.support import foreign_files, make_captures, make_media
+from tests.support.forge import seal
+from tests.support.splats import random_gaussians
+from tests.support.view_ball import eye, view
+
+# ---------------------------------------------------------------- captures
+
+LENS = {"fl_x": 40.0, "fl_y": 40.0, "cx": 16.0, "cy": 12.0, "k1": 0.01, "k2": 0.0, "p1": 0.0, "p2": 0.0}
+
+
+def scene_is_sound(folder: Path) -> None:
+    """Reads a capture; what is read is made of finite numbers."""
+    scene = read_scene(folder)
+    assert np.isfinite([*scene.bounds.centre, scene.bounds.side, scene.bounds.near]).all() and scene.bounds.side > 0
+    for frame in scene.frames:
+        lens = (frame.camera.fx, frame.camera.fy, frame.camera.cx, frame.camera.cy, *frame.camera.distortion)
+        assert np.isfinite(frame.camera.world_from_camera).all() and np.isfinite(lens).all()
+
+
+def transforms(dialect: str) -> Callable[[Path], object]:
+    """A transforms.json in a dialect, with as many of its fields as there are."""
+    tops = {
+        "blender": {"camera_angle_x": 0.7},
+        "ngp": {**LENS, "w": 32, "h": 24, "aabb_scale": 4, "scale": 0.33, "offset": [0.5, 0.5, 0.5]},
+        "nerfstudio": {
+            **LENS, "camera_model": "OPENCV", "w": 32, "h": 24, "applied_transform": np.eye(4)[:3].tolist(),
+            "train_filenames": ["images/0000.png", "images/0001.png"], "test_filenames": ["images/0002.png"],
+        },
+    }  # fmt: skip
+    return lambda folder: make_captures.transforms(folder, make_captures.ring(4), **tops[dialect])
+
+
+def colmap_text(folder: Path) -> None:
+    """A model as text, with a pinhole and a distorted camera."""
+    model = folder / "sparse/0"
+    model.mkdir(parents=True)
+    for i in range(4):
+        make_captures.photo(folder / f"images/{i}.png", seed=i)
+    (model / "cameras.txt").write_text("# cameras\n1 PINHOLE 32 24 30 31 16 12\n2 OPENCV 32 24 30 31 16 12 .1 0 0 0\n")
+    lines = [f"{i + 1} 1 0 0 0 {-i} 0 0 {1 + i % 2} {i}.png\n1.5 2.5 1 3.5 4.5 -1" for i in range(4)]
+    (model / "images.txt").write_text("# images\n" + "\n".join(lines) + "\n")
+    points = [f"{i} 0.{i} 0 5 1 2 3 0.5 1 0 2 0" for i in range(1, 5)]
+    (model / "points3D.txt").write_text("# points\n" + "\n".join(points) + "\n")
+
+
+def other(name: str) -> Callable[[Path], object]:
+    """A capture in another program's format."""
+
+    def make(folder: Path) -> None:
+        for i in range(len(test_other_poses.POSES)):
+            make_captures.photo(folder / f"images/{i:04d}.png", seed=i)
+        test_other_poses.WRITERS[name](folder)
+
+    return make
+
+
+def poses_report(folder: Path) -> None:
+    try:
+        accepted(folder, False)
+    except PosesNotFoundError as error:
+        assert error.exit_code == 4
+
+
+# ---------------------------------------------------------------- models
+
+
+def nf_model(folder: Path) -> None:
+    model = foreign_files.model_of(foreign_files.CONFIG)
+    nf_file.save(model, folder / "a.nf")
+
+
+def resealed_nf(data: bytes, rng: random.Random) -> bytes:
+    """A .nf file whose header says something else under a digest that is right, or any change of its bytes."""
+    if rng.random() < 0.3:
+        return change_bytes(data, rng)
+    length = int.from_bytes(data[:8], "little")
+    table = json.loads(data[8 : 8 + length])
+    text = json.loads(table.pop("__metadata__")["neuralfields"])
+    digest = text.pop("digest")
+    if rng.random() < 0.7:
+        text = json.loads(change_json(json.dumps(text).encode(), rng))
+    else:
+        table = json.loads(change_json(json.dumps(table).encode(), rng))
+    text, table = {"digest": digest, **text}, dict(table)
+    inner = json.dumps(text, separators=(",", ":"))
+    with TemporaryDirectory() as folder:
+        return seal(Path(folder) / "a.nf", inner, table, data[8 + length :]).read_bytes()
+
+
+def resealed_checkpoint(data: bytes, rng: random.Random) -> bytes:
+    """A checkpoint with other numbers under a hash that is right, or any change of its bytes."""
+    if rng.random() < 0.4:
+        return change_bytes(data, rng)
+    tensors = load_tensors(data)
+    length = int.from_bytes(data[:8], "little")
+    state = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["neuralfields"])
+    if rng.random() < 0.3:
+        name = rng.choice(["field.weight", "adam.weight", ""])
+        kind = rng.choice([torch.float64, torch.int64, torch.float16, torch.bool])
+        tensors = {name: torch.ones(rng.choice([(), (3,), (0,), (3, 1), (10_000,)]), dtype=kind)}
+    else:
+        state = json.loads(change_json(json.dumps(state).encode(), rng))
+    with suppress(msgspec.ValidationError):
+        typed = msgspec.convert(state, checkpoint.State)
+        state = state | {"sha256": checkpoint._hash(tensors, typed)}
+    return save_tensors(tensors, {"neuralfields": json.dumps(state)})
+
+
+def tolerant(change: Change) -> Change:
+    """A change that is left out where it makes no text any more that could be packed."""
+
+    def changed(data: bytes, rng: random.Random) -> bytes:
+        try:
+            return change(data, rng)
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return change_bytes(data, rng)
+
+    return changed
+
+
+class _Small(torch.nn.Module):
+    """Stands for a trainer: what a checkpoint restores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step_count, self.weight = 7, torch.zeros(3)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return {"field.weight": self.weight}
+
+    def counters(self) -> dict[str, int]:
+        return {"step": 7, "adam_steps": 7, "stage": 0, "rounded": 0}
+
+    def restore(self, tensors: dict[str, torch.Tensor], counters: dict[str, int]) -> None:
+        self.weight = tensors["field.weight"] + counters["step"]
+
+
+def checkpoint_file(folder: Path) -> None:
+    checkpoint.Checkpoint(folder / "a.checkpoint", {"field": "hash", "steps": 9}).save(_Small(), 1.5)
+
+
+def checkpoint_read(folder: Path) -> None:
+    found = checkpoint.Checkpoint(folder / "a.checkpoint", {"field": "hash", "steps": 9})
+    found.load(_Small())
+    found.budget()
+    found.require_free(True)
+
+
+def torch_checkpoint(folder: Path) -> None:
+    torch.save({"network_fn_state_dict": foreign_files.original_weights(8), "global_step": 3}, folder / "a.tar")
+
+
+def nerfstudio_checkpoint(folder: Path) -> None:
+    state = {"_model.field.mlp_base.params": torch.zeros(9), "_model.field.embedding_appearance.weight": torch.ones(2)}
+    torch.save({"step": 3, "pipeline": state, "optimizers": {}}, folder / "a.ckpt")
+
+
+def snapshot(folder: Path) -> None:
+    """A snapshot without the grid that would take a second to write."""
+    content = foreign_files.snapshot_of(foreign_files.model_of())
+    content["snapshot"]["density_grid_binary"] = content["snapshot"]["density_grid_binary"][:64]
+    data = msgspec.msgpack.encode(content)
+    (folder / "a.ingp").write_bytes(gzip.compress(data, 1))
+
+
+def resealed_nfz(data: bytes, rng: random.Random) -> bytes:
+    """A .nfz whose sections are changed under checksums that are right."""
+    if rng.random() < 0.3:
+        return change_bytes(data, rng)
+    parts = container.unpack(data, "a.nfz")
+    name = rng.choice(sorted(parts))
+    change = change_json if parts[name].coding == "json" else change_bytes
+    parts[name] = container.Section(parts[name].coding, change(parts[name].data, rng))
+    if rng.random() < 0.05:
+        del parts[rng.choice(sorted(parts))]
+    return container.pack(parts)
+
+
+def splats(suffix: str) -> Callable[[Path], object]:
+    """A file of a few Gaussians."""
+
+    def make(folder: Path) -> None:
+        gaussians = random_gaussians(60 if suffix == ".ksplat" else 12, 1)
+        if suffix == ".ksplat":
+            gaussians.means[:] = gaussians.means.sort(0).values / 8
+            gaussians.harmonics.clamp_(-1, 1)
+            write_ksplat(folder / "a.ksplat", gaussians, 1)
+        else:
+            write_gaussians(gaussians, folder / f"a{suffix}")
+
+    return make
+
+
+def splats_read(folder: Path) -> None:
+    path = next(folder.iterdir())
+    read_gaussians(path).require_sound()
+    describe_splats(path)
+
+
+# ---------------------------------------------------------------- meshes, pictures, sounds, films
+
+CUBE = [(x, y, z) for z in (0, 1) for y in (0, 1) for x in (0, 1)]
+QUADS = [(0, 2, 3, 1), (4, 5, 7, 6), (0, 1, 5, 4), (2, 6, 7, 3), (0, 4, 6, 2), (1, 3, 7, 5)]
+
+
+def obj(folder: Path) -> None:
+    lines = ["# a cube", *(f"v {x} {y} {z} 0.5 0.5 0.5" for x, y, z in CUBE), "vt 0 0", "vn 0 0 1", "g a"]
+    lines += ["f " + " ".join(f"{i + 1}/1/1" for i in quad) for quad in QUADS]
+    (folder / "a.obj").write_text("\n".join([*lines, "f 1 2 \\", " 3", "f -1 -2 -3", ""]))
+
+
+def ply(kind: str) -> Callable[[Path], object]:
+    """A cube as PLY, in text or in one of the byte orders."""
+
+    def make(folder: Path) -> None:
+        head = f"ply\nformat {kind} 1.0\ncomment a\nelement vertex 8\nproperty float x\nproperty float y\n"
+        head += "property float z\nproperty uchar red\nproperty uchar green\nproperty uchar blue\n"
+        head += "element face 6\nproperty list uchar int vertex_indices\nend_header\n"
+        order = ">" if "big" in kind else "<"
+        if kind == "ascii":
+            rows = [f"{x} {y} {z} 1 2 3" for x, y, z in CUBE]
+            rows += ["4 " + " ".join(map(str, quad)) for quad in QUADS]
+            body = ("\n".join(rows) + "\n").encode()
+        else:
+            body = b"".join(np.array(c, f"{order}f4").tobytes() + bytes([1, 2, 3]) for c in CUBE)
+            body += b"".join(b"\4" + np.array(quad, f"{order}i4").tobytes() for quad in QUADS)
+        (folder / "a.ply").write_bytes(head.encode() + body)
+
+    return make
+
+
+def triangles() -> list[tuple[int, int, int]]:
+    return [t for a, b, c, d in QUADS for t in ((a, b, c), (a, c, d))]
+
+
+def stl(binary: bool) -> Callable[[Path], object]:
+    """A cube as STL."""
+
+    def make(folder: Path) -> None:
+        faces = np.array(CUBE, "<f4")[np.array(triangles())]
+        if binary:
+            rows = b"".join(np.zeros(3, "<f4").tobytes() + face.tobytes() + b"\0\0" for face in faces)
+            data = b"\0" * 80 + len(faces).to_bytes(4, "little") + rows
+        else:
+            corners = ("\n".join(f"vertex {x} {y} {z}" for x, y, z in face) for face in faces)
+            body = "\n".join(f"facet normal 0 0 0\nouter loop\n{c}\nendloop\nendfacet" for c in corners)
+            data = f"solid a\n{body}\nendsolid a\n".encode()
+        (folder / "a.stl").write_bytes(data)
+
+    return make
+
+
+def off(folder: Path) -> None:
+    rows = [f"{x} {y} {z}" for x, y, z in CUBE] + ["4 " + " ".join(map(str, quad)) for quad in QUADS]
+    (folder / "a.off").write_text("OFF\n8 6 0\n" + "\n".join(rows) + "\n")
+
+
+def mesh_read(folder: Path) -> None:
+    path = next(folder.iterdir())
+    mesh, _ = checked(read_mesh(path), path.name)
+    assert np.isfinite(mesh.vertices).all() and mesh.faces.max() < len(mesh.vertices)
+
+
+def picture(suffix: str, mode: str = "RGB") -> Callable[[Path], object]:
+    """A picture of noise, with EXIF where the format holds it."""
+
+    def make(folder: Path) -> None:
+        pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 4), dtype=np.uint8)
+        image = Image.fromarray(pixels).convert(mode)
+        exif = Image.Exif()
+        exif[0x0112], exif[0x010F], exif[0x0110] = 6, "maker", "camera"
+        exif.get_ifd(0x8769)[0x920A] = 35.0
+        exif.get_ifd(0x8769)[0xA405] = 50
+        if suffix in (".heic", ".avif"):
+            if suffix == ".heic":
+                import pillow_heif
+
+                pillow_heif.register_heif_opener()
+            image.resize((64, 64)).save(folder / f"a{suffix}", exif=exif)
+        else:
+            image.save(folder / f"a{suffix}", **({"exif": exif} if suffix != ".bmp" else {}))
+
+    return make
+
+
+def deep_png(folder: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (6, 8, 3), dtype=np.uint16)
+    (folder / "a.png").write_bytes(make_media.deep_png(values))
+
+
+def deep_tiff(folder: Path) -> None:
+    import tifffile
+
+    tifffile.imwrite(folder / "a.tif", np.random.default_rng(0).random((6, 8, 3), dtype=np.float32))
+
+
+def exr(folder: Path) -> None:
+    import OpenEXR
+
+    pixels = np.random.default_rng(0).random((6, 8, 3), dtype=np.float32)
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    with OpenEXR.File(header, {"RGB": pixels}) as file:
+        file.write(str(folder / "a.exr"))
+
+
+def picture_read(folder: Path) -> None:
+    path = next(folder.iterdir())
+    header = image_header(path)
+    exif_fields(path)
+    pixels = read_image(path, upright=True)
+    assert pixels.dtype == np.uint8 and pixels.shape[2] in (3, 4) and header.width > 0
+
+
+def tone() -> np.ndarray:
+    return (0.3 * np.sin(np.arange(2000) * 0.2)).astype(np.float32)[:, None]
+
+
+def sound_wav(folder: Path) -> None:
+    (folder / "a.wav").write_bytes(wav(tone(), 8000))
+
+
+def sound(suffix: str, codec: str) -> Callable[[Path], object]:
+    """A tone through PyAV."""
+
+    def make(folder: Path) -> None:
+        import av
+
+        with av.open(str(folder / f"a{suffix}"), "w") as file:
+            stream = file.add_stream(codec, rate=44100)
+            stream.layout = "mono"
+            frame = av.AudioFrame.from_ndarray((tone().T * 30000).astype(np.int16), format="s16", layout="mono")
+            frame.sample_rate = 44100
+            for packet in (*stream.encode(frame), *stream.encode(None)):
+                file.mux(packet)
+
+    return make
+
+
+def film(folder: Path) -> None:
+    from neuralfields.pictures.film import write_video
+
+    noise = np.random.default_rng(0)
+    write_video(folder / "a.mp4", [noise.integers(0, 256, (16, 16, 3), dtype=np.uint8) for _ in range(4)], 10)
+
+
+# ---------------------------------------------------------------- paths and messages
+
+BALL = Bounds((0.0, 0.0, 0.0), 2.0)
+
+
+def camera_path(folder: Path) -> None:
+    keys = [{"camera_to_world": np.eye(4).ravel().tolist(), "fov": 50.0, "aspect": 1.33} for _ in range(3)]
+    text = {"camera_type": "perspective", "render_height": 6, "render_width": 8, "camera_path": keys, "fps": 24}
+    (folder / "path.json").write_text(json.dumps(text))
+
+
+def page_messages(folder: Path) -> None:
+    look = view(1)["look"]
+    keys = [look["eye"], messages.eye_of(eye(0.5))]
+    shared = {"number": 2, "width": 64, "height": 48}
+    said: dict[str, dict[str, Any]] = {
+        "view": view(1), "seen": {"type": "seen", "number": 3}, "photo": {"type": "photo", "camera": 0},
+        "still": {"type": "still", **shared, "look": look, "subject": 0},
+        "film": {"type": "film", **shared, "look": look, "keys": keys, "seconds": 2.0, "fps": 24.0, "subject": 0},
+        "path": {"type": "path", "number": 2, "keys": keys, "frames": 10}, "steer": {"type": "steer", "do": "pause"},
+    }  # fmt: skip
+    for name, message in said.items():
+        (folder / f"{name}.json").write_text(json.dumps(message))
+
+
+def messages_read(folder: Path) -> None:
+    for path in sorted(folder.iterdir()):
+        message = messages.read(path.read_bytes())
+        eyes = list(getattr(message, "keys", ())) + ([message.look.eye] if hasattr(message, "look") else [])
+        size = messages.clamped(getattr(message, "width", 8), getattr(message, "height", 8), 1e6)
+        for each in eyes:
+            camera = messages.camera_of(each, *size, BALL)
+            assert np.isfinite(camera.world_from_camera).all()
+
+
+def signal(read: Callable[[Path], Any]) -> Callable[[Path], None]:
+    """Reads the one file of a folder as a signal; its values are finite."""
+
+    def use(folder: Path) -> None:
+        assert torch.isfinite(torch.as_tensor(read(next(folder.iterdir())).values).float()).all()
+
+    return use
+
+
+def only(read: Callable[[Path], object]) -> Callable[[Path], object]:
+    """Reads the one file of a folder."""
+    return lambda folder: read(next(folder.iterdir()))
+
+
+def model_read(folder: Path) -> None:
+    path = next(folder.iterdir())
+    model = load_any(path)
+    assert asdict(model.bounds)["side"] > 0
+
+
+ZIPPED = inside_zip({".json": change_json, ".pkl": change_bytes})
+TARGETS: dict[str, Target] = {
+    "transforms, Blender": Target(transforms("blender"), "*.json", scene_is_sound, change_json),
+    "transforms, Instant-NGP": Target(transforms("ngp"), "*.json", scene_is_sound, change_json),
+    "transforms, nerfstudio": Target(transforms("nerfstudio"), "*.json", scene_is_sound, change_json),
+    "COLMAP text": Target(colmap_text, "sparse/0/*.txt", scene_is_sound, change_text),
+    "COLMAP binary": Target(make_captures.colmap, "sparse/0/*.bin", scene_is_sound, change_bytes),
+    "LLFF": Target(test_llff.capture, "*.npy", scene_is_sound, change_bytes),
+    "Metashape": Target(other("metashape"), "cameras.xml", scene_is_sound, change_text),
+    "Bundler": Target(other("bundler"), "*.*t", scene_is_sound, change_text),
+    "OpenSfM": Target(other("opensfm"), "opensfm/*.json", scene_is_sound, change_json),
+    "Nerfies": Target(other("nerfies"), "camera/*.json", scene_is_sound, change_json),
+    "Polycam": Target(other("polycam"), "keyframes/corrected_cameras/*.json", scene_is_sound, change_json),
+    "poses.json": Target(
+        lambda folder: make_captures.save(folder, {"level": "good", "reasons": ["a"], "photos": 3}, "poses.json"),
+        "*.json", poses_report, change_json,
+    ),
+    "camera paths": Target(camera_path, "*.json", only(read_keyframes), change_json),
+    "paths of transforms": Target(transforms("ngp"), "*.json", lambda f: transforms_cameras(f / "transforms.json"),
+                                  change_json),
+    "viewer messages": Target(page_messages, "*.json", messages_read, change_json),
+    ".nf": Target(nf_model, "*.nf", model_read, tolerant(resealed_nf)),
+    "checkpoints": Target(checkpoint_file, "*.checkpoint", checkpoint_read, tolerant(resealed_checkpoint)),
+    "vanilla NeRF": Target(torch_checkpoint, "*.tar", only(describe_any), ZIPPED),
+    "nerfstudio checkpoints": Target(nerfstudio_checkpoint, "*.ckpt", only(describe_any), ZIPPED),
+    "Instant-NGP snapshots": Target(snapshot, "*.ingp", only(describe_any), inside_gzip(inside_msgpack)),
+    "OBJ": Target(obj, "*", mesh_read, change_text),
+    "PLY text": Target(ply("ascii"), "*", mesh_read, change_text),
+    "PLY little-endian": Target(ply("binary_little_endian"), "*", mesh_read, change_bytes),
+    "PLY big-endian": Target(ply("binary_big_endian"), "*", mesh_read, change_bytes),
+    "STL text": Target(stl(False), "*", mesh_read, change_text),
+    "STL binary": Target(stl(True), "*", mesh_read, change_bytes),
+    "OFF": Target(off, "*", mesh_read, change_text),
+    "splats .ply": Target(splats(".ply"), "*", splats_read, change_bytes),
+    "splats .compressed.ply": Target(splats(".compressed.ply"), "*", splats_read, change_bytes),
+    "splats .splat": Target(splats(".splat"), "*", splats_read, change_bytes),
+    "splats .spz": Target(splats(".spz"), "*", splats_read, inside_gzip(change_bytes)),
+    "splats .sog": Target(splats(".sog"), "*", splats_read, inside_zip({".json": change_json})),
+    "splats .ksplat": Target(splats(".ksplat"), "*", splats_read, change_bytes),
+    "splats .glb": Target(splats(".glb"), "*", splats_read, tolerant(inside_glb)),
+    ".nfz": Target(splats(".nfz"), "*", splats_read, resealed_nfz),
+    "JPEG with EXIF": Target(picture(".jpg"), "*", picture_read, change_bytes),
+    "PNG with EXIF": Target(picture(".png", "RGBA"), "*", picture_read, change_bytes),
+    "PNG of 16 bits": Target(deep_png, "*", picture_read, change_bytes),
+    "WebP": Target(picture(".webp"), "*", picture_read, change_bytes),
+    "TIFF": Target(picture(".tif"), "*", picture_read, change_bytes),
+    "TIFF of floats": Target(deep_tiff, "*", picture_read, change_bytes),
+    "BMP": Target(picture(".bmp"), "*", picture_read, change_bytes),
+    "EXR": Target(exr, "*", picture_read, change_bytes),
+    "HEIC": Target(picture(".heic"), "*", picture_read, change_bytes),
+    "AVIF": Target(picture(".avif"), "*", picture_read, change_bytes),
+    "WAV": Target(sound_wav, "*", signal(read_sound_signal), change_bytes),
+    "FLAC": Target(sound(".flac", "flac"), "*", signal(read_sound_signal), change_bytes),
+    "MP4": Target(film, "*", signal(read_video_signal), change_bytes),
+}  # fmt: skip
+NEEDS = {"EXR": "OpenEXR", "HEIC": "pillow_heif", "PNG of 16 bits": "av", "WAV": "av", "FLAC": "av", "MP4": "av"}
