@@ -1,4 +1,4 @@
-"""Feeds changed inputs to every reader, hundreds of thousands of each, in processes that may crash or run out of memory.
+"""Feeds changed inputs to every reader, hundreds of thousands of each, in processes that may crash or lack memory.
 
 python benchmarks/fuzz.py [name ...] [--inputs 200000] [--seconds 600] [--seed 0] [--list]
 
@@ -45,8 +45,8 @@ def child(name: str, first: int, count: int, seed: int, seconds: float) -> None:
     while first < end and spent < seconds:
         with tempfile.TemporaryDirectory(dir=_fast()) as folder, open(os.environ["FUZZ_NUMBER"], "r+b") as place:
 
-            def note(number: int, place=place) -> None:
-                os.pwrite(place.fileno(), b"%-12d" % number, 0)
+            def note(number: int, file: int = place.fileno()) -> None:
+                os.pwrite(file, b"%-12d" % number, 0)
 
             outcome = fuzz(TARGETS[name], Path(folder), min(CHUNK, end - first), seed, first, note)
         first, spent = first + outcome.inputs, spent + outcome.seconds
