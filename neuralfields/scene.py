@@ -68,6 +68,7 @@ class Frame:
     """A photo on disk: `name` (its path relative to the capture), its camera at the file's size, an optional mask.
 
     A mask is black where pixels are ignored, or white there where `mask_ignores`. `sightings`: of the sparse points.
+    `depth_path`: a map of depth along the camera's axis, `depth_unit` its unit in the capture's where that is stated.
     """
 
     name: str
@@ -76,6 +77,8 @@ class Frame:
     mask_path: Path | None = None
     mask_ignores: bool = False
     sightings: Sightings | None = None
+    depth_path: Path | None = None
+    depth_unit: float | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import numpy as np
 
 from neuralfields.cameras import CAMERA_AXES, Camera
 from neuralfields.captures.bounds import Hints, points_in_view
+from neuralfields.captures.depth_files import read_cloud
 from neuralfields.captures.images import FEWEST_IMAGES, LARGEST_BAD_SHARE, ImageHeader, image_header
 from neuralfields.captures.mask_names import find_mask, unused_masks
 from neuralfields.errors import InputError
@@ -34,7 +35,8 @@ class Listed:
 
     `name` as written there; `camera(width, height)` builds its camera for an image of that size in pixels;
     `declared` is the size that the intrinsics are for; `mask` a mask's name; `where` names the entry in messages;
-    `group` is its side of the capture's own split, None if there is none.
+    `group` is its side of the capture's own split, None if there is none. `depth`: a depth file's name, `depth_unit`:
+    its unit in the capture's, where that is stated.
     """
 
     name: str
@@ -43,6 +45,8 @@ class Listed:
     where: str
     mask: str | None = None
     group: Literal["train", "test"] | None = None
+    depth: str | None = None
+    depth_unit: float | None = None
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,10 @@ def place(listed: Sequence[Listed], finder: Finder, source: str, kind: str) -> C
         camera = _sized_camera(entry, header, notes)
         alpha = alpha or header.alpha
         mask, ignores = _mask(entry, path, finder, notes)
-        frames[name] = Frame(name, path, camera, mask, ignores)
+        depth = None if entry.depth is None else finder.find(entry.depth, entry.where)
+        if depth is None and entry.depth is not None:
+            notes.add("depth file does not exist", entry.name)
+        frames[name] = Frame(name, path, camera, mask, ignores, depth_path=depth, depth_unit=entry.depth_unit)
         if entry.group is not None:
             groups[entry.group].add(name)
     if missing and frames:
@@ -318,6 +325,19 @@ def with_points(capture: Capture, points: np.ndarray | None, source: str) -> Cap
     if points_agree(opencv, points):
         line = f"the points of {source} lie behind the cameras: the matrices already have OpenCV axes, not OpenGL's"
     return replace(capture, warnings=(*capture.warnings, line))
+
+
+def with_cloud(capture: Capture, finder: Finder, name: object) -> Capture:
+    """Adds the points of `ply_file_path`, which are in the frame of the file's cameras; a damaged one is said."""
+    if name is None:
+        return capture
+    try:
+        path = finder.find(str(name), "ply_file_path")
+        if path is None:
+            raise InputError(f"ply_file_path {str(name)[:80]!r} does not exist")
+        return with_points(capture, read_cloud(path), str(name))
+    except InputError as error:
+        return replace(capture, warnings=(*capture.warnings, f"{error}; its points are not used"))
 
 
 def _from_opencv(camera: Camera) -> Camera:

@@ -56,12 +56,12 @@ def deep_header(path: Path, format: str) -> DeepHeader:
     """
     if format == "EXR":
         _, header, names = _exr_header(path)
-        return DeepHeader(*_size(header["displayWindow"]), 1, len(names) % 2 == 0)
+        return DeepHeader(*window_size(header["displayWindow"]), 1, len(names) % 2 == 0)
     if format == "PNG16":
         with path.open("rb") as file:
             head = file.read(26)
         width, height = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
-        _refuse_large(path, width * height, 8 * width * height)
+        refuse_large(path, width * height, 8 * width * height)
         return DeepHeader(width, height, 1, head[25] in (4, 6))
     with _tiff(path) as (image, tags):
         shape = image.properties(index=..., page=0).shape
@@ -101,7 +101,8 @@ def _to_uint8(values: np.ndarray, premultiplied: bool) -> np.ndarray:
     return np.rint(np.concatenate(whole, axis=2) * 255).astype(np.uint8)
 
 
-def _refuse_large(path: Path, pixels: int, samples: int) -> None:
+def refuse_large(path: Path, pixels: int, samples: int) -> None:
+    """Raises InputError for an image of too many pixels, or bytes of decoded samples."""
     if pixels > LARGEST_PIXELS:
         limit = LARGEST_PIXELS // 1_000_000
         raise InputError(f"{path}: image declares more than {limit} million pixels; make it smaller first")
@@ -158,7 +159,7 @@ def _tiff(path: Path) -> Iterator[tuple[Any, Mapping[str, Any]]]:
         if kind.name not in (*SPAN, *FLOATS) or photometric not in (GREY_FROM_WHITE, GREY, RGB):
             raise InputError(f"{path}: a TIFF of {kind.name} pixels that is neither grey nor RGB; convert it to RGB")
         samples = int(np.prod([int(side) for side in about.shape], dtype=object))
-        _refuse_large(path, samples // max(1, int(tags.get("SamplesPerPixel", 1))), samples * kind.itemsize)
+        refuse_large(path, samples // max(1, int(tags.get("SamplesPerPixel", 1))), samples * kind.itemsize)
         yield image, tags
 
 
@@ -207,7 +208,7 @@ def _check_segments(path: Path, tags: Mapping[str, Any]) -> None:
     bits = tags.get("BitsPerSample", 1)
     bits = max(bits) if isinstance(bits, tuple | list) else bits
     most = pixels * int(tags.get("SamplesPerPixel", 1)) * int(bits) // 8
-    _refuse_large(path, pixels, most)
+    refuse_large(path, pixels, most)
     with path.open("rb") as file:
         for offset, count in zip(tags[f"{kind}Offsets"], tags[f"{kind}ByteCounts"], strict=True):
             file.seek(offset)
@@ -218,12 +219,13 @@ def _check_segments(path: Path, tags: Mapping[str, Any]) -> None:
 # ---------------------------------------------------------------- EXR
 
 
-def _open_exr(path: Path, header_only: bool) -> Any:
+def open_exr(path: Path, header_only: bool) -> Any:
+    """Opens an EXR file, its channels one by one. Raises InputError where the package is missing."""
     exr = import_plugin("OpenEXR", path, "an OpenEXR image")
     return exr.File(str(path), separate_channels=True, header_only=header_only)
 
 
-def _size(window: Any) -> tuple[int, int]:
+def window_size(window: Any) -> tuple[int, int]:
     """(width, height) of an EXR window, whose corners are both inside."""
     (left, top), (right, bottom) = (tuple(map(int, corner)) for corner in window)
     return right - left + 1, bottom - top + 1
@@ -246,28 +248,28 @@ def _exr_header(path: Path) -> tuple[int, Mapping[str, Any], tuple[str, ...]]:
 
     Raises InputError if there is no colour, or if the file would not fit into memory.
     """
-    headers = [part.header for part in _open_exr(path, header_only=True).parts]
+    headers = [part.header for part in open_exr(path, header_only=True).parts]
     found = next(((i, header, _exr_layer(header)) for i, header in enumerate(headers) if _exr_layer(header)), None)
     if found is None:
         raise InputError(f"{path}: an OpenEXR image without channels R, G, B or Y; export colour")
-    width, height = _size(found[1]["displayWindow"])
+    width, height = window_size(found[1]["displayWindow"])
     if min(width, height) < 1:
         raise InputError(f"{path}: an OpenEXR image of {width}x{height} pixels; export it again")
     # All parts and channels are decoded, whichever are wanted.
-    held = sum(4 * math.prod(_size(header["dataWindow"])) * len(header["channels"]) for header in headers)
-    _refuse_large(path, width * height, max(held, 4 * width * height * len(found[2])))
+    held = sum(4 * math.prod(window_size(header["dataWindow"])) * len(header["channels"]) for header in headers)
+    refuse_large(path, width * height, max(held, 4 * width * height * len(found[2])))
     return found
 
 
 def _read_exr(path: Path) -> np.ndarray:
     """Decodes samples float32 [H, W, 1 to 4] of the display window; pixels outside the data window are 0."""
     index, header, names = _exr_header(path)
-    part = _open_exr(path, header_only=False).parts[index]
+    part = open_exr(path, header_only=False).parts[index]
     channels = [np.asarray(part.channels[name].pixels) for name in names]
     if any(channel.dtype.kind != "f" or channel.ndim != 2 for channel in channels):
         raise InputError(f"{path}: an OpenEXR image whose colour is no floating point; export it again")
     values = np.stack(channels, axis=2).astype(np.float32)
-    width, height = _size(header["displayWindow"])
+    width, height = window_size(header["displayWindow"])
     left, top = (int(a) - int(b) for a, b in zip(header["dataWindow"][0], header["displayWindow"][0], strict=True))
     if (left, top) == (0, 0) and values.shape[:2] == (height, width):
         return values

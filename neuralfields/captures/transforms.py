@@ -19,7 +19,8 @@ import numpy as np
 
 from neuralfields.cameras import Camera, CameraModel, focal_from_angle, pose_from_matrix, without_eighth_order
 from neuralfields.captures.bounds import Hints
-from neuralfields.captures.capture import Capture, Finder, Listed, checked_size, place, with_points
+from neuralfields.captures.capture import Capture, Finder, Listed, checked_size, place, with_cloud, with_points
+from neuralfields.captures.depth_files import named_depth
 from neuralfields.errors import InputError
 from neuralfields.files import require_ordinary
 
@@ -82,6 +83,7 @@ class _File(_Lens, kw_only=True):
     K: list[list[float]] | None = None
     intrinsic_matrix: list[list[float]] | None = None
     ply_file_path: Any = None
+    integer_depth_scale: float | None = None
 
 
 def transforms_files(root: Path) -> list[Path]:
@@ -110,7 +112,7 @@ def read_transforms(path: Path, allow_outside: bool = False) -> Capture:
             listed += _list_frames(file, document, group, warnings)
     capture = place(listed, Finder(root, allow_outside), files[0].name if len(files) == 1 else str(root), kind)
     capture = replace(capture, hints=_hints(documents[0][1], files[0]), warnings=(*warnings, *capture.warnings))
-    return _with_sparse_points(capture, root, documents[0][1])
+    return _with_sparse_points(capture, root, documents[0][1], allow_outside)
 
 
 def transforms_cameras(path: Path, size: tuple[int, int] | None = None) -> tuple[list[Camera], list[str]]:
@@ -214,7 +216,9 @@ def _list_frames(file: Path, document: _File, group: str | None, warnings: list[
         camera = _camera_builder(lens, pose, where, warnings if index == 0 else [])
         declared = checked_size(lens.w, lens.h, where)
         side = sides.get(_plain(frame.file_path)) if sides else group
-        listed.append(Listed(frame.file_path, camera, declared, where, frame.mask_path, side))
+        unit = document.integer_depth_scale if frame.depth_path is not None else None
+        depth = named_depth(frame), unit if unit and 0 < unit < 1e9 else None
+        listed.append(Listed(frame.file_path, camera, declared, where, frame.mask_path, side, *depth))
     if scaled:
         warnings.append(
             f"{file.name}: rotations of {len(scaled)} frames are scaled by {np.median(scaled):.4g}; the scale was"
@@ -273,11 +277,10 @@ def _unused(file: str, document: _File) -> list[str]:
             f"{file}: frames have `time` ({len(times)} of them): the scene moves, fields here are still and will be"
             " blurred; keep the frames of one time"
         )
-    depth = sum(frame.depth_path is not None or frame.depth_file_path is not None for frame in document.frames)
-    if depth:
+    if depth := sum(named_depth(frame) is not None for frame in document.frames):
         lines.append(
-            f"{file}: {depth} frames name depth files, which are not used; photos alone are fitted"
-            " (--sparse-depth takes the points of a COLMAP model)"
+            f"{file}: {depth} frames name depth files, which teach a field too (--depth-weight 0: not), but not"
+            " Gaussians"
         )
     return lines
 
@@ -373,15 +376,12 @@ def _hints(document: _File, file: Path) -> Hints:
     )
 
 
-def _with_sparse_points(capture: Capture, root: Path, document: _File) -> Capture:
+def _with_sparse_points(capture: Capture, root: Path, document: _File, allow_outside: bool) -> Capture:
     from neuralfields.captures.colmap import sparse_points
 
     found = sparse_points(root)
     if found is None:
-        if document.ply_file_path is None:
-            return capture
-        line = f"ply_file_path {str(document.ply_file_path)[:80]!r} is not read; sparse points come from a COLMAP model"
-        return replace(capture, warnings=(*capture.warnings, line))
+        return with_cloud(capture, Finder(root, allow_outside), document.ply_file_path)
     points, name = found
     if document.applied_transform is not None:
         try:

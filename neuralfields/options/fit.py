@@ -59,6 +59,8 @@ class Supervision(Options):
     """Ignore transients: objects that one photo shows and the others do not, such as people passing by."""
     sparse_depth: bool = False
     """Supervise depth with the sparse points of a COLMAP model stored with the capture."""
+    depth_weight: float = 0.1
+    """Weight of the loss on depth files that the capture names, beside the photos'; 0 leaves them out."""
     masks: Path | None = None
     """Folder of masks named like their photos; requires --mask-means."""
     mask_means: MaskMeaning | None = None
@@ -66,6 +68,7 @@ class Supervision(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_range(self, depth_weight=(0, 1000))
         if (self.masks is None) != (self.mask_means is None):
             raise UsageError(
                 "--masks and --mask-means go together: give the folder, and whether its white means ignore or keep"

@@ -75,6 +75,9 @@ class RenderOptions(OnMachine, Overwriting, Reporting):
     """Factor by which width and height are divided."""
     what: tuple[Quantity, ...] = ("rgb",)
     """Quantities to show: rgb, depth, opacity, and normal for shapes; several stand side by side."""
+    depth_unit: float | None = None
+    """Write depth as 16-bit PNG, in steps of this many units of the capture: 0.001 is millimetres where it is in
+    metres. Default: PNG shows depth in colours."""
     background: SolidBackground = "auto"
     """Background of the scene; auto takes the model's own."""
     scene: Path | None = None
@@ -85,8 +88,11 @@ class RenderOptions(OnMachine, Overwriting, Reporting):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range(self, frames=FRAMES, fps=FPS, width=SIDE, height=SIDE, downscale=DOWNSCALE)
+        check_range(self, depth_unit=(1e-9, 1e9))
         if not self.what:
             raise UsageError("--what: name at least one of rgb, depth, opacity")
+        if self.depth_unit is not None and (self.what != ("depth",) or self.out.suffix.lower() not in ("", ".png")):
+            raise UsageError("--depth-unit: is of depth as PNG; say --what depth and a folder or a name ending in .png")
 
 
 @dataclass(frozen=True)

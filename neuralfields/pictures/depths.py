@@ -2,6 +2,7 @@
 
 .npy   [H, W] float32, distance from the camera along each pixel's ray in the capture's units, NaN where nothing is
 .exr   the same as its channel Z, infinite where nothing is
+.png   the same in steps of a unit as uint16, 0 where nothing is, 65535 for all that is farther; the unit stands in it
 """
 
 import io
@@ -15,6 +16,7 @@ from neuralfields.pictures.panels import depth_scale
 from neuralfields.rays import Render
 
 DEPTH_FILES = (".npy", ".exr")
+FARTHEST = 65535  # steps in a 16-bit PNG
 SOLID = 0.5  # opacity from which a pixel has a depth
 
 
@@ -24,8 +26,20 @@ def depth_numbers(seen: Render) -> np.ndarray:
     return np.where((opacity > SOLID) & (depth > 0), depth, np.nan).astype(np.float32)
 
 
-def save_depth(path: Path, depth: np.ndarray) -> None:
-    """Writes distances [H, W] as .npy or .exr. Raises as files.atomic_file; InputError where OpenEXR is missing."""
+def save_depth(path: Path, depth: np.ndarray, unit: float | None = None) -> None:
+    """Writes distances [H, W] as .npy, .exr, or .png in steps of `unit`.
+
+    Raises as files.atomic_file; InputError where OpenEXR is missing.
+    """
+    if unit is not None:
+        from PIL import Image, PngImagePlugin
+
+        steps = np.round(np.nan_to_num(depth / unit, nan=0.0)).clip(0, FARTHEST).astype(np.uint16)
+        about, buffer = PngImagePlugin.PngInfo(), io.BytesIO()
+        about.add_text("depth", f"distance along the ray in steps of {unit:g} units of the capture; 0 is unknown")
+        Image.fromarray(steps).save(buffer, "PNG", pnginfo=about)
+        atomic_write_bytes(path, buffer.getvalue())
+        return
     if path.suffix.lower() == ".npy":
         buffer = io.BytesIO()
         np.save(buffer, depth)

@@ -14,7 +14,7 @@ from neuralfields.supervision.exposure import Exposure
 from neuralfields.supervision.pixels import Batch
 from neuralfields.supervision.pose_refinement import PoseRefinement
 from neuralfields.supervision.robust import Robust
-from neuralfields.supervision.sparse_depth import SparseDepth
+from neuralfields.supervision.sparse_depth import DepthRays
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Adjustments:
     poses: PoseRefinement | None = None
     exposure: Exposure | None = None
     robust: Robust | None = None
-    depth: SparseDepth | None = None
+    depth: DepthRays | None = None
 
     def moved(self, rays: Rays, camera: Tensor) -> Rays:
         """Rays of the photos `camera` [R] by the refined poses."""

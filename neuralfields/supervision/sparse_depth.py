@@ -33,36 +33,48 @@ class DepthBatch:
     weight: Tensor
 
 
-class SparseDepth:
-    """Sightings of sparse points in the training photos, drawn as random batches."""
+class DepthRays:
+    """Pixels of the training photos whose distance is known, drawn as random batches.
 
-    def __init__(self, sightings: list[Sightings | None], points: np.ndarray, cameras: list[Camera]) -> None:
-        """`sightings`: one of each camera's photo; `points` [P, 3] in the cameras' world."""
-        found = [_seen(i, s, points, c) for i, (s, c) in enumerate(zip(sightings, cameras, strict=True)) if s]
-        self.camera = torch.cat([camera for camera, _ in found] or [torch.zeros(0, dtype=torch.int64)])
-        rows = np.concatenate([rows for _, rows in found] or [np.zeros((0, 4))])
-        error = rows[:, 3]
-        middle = 2 * max(float(np.median(error)), 1e-6) if len(error) else 1.0
-        self.pixel = torch.from_numpy(rows[:, :2]).to(torch.float32)
-        self.distance = torch.from_numpy(rows[:, 2]).to(torch.float32)
-        self.weight = torch.from_numpy(np.exp(-((error / middle) ** 2))).to(torch.float32)
-        self.cameras = camera_table(cameras)
+    `camera` [K]: the photo of each; `pixel` [K, 2]; `distance` [K] along the ray in world units; `weight` [K];
+    `cameras`: their table (ops/pixel_rays.py). `share`: weight of the loss beside the photos', None for the settings'.
+    """
+
+    share: float | None = None
+
+    def __init__(self, camera: Tensor, pixel: Tensor, distance: Tensor, weight: Tensor, cameras: Tensor) -> None:
+        self.camera, self.pixel, self.distance, self.weight, self.cameras = camera, pixel, distance, weight, cameras
 
     def __len__(self) -> int:
         return len(self.camera)
 
-    def to(self, device: torch.device | str) -> "SparseDepth":
-        """Moves the sightings to another device, where rays are then made."""
-        for name, value in vars(self).items():
-            setattr(self, name, value.to(device))
+    def to(self, device: torch.device | str) -> "DepthRays":
+        """Moves them to another device, where rays are then made."""
+        for name in ("camera", "pixel", "distance", "weight", "cameras"):
+            setattr(self, name, getattr(self, name).to(device))
         return self
 
     def batch(self, generator: torch.Generator) -> DepthBatch:
-        """Draws RAYS sightings uniformly with replacement; the generator is on their device."""
+        """Draws RAYS of them uniformly with replacement; the generator is on their device."""
         index = torch.randint(0, len(self), (RAYS,), generator=generator, device=generator.device)
         camera = self.camera[index]
         rays = Rays(*pixel_rays(self.cameras, camera, self.pixel[index]))
         return DepthBatch(rays, camera, self.distance[index], self.weight[index])
+
+
+class SparseDepth(DepthRays):
+    """Sightings of sparse points in the training photos."""
+
+    def __init__(self, sightings: list[Sightings | None], points: np.ndarray, cameras: list[Camera]) -> None:
+        """`sightings`: one of each camera's photo; `points` [P, 3] in the cameras' world."""
+        found = [_seen(i, s, points, c) for i, (s, c) in enumerate(zip(sightings, cameras, strict=True)) if s]
+        camera = torch.cat([camera for camera, _ in found] or [torch.zeros(0, dtype=torch.int64)])
+        rows = np.concatenate([rows for _, rows in found] or [np.zeros((0, 4))])
+        error = rows[:, 3]
+        middle = 2 * max(float(np.median(error)), 1e-6) if len(error) else 1.0
+        pixel, distance = (torch.from_numpy(part).to(torch.float32) for part in (rows[:, :2], rows[:, 2]))
+        weight = torch.from_numpy(np.exp(-((error / middle) ** 2))).to(torch.float32)
+        super().__init__(camera, pixel, distance, weight, camera_table(cameras))
 
 
 def _seen(index: int, sightings: Sightings, points: np.ndarray, camera: Camera) -> tuple[Tensor, np.ndarray]:

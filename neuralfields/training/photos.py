@@ -2,6 +2,7 @@
 
 import hashlib
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from neuralfields.progress import Progress
 from neuralfields.rendering.renderable import Colour, Renderable
 from neuralfields.scene import Scene
 from neuralfields.supervision.adjustments import Adjustments
+from neuralfields.supervision.depth_maps import MapRays, depth_map_rays
 from neuralfields.supervision.exposure import Exposure
 from neuralfields.supervision.pixels import Pixels
 from neuralfields.supervision.pose_refinement import PoseRefinement
@@ -49,7 +51,8 @@ def fit_photos(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchFit 
     doubt = polarity_doubt(loaded.masks, options.mask_means) if options.mask_means else None
     for line in (*scene.warnings[len(known) :], *loaded.warnings, *([doubt] if doubt else [])):
         progress.note(line)
-    training = new_training(scene, plan, loaded)
+    maps = _depth_maps(scene, options, loaded, progress)
+    training = new_training(scene, plan, loaded, maps)
     pixels, validate = _validation_pixels(held_out), None
     if pixels is not None:
         aligned = held_out.cameras if training.adjustments.poses is not None else ()
@@ -58,7 +61,7 @@ def fit_photos(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchFit 
     loop = Loop(training, plan.budget, options, progress, validate)
     identity = checkpoint_identity(options, plan.config, settings, {"photos": photos_hash(scene, loaded)})
 
-    identity |= asked_for(options)
+    identity |= asked_for(options) | ({"depth": f"{options.depth_weight:g} {maps.digest}"} if maps else {})
 
     def model() -> Model:
         return _model(scene, options, training, loop, loaded, held_out)
@@ -68,7 +71,23 @@ def fit_photos(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchFit 
     return model()
 
 
-def new_training(scene: Scene, plan: FitPlan, loaded: LoadedFrames) -> RadianceTrainer:
+def _depth_maps(scene: Scene, options: FitOptions, loaded: LoadedFrames, progress: Progress) -> MapRays | None:
+    """Depth maps that the capture names, with the loss's weight; None without any that can be used.
+
+    Sparse points that are asked for take their place.
+    """
+    if options.sparse_depth or options.depth_weight == 0:
+        return None
+    maps = depth_map_rays(scene, loaded)
+    if maps is not None:
+        progress.note(maps.line)
+    if maps is None or maps.rays is None:
+        return None
+    maps.rays.share = options.depth_weight
+    return maps
+
+
+def new_training(scene: Scene, plan: FitPlan, loaded: LoadedFrames, maps: MapRays | None = None) -> RadianceTrainer:
     """Makes a trainer before its first step: new field, pixels, occupancy grid without cells that no camera sees."""
     options, config, device, settings = plan.options, plan.config, plan.device, plan.settings
     field = make_field(field_class(options.field), config, RADIANCE, options.seed, _targets(loaded))
@@ -77,6 +96,8 @@ def new_training(scene: Scene, plan: FitPlan, loaded: LoadedFrames) -> RadianceT
         raise InputError(f"{scene.root}: the masks leave no pixel to train on; check their polarity (black is ignored)")
     background, pixels = choose_background(scene, options), pixels.to(device)
     adjustments = _adjustments(scene, plan, loaded, pixels)
+    if maps is not None and maps.rays is not None:
+        adjustments = replace(adjustments, depth=maps.rays.to(device))
     training = RadianceTrainer(field.to(device), scene.bounds, pixels, background, options.seed, adjustments, settings)
     training.occupancy.hide_unseen(loaded.cameras, scene.bounds.centre, scene.bounds.side)
     training.occupancy.to(device)

@@ -130,7 +130,8 @@ class RadianceTrainer(Trainer):
         if points is None:
             return sums, None
         sums, behind = split_sums(sums, len(batch.rays))
-        return sums, depth_loss(behind, points, self.bounds.side, self.settings.sparse_depth_weight)
+        share = adjust.depth.share if adjust.depth.share is not None else self.settings.sparse_depth_weight
+        return sums, depth_loss(behind, points, self.bounds.side, share)
 
     def _background(self, generator: torch.Generator) -> Tensor:
         if self.background.random:

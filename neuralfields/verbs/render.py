@@ -57,7 +57,7 @@ def run(options: RenderOptions) -> dict[str, Any]:
         wanted = OutputSize(options.width, options.height, options.downscale, options.frames, options.fps)
         return write_signal(model, options.out, wanted, options.overwrite)
     cameras, names, bounds = _views(options, model)
-    numbers = options.out.suffix.lower() in DEPTH_FILES
+    numbers = options.out.suffix.lower() in DEPTH_FILES or options.depth_unit is not None
     if numbers and options.what != ("depth",):
         raise UsageError(f"{options.out}: holds distances as numbers; say --what depth with it")
     if not numbers:
@@ -83,7 +83,7 @@ def run(options: RenderOptions) -> dict[str, Any]:
         write_video(options.out, frames, fps)
     else:
         for target, frame in zip(targets, frames, strict=True):
-            (save_depth if numbers else save_image)(target, frame)
+            save_depth(target, frame, options.depth_unit) if numbers else save_image(target, frame)
     height, width = clock.size
     return {
         "path": str(options.out),
@@ -93,6 +93,7 @@ def run(options: RenderOptions) -> dict[str, Any]:
         "what": list(options.what),
         "width": width,
         "height": height,
+        "depth_unit": options.depth_unit,
         "fps": fps if is_video else None,
         "ms_per_frame": 1000 * clock.rendering / len(path),
         "frames_per_second": len(path) / clock.total(),
@@ -113,7 +114,10 @@ def text(result: dict[str, Any]) -> str:
         return signal_text(result)
     many = f"{result['frames']} frame{'s' * (result['frames'] != 1)}"
     rate = f"{result['ms_per_frame']:.0f} ms a frame to render"
-    return f"{result['path']}: {many} of {result['width']}x{result['height']}, {rate}, {result['seconds']:.1f} s in all"
+    size, unit = f"{result['width']}x{result['height']}", ""
+    if result["depth_unit"] is not None:
+        unit = f"; 16-bit depth in steps of {result['depth_unit']:g} units of the capture, 0 where nothing is"
+    return f"{result['path']}: {many} of {size}, {rate}, {result['seconds']:.1f} s in all{unit}"
 
 
 class _Clock:

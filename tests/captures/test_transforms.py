@@ -255,14 +255,14 @@ def test_intrinsics_as_a_matrix(tmp_path: Path, name: str, shared: bool) -> None
         read_scene(tmp_path)
 
 
-def test_time_depth_and_points_that_are_not_used_are_said(tmp_path: Path) -> None:
+def test_time_depth_and_points_are_said(tmp_path: Path) -> None:
     document = make_captures.transforms(tmp_path)
     for index, frame in enumerate(document["frames"]):
         frame |= {"time": index / 8, "depth_file_path": f"depth/{index}.png"}
     make_captures.save(tmp_path, document | {"ply_file_path": "sparse.ply"})
     lines = "\n".join(read_scene(tmp_path).warnings)
     assert "frames have `time` (8 of them)" in lines and "8 frames name depth files" in lines
-    assert "'sparse.ply' is not read" in lines
+    assert "ply_file_path 'sparse.ply' does not exist" in lines
     for frame in document["frames"]:
         frame |= {"time": 0.5}
         del frame["depth_file_path"]

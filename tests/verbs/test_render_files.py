@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from neuralfields import cli
 from neuralfields.cameras import CAMERA_AXES
+from neuralfields.captures.depth_files import read_depth
 from neuralfields.captures.images import read_image
 from neuralfields.evaluation.render import render
 from neuralfields.models.model import Model
@@ -71,6 +73,27 @@ def test_depth_as_numbers(small_model: Model, tmp_path: Path, nf: Nf, suffix: st
     assert np.isnan(depth).mean() == pytest.approx(np.isnan(truth).mean(), abs=0.01)
     assert np.nanmedian(np.abs(depth - truth)) < 1e-4 and 2 < np.nanmin(depth) < np.nanmax(depth) < 7
     assert "say --what depth" in nf(tmp_path / f"e{suffix}", code=2)["error"]
+
+
+def test_depth_in_16_bits_says_its_unit(
+    small_model: Model, small_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], nf: Nf
+) -> None:
+    written(small_model, tmp_path / "path.json", w=64, h=64)
+    words = ["--path", str(tmp_path / "path.json"), "--what", "depth", "--depth-unit", "0.001", "--quiet"]
+    assert cli.main(["render", str(small_file), str(tmp_path / "d"), *words]) == 0
+    assert "16-bit depth in steps of 0.001 units of the capture" in capsys.readouterr().out
+    with Image.open(tmp_path / "d/0001.png") as image:
+        steps, said = np.asarray(image).astype(float), image.text["depth"]
+    assert image.mode == "I;16" and "steps of 0.001 units" in said
+    truth = depth_numbers(render(small_model, small_model.cameras[1]))
+    assert np.array_equal(steps == 0, np.isnan(truth)) and np.nanmax(np.abs(steps / 1000 - truth)) < 1e-3
+    back, whole = read_depth(tmp_path / "d/0001.png")
+    assert whole and np.array_equal(back, steps)
+    far = ("--path", tmp_path / "path.json", "--what", "depth", "--depth-unit", 1e-6)
+    assert nf(tmp_path / "e.png", *far)["depth_unit"] == 1e-6
+    with Image.open(tmp_path / "e_0001.png") as image:
+        assert np.asarray(image).max() == 65535
+    assert "--depth-unit: is of depth as PNG" in nf(tmp_path / "f.npy", *far, code=2)["error"]
 
 
 def test_films_have_one_scale_of_depth() -> None:
