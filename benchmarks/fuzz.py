@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,33 +26,31 @@ TABLE = FOLDER / "fuzz.json"
 TITLE = "Changed inputs fed to every reader"
 
 
-def child(name: str, first: int, count: int, seed: int, seconds: float) -> None:
-    """Feeds one kind from number `first` on; a JSON line for each chunk, a number for each input where it may crash."""
-    import torch
-
+def child(name: str, first: int, count: int, limits: tuple[int, float], out: int, place: int) -> None:
+    """Feeds one kind from number `first` on; `limits`: seed, seconds. Writes a JSON line to `out` for each chunk, and
+    to `place` the number of each input before it is used.
+    """
     from tests.fuzz.run import fuzz
     from tests.fuzz.targets import TARGETS
 
-    torch.set_num_threads(1)
-    report, sys.stdout = os.fdopen(os.dup(1), "w"), sys.stderr
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    seed, seconds = limits
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
     here = 1024 * int(next(x for x in Path("/proc/self/status").open() if x.startswith("VmSize")).split()[1])
     resource.setrlimit(resource.RLIMIT_AS, (here + MEMORY, here + MEMORY))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     spent, end = 0.0, first + count
     while first < end and spent < seconds:
-        with tempfile.TemporaryDirectory(dir=_fast()) as folder, open(os.environ["FUZZ_NUMBER"], "r+b") as place:
-
-            def note(number: int, file: int = place.fileno()) -> None:
-                os.pwrite(file, b"%-12d" % number, 0)
-
-            outcome = fuzz(TARGETS[name], Path(folder), min(CHUNK, end - first), seed, first, note)
+        with tempfile.TemporaryDirectory(dir=_fast()) as folder:
+            outcome = fuzz(
+                TARGETS[name], Path(folder), min(CHUNK, end - first), seed, first,
+                lambda number: os.pwrite(place, b"%-12d" % number, 0),
+            )  # fmt: skip
         first, spent = first + outcome.inputs, spent + outcome.seconds
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-        report.write(json.dumps([outcome.inputs, outcome.refused, outcome.seconds, outcome.slowest, grown,
-                                 outcome.findings]) + "\n")  # fmt: skip
-        report.flush()
+        said = [outcome.inputs, outcome.refused, outcome.seconds, outcome.slowest, grown, outcome.findings]
+        os.write(out, (json.dumps(said) + "\n").encode())
 
 
 def _fast() -> str | None:
@@ -70,12 +67,17 @@ def feed(name: str, count: int, seed: int, seconds: float) -> dict:
         number.write(b"%-12d" % -1)
         number.flush()
         while first < count and total["seconds"] < seconds and crashes < 20:
-            words = [name, str(first), str(count - first), str(seed), str(seconds - total["seconds"])]
-            process = subprocess.Popen(
-                [sys.executable, __file__, "--child", *words], stdout=subprocess.PIPE, text=True,
-                env=os.environ | {"FUZZ_NUMBER": number.name},
-            )  # fmt: skip
-            for line in process.stdout:
+            reading, writing = os.pipe()
+            process = os.fork()
+            if not process:
+                try:
+                    limits = seed, seconds - total["seconds"]
+                    child(name, first, count - first, limits, writing, number.fileno())
+                    os._exit(0)
+                except BaseException:
+                    os._exit(99)
+            os.close(writing)
+            for line in os.fdopen(reading):
                 inputs, refused, spent, slowest, grown, found = json.loads(line)
                 first += inputs
                 total["inputs"] += inputs
@@ -84,10 +86,11 @@ def feed(name: str, count: int, seed: int, seconds: float) -> dict:
                 total["slowest_ms"] = max(total["slowest_ms"], 1000 * slowest)
                 total["grown_mb"] = max(total["grown_mb"], grown)
                 findings += [tuple(each) for each in found]
-            if process.wait() == 0:
+            ended = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+            if ended == 0:
                 break
             at = int(os.pread(number.fileno(), 12, 0))
-            findings.append((at, f"the process ended with {process.returncode}"))
+            findings.append((at, f"the process ended with {ended}"))
             total["inputs"], first, crashes = total["inputs"] + at + 1 - first, at + 1, crashes + 1
     kinds: dict[str, tuple[int, str]] = {}
     for at, text in findings:
@@ -103,13 +106,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--list", action="store_true")
-    parser.add_argument("--child", action="store_true")
     options = parser.parse_args()
-    if options.child:
-        name, first, count, seed, seconds = options.names
-        child(name, int(first), int(count), int(seed), float(seconds))
-        return
+    import torch
+
     from tests.fuzz.targets import TARGETS
+
+    torch.set_num_threads(1)
 
     if options.list:
         print("\n".join(TARGETS))

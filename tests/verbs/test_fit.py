@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import signal
 import subprocess
 import time
@@ -298,35 +297,6 @@ def test_a_checkpoint_of_other_options_is_refused(
     with pytest.raises(UsageError, match=f"made with {named}"):
         fit_scene(read_scene(capture), options_for(capture, out=interrupted, resume=True, **more), Interrupting(1))
     assert companion(interrupted, ".checkpoint").read_bytes() == before
-
-
-@pytest.mark.parametrize(("steps", "ends"), [(1, 2), (2, 2), (15, 15)])
-def test_an_interrupted_fit_may_be_prolonged_or_ended_early(
-    capture: Path, interrupted: Path, tmp_path: Path, steps: int, ends: int, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "a.nf"
-    shutil.copy(companion(interrupted, ".checkpoint"), companion(out, ".checkpoint"))
-    result = fit.run(options_for(capture, out=out, resume=True, steps=steps, quiet=False))
-    assert result["steps"] == load(out).made["steps"] == ends
-    assert f"resumed at step 2, of {steps} in place of 12" in capsys.readouterr().err
-    assert not companion(out, ".checkpoint").exists()
-
-
-@pytest.mark.parametrize("field", ["hash", "kplanes"])
-def test_a_finished_fit_is_prolonged_from_its_model(
-    capture: Path, tmp_path: Path, field: str, capsys: pytest.CaptureFixture[str], small_steps: None
-) -> None:
-    out = tmp_path / "a.nf"
-    small = SMALL if field == "hash" else ()
-    options = options_for(capture, out=out, steps=60, set=small, field=field, quiet=False)
-    before = fit.run(options)["psnr"]
-    result = fit.run(replace(options, steps=120, resume=True))
-    assert result["steps"] == load(out).made["steps"] == 120 and result["psnr"] > before + 0.2
-    assert "a.nf is finished: goes on from its 60 steps, with a new optimiser" in capsys.readouterr().err
-    if field == "hash":
-        with pytest.raises(UsageError, match="is finished, and holds a field hash of other settings than the hash"):
-            fit.run(replace(options, steps=130, resume=True, set=("levels=2",)))
-        assert load(out).made["steps"] == 120
 
 
 def test_the_api_gives_a_model_that_renders(capture: Path, small_steps: None) -> None:

@@ -1,0 +1,68 @@
+"""`nf fit --resume --steps`: an interrupted fit is prolonged or ended early, a finished one goes on from its model."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from neuralfields.captures.readers import read_scene
+from neuralfields.errors import InterruptedFit, UsageError
+from neuralfields.files import companion
+from neuralfields.models.nf_file import load
+from neuralfields.options.fit import FitOptions
+from neuralfields.training.fit import fit_scene
+from neuralfields.verbs import fit
+from tests.support.fit_runs import SMALL, Interrupting
+from tests.support.small_fit import tiny_capture_folder
+
+
+def options_for(capture: Path, **more: Any) -> FitOptions:
+    return FitOptions(**{"scene": capture, "steps": 12, "threads": 1, "set": SMALL} | more)
+
+
+@pytest.fixture(scope="module")
+def capture() -> Path:
+    return tiny_capture_folder()
+
+
+@pytest.fixture(scope="module")
+def interrupted(capture: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a fit that was interrupted at step 2: its checkpoint is there."""
+    out = tmp_path_factory.mktemp("interrupted") / "a.nf"
+    before = torch.get_num_threads()
+    with pytest.raises(InterruptedFit):
+        fit_scene(read_scene(capture), options_for(capture, out=out), Interrupting(2))
+    torch.set_num_threads(before)
+    return out
+
+
+@pytest.mark.parametrize(("steps", "ends"), [(1, 2), (2, 2), (15, 15)])
+def test_an_interrupted_fit_may_be_prolonged_or_ended_early(
+    capture: Path, interrupted: Path, tmp_path: Path, steps: int, ends: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "a.nf"
+    shutil.copy(companion(interrupted, ".checkpoint"), companion(out, ".checkpoint"))
+    result = fit.run(options_for(capture, out=out, resume=True, steps=steps))
+    assert result["steps"] == load(out).made["steps"] == ends
+    assert f"resumed at step 2, of {steps} in place of 12" in capsys.readouterr().err
+    assert not companion(out, ".checkpoint").exists()
+
+
+@pytest.mark.parametrize("field", ["hash", "kplanes"])
+def test_a_finished_fit_is_prolonged_from_its_model(
+    capture: Path, tmp_path: Path, field: str, capsys: pytest.CaptureFixture[str], small_steps: None
+) -> None:
+    out = tmp_path / "a.nf"
+    small = SMALL if field == "hash" else ()
+    options = options_for(capture, out=out, steps=60, set=small, field=field, quiet=False)
+    before = fit.run(options)["psnr"]
+    result = fit.run(replace(options, steps=120, resume=True))
+    assert result["steps"] == load(out).made["steps"] == 120 and result["psnr"] > before + 0.2
+    assert "a.nf is finished: goes on from its 60 steps, with a new optimiser" in capsys.readouterr().err
+    if field == "hash":
+        with pytest.raises(UsageError, match="is finished, and holds a field hash of other settings than the hash"):
+            fit.run(replace(options, steps=130, resume=True, set=("levels=2",)))
+        assert load(out).made["steps"] == 120
