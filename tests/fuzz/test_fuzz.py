@@ -73,4 +73,4 @@ def test_an_input_that_never_ends_is_found(tmp_path: Path, monkeypatch: pytest.M
 def test_the_same_number_gives_the_same_input(change) -> None:
     sound = b'{"a": [1, 2.5, {"b": "c"}], "d": null}'
     made = [[change(sound, random.Random(f"0 {k}")) for k in range(50)] for _ in range(2)]
-    assert made[0] == made[1] and len(set(made[0])) > 40
+    assert made[0] == made[1] and len(set(made[0])) > 30
