@@ -2,23 +2,25 @@
 
 `quality` is in dB that a scene which its photos show at `fitted` dB (FITTED if nothing is known) may lose: an error e
 against the original, which has nothing to do with that against the photos, turns F into -10 log10(10^(-F / 10) + e).
-Without photos e is what can be measured.
+Without photos e is what can be measured. With photos the loss on those that judge is held to as well: the common factor
+of all steps is all that they decide, what is tuned sees other photos (and pictures of the original between them).
 """
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from neuralfields.cameras import NO_DISTORTION, Camera
 from neuralfields.compression.nfz import decode, encode, section_bytes
+from neuralfields.compression.photos import CapturePhotos, Photo, PhotoJudge
 from neuralfields.compression.quantise import Quantiser
 from neuralfields.compression.quantised import Quantised, dequantised
 from neuralfields.compression.refine import Recipe, Refiner, tuned
-from neuralfields.compression.tune import Judge, balanced, for_bytes, for_quality
+from neuralfields.compression.tune import FITTED, Judge, balanced, for_bytes, for_quality, lost_of, wanted_psnr
 from neuralfields.compression.viewpoints import drawn
 from neuralfields.errors import InputError
 from neuralfields.gaussians import Gaussians
@@ -26,7 +28,7 @@ from neuralfields.rendering.renderable import Colour
 from neuralfields.rendering.splat import Splats
 from neuralfields.scene import Bounds
 
-FITTED = 30.0  # dB of a usual fit against its photos
+T = TypeVar("T")
 IMPORTANCE_VIEWS, TUNING_VIEWS, REPORT_VIEWS, SIDE = 16, 8, 12, 200
 REFINING_VIEWS, REFINING_SIDE, MOST_REFINING = 48, 300, 72  # what is tuned against
 MOST_CAMERAS = 24  # of a capture that are looked at
@@ -59,11 +61,15 @@ class Goal:
 
 @dataclass(frozen=True)
 class CaptureCameras:
-    """Cameras of a capture: of training, held out (the report's, if there are any), and more that are like them."""
+    """Cameras of a capture: of training, held out (the report's, if there are any), and more that are like them.
+
+    `photos`: those of its photos that are tuned against and judge, where the capture is at hand.
+    """
 
     training: list[Camera]
     held_out: list[Camera] = field(default_factory=list)
     sampled: list[Camera] = field(default_factory=list)
+    photos: CapturePhotos | None = None
 
 
 @dataclass(frozen=True)
@@ -73,16 +79,6 @@ class Compressed:
     data: bytes
     gaussians: Gaussians
     report: dict[str, object]
-
-
-def wanted_psnr(lost: float, fitted: float = FITTED) -> float:
-    """PSNR against the original, in dB, at which a fit of `fitted` dB loses `lost`."""
-    return fitted - 10 * math.log10(10 ** (lost / 10) - 1)
-
-
-def lost_of(psnr: float, fitted: float = FITTED) -> float:
-    """dB that a fit of `fitted` dB loses at a PSNR against the original."""
-    return 10 * math.log10(1 + 10 ** ((fitted - psnr) / 10))
 
 
 def compress(
@@ -106,14 +102,17 @@ def compress(
     importance = Splats(gaussians, bounds).importance(views["importance"]).numpy()
     kept = np.flatnonzero(worth_keeping(importance, goal.unseen()))
     stage("steps")
-    judge = Judge(gaussians, bounds, views["tuning"], background)
+    judge, photos = Judge(gaussians, bounds, views["tuning"], background), None if cameras is None else cameras.photos
+    if photos is not None:
+        judge = PhotoJudge(judge, gaussians, photos.judging)
+        goal = replace(goal, fitted=judge.fitted)
     seen, importance = gaussians.take(torch.from_numpy(kept)), importance[kept]
     quantised = _once(Quantiser(seen, importance), judge, goal)
     if goal.steps:
         wanted = (
             wanted_psnr(goal.quality, goal.fitted) if goal.most_bytes is None else judge.psnr(dequantised(quantised))
         )
-        refiner = Refiner(gaussians, bounds, views["refining"], background, goal.seed)
+        refiner = Refiner(gaussians, bounds, views["refining"], background, goal.seed, _smaller(photos))
         recipe = Recipe(wanted, goal.most_bytes, goal.prune, goal.steps)
         quantised = _better(quantised, tuned(seen, importance, refiner, judge, recipe, stage), judge, goal)
     stage("coding")
@@ -133,9 +132,17 @@ def compress(
         "views": len(views["report"]),
         "steps": goal.steps,
         "fitted": goal.fitted,
+        "photos": _photo_report(judge, photos, decoded),
         "seconds": seconds,
     }
     return Compressed(data, decoded, report)
+
+
+def _photo_report(judge: Judge, photos: CapturePhotos | None, decoded: Gaussians) -> dict[str, object] | None:
+    """What the judging photos say; None without any."""
+    if photos is None or not isinstance(judge, PhotoJudge):
+        return None
+    return {**judge.photo_report(decoded), "held_out": photos.held_out}
 
 
 def _once(quantiser: Quantiser, judge: Judge, goal: Goal) -> Quantised:
@@ -165,7 +172,12 @@ def worth_keeping(importance: np.ndarray, unseen: float) -> np.ndarray:
 
 
 def _views(name: str, bounds: Bounds, capture: CaptureCameras | None) -> list[Camera]:
-    """The pinholes of a stage: drawn, or a capture's in turn, made as small; the report's are those held out."""
+    """The pinholes of a stage: drawn, or a capture's in turn, made as small; the report's are those held out.
+
+    With photos these also decide how coarse steps may be, as the photos beside them do.
+    """
+    if capture is not None and capture.photos is not None and name in ("tuning", "report"):
+        return [_small(photo.camera, SIDE) for photo in some(capture.photos.judging, REPORT_VIEWS)]
     count = {"importance": IMPORTANCE_VIEWS, "tuning": TUNING_VIEWS, "report": REPORT_VIEWS}.get(name, REFINING_VIEWS)
     side = REFINING_SIDE if name == "refining" else SIDE
     if capture is None:
@@ -174,14 +186,22 @@ def _views(name: str, bounds: Bounds, capture: CaptureCameras | None) -> list[Ca
     apart = TUNING_VIEWS if len(capture.sampled) >= 2 * TUNING_VIEWS else 0  # judged by, and so not refined on
     if name == "tuning" and apart:
         return [_small(camera, side) for camera in capture.sampled[:apart]]
+    if name == "refining" and capture.photos is not None:
+        return [_small(camera, side) for camera in capture.sampled]
     if name == "refining":
-        return [_small(camera, side) for camera in (*_some(cameras, MOST_REFINING), *capture.sampled[apart:])]
-    return [_small(camera, side) for camera in _some(cameras, MOST_CAMERAS if name == "importance" else count)]
+        return [_small(camera, side) for camera in (*some(cameras, MOST_REFINING), *capture.sampled[apart:])]
+    return [_small(camera, side) for camera in some(cameras, MOST_CAMERAS if name == "importance" else count)]
 
 
-def _some(cameras: list[Camera], most: int) -> list[Camera]:
-    picks = np.unique(np.linspace(0, len(cameras) - 1, min(most, len(cameras))).round().astype(int))
-    return [cameras[i] for i in picks]
+def some(values: list[T], most: int) -> list[T]:
+    """At most `most` of the values, spread evenly over them."""
+    picks = np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int))
+    return [values[i] for i in picks]
+
+
+def _smaller(photos: CapturePhotos | None) -> list[Photo]:
+    """The photos that are tuned against, as small as the pictures of the original."""
+    return [] if photos is None else [photo.smaller(_small(photo.camera, REFINING_SIDE)) for photo in photos.training]
 
 
 def _small(camera: Camera, side: int) -> Camera:

@@ -1,10 +1,10 @@
-"""Refines Gaussians against pictures of the original: all of them freely, or what a quantisation leaves to choose.
+"""Refines Gaussians against photos or pictures of the original: freely, or what a quantisation leaves to choose.
 
 views -> render -> 0.8 L1 + 0.2 D-SSIM -> backward -> Adam (ops/splat_pass.py), no growth
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 from neuralfields.cameras import NO_DISTORTION, Camera
 from neuralfields.compression.latent import UNIT, Latent
 from neuralfields.compression.nfz import encode
+from neuralfields.compression.photos import Photo
 from neuralfields.compression.quantise import Quantiser, Settings
 from neuralfields.compression.quantised import Quantised, dequantised
 from neuralfields.compression.tune import DECIBELS, Judge, balanced, for_bytes, for_quality
@@ -55,11 +56,15 @@ GAIN = 0.02  # of each value's own step, that a value behind a rounded one moves
 
 @dataclass(frozen=True)
 class Target:
-    """A picture to come near to: `rgb` [H, W, 3] over black, and `opacity` [H, W] where something may be behind."""
+    """A picture to come near to: `rgb` [H, W, 3] over black, and `opacity` [H, W] where something may be behind.
+
+    `mask` [H, W]: how much each pixel counts; None: all alike.
+    """
 
     view: View
     rgb: Tensor
     opacity: Tensor | None
+    mask: Tensor | None = None
 
     def over(self, colour: Colour) -> Tensor:
         """The picture over a colour, where there is an opacity."""
@@ -69,13 +74,19 @@ class Target:
 
 
 class Refiner:
-    """Pictures of the original Gaussians, and the steps of Adam that bring others near to them.
+    """Pictures of the original Gaussians by `cameras` and `photos`, and the steps of Adam that bring others near them.
 
-    Random colours are behind a scene that ends with its cube, else `background`.
+    Random colours are behind a scene that ends with its cube and behind photos with alpha in it, else `background`.
     """
 
     def __init__(
-        self, original: Gaussians, bounds: Bounds, cameras: list[Camera], background: Colour, seed: int = 0
+        self,
+        original: Gaussians,
+        bounds: Bounds,
+        cameras: list[Camera],
+        background: Colour,
+        seed: int = 0,
+        photos: Sequence[Photo] = (),
     ) -> None:
         self.bounds, self.background, self.seed = bounds, background, seed
         self.random = bounds.cascades == 1
@@ -87,6 +98,9 @@ class Refiner:
             view = View.of(straight, near_of(bounds), antialiased=original.antialiased)
             opacity = seen.opacity.clone() if self.random else None
             self.targets.append(Target(view, seen.rgb.clamp(0, 1).clone(), opacity))
+        for photo in photos:
+            view = View.of(photo.camera, near_of(bounds), antialiased=original.antialiased)
+            self.targets.append(Target(view, *photo.tensors()))
 
     def free(self, gaussians: Gaussians, steps: int, rates: Rates = Rates()) -> Gaussians:
         """The Gaussians after `steps`, every parameter tuned."""
@@ -120,13 +134,13 @@ class Refiner:
         order: list[int] = []
         for step in range(1, steps + 1):
             order = order or chance.permutation(len(self.targets)).tolist()
-            colour = tuple(chance.random(3).tolist()) if self.random else self.background
-            yield step, self.targets[order.pop()], colour
+            target, colour = self.targets[order.pop()], tuple(chance.random(3).tolist())
+            yield step, target, colour if self.random and target.opacity is not None else self.background
 
     @staticmethod
     def _lead_back(run: SplatPass, target: Target, colour: Colour, degree: int) -> None:
         rendered = run.render(target.view, colour, degree, COLOUR_ONLY)
-        run.backward(image_loss(rendered.rgb, target.over(colour)).d_rgb)
+        run.backward(image_loss(rendered.rgb, target.over(colour), target.mask).d_rgb)
 
     def _adam(self, rates: Rates, share: float, step: int) -> Adam:
         return Adam(

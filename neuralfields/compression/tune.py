@@ -32,6 +32,20 @@ TRIES = 9
 FINEST, COARSEST = -6.0, 6.0  # of the logarithm of the factor on balanced steps
 
 
+FITTED = 30.0  # dB of a usual fit against its photos
+LEAST_LOST = 1e-3  # dB: a loss under it is taken for it, since none at all stands for an infinite PSNR
+
+
+def wanted_psnr(lost: float, fitted: float = FITTED) -> float:
+    """PSNR against the original, in dB, at which a fit of `fitted` dB loses `lost`."""
+    return fitted - 10 * math.log10(10 ** (max(lost, LEAST_LOST) / 10) - 1)
+
+
+def lost_of(psnr: float, fitted: float = FITTED) -> float:
+    """dB that a fit of `fitted` dB loses at a PSNR against the original."""
+    return 10 * math.log10(1 + 10 ** ((fitted - psnr) / 10))
+
+
 class Judge:
     """Pictures of the original Gaussians, and how far others' pictures are from them."""
 

@@ -161,8 +161,9 @@ class SplatPass:
         """Memory of that name, at least as long along its first axis as asked for, cut to shape."""
         have = self._memory.get(name)
         dtype = dtype or self.gaussians.core.dtype
-        if have is None or have.shape[0] < shape[0] or have.shape[1:] != shape[1:] or have.dtype != dtype:
-            room = shape[0] if have is None else max(shape[0], int(GROWTH * have.shape[0]))
+        alike = have is not None and have.shape[1:] == shape[1:] and have.dtype == dtype
+        if not alike or have.shape[0] < shape[0]:
+            room = max(shape[0], int(GROWTH * have.shape[0])) if alike else shape[0]
             have = self._memory[name] = torch.empty((room, *shape[1:]), dtype=dtype)
         return have[: shape[0]]
 

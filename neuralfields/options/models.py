@@ -175,13 +175,13 @@ class CompressOptions(OnMachine, Output, Reporting):
     fast: bool = False
     """Only what takes seconds: nothing is tuned against renderings."""
     steps: int = 400
-    """Steps of tuning against renderings of the original."""
+    """Steps of tuning against renderings of the original, or photos (--scene)."""
     seed: int = 0
     """Random seed; the same input, seed and steps give the same file."""
     keep_all: bool = False
     """Keep Gaussians that no picture shows."""
     scene: Path | None = None
-    """Capture whose cameras say what is important, and by which the result is compared with the original."""
+    """Capture whose cameras say what is important, and whose photos are tuned against; held-out ones judge."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,22 +1,38 @@
 """`nf compress`: makes a scene of Gaussians small (compression/compress.py)."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from neuralfields.captures.images import load_frames
+from neuralfields.captures.readers import read_scene
 from neuralfields.codecs import load_any
-from neuralfields.compression.compress import FITTED, CaptureCameras, Goal, compress
+from neuralfields.compression.compress import (
+    FITTED,
+    MOST_CAMERAS,
+    MOST_REFINING,
+    CaptureCameras,
+    Goal,
+    compress,
+    some,
+)
+from neuralfields.compression.photos import CapturePhotos, Photo
 from neuralfields.distillation.sampled_cameras import Viewpoints
 from neuralfields.errors import UsageError
+from neuralfields.evaluation.protocol import masked_like_fit
 from neuralfields.fields.gaussians import GaussianField
 from neuralfields.files import OutputLock, atomic_write_bytes, check_writable, parse_size, size_text
 from neuralfields.gpu.device import use_machine
 from neuralfields.models.model import Model
 from neuralfields.options.models import CompressOptions
 from neuralfields.progress import StageDisplay
+from neuralfields.scene import Scene
+from neuralfields.splatting.photos import undistorted
 
 LEAST_PICTURES, MOST_SAMPLED = 32, 36
+EVERY = 8  # of a capture's photos, one that judges where none is held out
 
 
 def run(options: CompressOptions) -> dict[str, Any]:
@@ -39,6 +55,9 @@ def run(options: CompressOptions) -> dict[str, Any]:
         steps = 0 if options.fast else options.steps
         goal = Goal(options.quality, most, not options.keep_all, steps, options.seed, fitted_of(model))
         cameras = cameras_of(model, options.seed) if model.cameras else None
+        if cameras is not None and options.scene is not None:
+            display.next("photos")
+            cameras = replace(cameras, photos=photos_of(model, options.scene))
         made = compress(model.field.gaussians(), model.bounds, goal, model.background, cameras, display.next)
         display.next(None)
         atomic_write_bytes(out, made.data)
@@ -59,6 +78,14 @@ def text(result: dict[str, Any]) -> str:
         f"about {result['lost']:.2f} dB of a fit of {result['fitted']:.0f} dB",
         f"  bytes     {sections}",
     ]
+    if result["photos"]:
+        shown = result["photos"]
+        kind = "held-out" if shown["held_out"] else "every eighth of all"
+        lines.insert(
+            3,
+            f"  photos    {shown['psnr']:.2f} dB against {shown['photos']} photos ({kind}), "
+            f"{shown['before']:.2f} before: {shown['lost']:+.2f} dB lost",
+        )
     return "\n".join(lines)
 
 
@@ -75,6 +102,35 @@ def cameras_of(model: Model, seed: int) -> CaptureCameras:
     count = max(len(training) // 2, LEAST_PICTURES - len(training)) if len(training) > 1 else 0
     sampled = Viewpoints(training, model.bounds).draw(min(count, MOST_SAMPLED), np.random.default_rng(seed))
     return CaptureCameras(training, [model.cameras[i] for i in model.held_out], sampled)
+
+
+def photos_of(model: Model, path: Path) -> CapturePhotos:
+    """The photos of a capture, at the size of the fit: of training, at most MOST_REFINING, and MOST_CAMERAS that judge.
+
+    Every eighth photo judges where none is held out. Raises UsageError for a fit whose photos are not those on disk:
+    with exposures or cameras of its own.
+    """
+    if model.made.get("exposure") or model.made.get("refine_poses"):
+        raise UsageError(f"{path}: the fit has exposures or cameras of its own, its photos say nothing; drop --scene")
+    scene, _ = masked_like_fit(read_scene(path, model.made.get("format")).about(model.bounds.origin), model)
+    training, judging = list(scene.train), list(scene.test)
+    if not judging:
+        judging = training[::EVERY]
+        training = sorted(set(training) - set(judging)) or judging
+    size = model.made.get("downscale")
+    return CapturePhotos(
+        _photos(scene, some(training, MOST_REFINING), size),
+        _photos(scene, some(judging, MOST_CAMERAS), size),
+        bool(scene.test),
+    )
+
+
+def _photos(scene: Scene, indices: list[int], size: int | None) -> list[Photo]:
+    """Photos without their lens's distortion; those that are masked as a whole are left out."""
+    loaded = load_frames(scene, indices, size)
+    parts = zip(loaded.images, loaded.cameras, loaded.masks, strict=True)
+    found = [undistorted(image, camera, mask) for image, camera, mask in parts]
+    return [Photo(camera, image, mask) for image, camera, mask in found if mask is None or mask.any()]
 
 
 class _Stages:

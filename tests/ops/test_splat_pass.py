@@ -160,3 +160,11 @@ def test_it_learns(generator):
         run.backward(loss.d_rgb)
         run.adam(moments, Adam(2e-3, 5e-3, 2e-3, 2e-2, 5e-2, 0.0, step=step))
     assert values[-1] < 0.15 * values[0]
+
+
+def test_pictures_of_two_shapes_in_turn_take_no_more_memory_than_the_larger(generator):
+    """Memory that grew with each change of width was exhausted after some dozens of photos, upright and lying in turn."""
+    run = SplatPass(Packed.of(*plain(gaussians(50, generator, torch.float32, 1))))
+    for size in ((40, 24), (24, 40)) * 20:
+        run.render(view(*size), BACKGROUND, 0)
+    assert run.kept("rgb").numel() <= 2 * 3 * 40 * 24
