@@ -183,11 +183,10 @@ def _views(name: str, bounds: Bounds, capture: CaptureCameras | None) -> list[Ca
     if capture is None:
         return drawn(bounds, count, side, SEEDS[name])
     cameras = capture.held_out if name == "report" and capture.held_out else capture.training
-    apart = TUNING_VIEWS if len(capture.sampled) >= 2 * TUNING_VIEWS else 0  # judged by, and so not refined on
+    many = capture.photos is None and len(capture.sampled) >= 2 * TUNING_VIEWS
+    apart = TUNING_VIEWS if many else 0  # judged by, and so not refined on
     if name == "tuning" and apart:
         return [_small(camera, side) for camera in capture.sampled[:apart]]
-    if name == "refining" and capture.photos is not None:
-        return [_small(camera, side) for camera in capture.sampled]
     if name == "refining":
         return [_small(camera, side) for camera in (*some(cameras, MOST_REFINING), *capture.sampled[apart:])]
     return [_small(camera, side) for camera in some(cameras, MOST_CAMERAS if name == "importance" else count)]

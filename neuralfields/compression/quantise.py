@@ -79,6 +79,16 @@ class Placed:
     rotations: np.ndarray
 
 
+def arranged(means: np.ndarray, scales: np.ndarray, rotations: np.ndarray, step: float) -> Placed:
+    """Gaussians in Morton order of a grid of cells of `step`; unit quaternions [N, 4] described as near ones are."""
+    grid, places = fit_grid(means, step)
+    order = np.argsort(morton(places), kind="stable")
+    places = np.ascontiguousarray(places[order])
+    turns, axes = axis_turns()
+    found, chosen = align(rotations[order], turns, nearest_before(places))
+    return Placed(grid, order, places, np.take_along_axis(scales[order], axes[chosen], 1), found)
+
+
 class Quantiser:
     """Quantises one set of Gaussians with any steps; `importance` [N] decides the classes, None puts all in class 0."""
 
@@ -109,13 +119,7 @@ class Quantiser:
 
     def _place(self, step: float) -> Placed:
         if self._placed is None or self._placed[0] != step:
-            grid, places = fit_grid(self.means, step)
-            order = np.argsort(morton(places), kind="stable")
-            places = np.ascontiguousarray(places[order])
-            turns, axes = axis_turns()
-            rotations, chosen = align(self.rotations[order], turns, nearest_before(places))
-            scales = np.take_along_axis(self.scales[order], axes[chosen], 1)
-            self._placed = step, Placed(grid, order, places, scales, rotations)
+            self._placed = step, arranged(self.means, self.scales, self.rotations, step)
         return self._placed[1]
 
     def quantise(self, settings: Settings) -> Quantised:

@@ -130,14 +130,14 @@ def quaternions(rotations: np.ndarray) -> np.ndarray:
 def logits(minus_log: np.ndarray) -> np.ndarray:
     """Logits of opacities from -ln(opacity) >= 0."""
     minus_log = np.minimum(minus_log, LARGEST_LOG)
-    return -minus_log - _log(np.maximum(1 - _exp_minus(minus_log), LEAST_TRANSPARENCY))
+    return -minus_log - _log(np.maximum(1 - exp_minus(minus_log), LEAST_TRANSPARENCY))
 
 
 LN2 = 0.6931471805599453
 _FACTORIALS = [1.0 / math.factorial(k) for k in range(15)]
 
 
-def _exp_minus(x: np.ndarray) -> np.ndarray:
+def exp_minus(x: np.ndarray) -> np.ndarray:
     """exp(-x) of x >= 0: powers of two, and 15 terms of the series for the rest. libm's differs between machines."""
     whole = np.ceil(x / LN2)
     rest = whole * LN2 - x

@@ -18,6 +18,7 @@ from neuralfields.compression.photos import Photo
 from neuralfields.compression.quantise import Quantiser, Settings
 from neuralfields.compression.quantised import Quantised, dequantised
 from neuralfields.compression.tune import DECIBELS, Judge, balanced, for_bytes, for_quality
+from neuralfields.errors import InputError
 from neuralfields.gaussians import Gaussians
 from neuralfields.ops.blend import COLOUR_ONLY
 from neuralfields.ops.image_loss import image_loss
@@ -203,9 +204,14 @@ def tuned(
         quantiser, steps = Quantiser(gaussians, importance), steps.times(math.exp(factor))
         quantised = quantiser.quantise(steps)
     missed, _, best = min(found, key=lambda one: one[:2])
-    if missed and recipe.most_bytes is not None:
+    if not missed:
+        return best
+    if recipe.most_bytes is not None:
         return for_bytes(quantiser, steps, recipe.most_bytes)
-    return None if missed else best
+    try:
+        return for_quality(quantiser, judge, steps, recipe.wanted)
+    except InputError:  # so few steps do not reach it
+        return None
 
 
 def _pruned(
