@@ -155,10 +155,10 @@ def _project(
     view: list[float],
     degree: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    inputs = means, scales, rotations, opacities, harmonics
+    inputs = [array(a) for a in (means, scales, rotations, opacities, harmonics)]  # alive until the core is done
     rows = Rows(*_out(*inputs, view, degree))
-    gaussians = kernel("Splats", means.dtype)(*(array(a) for a in inputs))
-    native = native_rows(rows, torch.empty_like(rows.ids))
+    gaussians, pairs = kernel("Splats", means.dtype)(*inputs), torch.empty_like(rows.ids)
+    native = native_rows(rows, pairs)
     kernel("splat_project", means.dtype)(gaussians, view, degree, None, native, threads())
     return rows.values, rows.ids, rows.chunk_count, rows.slot, rows.key, rows.totals
 
@@ -178,8 +178,8 @@ def _project_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     gradients = _gradients(inputs, rows, d_rows, view, degree)
     dtype = d_rows.dtype
-    gaussians = kernel("Splats", dtype)(*(array(a) for a in inputs))
-    native = native_rows(Rows(*rows), torch.empty_like(rows[1]))
+    held, pairs = [array(a) for a in inputs], torch.empty_like(rows[1])  # alive until the core is done
+    gaussians, native = kernel("Splats", dtype)(*held), native_rows(Rows(*rows), pairs)
     out = kernel("SplatsOut", dtype)(*gradients)
     kernel("splat_project_backward", dtype)(gaussians, view, degree, native, array(d_rows), out, threads())
     return gradients

@@ -178,3 +178,14 @@ def test_none_at_all():
 def test_opcheck(generator):
     inputs = gaussians(40, generator)
     torch.library.opcheck(torch.ops.neuralfields.splat_project, (*inputs, view().numbers, 3))
+
+
+def test_arrays_that_are_not_contiguous_are_read_as_they_are(generator):
+    """Their copies were given back before the core read them: other numbers, sometimes."""
+    inputs = [a.detach() for a in gaussians(2000, generator, torch.float32, 16)]
+    wide = torch.cat([a.flatten(1) if a.ndim > 1 else a[:, None] for a in inputs], 1)
+    wanted = project(*inputs, view(), 3).values
+    for _ in range(10):
+        parts = wide.split([3, 3, 4, 1, 48], 1)
+        strided = parts[0], parts[1], parts[2], parts[3][:, 0], parts[4].unflatten(1, (16, 3))
+        assert torch.equal(project(*strided, view(), 3).values, wanted)
