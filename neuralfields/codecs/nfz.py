@@ -1,4 +1,4 @@
-"""Gaussians as .nfz, our own compressed format: docs/nfz.md and the modules of `compression`.
+"""Gaussians as .nfz, our own compressed format, coded or as networks: docs/nfz.md and the modules of `compression`.
 
 `write` keeps what 8 bits a number can show: it is for `nf export`; `nf compress` chooses by a quality or a size.
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from neuralfields.codecs.untrusted import head_of, read_whole
+from neuralfields.compression import files
 from neuralfields.compression.container import MAGIC
 from neuralfields.compression.grid import extent_of
-from neuralfields.compression.nfz import decode, encode, section_bytes
+from neuralfields.compression.nfz import encode
 from neuralfields.compression.quantise import Quantiser, Settings
-from neuralfields.compression.quantised import dequantised
 from neuralfields.files import atomic_write_bytes
 from neuralfields.gaussians import Gaussians, keep_sound
 
@@ -31,7 +31,7 @@ def recognises(path: Path) -> bool:
 
 def read(path: Path) -> Gaussians:
     """The Gaussians of a .nfz. Raises InputError with one line for any other file."""
-    return keep_sound(dequantised(decode(read_whole(path), path)), path)
+    return keep_sound(files.read(read_whole(path), path), path)
 
 
 def write(gaussians: Gaussians, path: Path) -> None:
@@ -42,7 +42,5 @@ def write(gaussians: Gaussians, path: Path) -> None:
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Bytes of each section, and of a Gaussian, of a file."""
-    data = read_whole(path)
-    sizes = section_bytes(data, path)
-    return {"sections": sizes, "bytes_each": len(data) / max(len(decode(data, path)), 1)}
+    """Bytes of each section, and of a Gaussian, of a file, and how it was made small."""
+    return files.describe(read_whole(path), path)

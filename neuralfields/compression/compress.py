@@ -8,32 +8,23 @@ of all steps is all that they decide, what is tuned sees other photos (and pictu
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from neuralfields.cameras import NO_DISTORTION, Camera
-from neuralfields.compression.nfz import decode, encode, section_bytes
-from neuralfields.compression.photos import CapturePhotos, Photo, PhotoJudge
+from neuralfields.compression.files import read
+from neuralfields.compression.nfz import encode
+from neuralfields.compression.original import CaptureCameras, Compressed, Original
 from neuralfields.compression.quantise import Quantiser
 from neuralfields.compression.quantised import Quantised, dequantised
-from neuralfields.compression.refine import Recipe, Refiner, tuned
-from neuralfields.compression.tune import FITTED, Judge, balanced, for_bytes, for_quality, lost_of, wanted_psnr
-from neuralfields.compression.viewpoints import drawn
-from neuralfields.errors import InputError
+from neuralfields.compression.refine import Recipe, tuned
+from neuralfields.compression.tune import FITTED, Judge, balanced, for_bytes, for_quality, wanted_psnr
 from neuralfields.gaussians import Gaussians
 from neuralfields.rendering.renderable import Colour
-from neuralfields.rendering.splat import Splats
 from neuralfields.scene import Bounds
 
-T = TypeVar("T")
-IMPORTANCE_VIEWS, TUNING_VIEWS, REPORT_VIEWS, SIDE = 16, 8, 12, 200
-REFINING_VIEWS, REFINING_SIDE, MOST_REFINING = 48, 300, 72  # what is tuned against
-MOST_CAMERAS = 24  # of a capture that are looked at
 UNSEEN, MOST_UNSEEN = 4.0, 1e-3  # share of all importance that those left out may have: times the squared error
-SEEDS = {"importance": 1, "tuning": 2, "report": 3, "refining": 4}
 
 
 @dataclass(frozen=True)
@@ -59,28 +50,6 @@ class Goal:
         return min(UNSEEN * 10 ** (-wanted_psnr(self.quality, self.fitted) / 10), MOST_UNSEEN)
 
 
-@dataclass(frozen=True)
-class CaptureCameras:
-    """Cameras of a capture: of training, held out (the report's, if there are any), and more that are like them.
-
-    `photos`: those of its photos that are tuned against and judge, where the capture is at hand.
-    """
-
-    training: list[Camera]
-    held_out: list[Camera] = field(default_factory=list)
-    sampled: list[Camera] = field(default_factory=list)
-    photos: CapturePhotos | None = None
-
-
-@dataclass(frozen=True)
-class Compressed:
-    """The bytes of a file, what they decode to, and a report of plain data."""
-
-    data: bytes
-    gaussians: Gaussians
-    report: dict[str, object]
-
-
 def compress(
     gaussians: Gaussians,
     bounds: Bounds,
@@ -94,55 +63,27 @@ def compress(
     Raises InputError for Gaussians that are not sound and for a goal that cannot be reached.
     """
     begin = time.perf_counter()
-    gaussians.require_sound()
-    if not len(gaussians):
-        raise InputError("there are no Gaussians to compress")
-    views = {name: _views(name, bounds, cameras) for name in SEEDS}
+    original = Original(gaussians, bounds, background, cameras)
+    goal = replace(goal, fitted=original.fitted(goal.fitted))
     stage("importance")
-    importance = Splats(gaussians, bounds).importance(views["importance"]).numpy()
+    importance = original.importance()
     kept = np.flatnonzero(worth_keeping(importance, goal.unseen()))
     stage("steps")
-    judge, photos = Judge(gaussians, bounds, views["tuning"], background), None if cameras is None else cameras.photos
-    if photos is not None:
-        judge = PhotoJudge(judge, gaussians, photos.judging)
-        goal = replace(goal, fitted=judge.fitted)
-    seen, importance = gaussians.take(torch.from_numpy(kept)), importance[kept]
+    judge, seen, importance = original.judge, gaussians.take(torch.from_numpy(kept)), importance[kept]
     quantised = _once(Quantiser(seen, importance), judge, goal)
     if goal.steps:
         wanted = (
             wanted_psnr(goal.quality, goal.fitted) if goal.most_bytes is None else judge.psnr(dequantised(quantised))
         )
-        refiner = Refiner(gaussians, bounds, views["refining"], background, goal.seed, _smaller(photos))
         recipe = Recipe(wanted, goal.most_bytes, goal.prune, goal.steps)
-        quantised = _better(quantised, tuned(seen, importance, refiner, judge, recipe, stage), judge, goal)
+        refined = tuned(seen, importance, original.refiner(goal.seed), judge, recipe, stage)
+        quantised = _better(quantised, refined, judge, goal)
     stage("coding")
     data = encode(quantised)
     seconds = time.perf_counter() - begin
     stage("report")
-    decoded = dequantised(decode(data, "the file just made"))
-    figures = Judge(gaussians, bounds, views["report"], background).report(decoded)
-    report = {
-        **figures,
-        "lost": lost_of(figures["psnr"], goal.fitted),
-        "bytes": len(data),
-        "gaussians": len(gaussians),
-        "kept": len(quantised),
-        "bytes_each": len(data) / len(gaussians),
-        "sections": section_bytes(data, "the file just made"),
-        "views": len(views["report"]),
-        "steps": goal.steps,
-        "fitted": goal.fitted,
-        "photos": _photo_report(judge, photos, decoded),
-        "seconds": seconds,
-    }
-    return Compressed(data, decoded, report)
-
-
-def _photo_report(judge: Judge, photos: CapturePhotos | None, decoded: Gaussians) -> dict[str, object] | None:
-    """What the judging photos say; None without any."""
-    if photos is None or not isinstance(judge, PhotoJudge):
-        return None
-    return {**judge.photo_report(decoded), "held_out": photos.held_out}
+    report = original.report(data, goal.fitted)
+    return Compressed(data, read(data, "the file just made"), {**report, "steps": goal.steps, "seconds": seconds})
 
 
 def _once(quantiser: Quantiser, judge: Judge, goal: Goal) -> Quantised:
@@ -169,41 +110,3 @@ def worth_keeping(importance: np.ndarray, unseen: float) -> np.ndarray:
     kept = np.ones(len(importance), bool)
     kept[order[total < unseen * total[-1]]] = False
     return kept
-
-
-def _views(name: str, bounds: Bounds, capture: CaptureCameras | None) -> list[Camera]:
-    """The pinholes of a stage: drawn, or a capture's in turn, made as small; the report's are those held out.
-
-    With photos these also decide how coarse steps may be, as the photos beside them do.
-    """
-    if capture is not None and capture.photos is not None and name in ("tuning", "report"):
-        return [_small(photo.camera, SIDE) for photo in some(capture.photos.judging, REPORT_VIEWS)]
-    count = {"importance": IMPORTANCE_VIEWS, "tuning": TUNING_VIEWS, "report": REPORT_VIEWS}.get(name, REFINING_VIEWS)
-    side = REFINING_SIDE if name == "refining" else SIDE
-    if capture is None:
-        return drawn(bounds, count, side, SEEDS[name])
-    cameras = capture.held_out if name == "report" and capture.held_out else capture.training
-    many = capture.photos is None and len(capture.sampled) >= 2 * TUNING_VIEWS
-    apart = TUNING_VIEWS if many else 0  # judged by, and so not refined on
-    if name == "tuning" and apart:
-        return [_small(camera, side) for camera in capture.sampled[:apart]]
-    if name == "refining":
-        return [_small(camera, side) for camera in (*some(cameras, MOST_REFINING), *capture.sampled[apart:])]
-    return [_small(camera, side) for camera in some(cameras, MOST_CAMERAS if name == "importance" else count)]
-
-
-def some(values: list[T], most: int) -> list[T]:
-    """At most `most` of the values, spread evenly over them."""
-    picks = np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int))
-    return [values[i] for i in picks]
-
-
-def _smaller(photos: CapturePhotos | None) -> list[Photo]:
-    """The photos that are tuned against, as small as the pictures of the original."""
-    return [] if photos is None else [photo.smaller(_small(photo.camera, REFINING_SIDE)) for photo in photos.training]
-
-
-def _small(camera: Camera, side: int) -> Camera:
-    scale = min(1.0, side * 1.5 / max(camera.width, camera.height))
-    camera = camera if camera.model != "perspective" else replace(camera, distortion=NO_DISTORTION)
-    return camera.resized(max(11, round(camera.width * scale)), max(11, round(camera.height * scale)))

@@ -44,8 +44,11 @@ def pack(sections: Mapping[str, Section]) -> bytes:
     return b"".join([head, table, *(part.data for part in sections.values())])
 
 
-def unpack(data: bytes, path: Path | str) -> dict[str, Section]:
-    """The sections of a file. Raises InputError with one line for any other, or one that is cut short or damaged."""
+def unpack(data: bytes, path: Path | str, whole: bool = True) -> dict[str, Section]:
+    """The sections of a file; without `whole` those that its first bytes, `data`, hold from beginning to end.
+
+    Raises InputError with one line for any other file, or one that is cut short or damaged.
+    """
     if not data.startswith(MAGIC) or len(data) < HEAD.size:
         raise InputError(f"{path}: is no .nfz file or is cut short in its header; copy it again")
     _, version, count, checksum = HEAD.unpack_from(data)
@@ -61,6 +64,8 @@ def unpack(data: bytes, path: Path | str) -> dict[str, Section]:
         if coding >= len(CODINGS) or name in found or not name.isidentifier():
             raise InputError(f"{path}: section {name[:12]!r} of coding {coding} is unknown; update neuralfields")
         if size > len(data) - begin:
+            if not whole:
+                return found
             raise InputError(f"{path}: is cut short in its {name} ({size} bytes expected); copy it again")
         part = data[begin : begin + size]
         if zlib.crc32(part) != crc:

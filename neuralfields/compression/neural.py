@@ -1,4 +1,4 @@
-"""Gaussians whose attributes small networks tell from their places, as the bytes of a .nfz (NeuralGS, arXiv:2503.23162).
+"""Gaussians whose attributes small networks tell from their places, in whole numbers (NeuralGS, arXiv:2503.23162).
 
 Vocabulary
   cluster     Gaussians of like attributes, K of them; each has a network of its own
@@ -14,6 +14,7 @@ sums are whole numbers below 2^53, which float64 adds exactly in any order, what
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -82,7 +83,7 @@ class NeuralScene:
 def shapes(clusters: int, width: int, octaves: int, degree: int) -> list[tuple[int, int, int]]:
     """Shapes of the weights of each layer, biases among them."""
     sides = [3 + 6 * octaves, *[width] * (LAYERS - 1), attributes_of(degree)]
-    return [(clusters, a + 1, b) for a, b in zip(sides[:-1], sides[1:], strict=True)]
+    return [(clusters, a + 1, b) for a, b in pairwise(sides)]
 
 
 def attributes_of(degree: int) -> int:

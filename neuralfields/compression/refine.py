@@ -109,7 +109,7 @@ class Refiner:
         chosen = gaussians.take(order)
         run = SplatPass(_packed(chosen))
         moments = run.gaussians.zeros_like(), run.gaussians.zeros_like()
-        for step, target, colour in self._turns(steps):
+        for step, target, colour in self.turns(steps):
             self._lead_back(run, target, colour, gaussians.degree)
             run.adam(moments, self._adam(rates, LAST ** (step / steps), step))
         refined = replace(chosen, **dict(zip(_NAMES, run.gaussians.unpacked(), strict=True)))
@@ -121,7 +121,7 @@ class Refiner:
         run = SplatPass(_packed(decoded))
         moments = run.gaussians.zeros_like(), run.gaussians.zeros_like()
         rates = Rates(*[UNIT] * 6)
-        for step, target, colour in self._turns(steps):
+        for step, target, colour in self.turns(steps):
             rest = step % HARMONICS_EVERY == 0
             latent.show(run.gaussians, rest or step == 1)
             run.replace(run.gaussians)  # for the boxes around them
@@ -129,7 +129,7 @@ class Refiner:
             run.adam(moments, replace(self._adam(rates, 1.0, step), means=UNIT))
             latent.follow(run.gaussians, gain * LAST ** (step / steps), rest)
 
-    def _turns(self, steps: int) -> Iterator[tuple[int, Target, Colour]]:
+    def turns(self, steps: int) -> Iterator[tuple[int, Target, Colour]]:
         """Step from 1, its picture and what is behind it."""
         chance = np.random.default_rng(self.seed)
         order: list[int] = []

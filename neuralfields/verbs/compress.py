@@ -9,16 +9,10 @@ import numpy as np
 from neuralfields.captures.images import load_frames
 from neuralfields.captures.readers import read_scene
 from neuralfields.codecs import load_any
-from neuralfields.compression.compress import (
-    FITTED,
-    MOST_CAMERAS,
-    MOST_REFINING,
-    CaptureCameras,
-    Goal,
-    compress,
-    some,
-)
+from neuralfields.compression.compress import Goal, compress
+from neuralfields.compression.original import MOST_CAMERAS, MOST_REFINING, CaptureCameras, some
 from neuralfields.compression.photos import CapturePhotos, Photo
+from neuralfields.compression.tune import FITTED
 from neuralfields.distillation.sampled_cameras import Viewpoints
 from neuralfields.errors import UsageError
 from neuralfields.evaluation.protocol import masked_like_fit

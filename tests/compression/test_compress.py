@@ -10,8 +10,8 @@ import torch
 from neuralfields import cli
 from neuralfields.codecs.splats import read_gaussians, write_gaussians
 from neuralfields.compression import container, nfz
-from neuralfields.compression.compress import Goal, compress, lost_of, wanted_psnr, worth_keeping
-from neuralfields.compression.tune import search
+from neuralfields.compression.compress import Goal, compress, worth_keeping
+from neuralfields.compression.tune import lost_of, search, wanted_psnr
 from neuralfields.errors import InputError
 from neuralfields.gaussians import Gaussians
 from neuralfields.scene import Bounds

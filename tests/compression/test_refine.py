@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from neuralfields.compression.compress import CaptureCameras, Goal, compress
+from neuralfields.compression.compress import Goal, compress
 from neuralfields.compression.latent import Latent
 from neuralfields.compression.nfz import encode
+from neuralfields.compression.original import CaptureCameras
 from neuralfields.compression.quantise import Quantiser
 from neuralfields.compression.quantised import dequantised
 from neuralfields.compression.refine import Refiner, prunable

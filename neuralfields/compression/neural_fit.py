@@ -1,0 +1,180 @@
+"""Fits the networks of NeuralGS (arXiv:2503.23162): attributes first, weighted by importance, then what is seen.
+
+Vocabulary
+  block  BLOCK rows of one cluster; all blocks of a step are one product of matrices (bmm), whatever the clusters
+  rows   of the Gaussians in Morton order: inputs [N, E] and attributes [N, D], standardised
+
+  regression    sum_i w_i |f_c(i)(x_i) - a_i|^2, w the importance
+  fine-tuning   0.8 L1 + 0.2 D-SSIM + ramp * frequency loss, against photos or renderings of the original
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuralfields.compression.neural import ONE, Networks, encoded, shapes
+from neuralfields.compression.refine import Refiner
+from neuralfields.gaussians import Gaussians
+from neuralfields.ops.image_loss import image_loss
+from neuralfields.rendering.splat import render_gaussians
+
+BLOCK = 256
+RATE, TUNING_RATE, LAST = 4e-3, 5e-4, 0.02  # Adam's rates of regression and of fine-tuning; share of them at the end
+HIGH = 0.25  # cycles a pixel from which frequencies are high, of 0.5 at most
+FREQUENCIES = 0.1  # weight of the frequency loss at the end
+MOST_WEIGHT = 0.98  # quantile of the importance that weights are held to
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What networks are fitted to: `inputs` [N, E], `wanted` [N, D] standardised by `mean` and `spread` [D].
+
+    `labels` int64 [N]; `weights` [N] of Gaussians, mean 1; `matters` [D] of attributes.
+    """
+
+    inputs: Tensor
+    wanted: Tensor
+    mean: Tensor
+    spread: Tensor
+    labels: Tensor
+    weights: Tensor
+    matters: Tensor
+
+    @property
+    def clusters(self) -> int:
+        """Number of clusters."""
+        return int(self.labels.max()) + 1
+
+
+def rows_of(
+    places: np.ndarray, bits: int, octaves: int, values: Tensor, labels: Tensor, importance: np.ndarray | None
+) -> Rows:
+    """Rows of places [N, 3] and attributes [N, D]; without importance all weigh alike.
+
+    Harmonics beyond the constant weigh by their spread beside the constant's, since both are colours.
+    """
+    inputs = torch.from_numpy((encoded(places, bits, octaves) / ONE).astype(np.float32))
+    mean, spread = values.mean(0), values.std(0, correction=0).clamp(min=1e-4)
+    matters = torch.ones_like(mean)
+    matters[10:] = (spread[10:] / spread[7:10].mean()).clamp(max=1) ** 2
+    weights = torch.ones(len(values))
+    if importance is not None:
+        held = np.minimum(importance, max(float(np.quantile(importance, MOST_WEIGHT)), 1e-12))
+        weights = torch.from_numpy((held / max(float(held.mean()), 1e-12)).astype(np.float32))
+    return Rows(inputs, (values - mean) / spread, mean, spread, labels, weights, matters)
+
+
+class Bank:
+    """The networks of all clusters as parameters: `layers` [K, inputs + 1, outputs], biases last."""
+
+    def __init__(self, rows: Rows, width: int, octaves: int, degree: int, seed: int) -> None:
+        chance = torch.Generator().manual_seed(seed)
+        self.octaves, self.width, self.rows, self.layers = octaves, width, rows, []
+        for clusters, inputs, outputs in shapes(rows.clusters, width, octaves, degree):
+            weights = torch.randn(clusters, inputs, outputs, generator=chance) / math.sqrt(inputs - 1)
+            weights[:, -1] = 0
+            self.layers.append(weights.requires_grad_())
+        order = torch.argsort(rows.labels, stable=True)
+        self._counts = torch.bincount(rows.labels, minlength=rows.clusters)
+        self._starts = torch.cumsum(self._counts, 0) - self._counts
+        self._order, self._chance = order, chance
+        self._blocks = self._all_blocks()
+
+    def _all_blocks(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows [B, BLOCK] and cluster [B] of blocks that hold every row; where each row's output is in them [N]."""
+        parts, which = [], []
+        for label, (start, count) in enumerate(zip(self._starts.tolist(), self._counts.tolist(), strict=True)):
+            many = -(-count // BLOCK)
+            index = torch.arange(many * BLOCK).clamp(max=count - 1) + start
+            parts.append(index.view(many, BLOCK))
+            which += [label] * many
+        index = torch.cat(parts)
+        at = torch.empty(len(self._order), dtype=torch.int64)
+        at[index.flatten().flip(0)] = torch.arange(index.numel() - 1, -1, -1)  # the first of those that are repeated
+        back = torch.empty_like(at)
+        back[self._order] = at
+        return self._order[index], torch.tensor(which), back
+
+    def __call__(self, rows: Tensor, which: Tensor) -> Tensor:
+        """Standardised attributes [B, BLOCK, D] of rows [B, BLOCK] of clusters [B]."""
+        values = self.rows.inputs[rows]
+        for i, layer in enumerate(self.layers):
+            chosen = layer[which]
+            values = torch.baddbmm(chosen[:, -1:], values, chosen[:, :-1])
+            values = values.tanh() if i < len(self.layers) - 1 else values
+        return values
+
+    def attributes(self) -> Tensor:
+        """Attributes [N, D] of all rows."""
+        rows, which, back = self._blocks
+        return self(rows, which).flatten(0, 1)[back] * self.rows.spread + self.rows.mean
+
+    def regress(self, steps: int, blocks: int = 12) -> None:
+        """Fits the attributes for `steps`, each of `blocks` blocks of random rows, clusters by their size."""
+        rows = self.rows
+        adam = torch.optim.Adam(self.layers, RATE, betas=(0.9, 0.99))
+        share = self._counts.double()
+        for step in range(steps):
+            _rate(adam, RATE, step / steps)
+            which = torch.multinomial(share, blocks, replacement=True, generator=self._chance)
+            which = torch.cat([which, torch.arange(len(share))]) if len(share) <= blocks else which
+            pick = torch.rand(len(which), BLOCK, generator=self._chance, dtype=torch.float64)
+            index = self._order[self._starts[which, None] + (pick * self._counts[which, None]).long()]
+            error = (self(index, which) - rows.wanted[index]) ** 2
+            loss = (error * rows.matters * rows.weights[index][..., None]).mean()
+            adam.zero_grad(set_to_none=True)
+            loss.backward()
+            adam.step()
+
+    def tune(self, refiner: Refiner, shown: Callable[[Tensor], Gaussians], steps: int, frequencies: float) -> None:
+        """Fine-tunes by pictures; `shown` makes Gaussians of attributes, differentiably."""
+        adam = torch.optim.Adam(self.layers, TUNING_RATE, betas=(0.9, 0.99))
+        for step, target, colour in refiner.turns(steps):
+            _rate(adam, TUNING_RATE, step / steps)
+            gaussians = shown(self.attributes())
+            rgb = render_gaussians(gaussians, target.view, colour).rgb
+            wanted, seen = target.over(colour), rgb.detach()
+            gradient = image_loss(seen, wanted, target.mask).d_rgb
+            if frequencies:
+                gradient = gradient + frequency_gradient(seen, wanted, target.mask) * (frequencies * step / steps)
+            adam.zero_grad(set_to_none=True)
+            rgb.backward(gradient)
+            adam.step()
+
+    def quantised(self, share: float) -> Networks:
+        """The networks with weights in steps of `share` of each layer's root mean square, a power of two."""
+        weights, steps = [], []
+        for layer in self.layers:
+            values = layer.detach().double().numpy()
+            size = max(float(np.sqrt((values**2).mean())), 1e-9)
+            steps.append(2.0 ** round(math.log2(size * share)))
+            weights.append(np.clip(np.rint(values / steps[-1]), -(2**19), 2**19).astype(np.int32))
+        mean, spread = (part.numpy().astype(np.float32) for part in (self.rows.mean, self.rows.spread))
+        return Networks(self.octaves, tuple(weights), tuple(steps), mean, spread)
+
+
+def _rate(adam: torch.optim.Adam, rate: float, done: float) -> None:
+    for group in adam.param_groups:
+        group["lr"] = rate * (LAST + (1 - LAST) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def frequency_loss(rgb: Tensor, wanted: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean size of the high frequencies of the difference of pictures [H, W, 3], in units of a pixel's.
+
+    sum over |f| >= HIGH of |F(rgb - wanted)(f)| / number of frequencies, F the orthonormal Fourier transform.
+    """
+    off = rgb - wanted if mask is None else (rgb - wanted) * mask[..., None]
+    found = torch.fft.rfft2(off, dim=(0, 1), norm="ortho")
+    rows, columns = torch.fft.fftfreq(off.shape[0]), torch.fft.rfftfreq(off.shape[1])
+    high = (rows[:, None] ** 2 + columns**2 >= HIGH**2).to(off)
+    return ((found.real**2 + found.imag**2 + 1e-12).sqrt() * high[..., None]).mean()
+
+
+def frequency_gradient(rgb: Tensor, wanted: Tensor, mask: Tensor | None) -> Tensor:
+    """Gradient [H, W, 3] of the frequency loss in rgb."""
+    at = rgb.clone().requires_grad_()
+    return torch.autograd.grad(frequency_loss(at, wanted, mask), at)[0]

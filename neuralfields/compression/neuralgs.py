@@ -1,0 +1,204 @@
+"""NeuralGS (arXiv:2503.23162): Gaussians to networks that tell attributes from places, and a report.
+
+importance -> prune the least -> cluster by attributes -> a network a cluster, fitted by importance -> fine-tuned by
+pictures -> weights and places in whole numbers -> the bytes of a .nfz
+
+What differs from the paper, and why: rotations are xyz / (1 + w) of the description nearest to the neighbours' (a
+dropped entry has no gradient where it is 0); places and weights are coded, not half precision; what pruning leaves may
+be refined before anything is fitted; clusters and width follow the number of Gaussians.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuralfields.compression import neural_file
+from neuralfields.compression.clusters import clusters_of
+from neuralfields.compression.compress import Goal
+from neuralfields.compression.files import read
+from neuralfields.compression.neural import LAYERS, MOST_CLUSTERS, NeuralScene, Tier, decoded
+from neuralfields.compression.neural_fit import FREQUENCIES, Bank, rows_of
+from neuralfields.compression.original import CaptureCameras, Compressed, Original
+from neuralfields.compression.quantise import Placed, arranged
+from neuralfields.compression.refine import Refiner
+from neuralfields.compression.tune import Judge
+from neuralfields.errors import InputError
+from neuralfields.gaussians import Gaussians
+from neuralfields.rendering.renderable import Colour
+from neuralfields.scene import Bounds
+
+OCTAVES, TIERS = 10, 4
+CELL = 2.0**-12  # of the places' grid, in half sides of the scene
+VOLUME_POWER, VOLUME_QUANTILE = 0.5, 0.9  # of the volume's share in the importance
+EACH_CLUSTER, WEIGHTS_EACH = 20_000, 3.0  # Gaussians a cluster; weights a Gaussian, as published at 300 thousand
+WIDTHS = (16, 128)  # narrowest and widest by default; the published one is 128
+SHARES = (1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64)  # steps of weights, in root mean squares
+LOST_BY_STEPS = 0.1  # dB that steps may lose beside the finest
+REGRESSION = 5  # steps of regression for one of fine-tuning
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What NeuralGS is made of; clusters and width None: by the number of Gaussians left.
+
+    `prune`: share left out. `refine`: share of the steps that refine what is left before networks are fitted.
+    `weighted`: by importance. `frequencies`: weight of the frequency loss.
+    """
+
+    clusters: int | None = None
+    width: int | None = None
+    prune: float = 0.4
+    refine: float = 0.35
+    weighted: bool = True
+    frequencies: float = FREQUENCIES
+    regression: int | None = None
+
+    def sizes(self, count: int, degree: int) -> tuple[int, int]:
+        """Clusters and width for a number of Gaussians."""
+        clusters = self.clusters or min(max(round(count / EACH_CLUSTER), 4), MOST_CLUSTERS)
+        if self.width is not None:
+            return clusters, self.width
+        sides, each = 3 + 6 * OCTAVES + 7 + 3 * (degree + 1) ** 2 + LAYERS - 1, WEIGHTS_EACH * count / clusters
+        layers = LAYERS - 2  # width^2 each
+        width = (np.sqrt(sides**2 + 4 * layers * each) - sides) / (2 * layers)
+        return clusters, int(np.clip(8 * round(width / 8), *WIDTHS))
+
+
+def compress(
+    gaussians: Gaussians,
+    bounds: Bounds,
+    goal: Goal,
+    background: Colour = (0.0, 0.0, 0.0),
+    cameras: CaptureCameras | None = None,
+    stage: Callable[[str], None] = lambda _: None,
+    recipe: Recipe = Recipe(),
+) -> Compressed:
+    """The file of Gaussians by networks. `goal.quality` is not aimed at: size follows from the recipe.
+
+    Raises InputError for Gaussians that are not sound, and where `goal.most_bytes` cannot be kept to.
+    """
+    begin = time.perf_counter()
+    original = Original(gaussians, bounds, background, cameras)
+    stage("importance")
+    importance = global_importance(gaussians, original.importance())
+    judge, refiner = original.judge, original.refiner(goal.seed)
+    stage("pruning")
+    kept = np.sort(np.argsort(-importance, kind="stable")[: max(1, round(len(gaussians) * (1 - recipe.prune)))])
+    left, importance = gaussians.take(torch.from_numpy(kept)), importance[kept]
+    if goal.steps and recipe.refine:
+        left = refiner.free(left, max(1, round(goal.steps * recipe.refine)))
+    stage("networks")
+    fitting = Fitting.of(left, importance, bounds, recipe, goal.seed)
+    fitting.bank.regress(REGRESSION * goal.steps if recipe.regression is None else recipe.regression)
+    stage("tuning")
+    fitting.tune(refiner, goal.steps, recipe.frequencies)
+    stage("coding")
+    data = fitting.coded(judge, goal.most_bytes)
+    seconds = time.perf_counter() - begin
+    stage("report")
+    report = original.report(data, original.fitted(goal.fitted)) | {"steps": goal.steps, "seconds": seconds}
+    sizes = {"clusters": fitting.bank.rows.clusters, "width": fitting.bank.width}
+    return Compressed(data, read(data, "the file just made"), {**report, "method": "neuralgs", **sizes})
+
+
+def global_importance(gaussians: Gaussians, seen: np.ndarray) -> np.ndarray:
+    """Importance [N]: sums of blending weights [N] times volume^0.5, in 90th percentiles, at most 1."""
+    volume = gaussians.scales.double().sum(1).numpy()  # its logarithm
+    relative = np.minimum(volume - np.quantile(volume, VOLUME_QUANTILE), 0)
+    return seen * np.exp(VOLUME_POWER * relative)
+
+
+def attributes_of(gaussians: Gaussians, placed: Placed) -> Tensor:
+    """Attributes float32 [N, D] of Gaussians in the order and description of `placed`."""
+    order = torch.from_numpy(placed.order)
+    logit = gaussians.opacities[order].clamp(-12, 12)[:, None]
+    parts = [torch.from_numpy(part.astype(np.float32)) for part in (placed.scales, placed.rotations)]
+    return torch.cat([logit, *parts, gaussians.harmonics[order].flatten(1)], 1)
+
+
+def alike(values: Tensor, degree: int) -> Tensor:
+    """What clusters are found by: attributes by their spread, each kind (opacity, scale, ...) as much as another."""
+    scaled = (values - values.mean(0)) / values.std(0, correction=0).clamp(min=1e-4)
+    kinds = [1, 3, 3, 3] + ([3 * ((degree + 1) ** 2 - 1)] if degree else [])
+    return scaled / torch.tensor(kinds, dtype=values.dtype).sqrt().repeat_interleave(torch.tensor(kinds))
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """Gaussians in a grid, and the bank of networks that are fitted to them."""
+
+    placed: Placed
+    importance: np.ndarray
+    bank: Bank
+    degree: int
+    antialiased: bool
+
+    @classmethod
+    def of(cls, gaussians: Gaussians, importance: np.ndarray, bounds: Bounds, recipe: Recipe, seed: int) -> "Fitting":
+        """Clusters, and networks that know nothing yet."""
+        means, scales, rotations = (
+            part.detach().double().numpy() for part in (gaussians.means, gaussians.scales, gaussians.rotations)
+        )
+        rotations = rotations / np.linalg.norm(rotations, axis=1, keepdims=True)
+        placed = arranged(means, scales, rotations, CELL * bounds.side / 2)
+        importance = importance[placed.order]
+        values = attributes_of(gaussians, placed)
+        clusters, width = recipe.sizes(len(gaussians), gaussians.degree)
+        labels = clusters_of(alike(values, gaussians.degree), clusters, seed)
+        weights = importance if recipe.weighted else None
+        rows = rows_of(placed.places, placed.grid.bits, OCTAVES, values, labels, weights)
+        bank = Bank(rows, width, OCTAVES, gaussians.degree, seed)
+        return cls(placed, importance, bank, gaussians.degree, gaussians.antialiased)
+
+    def shown(self) -> Callable[[Tensor], Gaussians]:
+        """Makes Gaussians of attributes [N, D], differentiably."""
+        means = torch.from_numpy(self.placed.grid.means(self.placed.places).astype(np.float32))
+
+        def gaussians(values: Tensor) -> Gaussians:
+            xyz = values[:, 4:7]
+            square = (xyz * xyz).sum(1, keepdim=True)
+            turned = torch.cat([1 - square, 2 * xyz], 1) / (1 + square)
+            harmonics = values[:, 7:].unflatten(1, (-1, 3))
+            return Gaussians(
+                means, values[:, 1:4].clamp(-40, 40), turned, values[:, 0], harmonics, antialiased=self.antialiased
+            )
+
+        return gaussians
+
+    def tune(self, refiner: Refiner, steps: int, frequencies: float) -> None:
+        """Fine-tunes the networks by pictures."""
+        if steps:
+            self.bank.tune(refiner, self.shown(), steps, frequencies)
+
+    def scene(self, share: float) -> NeuralScene:
+        """The whole numbers of a file: tiers of equal counts by importance, weights in steps of `share`."""
+        labels = self.bank.rows.labels.numpy().astype(np.uint8)
+        rank = np.argsort(-self.importance, kind="stable")
+        tiers = tuple(
+            Tier(np.ascontiguousarray(self.placed.places[rows]), labels[rows])
+            for rows in (np.sort(part) for part in np.array_split(rank, TIERS))
+            if len(rows)
+        )
+        return NeuralScene(self.placed.grid, tiers, self.bank.quantised(share), self.degree, self.antialiased)
+
+    def coded(self, judge: Judge, most_bytes: int | None) -> bytes:
+        """The file with the coarsest weights that lose little beside the finest, or the finest that fits.
+
+        Raises InputError where none does.
+        """
+        files = {share: neural_file.encode(self.scene(share)) for share in SHARES}
+        if most_bytes is not None:
+            fitting = [share for share in SHARES if len(files[share]) <= most_bytes]
+            if not fitting:
+                least = min(map(len, files.values()))
+                raise InputError(
+                    f"these networks take {least} bytes, {most_bytes} are allowed; fewer --clusters, a smaller --width"
+                )
+            return max((files[s] for s in fitting), key=lambda data: judge.psnr(decoded(neural_file.decode(data, ""))))
+        shown = {share: judge.psnr(decoded(neural_file.decode(data, ""))) for share, data in files.items()}
+        best = max(shown.values())
+        return next(files[share] for share in SHARES if shown[share] >= best - LOST_BY_STEPS)

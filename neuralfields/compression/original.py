@@ -1,0 +1,143 @@
+"""The Gaussians to be made small, with cameras and photos by which results are tuned, judged and reported."""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+
+from neuralfields.cameras import NO_DISTORTION, Camera
+from neuralfields.compression.files import read
+from neuralfields.compression.nfz import section_bytes
+from neuralfields.compression.photos import CapturePhotos, Photo, PhotoJudge
+from neuralfields.compression.refine import Refiner
+from neuralfields.compression.tune import Judge, lost_of
+from neuralfields.compression.viewpoints import drawn
+from neuralfields.errors import InputError
+from neuralfields.gaussians import Gaussians
+from neuralfields.rendering.renderable import Colour
+from neuralfields.rendering.splat import Splats
+from neuralfields.scene import Bounds
+
+T = TypeVar("T")
+IMPORTANCE_VIEWS, TUNING_VIEWS, REPORT_VIEWS, SIDE = 16, 8, 12, 200
+REFINING_VIEWS, REFINING_SIDE, MOST_REFINING = 48, 300, 72  # what is tuned against
+MOST_CAMERAS = 24  # of a capture that are looked at
+SEEDS = {"importance": 1, "tuning": 2, "report": 3, "refining": 4}
+
+
+@dataclass(frozen=True)
+class CaptureCameras:
+    """Cameras of a capture: of training, held out (the report's, if there are any), and more that are like them.
+
+    `photos`: those of its photos that are tuned against and judge, where the capture is at hand.
+    """
+
+    training: list[Camera]
+    held_out: list[Camera] = field(default_factory=list)
+    sampled: list[Camera] = field(default_factory=list)
+    photos: CapturePhotos | None = None
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """The bytes of a file, what they decode to, and a report of plain data."""
+
+    data: bytes
+    gaussians: Gaussians
+    report: dict[str, object]
+
+
+class Original:
+    """Gaussians of a scene, and everything that a compression of them is held to.
+
+    Cameras are drawn around them, or a capture's own. Raises InputError for Gaussians that are none or not sound.
+    """
+
+    def __init__(
+        self, gaussians: Gaussians, bounds: Bounds, background: Colour, cameras: CaptureCameras | None = None
+    ) -> None:
+        gaussians.require_sound()
+        if not len(gaussians):
+            raise InputError("there are no Gaussians to compress")
+        self.gaussians, self.bounds, self.background = gaussians, bounds, background
+        self.photos = None if cameras is None else cameras.photos
+        self.views = {name: views_of(name, bounds, cameras) for name in SEEDS}
+
+    def importance(self) -> np.ndarray:
+        """Sums of blending weights [N] over pictures."""
+        return Splats(self.gaussians, self.bounds).importance(self.views["importance"]).numpy()
+
+    @cached_property
+    def judge(self) -> Judge:
+        """By what choices are made: renderings of the original, and photos where there are any."""
+        judge = Judge(self.gaussians, self.bounds, self.views["tuning"], self.background)
+        return judge if self.photos is None else PhotoJudge(judge, self.gaussians, self.photos.judging)
+
+    def fitted(self, known: float) -> float:
+        """PSNR of the original against photos in dB: measured, or what is known of it."""
+        return self.judge.fitted if isinstance(self.judge, PhotoJudge) else known
+
+    def refiner(self, seed: int) -> Refiner:
+        """The steps of tuning, against renderings and photos of training."""
+        photos = [] if self.photos is None else self.photos.training
+        small = [photo.smaller(_small(photo.camera, REFINING_SIDE)) for photo in photos]
+        return Refiner(self.gaussians, self.bounds, self.views["refining"], self.background, seed, small)
+
+    def report(self, data: bytes, fitted: float) -> dict[str, object]:
+        """Plain data of a file: quality against the original and the photos, bytes in all and by section."""
+        decoded = read(data, "the file just made")
+        figures = Judge(self.gaussians, self.bounds, self.views["report"], self.background).report(decoded)
+        photos = None
+        if self.photos is not None and isinstance(self.judge, PhotoJudge):
+            photos = {**self.judge.photo_report(decoded), "held_out": self.photos.held_out}
+        return {
+            **figures,
+            "lost": lost_of(figures["psnr"], fitted),
+            "bytes": len(data),
+            "gaussians": len(self.gaussians),
+            "kept": len(decoded),
+            "bytes_each": len(data) / len(self.gaussians),
+            "sections": section_bytes(data, "the file just made"),
+            "views": len(self.views["report"]),
+            "fitted": fitted,
+            "photos": photos,
+        }
+
+
+def views_of(name: str, bounds: Bounds, capture: CaptureCameras | None) -> list[Camera]:
+    """The pinholes of a stage: drawn, or a capture's in turn, made as small; the report's are those held out.
+
+    With photos these also decide how coarse steps may be, as the photos beside them do.
+    """
+    if capture is not None and capture.photos is not None and name in ("tuning", "report"):
+        return [_small(photo.camera, SIDE) for photo in some(capture.photos.judging, REPORT_VIEWS)]
+    count = {"importance": IMPORTANCE_VIEWS, "tuning": TUNING_VIEWS, "report": REPORT_VIEWS}.get(name, REFINING_VIEWS)
+    side = REFINING_SIDE if name == "refining" else SIDE
+    if capture is None:
+        return drawn(bounds, count, side, SEEDS[name])
+    cameras = capture.held_out if name == "report" and capture.held_out else capture.training
+    many = capture.photos is None and len(capture.sampled) >= 2 * TUNING_VIEWS
+    apart = TUNING_VIEWS if many else 0  # judged by, and so not refined on
+    if name == "tuning" and apart:
+        return [_small(camera, side) for camera in capture.sampled[:apart]]
+    if name == "refining":
+        return [_small(camera, side) for camera in (*some(cameras, MOST_REFINING), *capture.sampled[apart:])]
+    return [_small(camera, side) for camera in some(cameras, MOST_CAMERAS if name == "importance" else count)]
+
+
+def some(values: list[T], most: int) -> list[T]:
+    """At most `most` of the values, spread evenly over them."""
+    picks = np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int))
+    return [values[i] for i in picks]
+
+
+def _smaller(photos: CapturePhotos | None) -> list[Photo]:
+    """The photos that are tuned against, as small as the pictures of the original."""
+    return [] if photos is None else [photo.smaller(_small(photo.camera, REFINING_SIDE)) for photo in photos.training]
+
+
+def _small(camera: Camera, side: int) -> Camera:
+    scale = min(1.0, side * 1.5 / max(camera.width, camera.height))
+    camera = camera if camera.model != "perspective" else replace(camera, distortion=NO_DISTORTION)
+    return camera.resized(max(11, round(camera.width * scale)), max(11, round(camera.height * scale)))
