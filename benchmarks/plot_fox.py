@@ -11,9 +11,8 @@ import json
 import sys
 from pathlib import Path
 
-from charts import Chart, Series, plot_lines
-
 from neuralfields.errors import InputError, NeuralfieldsError
+from neuralfields.pictures.charts import Chart, Series, plot_lines
 from neuralfields.pictures.panels import save_image
 
 # Held-out PSNR in dB by seconds of wall time. Same machine class, data (ngp_fox at 270x480, 43 training photos) and

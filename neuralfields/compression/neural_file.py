@@ -13,6 +13,7 @@ from neuralfields.compression import coder
 from neuralfields.compression.container import Section, pack, unpack
 from neuralfields.compression.grid import MOST_BITS, Grid, from_morton, morton
 from neuralfields.compression.neural import (
+    LAYERS,
     MOST_CLUSTERS,
     MOST_OCTAVES,
     MOST_WIDTH,
@@ -101,9 +102,10 @@ def decode(data: bytes, path: Path | str) -> NeuralScene:
 def decode_arrived(data: bytes, path: Path | str) -> NeuralScene | None:
     """What the first bytes of a file hold: the networks and every tier that is whole; None while there is none yet."""
     sections = unpack(data, path, whole=False)
-    if "places0" not in sections:
+    if f"layer{LAYERS - 1}" not in sections:
         return None
-    return scene_of(sections, FREE, path, whole=False)
+    scene = scene_of(sections, FREE, path, whole=False)
+    return scene if scene.tiers else None
 
 
 def scene_of(sections: dict[str, Section], size: int, path: Path | str, whole: bool = True) -> NeuralScene:

@@ -84,16 +84,24 @@ class Original:
         small = [photo.smaller(_small(photo.camera, REFINING_SIDE)) for photo in photos]
         return Refiner(self.gaussians, self.bounds, self.views["refining"], self.background, seed, small)
 
+    def figures(self, gaussians: Gaussians) -> dict[str, object]:
+        """`psnr` and `ssim` of Gaussians against the original, and what `photos` that judge say, None without any."""
+        photos = None
+        if self.photos is not None and isinstance(self.judge, PhotoJudge):
+            photos = {**self.judge.photo_report(gaussians), "held_out": self.photos.held_out}
+        return {**self._reporter.report(gaussians), "photos": photos}
+
+    @cached_property
+    def _reporter(self) -> Judge:
+        return Judge(self.gaussians, self.bounds, self.views["report"], self.background)
+
     def report(self, data: bytes, fitted: float) -> dict[str, object]:
         """Plain data of a file: quality against the original and the photos, bytes in all and by section."""
         decoded = read(data, "the file just made")
-        figures = Judge(self.gaussians, self.bounds, self.views["report"], self.background).report(decoded)
-        photos = None
-        if self.photos is not None and isinstance(self.judge, PhotoJudge):
-            photos = {**self.judge.photo_report(decoded), "held_out": self.photos.held_out}
+        figures = self.figures(decoded)
         return {
             **figures,
-            "lost": lost_of(figures["psnr"], fitted),
+            "lost": lost_of(float(figures["psnr"]), fitted),
             "bytes": len(data),
             "gaussians": len(self.gaussians),
             "kept": len(decoded),
@@ -101,7 +109,6 @@ class Original:
             "sections": section_bytes(data, "the file just made"),
             "views": len(self.views["report"]),
             "fitted": fitted,
-            "photos": photos,
         }
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from neuralfields.errors import UsageError
 from neuralfields.options.common import (
@@ -182,10 +182,24 @@ class CompressOptions(OnMachine, Output, Reporting):
     """Keep Gaussians that no picture shows."""
     scene: Path | None = None
     """Capture whose cameras say what is important, and whose photos are tuned against; held-out ones judge."""
+    method: Literal["coded", "neuralgs"] = "coded"
+    """How: quantised and coded, or by small networks (NeuralGS; a quality is not aimed at)."""
+    clusters: int | None = None
+    """Networks of neuralgs. Default: one for 20,000 Gaussians that are left, at least 4."""
+    width: int | None = None
+    """Width of neuralgs' networks (published: 128). Default: 3 weights a Gaussian that is left."""
+    prune: float = 0.4
+    """Share of the Gaussians, the least important, that neuralgs leaves out."""
+    sweep: bool = False
+    """Measure a curve instead: quality over bytes beside other formats, as <out>.png, .md and .json."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range(self, quality=(0.001, 6), steps=(1, 100000))
+        check_range(self, quality=(0.001, 6), steps=(1, 100000), clusters=(1, 255), width=(8, 256), prune=(0.0, 0.95))
+        if self.method == "neuralgs" and (self.fast or self.sweep):
+            raise UsageError("--method neuralgs: fits networks, which --fast and --sweep leave out; drop them")
+        if self.sweep and self.max_bytes is not None:
+            raise UsageError("--sweep: goes over qualities of its own; drop --max-bytes")
 
 
 @dataclass(frozen=True)

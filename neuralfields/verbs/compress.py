@@ -9,12 +9,14 @@ import numpy as np
 from neuralfields.captures.images import load_frames
 from neuralfields.captures.readers import read_scene
 from neuralfields.codecs import load_any
+from neuralfields.compression import neuralgs
 from neuralfields.compression.compress import Goal, compress
-from neuralfields.compression.original import MOST_CAMERAS, MOST_REFINING, CaptureCameras, some
+from neuralfields.compression.original import MOST_CAMERAS, MOST_REFINING, CaptureCameras, Compressed, some
 from neuralfields.compression.photos import CapturePhotos, Photo
 from neuralfields.compression.tune import FITTED
 from neuralfields.distillation.sampled_cameras import Viewpoints
 from neuralfields.errors import UsageError
+from neuralfields.evaluation.compression_curve import Curve, curve, table
 from neuralfields.evaluation.protocol import masked_like_fit
 from neuralfields.fields.gaussians import GaussianField
 from neuralfields.files import OutputLock, atomic_write_bytes, check_writable, parse_size, size_text
@@ -32,36 +34,58 @@ EVERY = 8  # of a capture's photos, one that judges where none is held out
 def run(options: CompressOptions) -> dict[str, Any]:
     """Compresses the model and writes it; keys: path, psnr, ssim (to the original), bytes, ratio, sections, seconds.
 
-    `ratio`: bytes of the file that was given by those of the one that is written. Raises UsageError for a model that is
-    no Gaussians, InputError for a goal that cannot be reached.
+    `ratio`: bytes of the file that was given by those of the one that is written. With `sweep`: path, picture, rows.
+    Raises UsageError for a model that is no Gaussians, InputError for a goal that cannot be reached.
     """
     use_machine("cpu", options.threads)  # Gaussians are rasterised there
-    out = options.out or Path(f"{options.model.stem}.nfz")
-    if out.suffix.lower() != ".nfz":
-        raise UsageError(f"{out}: a compressed scene is a .nfz; other files of splats: nf export")
-    most = None if options.max_bytes is None else parse_size(options.max_bytes)
+    out = _out(options)
     check_writable(out, options.overwrite)
     model = load_any(options.model, options.scene)
     if not isinstance(model.field, GaussianField):
         raise UsageError(f"{options.model}: is a field of another kind; Gaussians are compressed, fields: nf convert")
     display = _Stages(options.quiet)
     with OutputLock(out):
-        steps = 0 if options.fast else options.steps
-        goal = Goal(options.quality, most, not options.keep_all, steps, options.seed, fitted_of(model))
-        cameras = cameras_of(model, options.seed) if model.cameras else None
-        if cameras is not None and options.scene is not None:
-            display.next("photos")
-            cameras = replace(cameras, photos=photos_of(model, options.scene))
-        made = compress(model.field.gaussians(), model.bounds, goal, model.background, cameras, display.next)
+        made = _made(options, model, display)
         display.next(None)
+        if isinstance(made, Curve):
+            return made.write(out)
         atomic_write_bytes(out, made.data)
     before = options.model.stat().st_size if options.model.is_file() else None
     ratio = None if before is None else before / len(made.data)
     return {"path": str(out), "model": str(options.model), **made.report, "ratio": ratio}
 
 
+def _out(options: CompressOptions) -> Path:
+    """The file to write. Raises UsageError for a name that says another kind."""
+    if options.sweep:
+        return (options.out or Path(f"{options.model.stem}-sweep.png")).with_suffix(".png")
+    out = options.out or Path(f"{options.model.stem}.nfz")
+    if out.suffix.lower() != ".nfz":
+        raise UsageError(f"{out}: a compressed scene is a .nfz; other files of splats: nf export")
+    return out
+
+
+def _made(options: CompressOptions, model: Model, display: "_Stages") -> "Compressed | Curve":
+    """What the options ask for, of a model of Gaussians."""
+    most = None if options.max_bytes is None else parse_size(options.max_bytes)
+    steps = 0 if options.fast else options.steps
+    goal = Goal(options.quality, most, not options.keep_all, steps, options.seed, fitted_of(model))
+    cameras = cameras_of(model, options.seed) if model.cameras else None
+    if cameras is not None and options.scene is not None:
+        display.next("photos")
+        cameras = replace(cameras, photos=photos_of(model, options.scene))
+    scene = model.field.gaussians(), model.bounds, goal, model.background, cameras, display.next
+    if options.sweep:
+        return curve(*scene)
+    if options.method == "neuralgs":
+        return neuralgs.compress(*scene, neuralgs.Recipe(options.clusters, options.width, options.prune))
+    return compress(*scene)
+
+
 def text(result: dict[str, Any]) -> str:
     """Formats the report for people."""
+    if "rows" in result:
+        return f"{result['picture']}, {result['path']}:\n{table(result['rows'])}"
     ratio = "" if result["ratio"] is None else f", {result['ratio']:.1f} times smaller"
     size, each = size_text(result["bytes"]), result["bytes_each"]
     sections = ", ".join(f"{name} {size_text(count)}" for name, count in result["sections"].items())

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.charts import Chart, Series, plot_lines, ticks
 from neuralfields.errors import InputError, UsageError
+from neuralfields.pictures.charts import Chart, Series, plot_lines, ticks
 from neuralfields.pictures.film import check_film, write_video
 from neuralfields.pictures.panels import (
     DEPTH_STOPS,
