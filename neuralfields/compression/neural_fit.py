@@ -23,7 +23,7 @@ from neuralfields.ops.image_loss import image_loss
 from neuralfields.rendering.splat import render_gaussians
 
 BLOCK = 256
-RATE, TUNING_RATE, LAST = 4e-3, 5e-4, 0.02  # Adam's rates of regression and of fine-tuning; share of them at the end
+RATE, TUNING_RATE, LAST = 4e-3, 2e-3, 0.02  # Adam's rates of regression and of fine-tuning; share of them at the end
 HIGH = 0.25  # cycles a pixel from which frequencies are high, of 0.5 at most
 FREQUENCIES = 0.1  # weight of the frequency loss at the end
 MOST_WEIGHT = 0.98  # quantile of the importance that weights are held to
