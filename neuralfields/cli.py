@@ -40,7 +40,7 @@ VERBS = {
         "models.ConvertOptions", "neuralfields.verbs.convert", "distil a field into another architecture or size"
     ),
     "compress": Verb(
-        "models.CompressOptions", "neuralfields.verbs.compress", "make a scene of Gaussians small, as .nfz"
+        "models.CompressOptions", "neuralfields.verbs.compress", "make a scene small, as .nfz"
     ),
     "edit": Verb("models.EditOptions", "neuralfields.verbs.edit", "erase a box of a scene, or keep only a box"),
     "render": Verb(

@@ -5,6 +5,7 @@ A file is recognised by its content, never by its name; nothing in it is ever ru
   nerf_pytorch   checkpoints of vanilla NeRF (torch.save): teachers only, they cannot be saved as .nf
   instant_ngp    snapshots of Instant-NGP (.ingp, .msgpack): become the `hash` field and are saved like any other
   nerfstudio     checkpoints of nerfstudio: recognised; see nerfstudio.py for what is read
+  nfz            ours, compressed: fields as they were, or Gaussians
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any
 
 import torch
 
-from neuralfields.codecs import instant_ngp, nerf_pytorch, nerfstudio
+from neuralfields.codecs import instant_ngp, nerf_pytorch, nerfstudio, nfz
 from neuralfields.codecs.placement import Placement, with_scene
 from neuralfields.codecs.splats import describe_splats, is_splat_file, splat_model
 from neuralfields.codecs.torch_weights import is_checkpoint, read_checkpoint
@@ -53,6 +54,10 @@ def load_any(
         read = splat_model(path)
         read.field.to(device)
         return with_scene(read, scene)
+    if path.is_file() and nfz.is_field(path):
+        read = nfz.read_field(path)
+        read.field.to(device)
+        return with_scene(replace(read, occupancy=None if read.occupancy is None else read.occupancy.to(device)), scene)
     if not is_foreign(path):
         return with_scene(nf_file.load(path, device), scene)
     read = _open(path).read(place or Placement())
@@ -71,6 +76,8 @@ def describe_any(path: Path) -> dict[str, Any]:
     """What a file of another program is, as plain data: path, bytes, kind and what it holds."""
     if is_splat_file(path):
         return describe_splats(path)
+    if path.is_file() and nfz.is_field(path):
+        return nfz.describe_field(path)
     opened = _open(path)
     return {"path": str(path), "bytes": path.stat().st_size, "kind": opened.kind, **opened.about()}
 

@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from neuralfields.codecs.untrusted import head_of, read_whole
-from neuralfields.compression import files
+from neuralfields.compression import field_file, files
 from neuralfields.compression.container import MAGIC
 from neuralfields.compression.grid import extent_of
-from neuralfields.compression.nfz import encode
+from neuralfields.compression.nfz import encode, section_bytes
 from neuralfields.compression.quantise import Quantiser, Settings
+from neuralfields.fields import field_name
 from neuralfields.files import atomic_write_bytes
 from neuralfields.gaussians import Gaussians, keep_sound
+from neuralfields.models.model import Model
 
+HEAD = 24  # bytes, to the end of the first section's name
 NAME = "compressed Gaussians (.nfz)"
 FINE = Settings(
     places=2.0**-16, scales=2.0**-10, rotations=2.0**-12, opacities=2.0**-10, colours=2.0**-8, harmonics=2.0**-7
@@ -25,8 +28,36 @@ FINE = Settings(
 
 
 def recognises(path: Path) -> bool:
-    """Whether a file begins as .nfz does."""
-    return head_of(path, len(MAGIC)) == MAGIC
+    """Whether a file begins as .nfz of Gaussians does."""
+    head = head_of(path, HEAD)
+    return head.startswith(MAGIC) and not field_file.is_field(head)
+
+
+def is_field(path: Path) -> bool:
+    """Whether a file begins as .nfz of a field that is not Gaussians does."""
+    head = head_of(path, HEAD)
+    return head.startswith(MAGIC) and field_file.is_field(head)
+
+
+def read_field(path: Path) -> Model:
+    """The model of a .nfz of a field, on the CPU. Raises InputError with one line for any other file."""
+    return field_file.decode(read_whole(path), path)
+
+
+def describe_field(path: Path) -> dict[str, Any]:
+    """What a .nfz of a field holds, as plain data."""
+    data, model = read_whole(path), read_field(path)
+    numbers = sum(parameter.numel() for parameter in model.field.parameters())
+    return {
+        "path": str(path),
+        "bytes": len(data),
+        "kind": "compressed field (.nfz)",
+        "field": field_name(model.field),
+        "parameters": numbers,
+        "bits_each": 8 * len(data) / max(numbers, 1),
+        "cameras": len(model.cameras),
+        "sections": section_bytes(data, path),
+    }
 
 
 def read(path: Path) -> Gaussians:

@@ -89,8 +89,8 @@ def save(model: Model, path: Path, half: bool = False, bits: int = 32, full_reco
             raise ValueError(f"occupancy is {model.occupancy.dtype} {shape}, int64 {needed} is needed")
         if bits == 8:
             tensors["occupancy"] = pack_words(tensors["occupancy"])
-    tensors |= _camera_tensors(model.cameras, model.held_out)
-    _cameras(path, tensors)  # what `load` would refuse is not written
+    tensors |= camera_tensors(model.cameras, model.held_out)
+    cameras_of(path, tensors)  # what `load` would refuse is not written
     for name, tensor in tensors.items():
         _require_finite(str(path), name, tensor)
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # every tensor stays aligned
@@ -105,7 +105,7 @@ def save(model: Model, path: Path, half: bool = False, bits: int = 32, full_reco
         model = dataclasses.replace(
             model, made=portable(model.made, folder), lineage=portable_lineage(model.lineage, folder)
         )
-    header = _header(model, {name: _sha256(tensors[name]) for name in order})
+    header = header_of(model, {name: _sha256(tensors[name]) for name in order})
     header.half, header.quantised = halved, quantised
     head = seal(header, entries)
 
@@ -117,7 +117,8 @@ def save(model: Model, path: Path, half: bool = False, bits: int = 32, full_reco
     atomic_write(path, write, needed=len(head) + position)
 
 
-def _header(model: Model, hashes: dict[str, str]) -> Header:
+def header_of(model: Model, hashes: dict[str, str]) -> Header:
+    """The header of a model whose tensors have these hashes, not yet sealed."""
     names = model.camera_names or tuple(f"{index:04d}" for index in range(len(model.cameras)))
     if len(names) != len(model.cameras):
         raise ValueError(f"{len(names)} camera names for {len(model.cameras)} cameras")
@@ -213,7 +214,8 @@ def _sha256(tensor: Tensor) -> str:
     return hashlib.sha256(_bytes(tensor)).hexdigest()
 
 
-def _camera_tensors(cameras: Sequence[Camera], held_out: Sequence[int]) -> dict[str, Tensor]:
+def camera_tensors(cameras: Sequence[Camera], held_out: Sequence[int]) -> dict[str, Tensor]:
+    """The tensors of cameras, and which of them are held out."""
     count = len(cameras)
     poses = np.zeros((count, 4, 4))
     numbers = np.zeros((count, 14))
@@ -241,7 +243,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> Model:
     path = Path(path)
     with open_model(path) as file:
         header, entries, begin = read_header(path, file)
-        make = _field_of(path, header)
+        make = field_maker(path, header)
         _check_field(path, header, entries, make)
         tensors = _read_tensors(path, file, header, entries, begin)
     with torch.random.fork_rng(devices=[]):  # the first values are overwritten: the caller's random numbers stay
@@ -251,13 +253,26 @@ def load(path: Path, device: torch.device | str = "cpu") -> Model:
     state = {name.removeprefix("field."): value for name, value in tensors.items() if name.startswith("field.")}
     module.load_state_dict(state)
     occupancy = _occupancy(path, tensors.get("occupancy"), header.bounds.cascades)
-    cameras = _cameras(path, tensors)
+    cameras, held_out = cameras_of(path, tensors), torch.nonzero(tensors["cameras.held_out"]).flatten().tolist()
+    occupancy = None if occupancy is None else occupancy.to(device)
+    return model_of(path, header, module.to(device), occupancy, cameras, tuple(held_out))
+
+
+def model_of(
+    path: Path,
+    header: Header,
+    field: Field,
+    occupancy: Tensor | None,
+    cameras: tuple[Camera, ...],
+    held_out: tuple[int, ...],
+) -> Model:
+    """The model of a header and what the rest of a file at `path` holds."""
     return Model(
-        field=module.to(device),
+        field=field,
         bounds=Bounds(**msgspec.structs.asdict(header.bounds) | {"origin": header.bounds.origin or (0.0, 0.0, 0.0)}),
-        occupancy=None if occupancy is None else occupancy.to(device),
+        occupancy=occupancy,
         cameras=cameras,
-        held_out=tuple(torch.nonzero(tensors["cameras.held_out"]).flatten().tolist()),
+        held_out=held_out,
         camera_names=tuple(header.camera_names),
         background=header.background,
         made=located(header.made, Path(os.path.realpath(path)).parent),
@@ -276,7 +291,7 @@ def _occupancy(path: Path, stored: Tensor | None, cascades: int) -> Tensor | Non
         raise InputError(f"{path}: tensor occupancy: {error}; restore a backup") from None
 
 
-def _field_of(path: Path, header: Header) -> Callable[[], Field]:
+def field_maker(path: Path, header: Header) -> Callable[[], Field]:
     """Makes the field from the header's plain values."""
     known = fields.architecture_names()
     if header.field not in known:
@@ -301,17 +316,22 @@ def _field_of(path: Path, header: Header) -> Callable[[], Field]:
         raise InputError(f"{path}: config of field {header.field}: {first_line(error)}; restore a backup") from None
 
 
-def _check_field(path: Path, header: Header, entries: dict[str, TensorEntry], make: Callable) -> None:
-    """Compares the file's tensors with those of the field, built on the meta device where nothing is allocated.
+def expected_shapes(path: Path, header: Header, make: Callable[[], Field]) -> dict[str, Tensor]:
+    """The state of a header's field, built on the meta device where nothing is allocated.
 
     There an op that makes a new tensor by arithmetic (mul, normal_) loads torch's compiler, two seconds: constructors
-    work in place (mul_).
+    work in place (mul_). Raises InputError where no such field can be made.
     """
     try:
         with torch.device("meta"):
-            expected = {f"field.{key}": value for key, value in make().state_dict().items()}
+            return make().state_dict()
     except Exception as error:  # the config is untrusted: any error of a constructor is the file's
         raise InputError(f"{path}: field {header.field} cannot be made of its config ({first_line(error)})") from None
+
+
+def _check_field(path: Path, header: Header, entries: dict[str, TensorEntry], make: Callable) -> None:
+    """Compares the file's tensors with those of the field."""
+    expected = {f"field.{key}": value for key, value in expected_shapes(path, header, make).items()}
     for name in expected:
         if name not in entries:
             raise InputError(f"{path}: tensor {name} of field {header.field} is missing; restore a backup")
@@ -351,7 +371,8 @@ def _read_tensors(
     return tensors
 
 
-def _cameras(path: Path, tensors: dict[str, Tensor]) -> tuple[Camera, ...]:
+def cameras_of(path: Path, tensors: dict[str, Tensor]) -> tuple[Camera, ...]:
+    """The cameras of a file's tensors. Raises InputError for those that cannot be."""
     poses = tensors["cameras.world_from_camera"].numpy()
     numbers = tensors["cameras.intrinsics"].tolist()
     kinds, kept = tensors["cameras.model"].tolist(), tensors["cameras.held_out"].tolist()

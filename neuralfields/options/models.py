@@ -159,12 +159,12 @@ class ConvertOptions(Distillation, Source):
 
 @dataclass(frozen=True)
 class CompressOptions(OnMachine, Output, Reporting):
-    """Makes a scene of Gaussians small: a .nfz file, by the quality or the bytes asked for."""
+    """Makes a scene small, Gaussians or another field: a .nfz file, by the quality or the bytes asked for."""
 
     out_second: ClassVar[bool] = True
 
     model: Path
-    """Gaussians to compress: a file of splats (.ply, .spz, .sog, ...) or a .nf file."""
+    """Scene to compress: a file of splats (.ply, .spz, .sog, ...) or a .nf file."""
     _: KW_ONLY
     out: Path | None = None
     """File to write (-o too, or as the second argument). Default: <model>.nfz in the current folder."""

@@ -1,4 +1,4 @@
-"""`nf compress`: makes a scene of Gaussians small (compression/compress.py)."""
+"""`nf compress`: makes Gaussians (compression/compress.py) and other fields (compression/fields.py) small."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +11,14 @@ from neuralfields.captures.readers import read_scene
 from neuralfields.codecs import load_any
 from neuralfields.compression import neuralgs
 from neuralfields.compression.compress import Goal, compress
+from neuralfields.compression.fields import CompressedField, compress_field
 from neuralfields.compression.original import MOST_CAMERAS, MOST_REFINING, CaptureCameras, Compressed, some
 from neuralfields.compression.photos import CapturePhotos, Photo
 from neuralfields.compression.tune import FITTED
 from neuralfields.distillation.sampled_cameras import Viewpoints
 from neuralfields.errors import UsageError
 from neuralfields.evaluation.compression_curve import Curve, curve, table
+from neuralfields.evaluation.evaluate import evaluate
 from neuralfields.evaluation.protocol import masked_like_fit
 from neuralfields.fields.gaussians import GaussianField
 from neuralfields.files import OutputLock, atomic_write_bytes, check_writable, parse_size, size_text
@@ -41,8 +43,6 @@ def run(options: CompressOptions) -> dict[str, Any]:
     out = _out(options)
     check_writable(out, options.overwrite)
     model = load_any(options.model, options.scene)
-    if not isinstance(model.field, GaussianField):
-        raise UsageError(f"{options.model}: is a field of another kind; Gaussians are compressed, fields: nf convert")
     display = _Stages(options.quiet)
     with OutputLock(out):
         made = _made(options, model, display)
@@ -50,6 +50,8 @@ def run(options: CompressOptions) -> dict[str, Any]:
         if isinstance(made, Curve):
             return made.write(out)
         atomic_write_bytes(out, made.data)
+    if isinstance(made, CompressedField) and options.scene is not None:
+        made.report["photos"] = _photos_of_field(options, model, made.model)
     before = options.model.stat().st_size if options.model.is_file() else None
     ratio = None if before is None else before / len(made.data)
     return {"path": str(out), "model": str(options.model), **made.report, "ratio": ratio}
@@ -65,12 +67,19 @@ def _out(options: CompressOptions) -> Path:
     return out
 
 
-def _made(options: CompressOptions, model: Model, display: "_Stages") -> "Compressed | Curve":
-    """What the options ask for, of a model of Gaussians."""
+def _made(options: CompressOptions, model: Model, display: "_Stages") -> "Compressed | CompressedField | Curve":
+    """What the options ask for; here alone it is decided what is done with Gaussians and what with other fields.
+
+    Raises UsageError for a field that is no scene, and for options that only Gaussians have.
+    """
     most = None if options.max_bytes is None else parse_size(options.max_bytes)
     steps = 0 if options.fast else options.steps
     goal = Goal(options.quality, most, not options.keep_all, steps, options.seed, fitted_of(model))
     cameras = cameras_of(model, options.seed) if model.cameras else None
+    if not isinstance(model.field, GaussianField):
+        if not model.is_scene or options.sweep or options.method != "coded":
+            raise UsageError(f"{options.model}: is no scene of Gaussians; of other fields scenes are, without --sweep")
+        return compress_field(model, goal, cameras, display.next)
     if cameras is not None and options.scene is not None:
         display.next("photos")
         cameras = replace(cameras, photos=photos_of(model, options.scene))
@@ -87,6 +96,8 @@ def text(result: dict[str, Any]) -> str:
     if "rows" in result:
         return f"{result['picture']}, {result['path']}:\n{table(result['rows'])}"
     ratio = "" if result["ratio"] is None else f", {result['ratio']:.1f} times smaller"
+    if "parameters" in result:
+        return _field_text(result, ratio)
     size, each = size_text(result["bytes"]), result["bytes_each"]
     sections = ", ".join(f"{name} {size_text(count)}" for name, count in result["sections"].items())
     lines = [
@@ -105,6 +116,30 @@ def text(result: dict[str, Any]) -> str:
             f"{shown['before']:.2f} before: {shown['lost']:+.2f} dB lost",
         )
     return "\n".join(lines)
+
+
+def _field_text(result: dict[str, Any], ratio: str) -> str:
+    photos = result.get("photos")
+    lines = [
+        f"{result['path']}: {size_text(result['bytes'])}{ratio}, {result['bits_each']:.2f} bits a parameter, "
+        f"{result['seconds']:.1f} s",
+        f"  quality   {result['psnr']:.2f} dB, SSIM {result['ssim']:.4f} to the original in {result['views']} views: "
+        f"about {result['lost']:.2f} dB of a fit of {result['fitted']:.0f} dB",
+        *([f"  photos    {photos['psnr']:.2f} dB, {photos['before']:.2f} before"] if photos else []),
+        "  bytes     " + ", ".join(f"{name} {size_text(count)}" for name, count in result["sections"].items()),
+    ]
+    return "\n".join(lines)
+
+
+def _photos_of_field(options: CompressOptions, before: Model, after: Model) -> dict[str, float]:
+    """What held-out photos say of a field and of the file that was made of it."""
+    found = [evaluate(model, options.scene, quiet=options.quiet) for model in (after, before)]
+    return {
+        "psnr": found[0].psnr,
+        "ssim": found[0].ssim,
+        "before": found[1].psnr,
+        "lost": found[1].psnr - found[0].psnr,
+    }
 
 
 def fitted_of(model: Model) -> float:
