@@ -1,0 +1,99 @@
+"""Fields at a budget of bytes: dB that quantised weights lose, beside splats at as many bytes.
+
+python benchmarks/compressed_fields.py CAPTURE NAME=FILE.nf ... [--bytes 580kB 300kB] [--views 4]
+
+FILE.nf: fits of the capture, for example `nf fit CAPTURE --field hash --minutes 1 --downscale 2`. `original`: bytes of
+FILE.nf. `before`, `photos`: PSNR in dB against held-out photos, the fit's and the file's; `psnr` against renderings of
+the fit by cameras that chose nothing. `seconds`: processor time of one thread.
+"""
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from table import kept, row, write
+
+from neuralfields.captures.images import load_frames
+from neuralfields.captures.readers import read_scene
+from neuralfields.codecs import load_any
+from neuralfields.compression.compress import Goal, compress
+from neuralfields.compression.fields import compress_field
+from neuralfields.errors import InputError
+from neuralfields.evaluation.evaluate import measure
+from neuralfields.fields import field_name
+from neuralfields.fields.gaussians import GaussianField
+from neuralfields.files import parse_size
+from neuralfields.models.model import Model
+from neuralfields.verbs.compress import cameras_of, fitted_of, photos_of
+
+TITLE = "Fields at a budget of bytes: dB over bytes"
+
+
+def main() -> None:
+    """Writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("capture", type=Path)
+    parser.add_argument("fits", nargs="+", metavar="NAME=FILE")
+    parser.add_argument("--bytes", nargs="*", default=["580kB", "300kB"])
+    parser.add_argument("--views", type=int, default=4, help="held-out photos that are looked at")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    command = "python benchmarks/compressed_fields.py"
+    rows = kept("compressed_fields", command)
+    done = {(r["fit"], r["most"]) for r in rows}
+    scene = read_scene(options.capture)
+    for name, path in (fit.split("=", 1) for fit in options.fits):
+        model = load_any(Path(path), options.capture)
+        photos = load_frames(scene, scene.test[: options.views], model.made.get("downscale"))
+
+        def shown(found: Model, photos=photos) -> float:  # noqa: ANN001
+            pairs = zip(photos.images, photos.cameras, strict=True)
+            look, back = found.renderable(), found.background
+            return fmean(measure(look, image, camera, back, structure=False).psnr for image, camera in pairs)
+
+        wanted = [most for most in options.bytes if (name, most) not in done]
+        before = shown(model) if wanted else 0.0
+        for most in wanted:
+            begin = time.process_time()
+            try:
+                data, after, report = compressed(model, parse_size(most), options.capture, shown)
+            except InputError as error:
+                print(f"{name}, {most}: {error}", flush=True)
+                continue
+            rows.append(
+                row(
+                    command,
+                    fit=name,
+                    field=field_name(model.field),
+                    original=Path(path).stat().st_size,
+                    most=most,
+                    bytes=len(data),
+                    psnr=round(report["psnr"], 2),
+                    before=round(before, 2),
+                    photos=round(after, 2),
+                    lost=round(before - after, 2),
+                    seconds=round(time.process_time() - begin, 1),
+                )  # fmt: skip
+            )
+            print(rows[-1], flush=True)
+            write("compressed_fields", TITLE, rows)
+
+
+def compressed(model: Model, most: int, capture: Path, shown) -> tuple[bytes, float, dict]:  # noqa: ANN001
+    """Bytes, PSNR against photos and report of a model at so many bytes."""
+    goal, cameras = Goal(most_bytes=most, fitted=fitted_of(model)), cameras_of(model, 0)
+    if not isinstance(model.field, GaussianField):
+        made = compress_field(model, goal, cameras)
+        return made.data, shown(made.model), made.report
+
+    goal, cameras = replace(goal, steps=400), replace(cameras, photos=photos_of(model, capture))
+    made = compress(model.field.gaussians(), model.bounds, goal, model.background, cameras)
+    field = GaussianField.of(made.gaussians)
+    return made.data, shown(replace(model, field=field)), made.report
+
+
+if __name__ == "__main__":
+    main()
