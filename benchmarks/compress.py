@@ -25,9 +25,8 @@ from neuralfields.captures.readers import read_scene
 from neuralfields.codecs import load_any, sog, spz
 from neuralfields.codecs.splats import read_gaussians, splat_model, write_gaussians
 from neuralfields.compression.compress import Goal, compress
-from neuralfields.compression.original import REPORT_VIEWS, SEEDS, SIDE
+from neuralfields.compression.original import REPORT_VIEWS, SEEDS, SIDE, drawn
 from neuralfields.compression.tune import Judge
-from neuralfields.compression.viewpoints import drawn
 from neuralfields.evaluation.evaluate import measure as measured
 from neuralfields.gaussians import Gaussians
 from neuralfields.rendering.splat import Splats

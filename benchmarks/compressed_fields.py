@@ -76,7 +76,7 @@ def main() -> None:
                     photos=round(after, 2),
                     lost=round(before - after, 2),
                     seconds=round(time.process_time() - begin, 1),
-                )  # fmt: skip
+                )
             )
             print(rows[-1], flush=True)
             write("compressed_fields", TITLE, rows)

@@ -31,7 +31,7 @@ The floor plan: each folder answers one question, and imports point up this list
   rendering     how does a field become an image?
   models        what is a fitted model, and its .nf file?
   signals       which signal is no scene: image, shape, video, sound?
-  compression   how few bytes does a scene of Gaussians need?
+  compression   how few bytes does a scene need?
   codecs        in which file of another program?
   supervision   what supervises a fit besides colour: camera poses, exposure, transients, sparse depth?
   poses         where were the photos taken?

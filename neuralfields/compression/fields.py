@@ -27,7 +27,7 @@ from neuralfields.pictures.metrics import psnr, psnr_from_mse, ssim
 
 SIDE, PROBES, VIEWS, REPORT = 96, 3, 6, 8  # pixels a side of the pictures that judge; how many
 PROBE = 1 / 4  # step of a part that is measured, in its root mean square
-FINEST, COARSEST = 1 / 512, 2.0  # steps in root mean squares
+FINEST, COARSEST = 1 / 512, 8.0  # steps in root mean squares
 DEAD_ZONE = 0.42  # a number is rounded up from 0.58 of a step: zeros are the cheapest
 LARGEST = 2**18
 BYTES_SLOPE = 0.6  # logarithm of bytes that a logarithm of the steps saves

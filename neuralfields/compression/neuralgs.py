@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from neuralfields.compression import neural_file
-from neuralfields.compression.clusters import clusters_of
 from neuralfields.compression.compress import Goal
 from neuralfields.compression.files import read
 from neuralfields.compression.neural import LAYERS, MOST_CLUSTERS, NeuralScene, Tier, decoded
@@ -39,6 +38,8 @@ WIDTHS = (16, 128)  # narrowest and widest by default; the published one is 128
 SHARES = (1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64)  # steps of weights, in root mean squares
 LOST_BY_STEPS = 0.1  # dB that steps may lose beside the finest
 REGRESSION = 5  # steps of regression for one of fine-tuning
+ROUNDS = 20
+MOST_DRAWN = 50_000  # Gaussians that centres are found from
 
 
 @dataclass(frozen=True)
@@ -202,3 +203,44 @@ class Fitting:
         shown = {share: judge.psnr(decoded(neural_file.decode(data, ""))) for share, data in files.items()}
         best = max(shown.values())
         return next(files[share] for share in SHARES if shown[share] >= best - LOST_BY_STEPS)
+
+
+def clusters_of(values: Tensor, many: int, seed: int = 0) -> Tensor:
+    """Labels int64 [N] of values [N, D] in `many` clusters or fewer, none of them empty: k-means from far centres.
+
+    Clusters next to one another along the values' main direction have labels next to one another.
+    """
+    if many <= 1 or len(values) <= many:
+        return torch.zeros(len(values), dtype=torch.int64)
+    chance = torch.Generator().manual_seed(seed)
+    drawn = values[torch.randperm(len(values), generator=chance)[:MOST_DRAWN]]
+    centres = _far_apart(drawn, many, chance)
+    for _ in range(ROUNDS):
+        labels = nearest(drawn, centres)
+        counts = torch.bincount(labels, minlength=len(centres))
+        sums = torch.zeros_like(centres).index_add_(0, labels, drawn)
+        centres = torch.where(counts[:, None] > 0, sums / counts.clamp(min=1)[:, None], centres)
+    labels = nearest(values, centres)
+    used = torch.unique(labels)
+    main = torch.linalg.eigh(torch.cov(values.T))[1][:, -1] if values.shape[1] > 1 else values.new_ones(1)
+    order = used[torch.argsort(centres[used] @ main)]
+    rank = torch.zeros(len(centres), dtype=torch.int64)
+    rank[order] = torch.arange(len(order))
+    return rank[labels]
+
+
+def nearest(values: Tensor, centres: Tensor) -> Tensor:
+    """Number of the nearest centre [N] of values [N, D] in centres [K, D]."""
+    return ((centres * centres).sum(1) - 2 * values @ centres.T).argmin(1)
+
+
+def _far_apart(values: Tensor, many: int, chance: torch.Generator) -> Tensor:
+    """Centres [many, D], each drawn by its squared distance from those before it."""
+    centres = [values[int(torch.randint(len(values), (), generator=chance))]]
+    distance = ((values - centres[0]) ** 2).sum(1)
+    for _ in range(many - 1):
+        if float(distance.sum()) <= 0:  # fewer than `many` are different
+            break
+        centres.append(values[int(torch.multinomial(distance, 1, generator=chance))])
+        distance = torch.minimum(distance, ((values - centres[-1]) ** 2).sum(1))
+    return torch.stack(centres)

@@ -1,18 +1,18 @@
 """The Gaussians to be made small, with cameras and photos by which results are tuned, judged and reported."""
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
 
-from neuralfields.cameras import NO_DISTORTION, Camera
+from neuralfields.cameras import NO_DISTORTION, Camera, look_at
 from neuralfields.compression.files import read
 from neuralfields.compression.nfz import section_bytes
 from neuralfields.compression.photos import CapturePhotos, Photo, PhotoJudge
 from neuralfields.compression.refine import Refiner
 from neuralfields.compression.tune import Judge, lost_of
-from neuralfields.compression.viewpoints import drawn
 from neuralfields.errors import InputError
 from neuralfields.gaussians import Gaussians
 from neuralfields.rendering.renderable import Colour
@@ -24,6 +24,9 @@ IMPORTANCE_VIEWS, TUNING_VIEWS, REPORT_VIEWS, SIDE = 16, 8, 12, 200
 REFINING_VIEWS, REFINING_SIDE, MOST_REFINING = 48, 300, 72  # what is tuned against
 MOST_CAMERAS = 24  # of a capture that are looked at
 SEEDS = {"importance": 1, "tuning": 2, "report": 3, "refining": 4}
+TURN = math.pi * (3 - math.sqrt(5))  # golden angle: directions spread evenly over the sphere
+DISTANCES = (1.7, 0.85)  # in half sides of the scene's cube, in turn: the whole of it, and a close look
+FOCAL = 0.9  # of a picture's side
 
 
 @dataclass(frozen=True)
@@ -148,3 +151,17 @@ def _small(camera: Camera, side: int) -> Camera:
     scale = min(1.0, side * 1.5 / max(camera.width, camera.height))
     camera = camera if camera.model != "perspective" else replace(camera, distortion=NO_DISTORTION)
     return camera.resized(max(11, round(camera.width * scale)), max(11, round(camera.height * scale)))
+
+
+def drawn(bounds: Bounds, count: int, side: int, seed: int = 0) -> list[Camera]:
+    """`count` pinholes of `side` x `side` pixels all around a scene, towards its middle; other seeds, other places."""
+    centre, reach = np.array(bounds.centre, dtype=np.float64), bounds.side / 2
+    start = np.random.default_rng(seed).uniform(0, 2 * math.pi)
+    cameras = []
+    for i in range(count):
+        height = 1 - 2 * (i + 0.5) / count
+        azimuth, level = start + TURN * i, math.sqrt(1 - height * height)
+        away = np.array([level * math.cos(azimuth), height, level * math.sin(azimuth)])
+        pose = look_at(centre + DISTANCES[i % len(DISTANCES)] * reach * away, centre, np.array([0.0, 1.0, 0.0]))
+        cameras.append(Camera(pose, side, side, FOCAL * side, FOCAL * side, side / 2, side / 2))
+    return cameras

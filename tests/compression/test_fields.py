@@ -15,8 +15,7 @@ from neuralfields.compression import container, field_file
 from neuralfields.compression.compress import Goal
 from neuralfields.compression.field_file import Part, QuantisedModel, near_in, parts_of, rows_of, values_of, weights
 from neuralfields.compression.fields import FieldQuantiser, compress_field
-from neuralfields.compression.original import CaptureCameras
-from neuralfields.compression.viewpoints import drawn
+from neuralfields.compression.original import CaptureCameras, drawn
 from neuralfields.errors import InputError
 from neuralfields.models import nf_file
 from neuralfields.models.model import Model
@@ -105,9 +104,9 @@ def test_smooth_planes_are_told_from_their_neighbours():
 def test_goals_are_met():
     made = compress_field(a_model(), Goal(1.0), CAMERAS)
     assert made.report["lost"] < 1.6 and sum(made.report["sections"].values()) == len(made.data)
-    most = len(made.data) * 8 // 10
-    small = compress_field(a_model(), Goal(most_bytes=most), CAMERAS)
-    assert 0.8 * most < len(small.data) <= most and small.report["psnr"] < made.report["psnr"]
+    most = len(made.data) * 3 // 2
+    large = compress_field(a_model(), Goal(most_bytes=most), CAMERAS)
+    assert 0.8 * most < len(large.data) <= most and large.report["psnr"] > made.report["psnr"] + 1
     with pytest.raises(InputError, match="nf convert"):
         compress_field(a_model(), Goal(most_bytes=500), CAMERAS)
 

@@ -10,15 +10,13 @@ import torch
 from neuralfields import cli
 from neuralfields.codecs.splats import read_gaussians, write_gaussians
 from neuralfields.compression import container, neural_file
-from neuralfields.compression.clusters import clusters_of
 from neuralfields.compression.compress import Goal
 from neuralfields.compression.files import describe, read
 from neuralfields.compression.grid import fit_grid, morton
 from neuralfields.compression.neural import ONE, Networks, NeuralScene, Tier, attributes, decoded, encoded, shapes
 from neuralfields.compression.neural_fit import Bank, frequency_gradient, frequency_loss, rows_of
-from neuralfields.compression.neuralgs import Recipe, compress, global_importance
-from neuralfields.compression.original import CaptureCameras
-from neuralfields.compression.viewpoints import drawn
+from neuralfields.compression.neuralgs import Recipe, clusters_of, compress, global_importance
+from neuralfields.compression.original import CaptureCameras, drawn
 from neuralfields.errors import InputError
 from tests.compression.test_compress import BOUNDS, ball
 

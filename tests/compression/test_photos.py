@@ -9,11 +9,10 @@ import pytest
 from neuralfields import cli
 from neuralfields.codecs.splats import write_gaussians
 from neuralfields.compression.compress import Goal, compress
-from neuralfields.compression.original import CaptureCameras
+from neuralfields.compression.original import CaptureCameras, drawn
 from neuralfields.compression.photos import CapturePhotos, Photo, PhotoJudge
 from neuralfields.compression.refine import Refiner
 from neuralfields.compression.tune import Judge, lost_of
-from neuralfields.compression.viewpoints import drawn
 from neuralfields.errors import UsageError
 from neuralfields.gaussians import Gaussians
 from neuralfields.models.model import Model

@@ -7,12 +7,11 @@ import torch
 from neuralfields.compression.compress import Goal, compress
 from neuralfields.compression.latent import Latent
 from neuralfields.compression.nfz import encode
-from neuralfields.compression.original import CaptureCameras
+from neuralfields.compression.original import CaptureCameras, drawn
 from neuralfields.compression.quantise import Quantiser
 from neuralfields.compression.quantised import dequantised
 from neuralfields.compression.refine import Refiner, prunable
 from neuralfields.compression.tune import Judge, usual
-from neuralfields.compression.viewpoints import drawn
 from neuralfields.ops.splat_pass import Packed
 from neuralfields.rendering.splat import Splats
 from tests.compression.test_compress import BOUNDS, ball

@@ -10,8 +10,7 @@ from PIL import Image
 from neuralfields import cli
 from neuralfields.codecs.splats import write_gaussians
 from neuralfields.compression.compress import Goal
-from neuralfields.compression.original import CaptureCameras
-from neuralfields.compression.viewpoints import drawn
+from neuralfields.compression.original import CaptureCameras, drawn
 from neuralfields.evaluation import compression_curve
 from neuralfields.evaluation.compression_curve import Curve, curve
 from tests.compression.test_compress import BOUNDS, ball

@@ -163,7 +163,7 @@ def test_it_learns(generator):
 
 
 def test_pictures_of_two_shapes_in_turn_take_no_more_memory_than_the_larger(generator):
-    """Memory that grew with each change of width was exhausted after some dozens of photos, upright and lying in turn."""
+    """Memory that grew with each change of width was exhausted after dozens of photos, upright and lying in turn."""
     run = SplatPass(Packed.of(*plain(gaussians(50, generator, torch.float32, 1))))
     for size in ((40, 24), (24, 40)) * 20:
         run.render(view(*size), BACKGROUND, 0)
