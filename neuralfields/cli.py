@@ -39,9 +39,7 @@ VERBS = {
     "convert": Verb(
         "models.ConvertOptions", "neuralfields.verbs.convert", "distil a field into another architecture or size"
     ),
-    "compress": Verb(
-        "models.CompressOptions", "neuralfields.verbs.compress", "make a scene small, as .nfz"
-    ),
+    "compress": Verb("models.CompressOptions", "neuralfields.verbs.compress", "make a scene small, as .nfz"),
     "edit": Verb("models.EditOptions", "neuralfields.verbs.edit", "erase a box of a scene, or keep only a box"),
     "render": Verb(
         "models.RenderOptions", "neuralfields.verbs.render", "render views, an orbit or a spiral as PNG or video"
