@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from neuralfields.codecs.untrusted import head_of, read_whole
-from neuralfields.compression import field_file, files
+from neuralfields.compression import field_file, files, neural_file
 from neuralfields.compression.container import MAGIC
 from neuralfields.compression.grid import extent_of
 from neuralfields.compression.nfz import encode, section_bytes
@@ -37,6 +37,11 @@ def is_field(path: Path) -> bool:
     """Whether a file begins as .nfz of a field that is not Gaussians does."""
     head = head_of(path, HEAD)
     return head.startswith(MAGIC) and field_file.is_field(head)
+
+
+def is_networks(path: Path) -> bool:
+    """Whether a file is a .nfz of networks (compression/neural.py), which a page does not decode."""
+    return recognises(path) and neural_file.begins(head_of(path, HEAD))
 
 
 def read_field(path: Path) -> Model:

@@ -71,6 +71,11 @@ def is_neural(sections: dict[str, Section]) -> bool:
     return HEADER in sections
 
 
+def begins(data: bytes) -> bool:
+    """Whether the first bytes of a file are those of networks."""
+    return data[12:24].rstrip(b"\0") == HEADER.encode()
+
+
 def encode(scene: NeuralScene) -> bytes:
     """The file of a scene; the same for the same."""
     grid, networks = scene.grid, scene.networks

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from neuralfields.codecs import load_any
+from neuralfields.codecs import load_any, nfz
 from neuralfields.codecs.splats import format_of
 from neuralfields.compression.compress import Goal, compress
 from neuralfields.errors import InputError, UsageError
@@ -88,8 +88,8 @@ def _gaussians_of(path: Path) -> Model:
 
 
 def _compressed(given: Path, model: Model, options: ShareOptions) -> tuple[bytes, Gaussians]:
-    """The .nfz of a model, and what it decodes to; one that is given stays as it is."""
-    if format_of(given) == "nfz":
+    """The .nfz of a model, and what it decodes to; one that is given stays as it is, if the page can decode it."""
+    if format_of(given) == "nfz" and not nfz.is_networks(given):
         return given.read_bytes(), model.field.gaussians()
     most = None if options.max_bytes is None else parse_size(options.max_bytes)
     goal = Goal(options.quality, most, steps=options.steps, fitted=fitted_of(model))

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from neuralfields import cli
+from neuralfields.codecs.nfz import is_networks
 from neuralfields.codecs.splats import read_gaussians, write_gaussians
-from neuralfields.compression import container, neural_file
+from neuralfields.compression import container, neural_file, nfz
 from neuralfields.compression.compress import Goal
 from neuralfields.compression.files import describe, read
 from neuralfields.compression.grid import fit_grid, morton
@@ -17,6 +18,8 @@ from neuralfields.compression.neural import ONE, Networks, NeuralScene, Tier, at
 from neuralfields.compression.neural_fit import Bank, frequency_gradient, frequency_loss, rows_of
 from neuralfields.compression.neuralgs import Recipe, clusters_of, compress, global_importance
 from neuralfields.compression.original import CaptureCameras, drawn
+from neuralfields.compression.quantise import Quantiser
+from neuralfields.compression.tune import usual
 from neuralfields.errors import InputError
 from tests.compression.test_compress import BOUNDS, ball
 
@@ -86,7 +89,7 @@ def test_a_file_holds_the_scene_and_shows_its_first_tiers_early():
     for name in ("means", "scales", "rotations", "opacities", "harmonics"):
         assert torch.equal(getattr(decoded(found), name), getattr(shown, name))
         assert torch.equal(getattr(read(DATA, "a"), name), getattr(shown, name))
-    assert neural_file.encode(found) == DATA
+    assert neural_file.encode(found) == DATA and neural_file.begins(DATA)
     sizes = describe(DATA, "a")
     assert sizes["method"] == "neuralgs" and sum(sizes["sections"].values()) == len(DATA)
     first = int(sizes["loads"][0].split()[-2])
@@ -228,3 +231,9 @@ def test_the_same_seed_gives_the_same_file_and_the_report_is_of_it():
     assert first.data == again.data and first.report["kept"] == 210
     found = read(first.data, "a")
     assert all(torch.equal(getattr(found, n), getattr(first.gaussians, n)) for n in ("means", "scales", "harmonics"))
+
+
+def test_a_page_gets_what_it_can_decode(tmp_path: Path):
+    (tmp_path / "a.nfz").write_bytes(DATA)
+    (tmp_path / "b.nfz").write_bytes(nfz.encode(Quantiser(ball(20), None).quantise(usual(BOUNDS))))
+    assert is_networks(tmp_path / "a.nfz") and not is_networks(tmp_path / "b.nfz")
