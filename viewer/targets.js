@@ -1,0 +1,85 @@
+// Pictures that the page draws into textures before it shows them, and what is read back from them.
+
+import { add, scale, tangent } from "./math.js";
+
+const SAMPLES = 96;
+
+/** How the texture that is bound is read: without repeating. */
+export function readAs(gl, filter = gl.NEAREST) {
+  for (const name of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) gl.texParameteri(gl.TEXTURE_2D, name, filter);
+  for (const name of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) gl.texParameteri(gl.TEXTURE_2D, name, gl.CLAMP_TO_EDGE);
+}
+
+/** Binds textures to the samplers of a program: [[uniform, texture], ...]. */
+export function bind(gl, pairs) {
+  pairs.forEach(([uniform, texture], unit) => {
+    gl.activeTexture(gl.TEXTURE0 + unit);
+    gl.bindTexture(gl.TEXTURE_2D, texture);
+    gl.uniform1i(uniform, unit);
+  });
+  gl.activeTexture(gl.TEXTURE0);
+}
+
+/** A framebuffer of colour with opacity (16 bits) and of distance (32 bits) for each pixel. */
+export class Target {
+  constructor(gl) {
+    Object.assign(this, { gl, size: [0, 0], eye: null, key: null, frame: gl.createFramebuffer() });
+    [this.sum, this.depth] = [gl.createTexture(), gl.createTexture()];
+  }
+
+  /** Makes it as large as that; what was in it is gone. */
+  fit(size) {
+    const { gl } = this;
+    gl.bindFramebuffer(gl.FRAMEBUFFER, this.frame);
+    if (size[0] === this.size[0] && size[1] === this.size[1]) return;
+    this.size = size;
+    [[this.sum, gl.RGBA16F, gl.RGBA, gl.HALF_FLOAT, gl.LINEAR], [this.depth, gl.R32F, gl.RED, gl.FLOAT, gl.NEAREST]].forEach(
+      ([texture, format, channels, type, filter], i) => {
+        gl.bindTexture(gl.TEXTURE_2D, texture);
+        readAs(gl, filter);
+        gl.texImage2D(gl.TEXTURE_2D, 0, format, ...size, 0, channels, type, null);
+        gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0 + i, gl.TEXTURE_2D, texture, 0);
+      });
+    gl.drawBuffers([gl.COLOR_ATTACHMENT0, gl.COLOR_ATTACHMENT1]);
+  }
+
+  /** One attachment over a grid of at most 96 x 96 pixels, RGBA each. */
+  grid(attachment) {
+    const { gl, size: [width, height] } = this, part = new Float32Array(4 * width * height), values = [];
+    this.read(attachment, 0, 0, width, height, part);
+    const [across, down] = [width, height].map((n) => Math.max(1, Math.floor(n / SAMPLES)));
+    for (let y = down >> 1; y < height; y += down)
+      for (let x = across >> 1; x < width; x += across) values.push(part.subarray(4 * (y * width + x), 4 * (y * width + x) + 4));
+    gl.bindFramebuffer(gl.FRAMEBUFFER, null);
+    return values;
+  }
+
+  read(attachment, x, y, width, height, into) {
+    const { gl } = this;
+    gl.bindFramebuffer(gl.FRAMEBUFFER, this.frame);
+    gl.readBuffer(gl.COLOR_ATTACHMENT0 + attachment);
+    gl.readPixels(x, y, width, height, gl.RGBA, gl.FLOAT, into);
+  }
+
+  /** Logarithms of the distance at the 2nd and the 98th percentile of what is mostly opaque. */
+  logs() {
+    const sums = this.grid(0), found = [];
+    this.grid(1).forEach(([far], i) => { if (sums[i][3] > 0.5 && far > 0) found.push(Math.log(far)); });
+    found.sort((a, b) => a - b);
+    const pick = (share) => found[Math.round(share * (found.length - 1))] ?? 0;
+    return [pick(0.02), pick(0.98)];
+  }
+
+  /** The point of the world at (x, y) in [0, 1], y downwards; null where there is nothing. */
+  pointAt(x, y) {
+    if (!this.eye) return null;
+    const { gl, eye, size } = this, sum = new Float32Array(4), depth = new Float32Array(4), ty = tangent(eye.fov);
+    const at = [Math.min(size[0] - 1, Math.floor(x * size[0])), Math.min(size[1] - 1, Math.floor((1 - y) * size[1]))];
+    this.read(0, ...at, 1, 1, sum);
+    this.read(1, ...at, 1, 1, depth);
+    gl.bindFramebuffer(gl.FRAMEBUFFER, null);
+    if (!(sum[3] > 0.5 && depth[0] > 0)) return null;
+    const ray = [((2 * x - 1) * ty * size[0]) / size[1], (2 * y - 1) * ty, 1], away = depth[0] / Math.hypot(...ray);
+    return [eye.right, eye.down, eye.forward].reduce((p, axis, i) => add(p, scale(axis, ray[i] * away)), eye.position);
+  }
+}
