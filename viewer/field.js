@@ -9,12 +9,13 @@ import { ACROSS, blocksOf, fieldFragment, fours } from "./field_shaders.js";
 import { NORMAL_FRAGMENT, SHOW_FRAGMENT } from "./field_show.js";
 import { program } from "./scene.js";
 import { WHOLE_VERTEX } from "./splat_shaders.js";
-import { Target, bind, readAs } from "./targets.js";
+import { Target, bind, nearest } from "./targets.js";
 
 const MODES = { rgb: 0, depth: 1, opacity: 2, normals: 3 };
 const HEADER = 16, FAR = 3e38, CELLS = 32768;
 const MOVING = 14, BAND = 30, REST = 150; // milliseconds: of a moving picture, of a band; until the eye rests
-const FEWEST = 3000, FIRST = 300; // pixels of a moving picture at least; pixels a millisecond before any was measured
+const FEWEST = 3000, FIRST = 100; // pixels of a moving picture at least; pixels a millisecond before any was measured
+const COLD = 192; // pixels of a program's first picture, during which the GPU's driver compiles it
 
 /** The parts of a packed hash field; throws where it is something else. */
 export function unpack(buffer) {
@@ -61,7 +62,7 @@ export class FieldLayer {
   constructor(gl, wake) {
     if (!gl.getExtension("EXT_color_buffer_float")) throw new Error("this GPU renders no floating point");
     Object.assign(this, { gl, wake, shown: false, loaded: null, span: [0, 1], mode: "rgb", behind: [1, 1, 1], box: null, resolution: 1 });
-    Object.assign(this, { pace: FIRST, fence: null, job: null, key: null, since: 0, buffers: [] });
+    Object.assign(this, { pace: FIRST, loads: 0, fence: null, job: null, key: null, since: 0, buffers: [] });
     this.show = program(gl, WHOLE_VERTEX, SHOW_FRAGMENT);
     this.normal = program(gl, WHOLE_VERTEX, NORMAL_FRAGMENT);
     this.empty = gl.createVertexArray();
@@ -76,7 +77,7 @@ export class FieldLayer {
     const texels = table.length / Math.min(4, kept.features);
     if (Math.ceil(texels / ACROSS) > gl.getParameter(gl.MAX_TEXTURE_SIZE)) throw new Error("a larger table than this GPU's textures hold");
     const { version, ...shape } = kept, written = JSON.stringify(shape);
-    if (this.written !== written) Object.assign(this, { program: program(gl, WHOLE_VERTEX, fieldFragment(kept)), written });
+    if (this.written !== written) Object.assign(this, { program: program(gl, WHOLE_VERTEX, fieldFragment(kept)), written, cold: true });
     gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
     const [format, channels] = kept.features === 2 ? [gl.RG8_SNORM, gl.RG] : [gl.RGBA8_SNORM, gl.RGBA];
     this.fill(this.table, format, channels, gl.BYTE, table, kept.features === 2 ? 2 : 4);
@@ -91,14 +92,14 @@ export class FieldLayer {
       gl.uniformBlockBinding(this.program.made, gl.getUniformBlockIndex(this.program.made, `${block.name}_`), i);
       return buffer;
     });
-    Object.assign(this, { loaded: kept, key: null, job: null });
+    Object.assign(this, { loaded: kept, loads: this.loads + 1, key: null, job: null });
     this.wake();
   }
 
   image(texture, format, size, channels, type, values) {
     const { gl } = this;
     gl.bindTexture(gl.TEXTURE_2D, texture);
-    readAs(gl);
+    nearest(gl);
     gl.texImage2D(gl.TEXTURE_2D, 0, format, ...size, 0, channels, type, values);
   }
 
@@ -130,12 +131,13 @@ export class FieldLayer {
   /** Goes on with what the eye is to see, unless the GPU is busy with it. */
   advance({ eye, aspect, width, height }) {
     const full = [width, height].map((n) => Math.max(1, Math.round(n * this.resolution)));
-    const key = JSON.stringify([eye, aspect, this.box, this.loaded.version, full]), now = performance.now();
+    const key = JSON.stringify([eye, aspect, this.box, this.loads, full]), now = performance.now();
     this.last = full;
     if (key !== this.key) Object.assign(this, { key, job: null, since: now });
     if (this.fence) return;
     const { front } = this;
-    if (front.key !== key) this.job = this.begin(eye, full, Math.sqrt(Math.max(FEWEST, this.pace * MOVING) / (full[0] * full[1])));
+    const few = this.cold ? COLD : Math.max(FEWEST, this.pace * MOVING);
+    if (front.key !== key) this.job = this.begin(eye, full, Math.sqrt(few / (full[0] * full[1])));
     else if (front.eye !== eye) front.eye = eye; // another object for the same eye
     if (!this.job && front.size[0] === full[0] && front.size[1] === full[1]) return;
     if (!this.job && now - this.since < REST) return void this.again(REST - (now - this.since));
@@ -144,8 +146,8 @@ export class FieldLayer {
   }
 
   begin(eye, full, share) {
-    const size = share > 0.75 ? full : full.map((n) => Math.max(1, Math.round(n * share)));
-    return { eye, size, row: 0, key: this.key, coarse: this.front.key !== this.key };
+    const size = share > 0.6 ? full : full.map((n) => Math.max(1, Math.round(n * share)));
+    return { eye, size, row: 0, key: this.key, coarse: this.front.key !== this.key, begin: performance.now() };
   }
 
   again(milliseconds) {
@@ -163,20 +165,23 @@ export class FieldLayer {
     if (job.row >= height) {
       Object.assign(back, { eye: job.eye, key: job.key });
       Object.assign(this, { front: back, back: this.front, job: null, logs: null });
+      if (this.cold) back.key = null; // another one at once
     }
     this.fence = gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0);
     gl.flush();
-    this.wait(performance.now(), width * rows);
+    this.wait(performance.now(), width * rows, job);
   }
 
   /** Waits for the GPU to be done with so many pixels, without holding the page up, and learns its pace. */
-  wait(begin, pixels) {
+  wait(begin, pixels, job) {
     const { gl } = this, state = gl.clientWaitSync(this.fence, 0, 0);
-    if (state === gl.TIMEOUT_EXPIRED) return void setTimeout(() => this.wait(begin, pixels), 1);
+    if (state === gl.TIMEOUT_EXPIRED) return void setTimeout(() => this.wait(begin, pixels, job), 1);
     gl.deleteSync(this.fence);
     this.fence = null;
-    this.taken = Math.max(performance.now() - begin, 0.2);
-    this.pace += 0.5 * (pixels / this.taken - this.pace);
+    const now = performance.now(), pace = pixels / Math.max(now - begin, 0.2);
+    if (!this.cold) this.pace = pace < this.pace ? pace : 0.5 * (pace + this.pace);
+    if (!this.job) this.taken = now - job.begin;
+    this.cold = false;
     this.wake();
   }
 

@@ -5,7 +5,7 @@ import { add, scale, tangent } from "./math.js";
 const SAMPLES = 96;
 
 /** How the texture that is bound is read: without repeating. */
-export function readAs(gl, filter = gl.NEAREST) {
+export function nearest(gl, filter = gl.NEAREST) {
   for (const name of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) gl.texParameteri(gl.TEXTURE_2D, name, filter);
   for (const name of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) gl.texParameteri(gl.TEXTURE_2D, name, gl.CLAMP_TO_EDGE);
 }
@@ -36,22 +36,36 @@ export class Target {
     [[this.sum, gl.RGBA16F, gl.RGBA, gl.HALF_FLOAT, gl.LINEAR], [this.depth, gl.R32F, gl.RED, gl.FLOAT, gl.NEAREST]].forEach(
       ([texture, format, channels, type, filter], i) => {
         gl.bindTexture(gl.TEXTURE_2D, texture);
-        readAs(gl, filter);
+        nearest(gl, filter);
         gl.texImage2D(gl.TEXTURE_2D, 0, format, ...size, 0, channels, type, null);
         gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0 + i, gl.TEXTURE_2D, texture, 0);
       });
     gl.drawBuffers([gl.COLOR_ATTACHMENT0, gl.COLOR_ATTACHMENT1]);
   }
 
-  /** One attachment over a grid of at most 96 x 96 pixels, RGBA each. */
+  /** An attachment over a grid of 96 x 96 pixels, RGBA each. */
   grid(attachment) {
-    const { gl, size: [width, height] } = this, part = new Float32Array(4 * width * height), values = [];
-    this.read(attachment, 0, 0, width, height, part);
-    const [across, down] = [width, height].map((n) => Math.max(1, Math.floor(n / SAMPLES)));
-    for (let y = down >> 1; y < height; y += down)
-      for (let x = across >> 1; x < width; x += across) values.push(part.subarray(4 * (y * width + x), 4 * (y * width + x) + 4));
-    gl.bindFramebuffer(gl.FRAMEBUFFER, null);
+    const { gl } = this, values = new Float32Array(4 * SAMPLES * SAMPLES);
+    gl.bindFramebuffer(gl.READ_FRAMEBUFFER, this.frame);
+    gl.readBuffer(gl.COLOR_ATTACHMENT0 + attachment);
+    gl.bindFramebuffer(gl.DRAW_FRAMEBUFFER, this.small());
+    gl.blitFramebuffer(0, 0, ...this.size, 0, 0, SAMPLES, SAMPLES, gl.COLOR_BUFFER_BIT, gl.NEAREST);
+    gl.bindFramebuffer(gl.FRAMEBUFFER, this.few);
+    gl.readPixels(0, 0, SAMPLES, SAMPLES, gl.RGBA, gl.FLOAT, values);
     return values;
+  }
+
+  small() {
+    const { gl } = this;
+    if (this.few) return this.few;
+    const texture = gl.createTexture();
+    this.few = gl.createFramebuffer();
+    gl.bindTexture(gl.TEXTURE_2D, texture);
+    nearest(gl);
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA32F, SAMPLES, SAMPLES, 0, gl.RGBA, gl.FLOAT, null);
+    gl.bindFramebuffer(gl.DRAW_FRAMEBUFFER, this.few);
+    gl.framebufferTexture2D(gl.DRAW_FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, texture, 0);
+    return this.few;
   }
 
   read(attachment, x, y, width, height, into) {
@@ -63,8 +77,8 @@ export class Target {
 
   /** Logarithms of the distance at the 2nd and the 98th percentile of what is mostly opaque. */
   logs() {
-    const sums = this.grid(0), found = [];
-    this.grid(1).forEach(([far], i) => { if (sums[i][3] > 0.5 && far > 0) found.push(Math.log(far)); });
+    const sums = this.grid(0), depths = this.grid(1), found = [];
+    for (let i = 0; i < sums.length; i += 4) if (sums[i + 3] > 0.5 && depths[i] > 0) found.push(Math.log(depths[i]));
     found.sort((a, b) => a - b);
     const pick = (share) => found[Math.round(share * (found.length - 1))] ?? 0;
     return [pick(0.02), pick(0.98)];
