@@ -19,9 +19,10 @@ ${COMMON}
 uniform mat3 turn;
 out vec4 normal;
 vec3 pointAt(ivec2 p) { return solid(p) ? rayAt(p) * far(p) : vec3(0.0); }
+bool inside(ivec2 p) { return all(greaterThanEqual(p, ivec2(0))) && all(lessThan(p, whole)); }
 vec3 difference(ivec2 p, ivec2 by) {
   ivec2 after = p + by, before = p - by;
-  bool ahead = all(lessThan(after, whole)), behind = all(greaterThanEqual(before, ivec2(0)));
+  bool ahead = inside(after), behind = inside(before);
   float here = far(p), a = ahead ? abs(far(after) - here) : 3e38, b = behind ? abs(far(before) - here) : 3e38;
   if (!ahead && !behind) return vec3(0.0);
   return a <= b ? pointAt(after) - pointAt(p) : pointAt(p) - pointAt(before);
@@ -32,7 +33,7 @@ void main() {
   int by = max(1, (whole.y + 128) / 256);
   normal = vec4(0.0);
   if (!solid(p)) return;
-  vec3 n = cross(difference(p, ivec2(0, by)), difference(p, ivec2(by, 0)));
+  vec3 n = cross(difference(p, ivec2(0, -by)), difference(p, ivec2(by, 0)));
   n /= max(length(n), 1e-12);
   if (dot(n, rayAt(p)) > 0.0) n = -n;
   normal = vec4(turn * n, 1.0);

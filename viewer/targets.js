@@ -43,15 +43,15 @@ export class Target {
     gl.drawBuffers([gl.COLOR_ATTACHMENT0, gl.COLOR_ATTACHMENT1]);
   }
 
-  /** An attachment over a grid of 96 x 96 pixels, RGBA each. */
+  /** An attachment over a grid of at most 96 x 96 pixels, RGBA each. */
   grid(attachment) {
-    const { gl } = this, values = new Float32Array(4 * SAMPLES * SAMPLES);
+    const { gl } = this, [width, height] = this.size.map((n) => Math.min(n, SAMPLES)), values = new Float32Array(4 * width * height);
     gl.bindFramebuffer(gl.READ_FRAMEBUFFER, this.frame);
     gl.readBuffer(gl.COLOR_ATTACHMENT0 + attachment);
     gl.bindFramebuffer(gl.DRAW_FRAMEBUFFER, this.small());
-    gl.blitFramebuffer(0, 0, ...this.size, 0, 0, SAMPLES, SAMPLES, gl.COLOR_BUFFER_BIT, gl.NEAREST);
+    gl.blitFramebuffer(0, 0, ...this.size, 0, 0, width, height, gl.COLOR_BUFFER_BIT, gl.NEAREST);
     gl.bindFramebuffer(gl.FRAMEBUFFER, this.few);
-    gl.readPixels(0, 0, SAMPLES, SAMPLES, gl.RGBA, gl.FLOAT, values);
+    gl.readPixels(0, 0, width, height, gl.RGBA, gl.FLOAT, values);
     return values;
   }
 
@@ -80,8 +80,11 @@ export class Target {
     const sums = this.grid(0), depths = this.grid(1), found = [];
     for (let i = 0; i < sums.length; i += 4) if (sums[i + 3] > 0.5 && depths[i] > 0) found.push(Math.log(depths[i]));
     found.sort((a, b) => a - b);
-    const pick = (share) => found[Math.round(share * (found.length - 1))] ?? 0;
-    return [pick(0.02), pick(0.98)];
+    const pick = (share) => {
+      const at = share * (found.length - 1), below = Math.floor(at), next = Math.min(below + 1, found.length - 1);
+      return found[below] + (at - below) * (found[next] - found[below]);
+    };
+    return found.length ? [pick(0.02), pick(0.98)] : [0, 1];
   }
 
   /** The point of the world at (x, y) in [0, 1], y downwards; null where there is nothing. */

@@ -89,9 +89,7 @@ def _layers(field: HashField) -> list[torch.Tensor]:
 
 def _widths(field: HashField) -> tuple[list[int], list[int]]:
     """Widths of both networks from input to output."""
-    density, colour = (
-        [w[0].shape[1], *(one.shape[0] for one in w)] for w in (field.heads.density, field.heads.colour)
-    )
+    density, colour = ([w[0].shape[1], *(one.shape[0] for one in w)] for w in (field.heads.density, field.heads.colour))
     return density, colour
 
 

@@ -26,7 +26,7 @@ def hash_model(cascades: int = 1, contraction: ContractionKind = "box", seed: in
         for weights in (*field.heads.density, *field.heads.colour):
             bound = math.sqrt(6 / weights.shape[1])
             weights.copy_((torch.rand(weights.shape, generator=chance) * 2 - 1) * bound)
-        field.heads.density[-1][0] *= 6
+        field.heads.density[-1][0] *= 15
     at = (torch.arange(128) + 0.5) / 128 - 0.5
     radius = (at[:, None, None] ** 2 + at[None, :, None] ** 2 + at[None, None] ** 2).sqrt()
     shell = (radius < 0.48) & (radius > 0.24)
