@@ -58,9 +58,8 @@ class Subject:
     """A renderable subject. `render`: camera, background colour, crop box or None -> Render.
 
     `facts`: name and value, for the page to list. Rays a second, moving averages: `speed` of whole views, by which the
-    next one's size is chosen, and `band_speed` of bands, of which an empty one is many times as fast. `splats`, `volume`:
-    its Gaussians or hash field, for the page to draw itself, and `version`, which changes when they do; `why`: reason
-    why the page cannot.
+    next one's size is chosen, and `band_speed` of bands, of which an empty one is many times as fast. `splats` or
+    `volume`: what the page draws itself, and `version`, which changes when that does; `why`: reason why it cannot.
     """
 
     name: str

@@ -14,7 +14,7 @@ BACKGROUND = (0.1, 0.3, 0.6)
 
 
 def hash_model(cascades: int = 1, contraction: ContractionKind = "box", seed: int = 0, **config: Any) -> Model:
-    """A model of clouds, some opaque, some thin: a hollow ball in the inner cube, and a few bricks in what is around."""
+    """A model of clouds, some thin: a hollow ball in the inner cube, and a few bricks in what is around."""
     chance = torch.Generator().manual_seed(seed)
     small = {"levels": 4, "table": 9, "base": 4, "finest": 40, "hidden": 16, "code": 8}
     field = HashField(Config(**(small | config)))
