@@ -265,7 +265,7 @@ def drawn_by_the_page(subject: Subject, volume: Volume | Splats) -> Subject:
     """Lets the page draw a subject itself where it can; `volume`: what is shown now."""
     if isinstance(volume, Splats):
         subject.splats = lambda: volume
-    else:
+    elif isinstance(volume, Volume):
         subject.why = refusal(volume)
         subject.volume = None if subject.why else lambda: volume
     return subject
