@@ -7,9 +7,9 @@
 import { tangent } from "./math.js";
 import { ACROSS, blocksOf, fieldFragment, fours } from "./field_shaders.js";
 import { NORMAL_FRAGMENT, SHOW_FRAGMENT } from "./field_show.js";
-import { program } from "./scene.js";
+import { bind, nearest, program } from "./scene.js";
 import { WHOLE_VERTEX } from "./splat_shaders.js";
-import { Target, bind, nearest } from "./targets.js";
+import { Target } from "./targets.js";
 
 const MODES = { rgb: 0, depth: 1, opacity: 2, normals: 3 };
 const HEADER = 16, FAR = 3e38, CELLS = 32768;

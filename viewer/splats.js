@@ -4,9 +4,8 @@
 // as long as the eye's place or direction differ from the sorted ones.
 
 import { add, length, scale, sub, tangent } from "./math.js";
-import { program } from "./scene.js";
+import { bind, nearest, program } from "./scene.js";
 import { ACROSS, SHOW_FRAGMENT, SPLAT_FRAGMENT, WHOLE_VERTEX, splatVertex } from "./splat_shaders.js";
-import { bind, nearest } from "./targets.js";
 import { startWorker } from "./workers.js";
 
 const MODES = { rgb: 0, rings: 0, depth: 1, opacity: 2, normals: 3 };

@@ -1,24 +1,9 @@
 // Pictures that the page draws into textures before it shows them, and what is read back from them.
 
 import { add, scale, tangent } from "./math.js";
+import { nearest } from "./scene.js";
 
 const SAMPLES = 96;
-
-/** How the texture that is bound is read: without repeating. */
-export function nearest(gl, filter = gl.NEAREST) {
-  for (const name of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) gl.texParameteri(gl.TEXTURE_2D, name, filter);
-  for (const name of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) gl.texParameteri(gl.TEXTURE_2D, name, gl.CLAMP_TO_EDGE);
-}
-
-/** Binds textures to the samplers of a program: [[uniform, texture], ...]. */
-export function bind(gl, pairs) {
-  pairs.forEach(([uniform, texture], unit) => {
-    gl.activeTexture(gl.TEXTURE0 + unit);
-    gl.bindTexture(gl.TEXTURE_2D, texture);
-    gl.uniform1i(uniform, unit);
-  });
-  gl.activeTexture(gl.TEXTURE0);
-}
 
 /** A framebuffer of colour with opacity (16 bits) and of distance (32 bits) for each pixel. */
 export class Target {
