@@ -14,7 +14,7 @@ import { Target } from "./targets.js";
 const MODES = { rgb: 0, depth: 1, opacity: 2, normals: 3 };
 const HEADER = 16, FAR = 3e38, CELLS = 32768;
 const MOVING = 14, BAND = 30, REST = 150; // milliseconds: of a moving picture, of a band; until the eye rests
-const FEWEST = 3000, FIRST = 100; // pixels of a moving picture at least; pixels a millisecond before any was measured
+const FEWEST = 3000, FIRST = 100; // pixels of a moving picture or of a band at least; pixels a millisecond before any was measured
 const COLD = 192; // pixels of a program's first picture, during which the GPU's driver compiles it
 
 /** The parts of a packed hash field; throws where it is something else. */
@@ -158,7 +158,7 @@ export class FieldLayer {
   /** Draws the next rows of the picture in work, all of them where it is that of a moving eye. */
   band(aspect) {
     const { gl, job, back } = this, [width, height] = job.size;
-    const rows = job.coarse ? height : Math.min(height - job.row, Math.max(1, Math.floor((this.pace * BAND) / width)));
+    const rows = job.coarse ? height : Math.min(height - job.row, Math.max(1, Math.floor(Math.max(FEWEST, this.pace * BAND) / width)));
     back.fit(job.size);
     this.march(job, aspect, rows);
     job.row += rows;

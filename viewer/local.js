@@ -2,7 +2,7 @@
 // a fit changes them.
 
 import { FieldLayer, unpack as unpackField } from "./field.js";
-import { short } from "./math.js";
+import { duration, short } from "./math.js";
 import { inSoftware } from "./scene.js";
 import { SplatLayer, unpack as unpackSplats } from "./splats.js";
 
@@ -85,7 +85,7 @@ export class Local {
   words() {
     const { layer } = this, { width, height } = this.app.canvas, { resolution, what } = this.app.state;
     const full = [width, height].map((n) => Math.round(n * resolution)), [x, y] = layer.front?.size ?? full;
-    if (this.kindOf(this.subject) === "field") return `${x} × ${y}   ${layer.taken ? `${Math.round(layer.taken)} ms, ` : ""}drawn here`;
+    if (this.kindOf(this.subject) === "field") return `${x} × ${y}   ${layer.taken ? `${duration(layer.taken)}, ` : ""}drawn here`;
     if (what !== "rings") return `${x} × ${y}   ${short(layer.loaded.count)} Gaussians, drawn here`;
     return `${x} × ${y}   ${layer.inView ?? 0} of ${layer.loaded.count} Gaussians in view`;
   }
