@@ -1,28 +1,57 @@
-// What the page draws itself: the Gaussians of the subject that is shown, fetched once, and anew while a fit changes them.
+// What the page draws itself: the Gaussians or the hash field of the subject that is shown, fetched once, and anew while
+// a fit changes them.
 
-import { short } from "./math.js";
+import { FieldLayer, unpack as unpackField } from "./field.js";
+import { duration, short } from "./math.js";
 import { inSoftware } from "./scene.js";
-import { SplatLayer, unpack } from "./splats.js";
+import { SplatLayer, unpack as unpackSplats } from "./splats.js";
 
 const AGAIN = 3000; // milliseconds between two fetches of a running fit
+const KINDS = { splats: [SplatLayer, unpackSplats], field: [FieldLayer, unpackField] };
 
 export class Local {
   constructor(app) {
-    Object.assign(this, { app, layer: null, subject: null, busy: false, last: 0, refused: new Set() });
-    try {
-      this.layer = new SplatLayer(app.scene.gl, () => app.wake());
-      if (inSoftware(app.scene.gl)) app.state.drawn = "server"; // seconds a picture; the server takes a part of one
-    } catch (error) {
-      console.info(`${error.message}; the server draws`);
+    Object.assign(this, { app, made: {}, without: {}, subject: null, busy: false, last: 0, refused: new Map() });
+    for (const [kind, [Layer]] of Object.entries(KINDS)) {
+      try {
+        this.made[kind] = new Layer(app.scene.gl, () => app.wake());
+      } catch (error) {
+        this.without[kind] = error.message;
+      }
     }
+    this.slow = inSoftware(app.scene.gl); // seconds a picture; the server takes a part of one
+    if (this.slow) app.state.drawn = "server";
     app.connection.on("fit", () => { if (performance.now() - this.last > AGAIN) this.fetch(true); });
   }
 
-  /** The subject whose Gaussians the page could draw; null where the server draws. */
+  get layers() {
+    return Object.values(this.made);
+  }
+
+  /** How a subject could be drawn here: "splats", "field", or null. */
+  kindOf(index) {
+    const subject = this.app.state.stage?.subjects[index];
+    return subject?.splats ? "splats" : subject?.field ? "field" : null;
+  }
+
+  /** The layer that draws the subject that is shown. */
+  get layer() {
+    return this.made[this.kindOf(this.app.state.subjects[0])] ?? null;
+  }
+
+  /** The subject that the page could draw; null where the server draws. */
   get wanted() {
     const { stage, subjects, what, drawn } = this.app.state;
-    const good = this.layer && stage && subjects.length === 1 && stage.subjects[subjects[0]].splats && !this.refused.has(subjects[0]);
+    const good = stage && subjects.length === 1 && this.layer && !this.refused.has(subjects[0]);
     return good && what !== "error" && drawn !== "server" ? subjects[0] : null;
+  }
+
+  /** Why the server draws although it was not asked to; empty where it does not. */
+  get why() {
+    const { stage, subjects } = this.app.state, [index] = subjects, kind = this.kindOf(index);
+    if (!stage || subjects.length > 1 || !stage.subjects[index].rendered) return "";
+    return stage.subjects[index].why || this.without[kind] || this.refused.get(index) ||
+      (this.slow && kind ? "this browser has no graphics processor" : "");
   }
 
   /** Whether the page draws now. */
@@ -43,21 +72,22 @@ export class Local {
 
   /** Brings what is drawn up to the state, before a picture. */
   prepare() {
-    const { layer } = this, { state } = this.app;
-    if (!layer) return;
+    const { state } = this.app;
     if (this.wanted !== null && this.wanted !== this.subject) this.fetch(false);
-    layer.shown = this.draws;
+    for (const layer of this.layers) layer.shown = false;
     if (!this.draws) return;
-    Object.assign(layer, { mode: state.what, box: this.app.box(), resolution: state.resolution, behind: this.app.behind(this.subject) });
+    const { layer } = this;
+    Object.assign(layer, { shown: true, mode: state.what, box: this.app.box(), resolution: state.resolution, behind: this.app.behind(this.subject) });
     layer.span = state.drawn === "both" ? [0, state.split] : [0, 1];
   }
 
   /** What the strip under the picture says of it. */
   words() {
     const { layer } = this, { width, height } = this.app.canvas, { resolution, what } = this.app.state;
-    const size = `${Math.round(width * resolution)} × ${Math.round(height * resolution)}`;
-    if (what !== "rings") return `${size}   ${short(layer.loaded.count)} Gaussians, drawn here`;
-    return `${size}   ${layer.inView ?? 0} of ${layer.loaded.count} Gaussians in view`;
+    const full = [width, height].map((n) => Math.round(n * resolution)), [x, y] = layer.front?.size ?? full;
+    if (this.kindOf(this.subject) === "field") return `${x} × ${y}   ${layer.taken ? `${duration(layer.taken)}, ` : ""}drawn here`;
+    if (what !== "rings") return `${x} × ${y}   ${short(layer.loaded.count)} Gaussians, drawn here`;
+    return `${x} × ${y}   ${layer.inView ?? 0} of ${layer.loaded.count} Gaussians in view`;
   }
 
   async fetch(again) {
@@ -65,18 +95,20 @@ export class Local {
     if (subject === null || this.busy) return;
     this.busy = true;
     this.last = performance.now();
+    const kind = this.kindOf(subject), layer = this.made[kind];
     try {
-      const have = again ? `?version=${this.layer.loaded.version}` : "";
-      const answer = await fetch(new URL(`splats/${subject}${have}`, document.baseURI));
+      const have = again ? `?version=${layer.loaded.version}` : "";
+      const answer = await fetch(new URL(`${kind}/${subject}${have}`, document.baseURI));
       if (answer.status === 204) return;
       if (!answer.ok) throw new Error((await answer.text()).trim());
       const { state } = this.app;
-      this.layer.load(unpack(await answer.arrayBuffer()), state.stage.depth_colours, state.size);
+      layer.load(KINDS[kind][1](await answer.arrayBuffer()), state.stage.depth_colours, state.size);
       this.subject = subject;
       this.app.moved(true);
     } catch (error) {
-      this.refused.add(subject);
+      this.refused.set(subject, error.message);
       this.app.note(error.message);
+      this.app.panel.names();
       this.app.moved(true);
     } finally {
       this.busy = false;

@@ -32,7 +32,7 @@ class App extends Page {
     this.latency = null;
     this.connection = new Connection();
     this.local = new Local(this);
-    if (this.local.layer) this.scene.layers.splice(1, 0, this.local.layer);
+    this.scene.layers.splice(1, 0, ...this.local.layers);
     this.films = new Films(this);
     this.fit = new Fit(this);
     this.panel = new Panel(this);

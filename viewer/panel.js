@@ -57,7 +57,7 @@ export class Panel {
   /** Whether a mode is there: rings are drawn by the page alone. */
   can(what) {
     const { stage, subjects } = this.state;
-    if (what === "rings") return Boolean(stage && this.app.local.layer && subjects.length === 1 && stage.subjects[subjects[0]].splats);
+    if (what === "rings") return Boolean(stage && this.app.local.made.splats && subjects.length === 1 && stage.subjects[subjects[0]].splats);
     return Boolean(stage?.modes.includes(what));
   }
 
@@ -147,8 +147,9 @@ export class Panel {
     document.title = `${stage.subjects[0].name} – neuralfields`;
     for (const button of $("modes").children) button.disabled = !this.can(button.dataset.what);
     const errors = $("modes").querySelector("[data-what=error]"), rings = $("modes").querySelector("[data-what=rings]");
-    const splats = stage.subjects.some((subject) => subject.splats) && this.app.local.layer;
-    rings.hidden = $("drawn-line").hidden = !splats;
+    const { local } = this.app, here = stage.subjects.map((_, i) => local.kindOf(i)).filter((kind) => local.made[kind]);
+    rings.hidden = !here.includes("splats");
+    $("drawn-line").hidden = !here.length;
     errors.title = errors.disabled ? "needs the photos of the capture" : "against the nearest photo, five times";
     const option = (value, text) => Object.assign(document.createElement("option"), { value, textContent: text });
     $("cameras").replaceChildren(option("", stage.cameras.length ? "free" : "none"), ...stage.cameras.map((camera, index) =>
@@ -176,6 +177,9 @@ export class Panel {
     $("labels").hidden = $("divider").hidden = !both;
     [$("label-left").textContent, $("label-right").textContent] = subjects.length > 1 ? subjects.map((index) => stage.subjects[index].name) : ["this device", "server"];
     $("modes").querySelector("[data-what=rings]").disabled = !this.can("rings");
+    const why = this.state.drawn === "server" || this.app.local.wanted === null ? this.app.local.why : "";
+    $("drawn-why").hidden = !why;
+    $("drawn-why").textContent = `${why}: the server draws`;
     this.split();
   }
 

@@ -62,11 +62,24 @@ export function program(gl, vertex, fragment) {
 export function texture(gl, filter) {
   const made = gl.createTexture();
   gl.bindTexture(gl.TEXTURE_2D, made);
-  for (const [name, value] of [
-    [gl.TEXTURE_MIN_FILTER, filter], [gl.TEXTURE_MAG_FILTER, filter],
-    [gl.TEXTURE_WRAP_S, gl.CLAMP_TO_EDGE], [gl.TEXTURE_WRAP_T, gl.CLAMP_TO_EDGE],
-  ]) gl.texParameteri(gl.TEXTURE_2D, name, value);
+  nearest(gl, filter);
   return made;
+}
+
+/** How the texture that is bound is read: without repeating. */
+export function nearest(gl, filter = gl.NEAREST) {
+  for (const name of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) gl.texParameteri(gl.TEXTURE_2D, name, filter);
+  for (const name of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) gl.texParameteri(gl.TEXTURE_2D, name, gl.CLAMP_TO_EDGE);
+}
+
+/** Binds textures to the samplers of a program: [[uniform, texture], ...]. */
+export function bind(gl, pairs) {
+  pairs.forEach(([uniform, texture], unit) => {
+    gl.activeTexture(gl.TEXTURE0 + unit);
+    gl.bindTexture(gl.TEXTURE_2D, texture);
+    gl.uniform1i(uniform, unit);
+  });
+  gl.activeTexture(gl.TEXTURE0);
 }
 
 const SOFTWARE = /swiftshader|llvmpipe|softpipe|software|basic render/i;

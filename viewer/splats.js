@@ -4,7 +4,7 @@
 // as long as the eye's place or direction differ from the sorted ones.
 
 import { add, length, scale, sub, tangent } from "./math.js";
-import { program } from "./scene.js";
+import { bind, nearest, program } from "./scene.js";
 import { ACROSS, SHOW_FRAGMENT, SPLAT_FRAGMENT, WHOLE_VERTEX, splatVertex } from "./splat_shaders.js";
 import { startWorker } from "./workers.js";
 
@@ -217,18 +217,4 @@ export class SplatLayer {
     const z = (value[0] / value[3]) * this.unit, ray = [(2 * x - 1) * tx, (2 * y - 1) * ty, 1];
     return [eye.right, eye.down, eye.forward].reduce((p, axis, i) => add(p, scale(axis, ray[i] * z)), eye.position);
   }
-}
-
-function nearest(gl, filter = gl.NEAREST) {
-  for (const name of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) gl.texParameteri(gl.TEXTURE_2D, name, filter);
-  for (const name of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) gl.texParameteri(gl.TEXTURE_2D, name, gl.CLAMP_TO_EDGE);
-}
-
-function bind(gl, pairs) {
-  pairs.forEach(([uniform, texture], unit) => {
-    gl.activeTexture(gl.TEXTURE0 + unit);
-    gl.bindTexture(gl.TEXTURE_2D, texture);
-    gl.uniform1i(uniform, unit);
-  });
-  gl.activeTexture(gl.TEXTURE0);
 }

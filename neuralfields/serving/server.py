@@ -25,9 +25,9 @@ from urllib.parse import urlsplit
 
 from neuralfields.errors import InputError, UsageError
 from neuralfields.options.common import Page
+from neuralfields.serving import field, splats
 from neuralfields.serving.messages import LARGEST_MESSAGE, read
 from neuralfields.serving.session import Session, ThreadWorker, Worker
-from neuralfields.serving.splats import pack
 from neuralfields.serving.stage import Stage
 
 PORT, PORTS_TRIED = Page.port, 32
@@ -188,25 +188,29 @@ class Server:
                 raise web.HTTPFound(f"/{self.token}/")
         if path == "socket":
             return await self._socket_of(request)
-        if path.startswith("splats/") and request.method == "GET":
-            return await self._splats_of(path.removeprefix("splats/"), request.query.get("version"))
+        kind, slash, name = path.partition("/")
+        if slash and kind in ("splats", "field") and request.method == "GET":
+            return await self._packed(kind, name, request.query.get("version"))
         kind, data = self.assets.get(path or "index.html", (None, b""))
         if kind is None or request.method not in ("GET", "HEAD"):
             return web.Response(status=404 if kind is None else 405, text="not here\n", headers=HEADERS)
         return web.Response(body=data, content_type=kind, charset="utf-8", headers=HEADERS)
 
-    async def _splats_of(self, name: str, have: str | None) -> Any:
-        """Gaussians of a subject for the page to draw: 204 where it has this version, 413 where they are too many."""
+    async def _packed(self, kind: str, name: str, have: str | None) -> Any:
+        """What the page draws of a subject: 204 where it has this version, 413 where it is too much."""
         from aiohttp import web
 
         index = int(name) if name.isascii() and name.isdigit() and len(name) < 5 else -1
         subject = self.stage.subjects[index] if 0 <= index < len(self.stage.subjects) else None
-        if subject is None or subject.splats is None:
+        source, pack = None, splats.pack if kind == "splats" else field.pack
+        if subject is not None:
+            source = subject.splats if kind == "splats" else subject.volume
+        if source is None:
             return web.Response(status=404, text="not here\n", headers=HEADERS)
         if have == str(subject.version()):
             return web.Response(status=204, headers=HEADERS)
         try:
-            data = await self.worker.run(lambda: pack(subject.splats(), subject.version()))
+            data = await self.worker.run(lambda: pack(source(), subject.version()))
         except UsageError as error:
             return web.Response(status=413, text=f"{error}\n", headers=HEADERS)
         return web.Response(body=data, content_type="application/octet-stream", headers=HEADERS)

@@ -38,6 +38,7 @@ from neuralfields.rendering.splat import Splats
 from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Bounds, Scene
 from neuralfields.serving.crop import Box, render_box
+from neuralfields.serving.field import refusal
 from neuralfields.serving.framing import Extent, home_view
 from neuralfields.serving.messages import eye_of
 from neuralfields.serving.shading import Reference, jpeg, png
@@ -57,8 +58,8 @@ class Subject:
     """A renderable subject. `render`: camera, background colour, crop box or None -> Render.
 
     `facts`: name and value, for the page to list. Rays a second, moving averages: `speed` of whole views, by which the
-    next one's size is chosen, and `band_speed` of bands, of which an empty one is many times as fast. `splats`: its
-    Gaussians, for the page to draw itself, and `version`, which changes when they do.
+    next one's size is chosen, and `band_speed` of bands, of which an empty one is many times as fast. `splats` or
+    `volume`: what the page draws itself, and `version`, which changes when that does; `why`: reason why it cannot.
     """
 
     name: str
@@ -69,7 +70,9 @@ class Subject:
     speed: float = SLOW_START
     band_speed: float = SLOW_START
     splats: Callable[[], Splats] | None = None
+    volume: Callable[[], Volume] | None = None
     version: Callable[[], int] = lambda: 0
+    why: str = ""
 
     def learn(self, pixels: int, seconds: float) -> None:
         """Updates `speed` after a whole view."""
@@ -162,10 +165,11 @@ class Stage:
             "version": VERSION,
             "subjects": [
                 {"name": s.name, "kind": s.kind, "facts": s.facts, "rendered": s.render is not None}
-                | {"splats": s.splats is not None, "background": list(s.background)}
+                | {"splats": s.splats is not None, "field": s.volume is not None, "why": s.why}
+                | {"background": list(s.background)}
                 for s in self.subjects
             ],
-            "depth_colours": colour_table(DEPTH_STOPS).ravel().tolist() if any(s.splats for s in self.subjects) else [],
+            "depth_colours": colour_table(DEPTH_STOPS).ravel().tolist() if modes else [],
             "modes": modes + (["error"] if modes and self.album else []),
             "cameras": [self._camera(index) for index in range(len(self.cameras))],
             "bounds": {"centre": list(self.bounds.centre), "side": self.bounds.side, "cascades": self.bounds.cascades},
@@ -257,6 +261,16 @@ def volume_subject(name: str, volume: Callable[[], Volume | Splats], **known: An
     return Subject(name, "field", lambda camera, colour, box: render_box(volume(), camera, colour, box), **known)
 
 
+def drawn_by_the_page(subject: Subject, volume: Volume | Splats) -> Subject:
+    """Lets the page draw a subject itself where it can; `volume`: what is shown now."""
+    if isinstance(volume, Splats):
+        subject.splats = lambda: volume
+    elif isinstance(volume, Volume):
+        subject.why = refusal(volume)
+        subject.volume = None if subject.why else lambda: volume
+    return subject
+
+
 def facts_of(model: Model, size: int) -> dict[str, str]:
     """Figures of a model, for the page to list."""
     facts = {"field": field_name(model.field), "size": size_text(size)}
@@ -328,8 +342,8 @@ def model_subject(name: str, model: Model, size: int) -> Subject:
     facts = facts_of(model, size)
     if isinstance(volume, Splats):
         facts["Gaussians"] = f"{len(volume.gaussians):,}"
-    splats = (lambda: volume) if isinstance(volume, Splats) else None
-    return volume_subject(name, lambda: volume, background=model.background, facts=facts, splats=splats)
+    subject = volume_subject(name, lambda: volume, background=model.background, facts=facts)
+    return drawn_by_the_page(subject, volume)
 
 
 def _foreign(thing: Any) -> Subject:

@@ -26,6 +26,7 @@ from neuralfields.models.nf_file import save
 from neuralfields.options.common import Page
 from neuralfields.options.fit import FitOptions
 from neuralfields.scene import Scene
+from neuralfields.serving.field import refusal
 from neuralfields.serving.server import Server
 from neuralfields.serving.session import STATUS_EVERY
 from neuralfields.serving.stage import build_stage, volume_subject
@@ -102,8 +103,13 @@ class Watch:
         subject = volume_subject(
             scene.name, lambda: training.volume, background=training.background.colour, facts=facts
         )
+        subject.version = lambda: training.step_count
         if isinstance(training.field, GaussianField):
-            subject.splats, subject.version = lambda: training.volume, lambda: training.step_count
+            subject.splats = lambda: training.volume
+        elif not (why := refusal(training.volume)):
+            subject.volume = lambda: training.volume
+        else:
+            subject.why = why
         self.stage = build_stage([subject], [], scene)
         self.stage.steer, self.stage.status = self._asked.put, self.status
 
