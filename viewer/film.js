@@ -1,5 +1,6 @@
 // Keyframes, a path through them, and the files that the viewer makes: pictures, films, paths.
 
+import { download } from "./download.js";
 import { eyeMessage } from "./math.js";
 import { Walk } from "./walk.js";
 
@@ -99,11 +100,7 @@ export class Films {
   }
 
   save({ name, mime, payload, width, height }) {
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([payload], { type: mime }));
-    link.download = name;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+    download(name, new Blob([payload], { type: mime }));
     this.done();
     this.app.note(mime === "application/json" ? `${name}: the path is saved` : `${name}: ${width} × ${height}`);
   }

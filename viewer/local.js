@@ -56,8 +56,8 @@ export class Local {
   words() {
     const { layer } = this, { width, height } = this.app.canvas, { resolution, what } = this.app.state;
     const size = `${Math.round(width * resolution)} × ${Math.round(height * resolution)}`;
-    if (what !== "rings") return `${size}   ${short(layer.loaded.count)} Gaussians, drawn here`;
-    return `${size}   ${layer.inView ?? 0} of ${layer.loaded.count} Gaussians in view`;
+    if (what !== "rings") return `${size}   ${short(layer.loaded.count - layer.gone)} Gaussians, drawn here`;
+    return `${size}   ${layer.inView ?? 0} of ${layer.loaded.count - layer.gone} Gaussians in view`;
   }
 
   async fetch(again) {
@@ -73,6 +73,7 @@ export class Local {
       const { state } = this.app;
       this.layer.load(unpack(await answer.arrayBuffer()), state.stage.depth_colours, state.size);
       this.subject = subject;
+      this.app.editor.loaded(subject);
       this.app.moved(true);
     } catch (error) {
       this.refused.add(subject);

@@ -3,6 +3,7 @@
 //   state.eye moves  ->  a view message  ->  frames, coarse to fine  ->  the picture layer  ->  seen
 
 import { Connection } from "./connection.js";
+import { Editor } from "./editor.js";
 import { Films } from "./film.js";
 import { Fit } from "./fit.js";
 import { Local } from "./local.js";
@@ -33,6 +34,7 @@ class App extends Page {
     this.connection = new Connection();
     this.local = new Local(this);
     if (this.local.layer) this.scene.layers.splice(1, 0, this.local.layer);
+    this.editor = new Editor(this);
     this.films = new Films(this);
     this.fit = new Fit(this);
     this.panel = new Panel(this);

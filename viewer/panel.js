@@ -176,6 +176,7 @@ export class Panel {
     $("labels").hidden = $("divider").hidden = !both;
     [$("label-left").textContent, $("label-right").textContent] = subjects.length > 1 ? subjects.map((index) => stage.subjects[index].name) : ["this device", "server"];
     $("modes").querySelector("[data-what=rings]").disabled = !this.can("rings");
+    this.app.editor.begin();
     this.split();
   }
 
