@@ -1,11 +1,11 @@
 // Keyframes, a path through them, and the files that the viewer makes: pictures, films, paths.
 
 import { download } from "./download.js";
-import { eyeMessage } from "./math.js";
+import { clamp, eyeMessage } from "./math.js";
 import { Walk } from "./walk.js";
 
 const $ = (id) => document.getElementById(id);
-const PREVIEW = 30; // eyes a second of a preview
+const PREVIEW = 30, MOST_KEYS = 400; // eyes a second of a preview; keyframes that the server takes
 
 export class Films {
   constructor(app) {
@@ -27,10 +27,12 @@ export class Films {
   }
 
   size() {
-    return { width: Math.round($("width").valueAsNumber) || 1280, height: Math.round($("height").valueAsNumber) || 720 };
+    const side = (id, usual) => ($(id).value = clamp(Math.round($(id).valueAsNumber) || usual, 16, 16384));
+    return { width: Number(side("width", 1280)), height: Number(side("height", 720)) };
   }
 
   add() {
+    if (this.keys.length >= MOST_KEYS) return this.app.note(`a path has at most ${MOST_KEYS} keyframes`);
     this.keys.push(eyeMessage(this.app.state.eye));
     this.show();
   }
@@ -57,7 +59,7 @@ export class Films {
     if (this.playing) return this.stop();
     if (this.keys.length < 2) return;
     const frames = Math.min(2000, Math.max(2, Math.round(this.seconds * PREVIEW)));
-    this.app.connection.send({ type: "path", number: ++this.number, keys: this.keys, frames });
+    this.tell({ type: "path", number: ++this.number, keys: this.keys, frames });
   }
 
   start(eyes) {
@@ -81,7 +83,7 @@ export class Films {
 
   ask(file) {
     const fps = Math.min(Math.max($("fps").valueAsNumber || 24, 1), 120);
-    const sent = this.app.connection.send({
+    const sent = this.tell({
       type: "film", number: ++this.number, look: this.app.look(), keys: this.keys, seconds: this.seconds, fps,
       ...this.size(), subject: this.app.state.subjects[0], file,
     });
@@ -89,10 +91,17 @@ export class Films {
   }
 
   still() {
-    this.app.connection.send({
+    const sent = this.tell({
       type: "still", number: ++this.number, look: this.app.look(), ...this.size(), subject: this.app.state.subjects[0],
     });
-    this.app.note("the picture is being rendered");
+    if (sent) this.app.note(this.app.editor.choice?.gone ? "the server renders it, with what was deleted here" : "the picture is being rendered");
+  }
+
+  /** Sends a message; says so where nobody is there to hear it. */
+  tell(message) {
+    const sent = this.app.connection.send(message);
+    if (!sent) this.app.note("not connected to the viewer: it cannot render now");
+    return sent;
   }
 
   done() {

@@ -11,7 +11,9 @@ import { MarkLayer, PhotoLayer, COLOURS, axes, box, frusta } from "./marks.js";
 import { eyeFromPose, eyeMessage, sameEye, short, tidy, lookAt, sub, length, cross, unit } from "./math.js";
 import { Page } from "./page.js";
 import { Panel } from "./panel.js";
+import { Probe } from "./probe.js";
 import { PictureLayer } from "./picture.js";
+import { Views } from "./views.js";
 
 const $ = (id) => document.getElementById(id);
 const MOST_PENDING = 200;
@@ -24,19 +26,23 @@ class App extends Page {
     this.lines = new MarkLayer(gl);
     this.points = new MarkLayer(gl, "POINTS", 2);
     this.photo = new PhotoLayer(gl);
-    this.scene.layers = [this.picture, this.photo, this.points, this.lines];
+    this.read = new MarkLayer(gl);
+    this.scene.layers = [this.picture, this.photo, this.points, this.lines, this.read];
     Object.assign(this.state, {
-      show: { cameras: false, axes: false, bounds: false, points: true }, crop: null, slice: null, drawn: "page",
+      show: { cameras: false, axes: false, bounds: false, points: false }, crop: null, slice: null, drawn: "page",
     });
     this.number = 0;
     this.pending = new Map(); // number of a view -> when it was asked for
     this.latency = null;
+    this.kinds = []; // what pictures show, but for the eye, and the number of the first view of that
     this.connection = new Connection();
     this.local = new Local(this);
     if (this.local.layer) this.scene.layers.splice(1, 0, this.local.layer);
     this.editor = new Editor(this);
     this.films = new Films(this);
     this.fit = new Fit(this);
+    this.views = new Views(this);
+    this.probe = new Probe(this, this.read, $("probe"));
     this.panel = new Panel(this);
     this.listen();
     this.start();
@@ -44,10 +50,11 @@ class App extends Page {
 
   listen() {
     const { connection } = this;
-    connection.on("open", () => { $("dot").className = "on"; $("dot").title = "connected"; });
+    connection.on("open", () => { $("dot").className = "on"; $("dot").title = "connected"; $("lost").hidden = true; });
     connection.on("closed", ({ reason }) => {
       $("dot").className = "off";
       $("dot").title = "the viewer is not there any more";
+      $("lost").hidden = false;
       if (reason) this.note(reason);
     });
     connection.on("stage", (stage) => this.begin(stage));
@@ -73,7 +80,7 @@ class App extends Page {
     this.enter(stage);
     if (!again) {
       state.subjects = stage.subjects.length > 1 && stage.subjects[1].rendered ? [0, 1] : [0];
-      state.show.cameras = !stage.subjects.some((subject) => subject.rendered);
+      state.show.cameras = state.show.points = !stage.subjects.some((subject) => subject.rendered);
       this.home();
     }
     this.local.reset();
@@ -86,9 +93,26 @@ class App extends Page {
   home() {
     super.home();
     if (!this.state.stage.subjects.some((subject) => subject.rendered)) this.overlook();
-    Object.assign(this.photo, { camera: null, wanted: null });
+    this.overlay(this.state.camera);
     this.panel.camera();
     this.redraw();
+  }
+
+  /** Asks for the photo of a camera, to lie over the picture; null: none does. */
+  overlay(index) {
+    const photo = Boolean(this.state.stage.cameras[index]?.photo);
+    Object.assign(this.photo, { camera: null, wanted: photo ? index : null });
+    if (photo) this.connection.send({ type: "photo", camera: index });
+  }
+
+  /** All of the scene, from the side that the eye is on. */
+  frameAll() {
+    const { state } = this, { stage } = state, home = stage.eye.pose, at = [home[3], home[7], home[11]];
+    const far = Math.max(length(sub(at, stage.pivot)), stage.cameras.length ? 0.5 * state.size : 0);
+    const fov = Math.max(state.eye.fov, 40);
+    const away = [0, 1, 2].map((k) => stage.pivot[k] - far * state.eye.forward[k]);
+    Object.assign(state, { pivot: stage.pivot, eye: tidy({ ...state.eye, position: away, fov }) });
+    this.moved();
   }
 
   /** Stands outside of all cameras, so that a capture is seen as a whole. */
@@ -105,8 +129,7 @@ class App extends Page {
     const camera = this.state.stage.cameras[index];
     if (!camera) return;
     this.stand(index);
-    Object.assign(this.photo, { camera: null, wanted: index });
-    if (camera.photo) this.connection.send({ type: "photo", camera: index });
+    this.overlay(index);
     this.panel.camera();
     this.redraw();
     this.moved(true);
@@ -114,6 +137,7 @@ class App extends Page {
 
   moved(keep = false) {
     super.moved(keep);
+    this.views.moved();
     this.panel.eye();
   }
 
@@ -181,6 +205,8 @@ class App extends Page {
     const height = Math.max(1, Math.round(canvas.height * state.resolution));
     const view = { type: "view", number: ++this.number, look: this.look(), width, height, subjects: state.subjects };
     if (!this.connection.send(view)) return;
+    const { eye, ...kind } = view.look, text = JSON.stringify([kind, state.subjects]);
+    if (this.kinds.at(-1)?.text !== text) this.kinds = [...this.kinds.slice(-20), { from: this.number, text }];
     this.pending.set(this.number, performance.now());
     if (this.pending.size > MOST_PENDING) this.pending.delete(this.pending.keys().next().value);
   }
@@ -192,7 +218,7 @@ class App extends Page {
     const asked = this.pending.get(frame.number);
     if (asked !== undefined) this.latency = performance.now() - asked;
     for (const number of this.pending.keys()) if (number <= frame.number) this.pending.delete(number);
-    this.picture.take(this.scene.gl, frame, tidy(eyeFromPose(frame.eye.pose, frame.eye.fov)), bitmap, values);
+    this.picture.take(this.scene.gl, frame, tidy(eyeFromPose(frame.eye.pose, frame.eye.fov)), bitmap, values, this.kinds.findLast(({ from }) => from <= frame.number)?.text);
     bitmap.close();
     this.panel.frame(frame, asked === undefined ? null : this.latency);
     this.seen = frame.frame;

@@ -14,6 +14,7 @@ import contextlib
 import errno
 import hmac
 import ipaddress
+import json
 import logging
 import os
 import secrets
@@ -136,6 +137,16 @@ class Server:
             name = server[2] if len(server) == 4 else socket.gethostname()
             lines.append(f"on your own machine first: ssh -L {self.port}:localhost:{self.port} {name}")
         return lines
+
+    def describe_again(self) -> None:
+        """Sends the description of the stage to every page: what is shown has changed."""
+
+        async def send() -> None:
+            text = json.dumps(self.stage.describe())
+            await asyncio.gather(*(session.send(text) for session in list(self.sessions)))
+
+        with contextlib.suppress(RuntimeError):  # the loop ended meanwhile
+            asyncio.run_coroutine_threadsafe(send(), self._loop)
 
     def close(self) -> None:
         """Closes every page and stops serving; does nothing the second time."""

@@ -251,7 +251,7 @@ class Session:
 
     def _encode(self, subject: Subject, look: ViewSettings, camera: Camera, seen: Render, fine: bool) -> Any:
         begin = time.perf_counter()
-        made = jpeg(self._paint(subject, look, camera, seen), fine), depth_bytes(seen)
+        made = jpeg(self._paint(subject, look, camera, seen), fine), depth_bytes(seen, fine)
         pixels = camera.width * camera.height
         self.encoding += 0.3 * (pixels / max(time.perf_counter() - begin, 1e-6) - self.encoding)
         return made
