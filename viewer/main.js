@@ -8,11 +8,12 @@ import { Films } from "./film.js";
 import { Fit } from "./fit.js";
 import { Local } from "./local.js";
 import { MarkLayer, PhotoLayer, COLOURS, axes, box, frusta } from "./marks.js";
-import { eyeFromPose, eyeMessage, sameEye, short, tidy, lookAt, sub, length, cross, unit } from "./math.js";
+import { eyeFromPose, eyeMessage, sameEye, short, tidy, lookAt, sub, length, cross, unit, viewProjection, add, scale, dot, tangent } from "./math.js";
 import { Page } from "./page.js";
 import { Panel } from "./panel.js";
 import { Probe } from "./probe.js";
 import { PictureLayer } from "./picture.js";
+import { ThumbLayer, cameraAt } from "./thumbs.js";
 import { Views } from "./views.js";
 
 const $ = (id) => document.getElementById(id);
@@ -27,7 +28,8 @@ class App extends Page {
     this.points = new MarkLayer(gl, "POINTS", 2);
     this.photo = new PhotoLayer(gl);
     this.read = new MarkLayer(gl);
-    this.scene.layers = [this.picture, this.photo, this.points, this.lines, this.read];
+    this.thumbs = new ThumbLayer(gl);
+    this.scene.layers = [this.picture, this.thumbs, this.photo, this.points, this.lines, this.read];
     Object.assign(this.state, {
       show: { cameras: false, axes: false, bounds: false, points: false }, crop: null, slice: null, drawn: "page",
     });
@@ -60,9 +62,14 @@ class App extends Page {
     connection.on("stage", (stage) => this.begin(stage));
     connection.on("frame", (frame) => this.receive(frame));
     connection.on("note", ({ text }) => this.note(text));
-    connection.on("points", ({ count, payload }) => {
-      const places = new Float32Array(payload), values = [];
-      for (let i = 0; i < count; i++) values.push(places[3 * i], places[3 * i + 1], places[3 * i + 2], 0.62, 0.74, 0.86, 0.8);
+    connection.on("thumb", async ({ camera, payload }) => {
+      await this.thumbs.take(camera, new Blob([payload], { type: "image/jpeg" }));
+      this.wake();
+    });
+    connection.on("points", ({ count, coloured, payload }) => {
+      const places = new Float32Array(payload, 0, 3 * count), values = [], colours = coloured && new Uint8Array(payload, 12 * count);
+      const colourOf = (i) => (colours ? [0, 1, 2].map((k) => colours[3 * i + k] / 255) : [0.62, 0.74, 0.86]);
+      for (let i = 0; i < count; i++) values.push(places[3 * i], places[3 * i + 1], places[3 * i + 2], ...colourOf(i), coloured ? 1 : 0.8);
       this.points.set(this.scene.gl, values);
       this.wake();
     });
@@ -84,6 +91,8 @@ class App extends Page {
       this.home();
     }
     this.local.reset();
+    this.thumbs.begin(stage.cameras, stage.cameras.length ? this.frustumSize() : 1);
+    this.thumbed = false;
     this.panel.begin(stage);
     for (const note of stage.notes) this.note(note);
     this.redraw();
@@ -105,6 +114,12 @@ class App extends Page {
     if (photo) this.connection.send({ type: "photo", camera: index });
   }
 
+  /** The camera whose photo is seen at (x, y) in [0, 1]; null where cameras are not shown. */
+  cameraAt(x, y) {
+    const { state, scene, canvas } = this, matrix = viewProjection(state.eye, canvas.width / canvas.height, ...scene.reach);
+    return state.show.cameras ? cameraAt(state.stage.cameras, this.frustumSize(), matrix, x, y, state.camera) : null;
+  }
+
   /** All of the scene, from the side that the eye is on. */
   frameAll() {
     const { state } = this, { stage } = state, home = stage.eye.pose, at = [home[3], home[7], home[11]];
@@ -117,11 +132,16 @@ class App extends Page {
 
   /** Stands outside of all cameras, so that a capture is seen as a whole. */
   overlook() {
-    const { state } = this, places = state.stage.cameras.map((camera) => eyeFromPose(camera.pose, 0).position);
-    const radius = Math.max(state.size, ...places.map((place) => length(sub(place, state.pivot))));
-    const side = unit(cross(state.up, Math.abs(state.up[0]) < 0.9 ? [1, 0, 0] : [0, 1, 0]));
-    const away = [0, 1, 2].map((k) => state.pivot[k] + radius * (2 * side[k] + 1.3 * state.up[k]));
-    Object.assign(state, { eye: lookAt(away, state.pivot, state.up, 50), tight: null, camera: null });
+    const { state, canvas } = this, places = [state.pivot, ...state.stage.cameras.map((camera) => eyeFromPose(camera.pose, 0).position)];
+    const middle = scale(places.slice(1).reduce(add, [0, 0, 0]), 1 / Math.max(1, places.length - 1)), back = sub(middle, state.pivot);
+    const level = sub(back, scale(state.up, dot(back, state.up))), sideways = cross(state.up, [1, 0, 0].map((v, k) => (Math.abs(state.up[0]) < 0.9 ? v : Number(k === 1))));
+    const behind = unit(length(level) > 0.1 * state.size ? add(unit(level), scale(unit(cross(state.up, level)), 0.6)) : sideways);
+    const eye = lookAt(add(behind, scale(state.up, 0.55)), [0, 0, 0], state.up, 50), axes = [eye.right, eye.down, eye.forward];
+    const spans = axes.map((axis) => places.map((place) => dot(place, axis))).map((values) => [Math.min(...values), Math.max(...values)]);
+    const centre = axes.reduce((sum, axis, k) => add(sum, scale(axis, (spans[k][0] + spans[k][1]) / 2)), [0, 0, 0]);
+    const [w, h, d] = spans.map(([low, high]) => (high - low) / 2 + 1.5 * this.frustumSize()), ty = tangent(50);
+    const far = d + Math.max(h / ty, w / (ty * (canvas.clientWidth / Math.max(1, canvas.clientHeight))));
+    Object.assign(state, { eye: { ...eye, position: sub(centre, scale(eye.forward, far)) }, pivot: centre, tight: null, camera: null });
   }
 
   /** Stands in a camera, with its photo over the picture where there is one. */
@@ -184,6 +204,8 @@ class App extends Page {
     if (!stage) return;
     const { low, high } = this.whole(), lines = [];
     if (show.cameras) lines.push(...frusta(stage.cameras, this.frustumSize(), state.camera));
+    Object.assign(this.thumbs, { shown: show.cameras, hidden: state.camera });
+    if (show.cameras && !this.thumbed) this.thumbed = this.connection.send({ type: "thumbs" });
     if (show.axes) lines.push(...axes(stage.bounds.centre, 0.5 * stage.bounds.side));
     if (show.bounds) lines.push(...box(low, high, COLOURS.bounds));
     const cut = this.box();
@@ -236,7 +258,10 @@ class App extends Page {
   }
 
   shown() {
-    if (this.local.draws) $("strip").textContent = this.local.words();
+    if (this.local.draws) {
+      $("strip").textContent = this.local.words();
+      if (this.state.what === "depth" && this.local.layer.sorted) this.panel.depthScale(...this.local.layer.logs.map(Math.exp));
+    }
     if (this.seen) this.connection.send({ type: "seen", number: this.seen });
     this.seen = null;
   }

@@ -183,6 +183,7 @@ export class Panel {
     $("left").value = this.state.subjects[0];
     $("right").value = this.state.subjects[1] ?? "";
     $("strip").textContent = stage.modes.length ? "" : `${stage.cameras.length} cameras`;
+    $("modes-part").hidden = !stage.modes.length;
     if (stage.modes.length) this.show(this.state.what);
     this.names();
     this.camera();
@@ -220,7 +221,14 @@ export class Panel {
     $("fov-now").textContent = `${Math.round(eye.fov)}°`;
   }
 
+  /** The legend of depth in units of the scene: what its colours span. */
+  depthScale(near, far) {
+    const words = $("legend").children, text = [`near ${figure(near)}`, `${figure(far)} far`];
+    if (words[1].textContent !== text[0] || words[2].textContent !== text[1]) [words[1].textContent, words[2].textContent] = text;
+  }
+
   frame(frame, latency) {
+    if (frame.what === "depth" && this.state.what === "depth" && !frame.side) this.depthScale(...frame.depth.scale);
     $("strip").textContent = `${frame.width} × ${frame.height}   ${duration(frame.ms)}`;
     if (latency !== null) this.latency = latency;
     this.facts(frame);

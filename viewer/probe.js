@@ -35,7 +35,8 @@ export class Probe {
 
   /** Reads at (x, y) in [0, 1] of the picture; `further`: measured from what was read last. */
   read(x, y, further) {
-    const point = this.app.pointAt(x, y);
+    const camera = further ? null : this.app.cameraAt(x, y), point = this.app.pointAt(x, y);
+    if (camera !== null) return this.app.jump(camera);
     if (!point) return this.clear();
     this.points = further && this.points.length ? [this.points.at(-1), point] : [point];
     const { eye } = this.app.state, depth = dot(sub(point, eye.position), eye.forward), [r, g, b] = this.colour(x, y);

@@ -41,6 +41,7 @@ from neuralfields.serving.messages import (
     Seen,
     Steer,
     Still,
+    Thumbs,
     View,
     ViewSettings,
     camera_of,
@@ -50,6 +51,7 @@ from neuralfields.serving.messages import (
 )
 from neuralfields.serving.shading import depth_bytes, jpeg, paint, png
 from neuralfields.serving.stage import Stage, Subject
+from neuralfields.serving.thumbs import send_points, send_thumbs
 
 FIRST_SECONDS, BAND_SECONDS = 0.07, 0.03
 ENCODING = 5e6  # initial guess of pixels a second for shading and compression
@@ -110,13 +112,12 @@ class Session:
         self._news, self._room = asyncio.Event(), asyncio.Event()
         self._tasks: set[asyncio.Task] = set()
         self._job: asyncio.Task | None = None
+        self._thumbed = False
 
     async def begin(self) -> None:
         """Sends the description of the stage and starts to render."""
         await self.send(json.dumps(self.stage.describe()))
-        if self.stage.points is not None and len(self.stage.points):
-            values = np.ascontiguousarray(self.stage.points[:, :3], dtype="<f4")
-            await self.send(packet({"type": "points", "count": len(values)}, values.tobytes()))
+        await send_points(self.stage, self.send)
         self._start(self._render_for_ever())
         if self.stage.status is not None:
             self._start(self._report_for_ever())
@@ -145,6 +146,10 @@ class Session:
             self._room.set()
         elif isinstance(message, Photo):
             self._start(self._guarded(self._photo(message.camera)))
+        elif isinstance(message, Thumbs):
+            if not self._thumbed:
+                self._thumbed = True
+                self._start(send_thumbs(self.stage, self.send))
         elif isinstance(message, CameraPath):
             await self._route(message)
         elif isinstance(message, Cancel):

@@ -133,7 +133,7 @@ def depth_bytes(seen: Render, fine: bool = True) -> tuple[dict[str, Any], bytes]
     """Encodes depth as 16-bit steps of its logarithm from `near` to `far`, little endian.
 
     At most 256 pixels a side; 96 where it is one of many, whose picture is coarse: the page takes sharp colours by the
-    depth of the last fine one.
+    depth of the last fine one. `scale`: about what the colours of a depth picture span (panels.depth_scale).
     """
     depth, opacity = seen.depth.cpu().numpy(), seen.opacity.cpu().numpy()
     height, width = depth.shape
@@ -146,7 +146,8 @@ def depth_bytes(seen: Render, fine: bool = True) -> tuple[dict[str, Any], bytes]
     far = max(far, near * 1.0001)
     steps = np.log(np.where(solid, depth, near) / near) / math.log(far / near) * (NO_DEPTH - 1)
     values = np.where(solid, np.clip(np.round(steps), 0, NO_DEPTH - 1), NO_DEPTH).astype("<u2")
-    return {"width": columns, "height": rows, "near": near, "far": far}, values.tobytes()
+    scale = np.percentile(depth[solid], (2, 98)).tolist() if solid.any() else [near, far]
+    return {"width": columns, "height": rows, "near": near, "far": far, "scale": scale}, values.tobytes()
 
 
 def jpeg(image: np.ndarray, fine: bool) -> bytes:

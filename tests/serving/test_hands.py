@@ -180,3 +180,13 @@ def test_the_crop_box_has_numbers(screen: Screen) -> None:
     page.click("#box-copy")
     assert page.inner_text("#message") == "--keep-box=-0.4500,-0.7500,-0.7500,0.7500,0.7500,0.7500"
     page.evaluate("crop.checked = false; x0.value = '0'; crop.onchange()")
+
+
+def test_the_legend_of_depth_has_numbers(screen: Screen) -> None:
+    """From the nearest of the ball to nearly the farthest of it that is seen."""
+    screen.page.keyboard.press("2")
+    screen.rest()
+    near, far = screen.page.inner_text("#legend").split()[1:3]
+    screen.page.keyboard.press("1")
+    nearest, tangent = away(screen) - RADIUS, (away(screen) ** 2 - RADIUS**2) ** 0.5
+    assert nearest <= float(near) < nearest + 0.05 < float(far) <= tangent
