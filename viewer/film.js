@@ -1,19 +1,30 @@
 // Keyframes, a path through them, and the files that the viewer makes: pictures, films, paths.
 
 import { download } from "./download.js";
-import { clamp, eyeMessage } from "./math.js";
+import { add, clamp, eyeFromPose, eyeMessage, length, scale, sub, turned } from "./math.js";
 import { Walk } from "./walk.js";
 
 const $ = (id) => document.getElementById(id);
-const PREVIEW = 30, MOST_KEYS = 400; // eyes a second of a preview; keyframes that the server takes
+const PREVIEW = 30, MOST_KEYS = 400, AROUND = 8; // eyes a second of a preview; keyframes that the server takes, and of an orbit
+const KEPT = "neuralfields keyframes"; // where they lie while the page is loaded anew
+
+/** The keyframes that this tab had before it was loaded anew. */
+function kept() {
+  try {
+    return JSON.parse(sessionStorage.getItem(KEPT) ?? "[]").filter(({ pose, fov }) => pose?.length === 12 && Number.isFinite(fov));
+  } catch {
+    return [];
+  }
+}
 
 export class Films {
   constructor(app) {
     this.app = app;
-    this.keys = [];
+    this.keys = kept();
     this.number = 0;
     this.playing = null;
     $("key").onclick = () => this.add();
+    $("orbit").onclick = () => this.orbit();
     $("play").onclick = () => this.play();
     $("film").onclick = () => this.ask("film");
     $("path").onclick = () => this.ask("keys");
@@ -38,16 +49,34 @@ export class Films {
   }
 
   show() {
-    $("keys").replaceChildren(...this.keys.map((_, index) => {
-      const item = document.createElement("li"), button = document.createElement("button");
-      button.textContent = index + 1;
-      button.title = "remove this keyframe";
-      button.type = "button";
-      button.onclick = () => { this.keys.splice(index, 1); this.show(); };
-      item.append(button);
+    const button = (text, label, act) => Object.assign(document.createElement("button"), { type: "button", textContent: text, title: label, ariaLabel: label, onclick: act });
+    $("keys").replaceChildren(...this.keys.map((eye, index) => {
+      const item = document.createElement("li");
+      item.append(
+        button(index + 1, `look from keyframe ${index + 1}`, () => this.look(eye)),
+        button("×", `remove keyframe ${index + 1}`, () => { this.keys.splice(index, 1); this.show(); }),
+      );
       return item;
     }));
+    sessionStorage.setItem(KEPT, JSON.stringify(this.keys));
     for (const id of ["play", "film", "path"]) $(id).disabled = this.keys.length < 2;
+  }
+
+  /** Looks from a keyframe, about a point as far ahead as the pivot is now. */
+  look({ pose, fov }) {
+    const { state } = this.app, away = length(sub(state.pivot, state.eye.position)), eye = eyeFromPose(pose, fov);
+    Object.assign(state, { eye, pivot: add(eye.position, scale(eye.forward, away)) });
+    this.app.moved();
+  }
+
+  /** Keyframes all around the pivot, at the height and distance of the eye; the last is the first again. */
+  orbit() {
+    const { state } = this.app, { eye, pivot, up } = state, from = sub(eye.position, pivot);
+    this.keys = [...Array(AROUND + 1).keys()].map((i) => {
+      const about = (v) => turned(v, up, (2 * Math.PI * i) / AROUND);
+      return eyeMessage({ ...eye, position: add(pivot, about(from)), right: about(eye.right), down: about(eye.down), forward: about(eye.forward) });
+    });
+    this.show();
   }
 
   get seconds() {

@@ -229,6 +229,7 @@ class App extends Page {
     if (!this.connection.send(view)) return;
     const { eye, ...kind } = view.look, text = JSON.stringify([kind, state.subjects]);
     if (this.kinds.at(-1)?.text !== text) this.kinds = [...this.kinds.slice(-20), { from: this.number, text }];
+    $("dot").classList.add("busy");
     this.pending.set(this.number, performance.now());
     if (this.pending.size > MOST_PENDING) this.pending.delete(this.pending.keys().next().value);
   }
@@ -243,6 +244,7 @@ class App extends Page {
     this.picture.take(this.scene.gl, frame, tidy(eyeFromPose(frame.eye.pose, frame.eye.fov)), bitmap, values, this.kinds.findLast(({ from }) => from <= frame.number)?.text);
     bitmap.close();
     this.panel.frame(frame, asked === undefined ? null : this.latency);
+    if (frame.last && frame.number === this.number) $("dot").classList.remove("busy");
     this.seen = frame.frame;
     this.wake();
   }

@@ -84,6 +84,8 @@ void main() {
   gl_FragDepth = reach.y / (reach.y - reach.x) * (1.0 - reach.x / z);
 }`;
 
+const OF_THE_VIEW = ["depth", "error"]; // whose colours of a point change with the view
+
 class Side {
   constructor(gl) {
     this.slots = [0, 1].map(() => ({ image: texture(gl, gl.LINEAR), depth: texture(gl, gl.NEAREST) })); // sharp, coarse
@@ -171,7 +173,7 @@ export class PictureLayer {
     gl.uniform2f(u.range, header.depth.near, header.depth.far);
     gl.uniform3fv(u.behind, this.behind);
     const { now } = side, sharp = side.sharp ?? now, tySharp = tangent(sharp.eye.fov);
-    const carried = this.carry && sharp !== now && sharp.kind === now.kind;
+    const carried = this.carry && sharp !== now && sharp.kind === now.kind && !OF_THE_VIEW.includes(now.header.what);
     gl.uniform1i(u.carried, carried);
     gl.uniformMatrix3fv(u.turnSharp, false, [...sharp.eye.right, ...sharp.eye.down, ...sharp.eye.forward]);
     gl.uniform3fv(u.placeSharp, sharp.eye.position);

@@ -5,7 +5,7 @@ import { length, sameEye, sub } from "./math.js";
 const REST = 400, MOST = 100; // milliseconds without a move; views that are kept
 
 export class Views {
-  /** `page` has state, wake() and moved(). */
+  /** `page` has state, controls and moved(). */
   constructor(page) {
     Object.assign(this, { page, list: [], at: -1, timer: 0 });
   }
@@ -13,7 +13,7 @@ export class Views {
   /** The eye moved: where it rests is another view. */
   moved() {
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.add(), REST);
+    this.timer = setTimeout(() => (this.page.controls.pointers.size ? this.moved() : this.add()), REST); // a hand that holds still
   }
 
   add() {

@@ -320,7 +320,7 @@ class Session:
 
     async def _route(self, message: CameraPath) -> None:
         keys = _cameras(message.keys, (640, 480), self.stage.bounds)
-        eyes = [eye_of(camera) for camera in paths.interpolate(keys, message.frames)]
+        eyes = await asyncio.to_thread(lambda: [eye_of(one) for one in paths.interpolate(keys, message.frames)])
         await self.send(json.dumps({"type": "path", "number": message.number, "eyes": eyes}))
 
     async def _begin_job(self, message: Still | Film) -> None:

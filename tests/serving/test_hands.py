@@ -77,12 +77,12 @@ def test_a_drag_reads_nothing(screen: Screen) -> None:
 
 
 def test_views_back_and_forward(screen: Screen) -> None:
+    screen.page.wait_for_timeout(450)
     eyes = [screen.eye()]
     for _ in range(2):
-        screen.page.wait_for_timeout(450)
         screen.drag(50, 10)
         eyes.append(screen.eye())
-    screen.page.wait_for_timeout(450)
+        screen.until("(({ list, at }, { eye }) => list[at].eye === eye)(neuralfields.views, neuralfields.state)")
     seen = []
     for key in (",", ",", ".", "."):
         screen.page.keyboard.press(key)
@@ -190,3 +190,22 @@ def test_the_legend_of_depth_has_numbers(screen: Screen) -> None:
     screen.page.keyboard.press("1")
     nearest, tangent = away(screen) - RADIUS, (away(screen) ** 2 - RADIUS**2) ** 0.5
     assert nearest <= float(near) < nearest + 0.05 < float(far) <= tangent
+
+
+def test_keyframes_are_looked_from_removed_and_kept(screen: Screen) -> None:
+    """An orbit is closed and at the eye's distance; one press looks, another removes; loading anew keeps the rest."""
+    page = screen.page
+    page.evaluate("document.getElementById('orbit').click()")
+    keys = page.evaluate("window.neuralfields.films.keys")
+    pivot = np.array(page.evaluate("window.neuralfields.state.pivot"))
+    places = np.array([key["pose"] for key in keys]).reshape(-1, 3, 4)[:, :, 3]
+    distances = np.linalg.norm(places - pivot, axis=1)
+    assert len(keys) == 9 and np.ptp(distances) < 1e-9 and np.allclose(places[0], places[8])
+    assert np.allclose(places[:8].mean(0)[:2], pivot[:2], atol=1e-6)  # up is z
+    page.evaluate("document.querySelectorAll('#keys li')[3].children[0].click()")
+    assert screen.eye().pose == keys[3]["pose"]
+    page.evaluate("document.querySelectorAll('#keys li')[3].children[1].click()")
+    page.reload()
+    screen.until("Boolean(window.neuralfields && window.neuralfields.state.stage)")
+    assert page.evaluate("window.neuralfields.films.keys") == keys[:3] + keys[4:]
+    page.evaluate("sessionStorage.clear()")
