@@ -41,6 +41,7 @@ float seenAt(usampler2D codes, vec2 uv, vec2 between) {
 }
 
 // The sharp picture's colour of the point that is seen about a place along the ray of this pixel; a = 0 where it saw another.
+// From 2 degrees aside on it counts less, from 10 on nothing: what is seen of fog and gloss changes with the side.
 vec4 sharp(vec3 point, vec3 ray) {
   for (int i = 0; i < 4; ++i) {
     vec3 q = transpose(turnSharp) * (point - placeSharp);
@@ -49,8 +50,8 @@ vec4 sharp(vec3 point, vec3 ray) {
     vec2 uv = 0.5 + 0.5 * at;
     float seen = seenAt(depthSharp, uv, rangeSharp), away = length(q);
     if (seen == 0.0) return vec4(0.0);
-    if (abs(seen - away) < NEAR_ENOUGH * away) return vec4(texture(imageSharp, uv).rgb, 1.0);
-    if (abs(seen - away) > 0.25 * away) return vec4(0.0);
+    if (abs(seen - away) < NEAR_ENOUGH * away) return vec4(texture(imageSharp, uv).rgb, 1.0 - smoothstep(0.03, 0.18, acos(clamp(dot(normalize(ray), normalize(point - placeSharp)), -1.0, 1.0))));
+    if (abs(seen - away) > 0.06 * away) return vec4(0.0); // another thing, or the same fog from elsewhere
     point += normalize(ray) * (seen - away); // nearer to where the ray meets what the sharp picture saw
   }
   return vec4(0.0);
