@@ -6,7 +6,7 @@ const TURN = 0.0055, KEY_TURN = 1.4, STEEPEST = 0.998;
 
 export class Controls {
   constructor(canvas, state, moved) {
-    Object.assign(this, { canvas, state, moved, hand: "orbit", pointers: new Map(), held: new Set(), tapped: new Set() });
+    Object.assign(this, { canvas, state, moved, hand: "orbit", swapped: false, pointers: new Map(), held: new Set(), tapped: new Set() });
     canvas.addEventListener("pointerdown", (event) => this.down(event));
     canvas.addEventListener("pointermove", (event) => this.move(event));
     for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => this.up(event));
@@ -30,7 +30,7 @@ export class Controls {
     if (!before) return;
     const now = [event.clientX, event.clientY], dx = now[0] - before[0], dy = now[1] - before[1];
     if (this.pointers.size === 2) this.pinch(event.pointerId, now, dx, dy);
-    else if (event.buttons & 6 || event.shiftKey) this.pan(dx, dy);
+    else if (event.buttons & (this.swapped ? 4 : 6) || event.shiftKey) this.pan(dx, dy); // swapped: the right button turns
     else this.turn(-dx * TURN, -dy * TURN);
     this.pointers.set(event.pointerId, now);
     this.moved();

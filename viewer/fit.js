@@ -46,7 +46,7 @@ export class Fit {
     app.connection.on("fit", (status) => this.show(status));
   }
 
-  show({ step, progress, loss, psnr, paused, message }) {
+  show({ step, progress, loss, psnr, paused, message, ended }) {
     this.paused = paused;
     $("fit").hidden = false;
     $("fit-step").textContent = step.toLocaleString("en");
@@ -54,6 +54,7 @@ export class Fit {
     $("fit-progress").value = progress;
     $("fit-pause").textContent = paused ? "Resume" : "Pause";
     $("fit-message").textContent = message;
+    for (const id of ["fit-pause", "fit-save", "fit-stop"]) $(id).disabled = Boolean(ended);
     curve($("curve-psnr"), psnr, "#8fb8de", false);
     curve($("curve-loss"), loss, "#e0b15e", true);
     $("curve-psnr-now").textContent = psnr.length ? `${psnr.at(-1)[1].toFixed(2)} dB` : "after the first look";

@@ -2,12 +2,19 @@
 
 import { HELD } from "./controls.js";
 
+/** Whether a key belongs to the element that has the focus: text is typed there, or it moves by that key. */
+export function isTyping({ target, key }) {
+  const owner = target.closest?.("input, select, dialog, [role=slider]");
+  if (!owner || owner.type === "checkbox") return false;
+  if (owner.type === "range" || owner.getAttribute("role") === "slider") return /^(arrow|home|end|page)/i.test(key);
+  return true;
+}
+
 /** Listens to a page's keys; `actions` are called by the key's name in lower case. */
 export function listenKeys(page, actions) {
   window.addEventListener("keydown", (event) => {
     page.fast = event.shiftKey;
-    const typing = event.target.closest?.("input, select, dialog, [role=slider]") && event.target.type !== "checkbox";
-    if (event.ctrlKey || event.metaKey || event.altKey || typing || !page.state.stage) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event) || !page.state.stage) return;
     const key = event.key.toLowerCase();
     if (key === " " && event.target.closest("button, summary, input")) return;
     if (HELD.has(key)) page.controls.press(key);

@@ -86,8 +86,9 @@ export class Local {
     const { layer } = this, { width, height } = this.app.canvas, { resolution, what } = this.app.state;
     const full = [width, height].map((n) => Math.round(n * resolution)), [x, y] = layer.front?.size ?? full;
     if (this.kindOf(this.subject) === "field") return `${x} × ${y}   ${layer.taken ? `${duration(layer.taken)}, ` : ""}drawn here`;
-    if (what !== "rings") return `${x} × ${y}   ${short(layer.loaded.count)} Gaussians, drawn here`;
-    return `${x} × ${y}   ${layer.inView ?? 0} of ${layer.loaded.count} Gaussians in view`;
+    const left = layer.loaded.count - layer.gone;
+    if (what !== "rings") return `${x} × ${y}   ${short(left)} Gaussians, drawn here`;
+    return `${x} × ${y}   ${layer.inView ?? 0} of ${left} Gaussians in view`;
   }
 
   async fetch(again) {
@@ -104,6 +105,7 @@ export class Local {
       const { state } = this.app;
       layer.load(KINDS[kind][1](await answer.arrayBuffer()), state.stage.depth_colours, state.size);
       this.subject = subject;
+      this.app.editor.loaded(subject);
       this.app.moved(true);
     } catch (error) {
       this.refused.set(subject, error.message);

@@ -3,14 +3,18 @@
 //   state.eye moves  ->  a view message  ->  frames, coarse to fine  ->  the picture layer  ->  seen
 
 import { Connection } from "./connection.js";
+import { Editor } from "./editor.js";
 import { Films } from "./film.js";
 import { Fit } from "./fit.js";
 import { Local } from "./local.js";
 import { MarkLayer, PhotoLayer, COLOURS, axes, box, frusta } from "./marks.js";
-import { eyeFromPose, eyeMessage, sameEye, short, tidy, lookAt, sub, length, cross, unit } from "./math.js";
+import { eyeFromPose, eyeMessage, sameEye, short, tidy, lookAt, sub, length, cross, unit, viewProjection, add, scale, dot, tangent } from "./math.js";
 import { Page } from "./page.js";
 import { Panel } from "./panel.js";
+import { Probe } from "./probe.js";
 import { PictureLayer } from "./picture.js";
+import { ThumbLayer, cameraAt } from "./thumbs.js";
+import { Views } from "./views.js";
 
 const $ = (id) => document.getElementById(id);
 const MOST_PENDING = 200;
@@ -23,18 +27,24 @@ class App extends Page {
     this.lines = new MarkLayer(gl);
     this.points = new MarkLayer(gl, "POINTS", 2);
     this.photo = new PhotoLayer(gl);
-    this.scene.layers = [this.picture, this.photo, this.points, this.lines];
+    this.read = new MarkLayer(gl);
+    this.thumbs = new ThumbLayer(gl);
+    this.scene.layers = [this.picture, this.thumbs, this.photo, this.points, this.lines, this.read];
     Object.assign(this.state, {
-      show: { cameras: false, axes: false, bounds: false, points: true }, crop: null, slice: null, drawn: "page",
+      show: { cameras: false, axes: false, bounds: false, points: false }, crop: null, slice: null, drawn: "page",
     });
     this.number = 0;
     this.pending = new Map(); // number of a view -> when it was asked for
     this.latency = null;
+    this.kinds = []; // what pictures show, but for the eye, and the number of the first view of that
     this.connection = new Connection();
     this.local = new Local(this);
     this.scene.layers.splice(1, 0, ...this.local.layers);
+    this.editor = new Editor(this);
     this.films = new Films(this);
     this.fit = new Fit(this);
+    this.views = new Views(this);
+    this.probe = new Probe(this, this.read, $("probe"));
     this.panel = new Panel(this);
     this.listen();
     this.start();
@@ -42,18 +52,24 @@ class App extends Page {
 
   listen() {
     const { connection } = this;
-    connection.on("open", () => { $("dot").className = "on"; $("dot").title = "connected"; });
+    connection.on("open", () => { $("dot").className = "on"; $("dot").title = "connected"; $("lost").hidden = true; });
     connection.on("closed", ({ reason }) => {
       $("dot").className = "off";
       $("dot").title = "the viewer is not there any more";
+      $("lost").hidden = false;
       if (reason) this.note(reason);
     });
     connection.on("stage", (stage) => this.begin(stage));
     connection.on("frame", (frame) => this.receive(frame));
     connection.on("note", ({ text }) => this.note(text));
-    connection.on("points", ({ count, payload }) => {
-      const places = new Float32Array(payload), values = [];
-      for (let i = 0; i < count; i++) values.push(places[3 * i], places[3 * i + 1], places[3 * i + 2], 0.62, 0.74, 0.86, 0.8);
+    connection.on("thumb", async ({ camera, payload }) => {
+      await this.thumbs.take(camera, new Blob([payload], { type: "image/jpeg" }));
+      this.wake();
+    });
+    connection.on("points", ({ count, coloured, payload }) => {
+      const places = new Float32Array(payload, 0, 3 * count), values = [], colours = coloured && new Uint8Array(payload, 12 * count);
+      const colourOf = (i) => (colours ? [0, 1, 2].map((k) => colours[3 * i + k] / 255) : [0.62, 0.74, 0.86]);
+      for (let i = 0; i < count; i++) values.push(places[3 * i], places[3 * i + 1], places[3 * i + 2], ...colourOf(i), coloured ? 1 : 0.8);
       this.points.set(this.scene.gl, values);
       this.wake();
     });
@@ -71,10 +87,12 @@ class App extends Page {
     this.enter(stage);
     if (!again) {
       state.subjects = stage.subjects.length > 1 && stage.subjects[1].rendered ? [0, 1] : [0];
-      state.show.cameras = !stage.subjects.some((subject) => subject.rendered);
+      state.show.cameras = state.show.points = !stage.subjects.some((subject) => subject.rendered);
       this.home();
     }
     this.local.reset();
+    this.thumbs.begin(stage.cameras, stage.cameras.length ? this.frustumSize() : 1);
+    this.thumbed = false;
     this.panel.begin(stage);
     for (const note of stage.notes) this.note(note);
     this.redraw();
@@ -84,18 +102,46 @@ class App extends Page {
   home() {
     super.home();
     if (!this.state.stage.subjects.some((subject) => subject.rendered)) this.overlook();
-    Object.assign(this.photo, { camera: null, wanted: null });
+    this.overlay(this.state.camera);
     this.panel.camera();
     this.redraw();
   }
 
+  /** Asks for the photo of a camera, to lie over the picture; null: none does. */
+  overlay(index) {
+    const photo = Boolean(this.state.stage.cameras[index]?.photo);
+    Object.assign(this.photo, { camera: null, wanted: photo ? index : null });
+    if (photo) this.connection.send({ type: "photo", camera: index });
+  }
+
+  /** The camera whose photo is seen at (x, y) in [0, 1]; null where cameras are not shown. */
+  cameraAt(x, y) {
+    const { state, scene, canvas } = this, matrix = viewProjection(state.eye, canvas.width / canvas.height, ...scene.reach);
+    return state.show.cameras ? cameraAt(state.stage.cameras, this.frustumSize(), matrix, x, y, state.camera) : null;
+  }
+
+  /** All of the scene, from the side that the eye is on. */
+  frameAll() {
+    const { state } = this, { stage } = state, home = stage.eye.pose, at = [home[3], home[7], home[11]];
+    const far = Math.max(length(sub(at, stage.pivot)), stage.cameras.length ? 0.5 * state.size : 0);
+    const fov = Math.max(state.eye.fov, 40);
+    const away = [0, 1, 2].map((k) => stage.pivot[k] - far * state.eye.forward[k]);
+    Object.assign(state, { pivot: stage.pivot, eye: tidy({ ...state.eye, position: away, fov }) });
+    this.moved();
+  }
+
   /** Stands outside of all cameras, so that a capture is seen as a whole. */
   overlook() {
-    const { state } = this, places = state.stage.cameras.map((camera) => eyeFromPose(camera.pose, 0).position);
-    const radius = Math.max(state.size, ...places.map((place) => length(sub(place, state.pivot))));
-    const side = unit(cross(state.up, Math.abs(state.up[0]) < 0.9 ? [1, 0, 0] : [0, 1, 0]));
-    const away = [0, 1, 2].map((k) => state.pivot[k] + radius * (2 * side[k] + 1.3 * state.up[k]));
-    Object.assign(state, { eye: lookAt(away, state.pivot, state.up, 50), tight: null, camera: null });
+    const { state, canvas } = this, places = [state.pivot, ...state.stage.cameras.map((camera) => eyeFromPose(camera.pose, 0).position)];
+    const middle = scale(places.slice(1).reduce(add, [0, 0, 0]), 1 / Math.max(1, places.length - 1)), back = sub(middle, state.pivot);
+    const level = sub(back, scale(state.up, dot(back, state.up))), sideways = cross(state.up, [1, 0, 0].map((v, k) => (Math.abs(state.up[0]) < 0.9 ? v : Number(k === 1))));
+    const behind = unit(length(level) > 0.1 * state.size ? add(unit(level), scale(unit(cross(state.up, level)), 0.6)) : sideways);
+    const eye = lookAt(add(behind, scale(state.up, 0.55)), [0, 0, 0], state.up, 50), axes = [eye.right, eye.down, eye.forward];
+    const spans = axes.map((axis) => places.map((place) => dot(place, axis))).map((values) => [Math.min(...values), Math.max(...values)]);
+    const centre = axes.reduce((sum, axis, k) => add(sum, scale(axis, (spans[k][0] + spans[k][1]) / 2)), [0, 0, 0]);
+    const [w, h, d] = spans.map(([low, high]) => (high - low) / 2 + 1.5 * this.frustumSize()), ty = tangent(50);
+    const far = d + Math.max(h / ty, w / (ty * (canvas.clientWidth / Math.max(1, canvas.clientHeight))));
+    Object.assign(state, { eye: { ...eye, position: sub(centre, scale(eye.forward, far)) }, pivot: centre, tight: null, camera: null });
   }
 
   /** Stands in a camera, with its photo over the picture where there is one. */
@@ -103,8 +149,7 @@ class App extends Page {
     const camera = this.state.stage.cameras[index];
     if (!camera) return;
     this.stand(index);
-    Object.assign(this.photo, { camera: null, wanted: index });
-    if (camera.photo) this.connection.send({ type: "photo", camera: index });
+    this.overlay(index);
     this.panel.camera();
     this.redraw();
     this.moved(true);
@@ -112,6 +157,7 @@ class App extends Page {
 
   moved(keep = false) {
     super.moved(keep);
+    this.views.moved();
     this.panel.eye();
   }
 
@@ -158,6 +204,8 @@ class App extends Page {
     if (!stage) return;
     const { low, high } = this.whole(), lines = [];
     if (show.cameras) lines.push(...frusta(stage.cameras, this.frustumSize(), state.camera));
+    Object.assign(this.thumbs, { shown: show.cameras, hidden: state.camera });
+    if (show.cameras && !this.thumbed) this.thumbed = this.connection.send({ type: "thumbs" });
     if (show.axes) lines.push(...axes(stage.bounds.centre, 0.5 * stage.bounds.side));
     if (show.bounds) lines.push(...box(low, high, COLOURS.bounds));
     const cut = this.box();
@@ -179,6 +227,9 @@ class App extends Page {
     const height = Math.max(1, Math.round(canvas.height * state.resolution));
     const view = { type: "view", number: ++this.number, look: this.look(), width, height, subjects: state.subjects };
     if (!this.connection.send(view)) return;
+    const { eye, ...kind } = view.look, text = JSON.stringify([kind, state.subjects]);
+    if (this.kinds.at(-1)?.text !== text) this.kinds = [...this.kinds.slice(-20), { from: this.number, text }];
+    $("dot").classList.add("busy");
     this.pending.set(this.number, performance.now());
     if (this.pending.size > MOST_PENDING) this.pending.delete(this.pending.keys().next().value);
   }
@@ -190,9 +241,10 @@ class App extends Page {
     const asked = this.pending.get(frame.number);
     if (asked !== undefined) this.latency = performance.now() - asked;
     for (const number of this.pending.keys()) if (number <= frame.number) this.pending.delete(number);
-    this.picture.take(this.scene.gl, frame, tidy(eyeFromPose(frame.eye.pose, frame.eye.fov)), bitmap, values);
+    this.picture.take(this.scene.gl, frame, tidy(eyeFromPose(frame.eye.pose, frame.eye.fov)), bitmap, values, this.kinds.findLast(({ from }) => from <= frame.number)?.text);
     bitmap.close();
     this.panel.frame(frame, asked === undefined ? null : this.latency);
+    if (frame.last && frame.number === this.number) $("dot").classList.remove("busy");
     this.seen = frame.frame;
     this.wake();
   }
@@ -208,7 +260,10 @@ class App extends Page {
   }
 
   shown() {
-    if (this.local.draws) $("strip").textContent = this.local.words();
+    if (this.local.draws) {
+      $("strip").textContent = this.local.words();
+      if (this.state.what === "depth" && this.local.layer.logs) this.panel.depthScale(...this.local.layer.logs.map(Math.exp));
+    }
     if (this.seen) this.connection.send({ type: "seen", number: this.seen });
     this.seen = null;
   }

@@ -4,7 +4,7 @@ import { add, eyeFromPose, length, scale, sub } from "./math.js";
 import { program, texture } from "./scene.js";
 
 export const COLOURS = {
-  camera: [0.46, 0.53, 0.63, 0.85], heldOut: [0.85, 0.6, 0.2, 0.95], chosen: [0.22, 0.52, 0.92, 1],
+  camera: [0.46, 0.53, 0.63, 0.85], heldOut: [0.85, 0.6, 0.2, 0.95],
   bounds: [0.55, 0.58, 0.63, 0.6], cut: [0.85, 0.6, 0.2, 0.95],
   axes: [[0.87, 0.42, 0.42, 1], [0.47, 0.76, 0.47, 1], [0.42, 0.58, 0.93, 1]],
 };
@@ -74,10 +74,11 @@ export function corners(camera, distance) {
     add(eye.position, scale(add(add(scale(eye.right, x), scale(eye.down, y)), eye.forward), distance)));
 }
 
-/** A pyramid for every camera, with a tick that points to its top. */
+/** A pyramid for every camera but the one that the eye stands in, with a tick that points to its top. */
 export function frusta(cameras, distance, chosen) {
   return cameras.flatMap((camera, index) => {
-    const colour = index === chosen ? COLOURS.chosen : camera.held_out ? COLOURS.heldOut : COLOURS.camera;
+    if (index === chosen) return [];
+    const colour = camera.held_out ? COLOURS.heldOut : COLOURS.camera;
     const tip = eyeFromPose(camera.pose, 0).position, frame = corners(camera, distance);
     const sides = frame.flatMap((corner, i) => [...segment(tip, corner, colour), ...segment(corner, frame[(i + 1) % 4], colour)]);
     const top = scale(add(frame[0], frame[1]), 0.5), up = scale(sub(frame[0], frame[3]), 0.22);

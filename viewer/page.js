@@ -21,12 +21,14 @@ export class Page {
     };
     this.dirty = this.stale = this.fast = false;
     this.controls = new Controls(canvas, this.state, () => this.touched());
-    canvas.addEventListener("webglcontextlost", () => this.note("the GPU gave this page up; reload it"));
+    canvas.addEventListener("webglcontextlost", (event) => { event.preventDefault(); this.note("the GPU gave this page up; it begins anew as soon as it can"); });
     canvas.addEventListener("dblclick", (event) => {
       const { left, top, width, height } = canvas.getBoundingClientRect();
       const point = this.pointAt((event.clientX - left) / width, (event.clientY - top) / height);
-      if (point) this.state.pivot = point;
+      if (point) this.focus(point);
+      else if (this.state.stage) this.frameAll();
     });
+    canvas.addEventListener("webglcontextrestored", () => location.reload());
   }
 
   /** Begins to draw, once everything is made. */
@@ -51,6 +53,24 @@ export class Page {
     state.tight = stage.extent;
     state.camera = stage.cameras.length ? 0 : null;
     this.fitLens();
+  }
+
+  /** Turns the eye to a point, and about it from now on. */
+  focus(point) {
+    const { state } = this;
+    Object.assign(state, { pivot: point, eye: lookAt(state.eye.position, point, state.up, state.eye.fov) });
+    this.moved();
+  }
+
+  /** All of the scene, however far the eye went. */
+  frameAll() {
+    this.home();
+    this.moved(true);
+  }
+
+  /** Turns the top of the picture towards what is up. */
+  level() {
+    this.focus(this.state.pivot);
   }
 
   /** The field of view in which all is seen that the chosen camera saw, or that the home view shows. */

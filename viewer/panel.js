@@ -3,6 +3,7 @@
 import { listenDivider, showDivider } from "./divider.js";
 import { listenKeys } from "./keys.js";
 import { duration, short } from "./math.js";
+import { figure } from "./probe.js";
 
 const $ = (id) => document.getElementById(id);
 const MODES = ["rgb", "depth", "opacity", "normals", "error", "rings"];
@@ -20,6 +21,9 @@ export class Panel {
     this.pictures();
     this.compare();
     this.keys();
+    $("help").onclick = () => $("help-text").showModal();
+    $("all").onclick = () => app.frameAll();
+    for (const [id, step] of [["back", -1], ["forward", 1]]) $(id).onclick = () => app.views.go(step);
     $("handle").onclick = () => this.lower($("panel").classList.toggle("low"));
     if (window.matchMedia("(max-width: 720px)").matches) {
       for (const part of document.querySelectorAll("details")) part.open = false;
@@ -81,6 +85,7 @@ export class Panel {
   upwards(name) {
     const axis = "xyz".indexOf(name[1]);
     this.state.up = name === "auto" ? this.state.stage.up : [0, 1, 2].map((k) => (k === axis ? (name[0] === "-" ? -1 : 1) : 0));
+    this.app.level();
   }
 
   neighbour(step) {
@@ -100,6 +105,7 @@ export class Panel {
       const axis = $("slice").value;
       this.state.slice = axis === "" ? null : { axis: Number(axis), at: at("slice-at"), flip: this.flipped };
       $("box").hidden = !$("crop").checked;
+      if (this.state.stage) this.boxWords();
       $("slice-line").hidden = axis === "";
       if (this.state.stage) this.changed();
     };
@@ -108,6 +114,18 @@ export class Panel {
     for (const id of ["x0", "x1", "y0", "y1", "z0", "z1", "slice-at"]) $(id).oninput = read;
     $("slice-flip").onclick = () => { this.flipped = !this.flipped; read(); };
     read();
+  }
+
+  /** Says the crop box in units of the scene, as `nf edit` takes it. */
+  boxWords() {
+    const box = this.app.box();
+    if (!box || !this.state.crop) return;
+    $("box-now").textContent = "xyz".split("").map((name, k) => `${name} ${figure(box[0][k])} … ${figure(box[1][k])}`).join("\n");
+    $("box-copy").onclick = () => {
+      const option = `--keep-box=${box.flat().map(figure).join(",")}`;
+      navigator.clipboard?.writeText(option).catch(() => {}); // where it may not, it can be read
+      this.app.note(option);
+    };
   }
 
   /** Whether the part that cuts is open: its box is drawn only then. */
@@ -166,6 +184,7 @@ export class Panel {
     $("left").value = this.state.subjects[0];
     $("right").value = this.state.subjects[1] ?? "";
     $("strip").textContent = stage.modes.length ? "" : `${stage.cameras.length} cameras`;
+    $("modes-part").hidden = !stage.modes.length;
     if (stage.modes.length) this.show(this.state.what);
     this.names();
     this.camera();
@@ -180,6 +199,7 @@ export class Panel {
     const why = this.state.drawn === "server" || this.app.local.wanted === null ? this.app.local.why : "";
     $("drawn-why").hidden = !why;
     $("drawn-why").textContent = `${why}: the server draws`;
+    this.app.editor.begin();
     this.split();
   }
 
@@ -205,7 +225,14 @@ export class Panel {
     $("fov-now").textContent = `${Math.round(eye.fov)}°`;
   }
 
+  /** The legend of depth in units of the scene: what its colours span. */
+  depthScale(near, far) {
+    const words = $("legend").children, text = [`near ${figure(near)}`, `${figure(far)} far`];
+    if (words[1].textContent !== text[0] || words[2].textContent !== text[1]) [words[1].textContent, words[2].textContent] = text;
+  }
+
   frame(frame, latency) {
+    if (frame.what === "depth" && this.state.what === "depth" && !frame.side) this.depthScale(...frame.depth.scale);
     $("strip").textContent = `${frame.width} × ${frame.height}   ${duration(frame.ms)}`;
     if (latency !== null) this.latency = latency;
     this.facts(frame);
@@ -249,7 +276,8 @@ export class Panel {
       "[": () => this.neighbour(-1), "]": () => this.neighbour(1), v: () => this.photo(),
       c: toggle("cameras"), x: toggle("axes"), b: toggle("bounds"), p: toggle("points"),
       k: () => app.films.add(), " ": () => app.films.play(), g: () => app.films.still(),
-      h: () => { document.body.classList.toggle("bare"); },
+      h: () => { document.body.classList.toggle("bare"); }, z: () => app.frameAll(), "?": () => $("help").click(),
+      ",": () => app.views.go(-1), ".": () => app.views.go(1),
     };
     MODES.forEach((what, index) => { keys[index + 1] = () => this.show(what); });
     listenKeys(app, keys);

@@ -44,12 +44,13 @@ function descend(counts) {
   }
 }
 
-/** How many centres lie in the picture and in the box. */
-export function countInView(means, { place, right, down, forward, near, spread, box: [low, high] }) {
+/** How many centres lie in the picture and in the box and are not deleted (choice.js). */
+export function countInView(means, marks, { place, right, down, forward, near, spread, box: [low, high] }) {
   let count = 0;
   for (let i = 0; i < means.length; i += 3) {
     const px = means[i], py = means[i + 1], pz = means[i + 2], x = px - place[0], y = py - place[1], z = pz - place[2];
     const depth = x * forward[0] + y * forward[1] + z * forward[2];
+    if (marks && marks[i / 3] & 2) continue;
     if (!(depth > near) || px < low[0] || py < low[1] || pz < low[2] || px > high[0] || py > high[1] || pz > high[2]) continue;
     const u = x * right[0] + y * right[1] + z * right[2], v = x * down[0] + y * down[1] + z * down[2];
     if (Math.abs(u) <= spread[0] * depth && Math.abs(v) <= spread[1] * depth) count++;
@@ -58,12 +59,13 @@ export function countInView(means, { place, right, down, forward, near, spread, 
 }
 
 if (isWorker("sorter")) {
-  let means = new Float32Array(0);
+  let means = new Float32Array(0), marks = null;
   const room = {};
   self.onmessage = ({ data }) => {
-    if (data.means) means = data.means;
+    if (data.means) [means, marks] = [data.means, null];
+    if (data.marks) marks = data.marks;
     if (!data.place) return;
     const order = farthestFirst(means, data.place, data.forward, data.near, room);
-    self.postMessage({ order, inView: countInView(means, data), version: data.version }, [order.buffer]);
+    self.postMessage({ order, inView: countInView(means, marks, data), version: data.version }, [order.buffer]);
   };
 }

@@ -8,13 +8,13 @@ export const splatVertex = (many) => `
 #define MANY ${many}
 #define TEXELS ${Math.ceil((3 * (many - 1)) / 16)}
 layout(location = 0) in uint id;
-uniform usampler2D core, rest;
+uniform usampler2D core, rest, marks;
 uniform float ranges[16];
 uniform mat3 turn;            // columns: right, down, forward
 uniform vec3 place, low, high; // the eye, and the box in which centres are drawn
 uniform vec2 size;            // pixels
 uniform float focal, near, unitOfDepth;
-uniform bool antialiased, normals;
+uniform bool antialiased, normals, marked;
 flat out vec3 value;          // colour or normal
 flat out vec3 depthCutPeak;   // depth, cut 2 log(255 opacity), log opacity
 out vec2 at;                  // along the ellipse's axes, in standard deviations
@@ -78,6 +78,8 @@ void main() {
   uvec4 a = texelFetch(core, texelAt(2 * int(id)), 0), b = texelFetch(core, texelAt(2 * int(id) + 1), 0);
   vec3 mean = uintBitsToFloat(a.xyz), away = mean - place, local = away * turn;
   if (local.z <= near || any(lessThan(mean, low)) || any(greaterThan(mean, high))) return;
+  uint mark = marked ? texelFetch(marks, texelAt(int(id)), 0).r : 0u; // choice.js: 1 selected, 2 deleted
+  if ((mark & 2u) != 0u) return;
   vec3 scale = exp(vec3(unpackHalf2x16(b.x).y, unpackHalf2x16(b.y)));
   vec2 logitRed = unpackHalf2x16(b.z), greenBlue = unpackHalf2x16(b.w);
   mat3 r = rotationOf(uvec3(a.w & 65535u, a.w >> 16, b.x & 65535u));
@@ -108,6 +110,7 @@ void main() {
     int k = scale.x <= min(scale.y, scale.z) ? 0 : scale.y <= scale.z ? 1 : 2;
     value = dot(away, r[k]) > 0.0 ? -r[k] : r[k];
   } else value = max(vec3(0.0), 0.5 + 0.28209479177387814 * vec3(logitRed.y, greenBlue) + others(normalize(away)));
+  if ((mark & 1u) != 0u && !normals) value = mix(value, vec3(1.0, 0.78, 0.12), 0.7);
 }`;
 
 export const SPLAT_FRAGMENT = `

@@ -9,7 +9,7 @@ import { ACROSS, SHOW_FRAGMENT, SPLAT_FRAGMENT, WHOLE_VERTEX, splatVertex } from
 import { startWorker } from "./workers.js";
 
 const MODES = { rgb: 0, rings: 0, depth: 1, opacity: 2, normals: 3 };
-const HEADER = 64, RANGES = 64, FAR = 3e38, SAMPLES = 96;
+const HEADER = 64, RANGES = 64, FAR = 3e38, SAMPLES = 96, MAP = 256;
 
 /** The parts of packed Gaussians (neuralfields/serving/splats.py); throws where they are something else. */
 export function unpack(buffer) {
@@ -31,6 +31,7 @@ export class SplatLayer {
     if (!gl.getExtension("EXT_color_buffer_float") && !gl.getExtension("EXT_color_buffer_half_float"))
       throw new Error("this GPU blends no floating point");
     Object.assign(this, { gl, wake, shown: false, loaded: null, span: [0, 1], mode: "rgb", behind: [1, 1, 1], box: null, resolution: 1 });
+    this.choice = null; // what is selected and deleted (choice.js)
     this.like = null; // another layer, whose range of depth is taken
     Object.assign(this, { unit: 1, drawn: 0, inView: null, sorted: null, asked: null, size: [0, 0] });
     this.show = program(gl, WHOLE_VERTEX, SHOW_FRAGMENT);
@@ -42,8 +43,11 @@ export class SplatLayer {
     gl.enableVertexAttribArray(0);
     gl.vertexAttribIPointer(0, 1, gl.UNSIGNED_INT, 0, 0);
     gl.vertexAttribDivisor(0, 1);
-    [this.core, this.rest, this.colours, this.sum, this.depth, this.few] = [...Array(6)].map(() => gl.createTexture());
+    [this.core, this.rest, this.colours, this.sum, this.depth, this.few, this.marks] = [...Array(7)].map(() => gl.createTexture());
     [this.target, this.small] = [gl.createFramebuffer(), gl.createFramebuffer()];
+    gl.bindTexture(gl.TEXTURE_2D, this.marks);
+    nearest(gl);
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.R8UI, 1, 1, 0, gl.RED_INTEGER, gl.UNSIGNED_BYTE, null);
     this.worker = startWorker("sorter");
     this.worker.onmessage = ({ data }) => this.take(data);
   }
@@ -60,11 +64,22 @@ export class SplatLayer {
     nearest(gl);
     gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGB8, 256, 1, 0, gl.RGB, gl.UNSIGNED_BYTE, new Uint8Array(colours));
-    const { means, core, rest, ...kept } = parts;
-    Object.assign(this, { loaded: kept, unit, sorted: null, drawn: 0 });
+    const { means, rest, ...kept } = parts;
+    Object.assign(this, { loaded: kept, unit, sorted: null, drawn: 0, choice: null, gone: 0 });
     this.worker.postMessage({ means }, [means.buffer]);
     this.asked = null;
     this.wake();
+  }
+
+  /** Shows what is selected and leaves out what is deleted. */
+  mark(choice) {
+    const { gl } = this, { marks } = choice;
+    gl.bindTexture(gl.TEXTURE_2D, this.marks);
+    nearest(gl);
+    gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.R8UI, ACROSS, marks.length / ACROSS, 0, gl.RED_INTEGER, gl.UNSIGNED_BYTE, marks);
+    if (choice.gone !== this.gone) this.worker.postMessage({ marks });
+    Object.assign(this, { choice, gone: choice.gone });
   }
 
   /** Fills a data texture row by row; the last row may be short. */
@@ -83,7 +98,7 @@ export class SplatLayer {
   sort({ eye, aspect }) {
     if (this.asked) return;
     const ty = tangent(eye.fov), box = this.box ?? [[-FAR, -FAR, -FAR], [FAR, FAR, FAR]];
-    const wanted = { ...eye, box, spread: [ty * aspect, ty], near: this.loaded.near };
+    const wanted = { ...eye, box, spread: [ty * aspect, ty], near: this.loaded.near, gone: this.gone };
     if (this.sorted && JSON.stringify(this.sorted) === JSON.stringify(wanted)) return;
     this.asked = wanted;
     this.worker.postMessage({ ...wanted, place: eye.position, version: this.loaded.version });
@@ -130,11 +145,6 @@ export class SplatLayer {
       gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0 + i, gl.TEXTURE_2D, texture, 0);
     });
     gl.drawBuffers([gl.COLOR_ATTACHMENT0, gl.COLOR_ATTACHMENT1]);
-    gl.bindFramebuffer(gl.FRAMEBUFFER, this.small);
-    gl.bindTexture(gl.TEXTURE_2D, this.few);
-    nearest(gl);
-    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA16F, SAMPLES, SAMPLES, 0, gl.RGBA, gl.HALF_FLOAT, null);
-    gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, this.few, 0);
   }
 
   blend({ eye }) {
@@ -149,7 +159,7 @@ export class SplatLayer {
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
     gl.useProgram(this.program.made);
     gl.bindVertexArray(this.array);
-    bind(gl, [[u.core, this.core], [u.rest, this.rest]]);
+    bind(gl, [[u.core, this.core], [u.rest, this.rest], [u.marks, this.marks]]);
     gl.uniform1fv(u["ranges[0]"] ?? null, loaded.ranges);
     gl.uniformMatrix3fv(u.turn, false, [...eye.right, ...eye.down, ...eye.forward]);
     gl.uniform3fv(u.place, eye.position);
@@ -162,19 +172,14 @@ export class SplatLayer {
     gl.uniform1i(u.antialiased, loaded.antialiased);
     gl.uniform1i(u.normals, this.mode === "normals");
     gl.uniform1i(u.rings, this.mode === "rings");
+    gl.uniform1i(u.marked, Boolean(this.choice));
     gl.drawArraysInstanced(gl.TRIANGLE_STRIP, 0, 4, this.drawn);
     gl.disable(gl.BLEND);
   }
 
   /** Log depth along the ray at the 2nd and the 98th percentile of what is mostly opaque, from a grid of pixels. */
   depths({ eye, aspect }) {
-    const { gl, size } = this, values = new Float32Array(4 * SAMPLES * SAMPLES), ty = tangent(eye.fov), found = [];
-    gl.bindFramebuffer(gl.READ_FRAMEBUFFER, this.target);
-    gl.readBuffer(gl.COLOR_ATTACHMENT1);
-    gl.bindFramebuffer(gl.DRAW_FRAMEBUFFER, this.small);
-    gl.blitFramebuffer(0, 0, ...size, 0, 0, SAMPLES, SAMPLES, gl.COLOR_BUFFER_BIT, gl.NEAREST);
-    gl.bindFramebuffer(gl.FRAMEBUFFER, this.small);
-    gl.readPixels(0, 0, SAMPLES, SAMPLES, gl.RGBA, gl.FLOAT, values);
+    const values = this.sampled(SAMPLES), ty = tangent(eye.fov), found = [];
     for (let i = 0; i < SAMPLES * SAMPLES; i++) {
       const cover = values[4 * i + 3], x = (2 * ((i % SAMPLES) + 0.5)) / SAMPLES - 1, y = (2 * (Math.floor(i / SAMPLES) + 0.5)) / SAMPLES - 1;
       if (cover > 0.5) found.push(Math.log((values[4 * i] / cover) * this.unit * Math.hypot(x * ty * aspect, y * ty, 1)));
@@ -182,6 +187,34 @@ export class SplatLayer {
     found.sort((a, b) => a - b);
     const pick = (share) => found[Math.round(share * (found.length - 1))] ?? 0;
     return [pick(0.02), pick(0.98)];
+  }
+
+  /** What was blended for depth at side x side pixels evenly taken, from the bottom up: [depth opacity, 0, 0, opacity] each. */
+  sampled(side) {
+    const { gl, size } = this, values = new Float32Array(4 * side * side);
+    if (side !== this.sampledSide) {
+      this.sampledSide = side;
+      gl.bindFramebuffer(gl.FRAMEBUFFER, this.small);
+      gl.bindTexture(gl.TEXTURE_2D, this.few);
+      nearest(gl);
+      gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA16F, side, side, 0, gl.RGBA, gl.HALF_FLOAT, null);
+      gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, this.few, 0);
+    }
+    gl.bindFramebuffer(gl.READ_FRAMEBUFFER, this.target);
+    gl.readBuffer(gl.COLOR_ATTACHMENT1);
+    gl.bindFramebuffer(gl.DRAW_FRAMEBUFFER, this.small);
+    gl.blitFramebuffer(0, 0, ...size, 0, 0, side, side, gl.COLOR_BUFFER_BIT, gl.NEAREST);
+    gl.bindFramebuffer(gl.FRAMEBUFFER, this.small);
+    gl.readPixels(0, 0, side, side, gl.RGBA, gl.FLOAT, values);
+    gl.bindFramebuffer(gl.FRAMEBUFFER, null);
+    return values;
+  }
+
+  /** Depth along the axis of what is mostly opaque, coarsely, from the bottom up; 0 where there is nothing. */
+  depthMap() {
+    const values = this.sampled(MAP), depth = new Float32Array(MAP * MAP);
+    for (let i = 0; i < depth.length; i++) if (values[4 * i + 3] > 0.5) depth[i] = (values[4 * i] / values[4 * i + 3]) * this.unit;
+    return { side: MAP, depth };
   }
 
   compose({ eye, aspect, near, far, width, height }) {

@@ -71,6 +71,10 @@ class Photo(Message, frozen=True, tag="photo"):
     camera: Number
 
 
+class Thumbs(Message, frozen=True, tag="thumbs"):
+    """Requests small photos of all cameras, and the sparse points in their colours."""
+
+
 class Still(Message, frozen=True, tag="still"):
     """Requests an image as a PNG file."""
 
@@ -113,7 +117,7 @@ class Steer(Message, frozen=True, tag="steer"):
     do: Literal["pause", "resume", "stop", "save"]
 
 
-_DECODER = msgspec.json.Decoder(View | Seen | Photo | Still | Film | CameraPath | Cancel | Steer)
+_DECODER = msgspec.json.Decoder(View | Seen | Photo | Thumbs | Still | Film | CameraPath | Cancel | Steer)
 
 
 def read(data: str | bytes) -> Message:

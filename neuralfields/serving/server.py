@@ -14,6 +14,7 @@ import contextlib
 import errno
 import hmac
 import ipaddress
+import json
 import logging
 import os
 import secrets
@@ -23,12 +24,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from neuralfields.errors import InputError, UsageError
+from neuralfields.errors import InputError, NeuralfieldsError, UsageError
 from neuralfields.options.common import Page
 from neuralfields.serving import field, splats
 from neuralfields.serving.messages import LARGEST_MESSAGE, read
+from neuralfields.serving.removal import FORMATS, removed_of, written
 from neuralfields.serving.session import Session, ThreadWorker, Worker
-from neuralfields.serving.stage import Stage
+from neuralfields.serving.stage import Stage, Subject
 
 PORT, PORTS_TRIED = Page.port, 32
 MOST_PAGES = 16
@@ -112,7 +114,7 @@ class Server:
         self.port = self._socket.getsockname()[1]
         self.worker = worker or ThreadWorker(threads)
         self._loop = asyncio.new_event_loop()
-        self._stopping = asyncio.Event()
+        self._stopping, self._writing = asyncio.Event(), asyncio.Lock()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="viewer-server", daemon=True)
         self._thread.start()
@@ -135,6 +137,16 @@ class Server:
             name = server[2] if len(server) == 4 else socket.gethostname()
             lines.append(f"on your own machine first: ssh -L {self.port}:localhost:{self.port} {name}")
         return lines
+
+    def describe_again(self) -> None:
+        """Sends the description of the stage to every page: what is shown has changed."""
+
+        async def send() -> None:
+            text = json.dumps(self.stage.describe())
+            await asyncio.gather(*(session.send(text) for session in list(self.sessions)))
+
+        with contextlib.suppress(RuntimeError):  # the loop ended meanwhile
+            asyncio.run_coroutine_threadsafe(send(), self._loop)
 
     def close(self) -> None:
         """Closes every page and stops serving; does nothing the second time."""
@@ -188,6 +200,8 @@ class Server:
                 raise web.HTTPFound(f"/{self.token}/")
         if path == "socket":
             return await self._socket_of(request)
+        if path.startswith("splats/") and path.endswith("/file") and request.method == "POST":
+            return await self._file_of(path[7:-5], request)
         kind, slash, name = path.partition("/")
         if slash and kind in ("splats", "field") and request.method == "GET":
             return await self._packed(kind, name, request.query.get("version"))
@@ -200,8 +214,7 @@ class Server:
         """What the page draws of a subject: 204 where it has this version, 413 where it is too much."""
         from aiohttp import web
 
-        index = int(name) if name.isascii() and name.isdigit() and len(name) < 5 else -1
-        subject = self.stage.subjects[index] if 0 <= index < len(self.stage.subjects) else None
+        subject = self._subject(name)
         source, pack = None, splats.pack if kind == "splats" else field.pack
         if subject is not None:
             source = subject.splats if kind == "splats" else subject.volume
@@ -215,6 +228,30 @@ class Server:
             return web.Response(status=413, text=f"{error}\n", headers=HEADERS)
         return web.Response(body=data, content_type="application/octet-stream", headers=HEADERS)
 
+    def _subject(self, name: str) -> Subject | None:
+        index = int(name) if name.isascii() and name.isdigit() and len(name) < 5 else -1
+        return self.stage.subjects[index] if 0 <= index < len(self.stage.subjects) else None
+
+    async def _file_of(self, name: str, request: Any) -> Any:
+        """A subject's Gaussians without those that the body says are deleted, as a file; see serving/removal.py."""
+        from aiohttp import web
+
+        subject, suffix = self._subject(name), request.query.get("as")
+        if not _same_origin(request):
+            return web.Response(status=403, text="only the viewer's own page may ask this\n", headers=HEADERS)
+        if subject is None or subject.splats is None or suffix not in FORMATS:
+            return web.Response(status=404, text="not here\n", headers=HEADERS)
+        if request.query.get("version") != str(subject.version()):
+            return web.Response(status=409, text="the Gaussians have changed; reload the page\n", headers=HEADERS)
+        gaussians = (await self.worker.run(subject.splats)).gaussians
+        try:
+            bits = await _body(request, -(-len(gaussians) // 8))
+            async with self._writing:
+                data = await asyncio.to_thread(written, gaussians, removed_of(bits, len(gaussians)), suffix)
+        except NeuralfieldsError as error:
+            return web.Response(status=400, text=f"{error}\n", headers=HEADERS)
+        return web.Response(body=data, content_type="application/octet-stream", headers=HEADERS)
+
     def _refusal(self, request: Any) -> str | None:
         """Reason to refuse a request (DNS rebinding): a Host that is no name of this machine. A token allows any."""
         name = _host_name(request.headers.get("Host", ""))
@@ -225,8 +262,7 @@ class Server:
     async def _socket_of(self, request: Any) -> Any:
         from aiohttp import web
 
-        origin, host = request.headers.get("Origin"), request.headers.get("Host", "")
-        if origin not in (f"http://{host}", f"https://{host}"):
+        if not _same_origin(request):
             return web.Response(status=403, text="only the viewer's own page may connect\n", headers=HEADERS)
         if len(self.sessions) >= MOST_PAGES:
             return web.Response(status=503, text=f"{MOST_PAGES} pages are connected already\n", headers=HEADERS)
@@ -262,6 +298,22 @@ class Server:
                 await line.close(code=1008, message=str(error).encode()[:120])
                 return
         await line.close()
+
+
+def _same_origin(request: Any) -> bool:
+    """Whether a request comes from the viewer's own page (its Origin header, which no page can choose)."""
+    host = request.headers.get("Host", "")
+    return request.headers.get("Origin") in (f"http://{host}", f"https://{host}")
+
+
+async def _body(request: Any, size: int) -> bytes:
+    """The body of a request, of exactly that many bytes. Raises InputError for any other length."""
+    data = b""
+    while len(data) <= size and (chunk := await request.content.read(size + 1 - len(data))):
+        data += chunk
+    if len(data) != size:
+        raise InputError(f"message of the page: {size} bytes were expected; reload the page")
+    return data
 
 
 def _host_name(host: str) -> str | None:

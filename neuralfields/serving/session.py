@@ -41,6 +41,7 @@ from neuralfields.serving.messages import (
     Seen,
     Steer,
     Still,
+    Thumbs,
     View,
     ViewSettings,
     camera_of,
@@ -50,6 +51,7 @@ from neuralfields.serving.messages import (
 )
 from neuralfields.serving.shading import depth_bytes, jpeg, paint, png
 from neuralfields.serving.stage import Stage, Subject
+from neuralfields.serving.thumbs import send_points, send_thumbs
 
 FIRST_SECONDS, BAND_SECONDS = 0.07, 0.03
 ENCODING = 5e6  # initial guess of pixels a second for shading and compression
@@ -110,13 +112,12 @@ class Session:
         self._news, self._room = asyncio.Event(), asyncio.Event()
         self._tasks: set[asyncio.Task] = set()
         self._job: asyncio.Task | None = None
+        self._thumbed = False
 
     async def begin(self) -> None:
         """Sends the description of the stage and starts to render."""
         await self.send(json.dumps(self.stage.describe()))
-        if self.stage.points is not None and len(self.stage.points):
-            values = np.ascontiguousarray(self.stage.points[:, :3], dtype="<f4")
-            await self.send(packet({"type": "points", "count": len(values)}, values.tobytes()))
+        await send_points(self.stage, self.send)
         self._start(self._render_for_ever())
         if self.stage.status is not None:
             self._start(self._report_for_ever())
@@ -145,6 +146,10 @@ class Session:
             self._room.set()
         elif isinstance(message, Photo):
             self._start(self._guarded(self._photo(message.camera)))
+        elif isinstance(message, Thumbs):
+            if not self._thumbed:
+                self._thumbed = True
+                self._start(send_thumbs(self.stage, self.send))
         elif isinstance(message, CameraPath):
             await self._route(message)
         elif isinstance(message, Cancel):
@@ -251,7 +256,7 @@ class Session:
 
     def _encode(self, subject: Subject, look: ViewSettings, camera: Camera, seen: Render, fine: bool) -> Any:
         begin = time.perf_counter()
-        made = jpeg(self._paint(subject, look, camera, seen), fine), depth_bytes(seen)
+        made = jpeg(self._paint(subject, look, camera, seen), fine), depth_bytes(seen, fine)
         pixels = camera.width * camera.height
         self.encoding += 0.3 * (pixels / max(time.perf_counter() - begin, 1e-6) - self.encoding)
         return made
@@ -315,7 +320,7 @@ class Session:
 
     async def _route(self, message: CameraPath) -> None:
         keys = _cameras(message.keys, (640, 480), self.stage.bounds)
-        eyes = [eye_of(camera) for camera in paths.interpolate(keys, message.frames)]
+        eyes = await asyncio.to_thread(lambda: [eye_of(one) for one in paths.interpolate(keys, message.frames)])
         await self.send(json.dumps({"type": "path", "number": message.number, "eyes": eyes}))
 
     async def _begin_job(self, message: Still | Film) -> None:

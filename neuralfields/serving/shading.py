@@ -26,7 +26,7 @@ from neuralfields.rendering.volume import camera_rays
 
 ERROR_FACTOR = 5.0
 UNSEEN = (58, 60, 64)
-DEPTH_SIDE = 256  # pixels of the longer side of the depth that goes to the page
+DEPTH_SIDE, COARSE_SIDE = 256, 96  # pixels of the longer side of the depth that goes to the page; while it moves
 NO_DEPTH = 65535
 FAR = 1e4  # depth of an empty pixel, in multiples of the render's largest depth
 
@@ -129,11 +129,15 @@ def _error(
 # ---------------------------------------------------------------- bytes
 
 
-def depth_bytes(seen: Render) -> tuple[dict[str, Any], bytes]:
-    """Encodes depth as 16-bit steps of its logarithm from `near` to `far`, little endian, at most 256 pixels a side."""
+def depth_bytes(seen: Render, fine: bool = True) -> tuple[dict[str, Any], bytes]:
+    """Encodes depth as 16-bit steps of its logarithm from `near` to `far`, little endian.
+
+    At most 256 pixels a side; 96 where it is one of many, whose picture is coarse: the page takes sharp colours by the
+    depth of the last fine one. `scale`: about what the colours of a depth picture span (panels.depth_scale).
+    """
     depth, opacity = seen.depth.cpu().numpy(), seen.opacity.cpu().numpy()
     height, width = depth.shape
-    scale = min(1.0, DEPTH_SIDE / max(height, width))
+    scale = min(1.0, (DEPTH_SIDE if fine else COARSE_SIDE) / max(height, width))
     rows, columns = (max(1, round(side * scale)) for side in (height, width))
     middles = ((np.arange(n) + 0.5) * side / n for n, side in ((rows, height), (columns, width)))
     pick = np.ix_(*(middle.astype(int) for middle in middles))
@@ -142,13 +146,14 @@ def depth_bytes(seen: Render) -> tuple[dict[str, Any], bytes]:
     far = max(far, near * 1.0001)
     steps = np.log(np.where(solid, depth, near) / near) / math.log(far / near) * (NO_DEPTH - 1)
     values = np.where(solid, np.clip(np.round(steps), 0, NO_DEPTH - 1), NO_DEPTH).astype("<u2")
-    return {"width": columns, "height": rows, "near": near, "far": far}, values.tobytes()
+    scale = np.percentile(depth[solid], (2, 98)).tolist() if solid.any() else [near, far]
+    return {"width": columns, "height": rows, "near": near, "far": far, "scale": scale}, values.tobytes()
 
 
 def jpeg(image: np.ndarray, fine: bool) -> bytes:
     """A picture as JPEG: small while it is one of many, fine where it stays."""
     target = io.BytesIO()
-    Image.fromarray(image).save(target, "JPEG", quality=93 if fine else 80, subsampling=0 if fine else 2)
+    Image.fromarray(image).save(target, "JPEG", quality=93 if fine else 90, subsampling=0)
     return target.getvalue()
 
 

@@ -14,6 +14,7 @@ import time
 import webbrowser
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,15 @@ from neuralfields.scene import Scene
 from neuralfields.serving.field import refusal
 from neuralfields.serving.server import Server
 from neuralfields.serving.session import STATUS_EVERY
-from neuralfields.serving.stage import build_stage, volume_subject
+from neuralfields.serving.stage import build_stage, model_subject, volume_subject
 from neuralfields.training.loop import Loop
 
 SHARE = 0.25  # fraction of the time for rendering
 MOST_SAVED = 0.3  # seconds of rendering time that may accumulate while there is no request
 CURVE = 400  # points of a curve at most
 LIVE_FIRST_SECONDS, LIVE_MOST_SECONDS = 0.03, 0.5  # of rendering time, a fraction of wall time
+GONE = 2.0  # seconds without a page after which nobody looks any more
+BETWEEN = 0.25  # seconds between two looks whether the viewer was closed
 CLOSING = 1.5 * STATUS_EVERY  # seconds for the last status to reach the pages
 
 
@@ -80,6 +83,15 @@ class FitWorker:
                     done.set_exception(error)
             spent += time.perf_counter() - begin
 
+    def release(self) -> None:
+        """Runs functions in a thread of their own from now on: the fit's thread does nothing more."""
+        self.paused = True
+        threading.Thread(target=self._run_for_ever, name="viewer-render", daemon=True).start()
+
+    def _run_for_ever(self) -> None:
+        while not self._closed:
+            self.drain(BETWEEN, patience=BETWEEN)
+
     def close(self) -> None:
         """Cancels waiting functions."""
         self._closed = True
@@ -94,7 +106,7 @@ class Watch:
         self.loop, self.save, self.worker = loop, save, FitWorker()
         self.loss: list[tuple[float, float]] = []
         self.psnr: list[tuple[float, float]] = []
-        self.message, self._every = "", 1
+        self.message, self.ended, self._every = "", False, 1
         self._asked: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._saved, self._last, self._lock = 0.0, time.perf_counter(), threading.Lock()
         self._seen: float | None = None
@@ -167,11 +179,28 @@ class Watch:
             "psnr": psnr,
             "paused": self.worker.paused,
             "message": self.message,
+            "ended": self.ended,
         }
 
+    def finish(self, model: Model, path: Path) -> None:
+        """Shows the final model in place of the running fit, with its figures; renders in a thread of its own."""
+        final = model_subject(self.stage.subjects[0].name, model, path.stat().st_size)
+        self.stage.subjects[0] = replace(final, version=lambda: self.loop.training.step_count + 1)
+        psnr = model.metrics.get("psnr")
+        if isinstance(psnr, int | float) and math.isfinite(psnr):
+            with self._lock:
+                self.psnr.append((self.loop.training.step_count, float(psnr)))
+        self.stage.steer, self.message = None, f"wrote {path}"
+        self.worker.release()
 
-def watch_fit(scene: Scene, options: FitOptions, loop: Loop, model: Callable[[], Model]) -> "Watching":
-    """Serves a live view of a fit (a `training.plan.WatchFit`); it saves models beside the output, named by step."""
+
+def watch_fit(
+    scene: Scene, options: FitOptions, loop: Loop, model: Callable[[], Model], stays: bool = False
+) -> "Watching":
+    """Serves a live view of a fit (a `training.plan.WatchFit`); it saves models beside the output, named by step.
+
+    `stays`: whether it goes on being served after the fit, until `Watching.linger` or `Watching.close`.
+    """
     out = options.out or Path(f"{scene.name}.nf")
 
     def save_now() -> str:
@@ -179,14 +208,14 @@ def watch_fit(scene: Scene, options: FitOptions, loop: Loop, model: Callable[[],
         save(model(), path, half=options.half)
         return str(path)
 
-    return Watching(Watch(loop, scene, save_now), options)
+    return Watching(Watch(loop, scene, save_now), options, stays)
 
 
 class Watching:
     """Context of a live view: `with Watching(watch): loop.run(...)`. Prints the address on standard error."""
 
-    def __init__(self, watch: Watch, page: Page | None = None) -> None:
-        self.watch, self.page = watch, page or Page()
+    def __init__(self, watch: Watch, page: Page | None = None, stays: bool = False) -> None:
+        self.watch, self.page, self.stays = watch, page or Page(), stays
 
     def __enter__(self) -> "Watching":
         self.server = Server(self.watch.stage, self.page.host, self.page.port, worker=self.watch.worker)
@@ -196,9 +225,32 @@ class Watching:
         self.watch.loop.watch = self.watch
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.watch.loop.watch = None
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.watch.loop.watch, self.watch.ended = None, True
+        if self.stays and kind is None:
+            self.watch.message = "measuring on the held-out photos, then the model is written"
+            return
         self.watch.message = self.watch.message or "the fit has ended"
         time.sleep(CLOSING)
+        self.close()
+
+    def linger(self, model: Model, path: Path) -> None:
+        """Shows the final model until no page is open any more, or Ctrl-C; then closes."""
+        try:
+            if self.server.sessions:
+                self.watch.finish(model, path)
+                self.server.describe_again()
+                sys.stderr.write(f"wrote {path}; its page stays until it is closed, or Ctrl-C\n")
+            left = 0.0 if self.server.sessions else GONE
+            while left < GONE:  # a page that is loaded anew is away for a moment
+                time.sleep(BETWEEN)
+                left = 0.0 if self.server.sessions else left + BETWEEN
+        except KeyboardInterrupt:
+            pass
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Stops serving."""
         self.watch.worker.close()
         self.server.close()

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,23 +48,29 @@ def _run_verb(options: FitOptions) -> dict[str, Any]:
         append=options.resume,
         replace=options.overwrite,
     )
-    watch = _watch if options.view else None
+    watching: list[Any] = []
+    watch = partial(_watch, watching) if options.view else None
     model = fit_to_file(replace(plan, options=replace(plan.options, out=out)), progress, watch)
     if first:
         record = companion(out, ".options.json")
         if not (options.overwrite or options.resume):
             set_aside(record)
         atomic_write_bytes(record, _options_json(options))
+    for view in watching:
+        view.linger(model, out)
     made = {key: model.made[key] for key in ("seconds", "steps", "field", "scene")}
     kind = {"kind": source.domain.kind} if isinstance(source, Signal) else {}
     return {"path": str(out), **kind, **made, **model.metrics}
 
 
-def _watch(scene: Scene, options: FitOptions, loop: Loop, model: Callable[[], Model]) -> AbstractContextManager:
-    """Serves the live view of --view, from which the fit can be paused, saved and stopped."""
+def _watch(
+    watching: list[Any], scene: Scene, options: FitOptions, loop: Loop, model: Callable[[], Model]
+) -> AbstractContextManager:
+    """Serves the live view of --view, from which the fit can be paused, saved and stopped; put into `watching`."""
     from neuralfields.serving.watch import watch_fit
 
-    return watch_fit(scene, options, loop, model)
+    watching.append(watch_fit(scene, options, loop, model, stays=True))
+    return watching[-1]
 
 
 def text(result: dict[str, Any]) -> str:

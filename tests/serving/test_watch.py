@@ -20,9 +20,11 @@ from neuralfields.errors import InputError, UsageError
 from neuralfields.models.model import Model
 from neuralfields.models.nf_file import load
 from neuralfields.options.fit import FitOptions
+from neuralfields.serving import watch as watch_module
 from neuralfields.serving.watch import CURVE, MOST_SAVED, SHARE, FitWorker, Watch, Watching, watch_fit
 from neuralfields.training.fit import fit_scene
 from neuralfields.verbs import fit
+from neuralfields.verbs import fit as fit_verb
 from tests.support.make_captures import photo
 from tests.support.settings import training_settings
 from tests.support.small_fit import SMALL
@@ -241,3 +243,29 @@ def test_a_signal_has_no_page(tmp_path: Path) -> None:
     photo(tmp_path / "a.png")
     with pytest.raises(UsageError, match="--view shows scenes"):
         fit.run(FitOptions(scene=tmp_path / "a.png", out=tmp_path / "a.nf", steps=1, quiet=True, view=True))
+
+
+def test_the_page_stays_after_the_fit_with_the_final_model(
+    options: FitOptions, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It ends with its page: first the message that it measures, then the file's own figures and its pictures."""
+
+    async def stay(page: Page) -> list[dict]:
+        begun = await page.next("stage")
+        ended = await page.next("fit", lambda s: s["ended"])
+        stage = await page.next("stage")
+        message = view(1, size=(48, 48))
+        message["look"]["eye"] = stage["eye"]
+        await page.send(**message)
+        return [begun, ended, stage, await page.last(1), await page.next("fit")]
+
+    monkeypatch.setattr(watch_module, "GONE", 0.3)
+    visitor = Visitor(monkeypatch, stay)
+    with training_settings(samples=1 << 10):
+        result = fit_verb.run(replace(options, view=True, quiet=True, overwrite=True))
+    begun, ended, stage, frame, status = visitor.done()
+    assert begun["live"] and "measuring" in ended["message"] and not stage["live"]
+    assert stage["subjects"][0]["facts"]["held-out PSNR"] == f"{result['psnr']:.2f} dB"
+    assert frame["last"] and status["message"] == f"wrote {options.out}"
+    assert status["psnr"][-1][1] == pytest.approx(result["psnr"])
+    assert "its page stays" in capsys.readouterr().err
