@@ -105,7 +105,7 @@ def test_a_capture_knows_its_depth_files(tmp_path: Path) -> None:
     scene = read_scene(tmp_path)
     assert [frame.depth_path is not None for frame in scene.frames] == [True] * 5 + [False]
     assert scene.frames[0].depth_unit == 0.001
-    assert any("6 frames name depth files, which teach a field too" in line for line in scene.warnings)
+    assert any("6 frames name depth files, which are not used; --depth-weight 0.1" in line for line in scene.warnings)
     assert any("1 photos: depth file does not exist" in line for line in scene.warnings)
 
 
