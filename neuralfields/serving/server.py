@@ -183,6 +183,7 @@ class Server:
         await asyncio.gather(*(session.end() for session, _ in pages))
         await asyncio.gather(*(line.close(code=1001, message=b"the viewer was stopped") for _, line in pages))
         await runner.cleanup()
+        await asyncio.sleep(0.01)  # in which closed connections give their sockets back
 
     async def _answer(self, request: Any) -> Any:
         from aiohttp import web

@@ -38,6 +38,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
     "contracted": {"cascades": 4, "contraction": "cube", "degree": 3, "hidden": 10},
 }  # fmt: skip
+QUICK = ("plain", "contracted")  # a shader takes a software renderer seconds to compile
 
 
 # ---------------------------------------------------------------- bytes
@@ -189,7 +190,9 @@ TOLERANCES = {"rgb": 0.1, "depth": 0.5, "opacity": 0.1, "normals": 0.5}  # means
 
 
 @needs_chromium
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SHAPES]
+)
 def test_colour_is_our_renderers(screen: Screen, name: str) -> None:
     """At most 0.1 of 255 on average over what is seen, whatever the shape of levels, networks and space."""
     choose(screen, list(SHAPES).index(name))
@@ -220,6 +223,7 @@ def test_a_crop_box_cuts_exactly(screen: Screen) -> None:
 
 
 @needs_chromium
+@pytest.mark.slow
 def test_coarse_while_the_eye_moves_and_whole_at_rest(screen: Screen) -> None:
     """A GPU of 300 pixels a millisecond: 14 ms of a moving picture; at rest the whole one in bands of 30 ms."""
     choose(screen, 0)

@@ -25,10 +25,13 @@ SMALLER = {
     "voxels": ("resolution=33", "colour_resolution=33"),
 }
 SLOW = ("cam", "kplanes", "lowrank", "mlp", "rbf", "voxels")  # of which fewer steps are compared
+QUICK = ("hash", "gaussians")
 RADIANCE = [name for name in architecture_names() if "radiance" in field_class(name).DOMAINS]
 
 
-@pytest.mark.parametrize("field", RADIANCE)
+@pytest.mark.parametrize(
+    "field", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RADIANCE]
+)
 def test_renders_of_one_and_two_threads_agree_within_the_tolerance(tiny_capture: Path, field: str) -> None:
     scene, models = read_scene(tiny_capture), []
     more = {"max_gaussians": 1000} if field == "gaussians" else {}

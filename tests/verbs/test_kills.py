@@ -17,7 +17,7 @@ FIELDS = {
 }
 
 
-@pytest.mark.parametrize("field", [pytest.param(f, marks=pytest.mark.slow) if f == "mlp" else f for f in FIELDS])
+@pytest.mark.parametrize("field", [f if f == "gaussians" else pytest.param(f, marks=pytest.mark.slow) for f in FIELDS])
 def test_killed_at_any_instant_it_ends_in_the_same_bits(field: str, tmp_path: Path) -> None:
     fit = Fit(tiny_capture_folder(), ("--field", field, *SHARED, *FIELDS[field]))
     seconds = fit.unbroken(tmp_path / "unbroken" / "a.nf")

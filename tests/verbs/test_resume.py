@@ -51,7 +51,7 @@ def test_an_interrupted_fit_may_be_prolonged_or_ended_early(
     assert not companion(out, ".checkpoint").exists()
 
 
-@pytest.mark.parametrize("field", ["hash", "kplanes"])
+@pytest.mark.parametrize("field", ["hash", pytest.param("kplanes", marks=pytest.mark.slow)])
 def test_a_finished_fit_is_prolonged_from_its_model(
     capture: Path, tmp_path: Path, field: str, capsys: pytest.CaptureFixture[str], small_steps: None
 ) -> None:
