@@ -6,6 +6,7 @@ A field's depth says where the Gaussians begin; Gaussians teach a field by colou
 """
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -31,6 +32,7 @@ from neuralfields.training.radiance import Background, RadianceTrainer
 from neuralfields.training.splats import SplatTrainer, budget
 
 PICTURES, LEAST_PICTURES = 72, 48  # renders at most, and how many viewpoints are added up to
+RENDERS_SHARE, FEWEST_PICTURES = 0.4, 12  # of the time for a conversion; renders at least, however long they take
 SIDE = 400  # a render has at most so many pixels, squared
 REACH, FAINT = 3.0, 0.02  # deviations of a Gaussian beyond which it is empty, opacity below which it is not there
 OPAQUE = 0.5  # opacity above which a render's depth is where something is
@@ -50,7 +52,9 @@ def student_by_pictures(
     """
     cameras = picture_cameras(model, viewpoints, real, seed)
     clear = model.bounds.cascades == 1  # an object before nothing: its opacity is taught too
-    loaded, depths = render_photos(teacher, cameras, clear)
+    if seconds is not None:  # a slow teacher shows less; what it shows comes from everywhere
+        cameras = [cameras[i] for i in np.random.default_rng(seed).permutation(len(cameras))]
+    loaded, depths = render_photos(teacher, cameras, clear, None if seconds is None else RENDERS_SHARE * seconds)
     background = Background(model.background, random=clear)
     if not isinstance(student, GaussianField):
         pixels = Pixels(loaded.images, loaded.cameras).to(teacher.device)
@@ -93,10 +97,17 @@ def picture_cameras(model: Model, viewpoints: Viewpoints, real: Sequence[Camera]
 
 
 @torch.no_grad()
-def render_photos(teacher: Renderable, cameras: list[Camera], clear: bool) -> tuple[LoadedFrames, list[Tensor]]:
-    """Renders as photos in 8 bits, with alpha where `clear`, and their depths [H, W] along the axis, 0: nothing."""
-    images, depths = [], []
+def render_photos(
+    teacher: Renderable, cameras: list[Camera], clear: bool, seconds: float | None = None
+) -> tuple[LoadedFrames, list[Tensor]]:
+    """Renders as photos in 8 bits, with alpha where `clear`, and their depths [H, W] along the axis, 0: nothing.
+
+    Of the first cameras alone, at least FEWEST_PICTURES, where more would take longer than `seconds`.
+    """
+    images, depths, begin = [], [], time.perf_counter()
     for camera in cameras:
+        if seconds is not None and len(images) >= FEWEST_PICTURES and time.perf_counter() - begin > seconds:
+            break
         seen = teacher.render(camera, (0.0, 0.0, 0.0))
         rgb, opacity = seen.rgb.cpu(), seen.opacity.cpu().clamp(0, 1)
         if clear:
@@ -104,5 +115,5 @@ def render_photos(teacher: Renderable, cameras: list[Camera], clear: bool) -> tu
             rgb = torch.cat([straight, opacity[..., None]], 2)
         images.append((rgb.clamp(0, 1) * 255).round().to(torch.uint8).numpy())
         depths.append(torch.where(opacity > OPAQUE, depth_along_axis(seen, camera), 0.0).float())
-    count = len(cameras)
-    return LoadedFrames(images, cameras, [None] * count, list(range(count)), []), depths
+    count = len(images)
+    return LoadedFrames(images, cameras[:count], [None] * count, list(range(count)), []), depths

@@ -9,7 +9,7 @@ import torch
 
 from neuralfields.distillation.convert import compare, convert
 from neuralfields.distillation.edit import edit_model
-from neuralfields.distillation.pictures import LEAST_PICTURES, picture_cameras, render_photos
+from neuralfields.distillation.pictures import FEWEST_PICTURES, LEAST_PICTURES, picture_cameras, render_photos
 from neuralfields.distillation.sampled_cameras import Viewpoints
 from neuralfields.errors import UsageError
 from neuralfields.fields.gaussians import GaussianField
@@ -65,6 +65,12 @@ def test_a_renders_depth_is_along_the_axis(splats: Model):
         axis = torch.from_numpy(camera.forward).float()
         want = render.depth[row, column] * (direction @ axis) if render.opacity[row, column] > 0.5 else 0.0
         assert float(depths[0][row, column]) == pytest.approx(float(want), rel=1e-4)
+
+
+def test_a_slow_teacher_shows_less(splats: Model):
+    cameras = [splats.cameras[0].resized(16, 16)] * 40
+    loaded, depths = render_photos(splats.renderable(), cameras, clear=False, seconds=0.0)
+    assert len(loaded.images) == len(loaded.cameras) == len(depths) == FEWEST_PICTURES
 
 
 def test_held_out_views_are_not_taught(teacher: Model):
