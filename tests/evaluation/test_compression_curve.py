@@ -9,6 +9,7 @@ from PIL import Image
 
 from neuralfields import cli
 from neuralfields.codecs.splats import write_gaussians
+from neuralfields.compression import original
 from neuralfields.compression.compress import Goal
 from neuralfields.compression.original import CaptureCameras, drawn
 from neuralfields.evaluation import compression_curve
@@ -44,6 +45,7 @@ def test_it_is_a_picture_a_table_and_data(made: Curve, tmp_path: Path):
 
 def test_the_command_writes_it(tmp_path: Path, capsys, monkeypatch):
     monkeypatch.setattr(compression_curve, "QUALITIES", (1.0,))
+    monkeypatch.setattr(original, "SIDE", 48)
     monkeypatch.chdir(tmp_path)
     write_gaussians(ball(100), Path("a.ply"))
     assert cli.main(["compress", "a.ply", "--sweep", "--fast", "--quiet"]) == 0

@@ -87,6 +87,7 @@ def test_a_resumed_refinement_of_poses_ends_in_the_same_bits(small_capture: Path
     assert not np.array_equal(poses[0], scene.frames[scene.train[0]].camera.world_from_camera)
 
 
+@pytest.mark.slow
 def test_disturbed_cameras_are_found(small_capture: Path):
     """A third of the training cameras is wrong; refined, they are nearer to where they were."""
     scene = read_scene(small_capture)

@@ -17,7 +17,9 @@ FIELDS = {
 }
 
 
-@pytest.mark.parametrize("field", [f if f == "gaussians" else pytest.param(f, marks=pytest.mark.slow) for f in FIELDS])
+# A killed hash fit is one of the default tests: test_fit_process.py.
+@pytest.mark.slow
+@pytest.mark.parametrize("field", FIELDS)
 def test_killed_at_any_instant_it_ends_in_the_same_bits(field: str, tmp_path: Path) -> None:
     fit = Fit(tiny_capture_folder(), ("--field", field, *SHARED, *FIELDS[field]))
     seconds = fit.unbroken(tmp_path / "unbroken" / "a.nf")
