@@ -2,6 +2,8 @@
 
 python benchmarks/compressed_fields.py CAPTURE NAME=FILE.nf ... [--bytes 580kB 300kB] [--views 4]
 
+Writes compressed_fields.md, .json and .png: held-out PSNR over bytes, a line for each fit.
+
 FILE.nf: fits of the capture, for example `nf fit CAPTURE --field hash --minutes 1 --downscale 2`. `original`: bytes of
 FILE.nf. `before`, `photos`: PSNR in dB against held-out photos, the fit's and the file's; `psnr` against renderings of
 the fit by cameras that chose nothing. `seconds`: processor time of one thread.
@@ -13,8 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
 import torch
-from table import kept, row, write
+from table import FOLDER, kept, row, write
 
 from neuralfields.captures.images import load_frames
 from neuralfields.captures.readers import read_scene
@@ -27,6 +30,8 @@ from neuralfields.fields import field_name
 from neuralfields.fields.gaussians import GaussianField
 from neuralfields.files import parse_size
 from neuralfields.models.model import Model
+from neuralfields.pictures.charts import Chart, Series, plot_lines
+from neuralfields.pictures.panels import save_image
 from neuralfields.verbs.compress import cameras_of, fitted_of, photos_of
 
 TITLE = "Fields at a budget of bytes: dB over bytes"
@@ -80,6 +85,18 @@ def main() -> None:
             )
             print(rows[-1], flush=True)
             write("compressed_fields", TITLE, rows)
+    save_image(FOLDER / "compressed_fields.png", chart(rows))
+
+
+def chart(rows: list[dict]) -> np.ndarray:
+    """Held-out PSNR over bytes [H, W, 3]: a line for each fit, splats strong."""
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for found in rows:
+        lines.setdefault(found["fit"], []).append((found["bytes"] / 1000, found["photos"]))
+    drawn = [
+        Series(name, *zip(*sorted(points), strict=True), strong="gaussians" in name) for name, points in lines.items()
+    ]
+    return plot_lines(drawn, Chart(TITLE, x_label="kB of the file", y_label="dB, held-out photos", log_x=True))
 
 
 def compressed(model: Model, most: int, capture: Path, shown) -> tuple[bytes, float, dict]:  # noqa: ANN001

@@ -237,8 +237,13 @@ def _cut(teacher: Model, options: ConvertOptions, edit: Edit | None) -> Model:
     return replace(teacher, field=GaussianField.of(gaussians), made=made, metrics={}, lineage=_lineage(teacher))
 
 
-def compare(teacher: Model, student: Model, picture: Path | None = None, edit: Edit | None = None) -> dict[str, Any]:
-    """PSNR of the student's renders against the teacher's, mean and worst view; `picture`: file for the worst view."""
+def compare(
+    teacher: Model, student: Model, picture: Path | None = None, edit: Edit | None = None, called: str = "teacher"
+) -> dict[str, Any]:
+    """PSNR of the student's renders against the teacher's, mean and worst view; `picture`: file for the worst view.
+
+    It shows the teacher, as what it is `called`, beside the student, and the error between them.
+    """
     views = _views(teacher, Viewpoints(_known_cameras(teacher, []), teacher.bounds), PICTURE_SIDE**2)
     mine, theirs = student.renderable(), _edited(teacher, edit)
     wanted = [theirs.render(view, teacher.background).rgb for view in views]
@@ -246,7 +251,7 @@ def compare(teacher: Model, student: Model, picture: Path | None = None, edit: E
     worst = int(np.argmin(each))
     if picture is not None:
         rgb = mine.render(views[worst], teacher.background).rgb.cpu()
-        title = f"teacher: {field_name(teacher.field)}, the worst of {len(views)} views"
+        title = f"{called}: {field_name(teacher.field)}, the worst of {len(views)} views"
         note = f"{field_name(student.field)}, {min(each):.2f} dB"
         save_image(picture, comparison(wanted[worst].cpu(), rgb, title, note))
     return {"psnr_against_teacher": mean, "worst_view_against_teacher": min(each), "views": len(views)}

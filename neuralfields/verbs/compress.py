@@ -15,6 +15,7 @@ from neuralfields.compression.fields import CompressedField, compress_field
 from neuralfields.compression.original import MOST_CAMERAS, MOST_REFINING, CaptureCameras, Compressed, some
 from neuralfields.compression.photos import CapturePhotos, Photo
 from neuralfields.compression.tune import FITTED
+from neuralfields.distillation.convert import compare
 from neuralfields.distillation.sampled_cameras import Viewpoints
 from neuralfields.errors import UsageError
 from neuralfields.evaluation.compression_curve import Curve, curve, table
@@ -22,6 +23,7 @@ from neuralfields.evaluation.evaluate import evaluate
 from neuralfields.evaluation.protocol import masked_like_fit
 from neuralfields.fields.gaussians import GaussianField
 from neuralfields.files import OutputLock, atomic_write_bytes, check_writable, parse_size, size_text
+from neuralfields.gaussians import Gaussians
 from neuralfields.gpu.device import use_machine
 from neuralfields.models.model import Model
 from neuralfields.options.models import CompressOptions
@@ -36,12 +38,16 @@ EVERY = 8  # of a capture's photos, one that judges where none is held out
 def run(options: CompressOptions) -> dict[str, Any]:
     """Compresses the model and writes it; keys: path, psnr, ssim (to the original), bytes, ratio, sections, seconds.
 
-    `ratio`: bytes of the file that was given by those of the one that is written. With `sweep`: path, picture, rows.
+    `ratio`: bytes of the file that was given by those of the one that is written; `picture`: the view that lost most,
+    side by side with the original's, beside the file (None with `fast`). With `sweep`: path, picture, rows.
     Raises UsageError for a model that is no Gaussians, InputError for a goal that cannot be reached.
     """
     use_machine("cpu", options.threads)  # Gaussians are rasterised there
     out = _out(options)
     check_writable(out, options.overwrite)
+    picture = None if options.fast or options.sweep else out.with_suffix(".png")
+    if picture is not None:
+        check_writable(picture, options.overwrite)
     model = load_any(options.model, options.scene)
     display = _Stages(options.quiet)
     with OutputLock(out):
@@ -50,11 +56,20 @@ def run(options: CompressOptions) -> dict[str, Any]:
         if isinstance(made, Curve):
             return made.write(out)
         atomic_write_bytes(out, made.data)
+        if picture is not None:
+            after = made.model if isinstance(made, CompressedField) else _with(model, made.gaussians)
+            compare(model, after, picture, called="original")
     if isinstance(made, CompressedField) and options.scene is not None:
         made.report["photos"] = _photos_of_field(options, model, made.model)
     before = options.model.stat().st_size if options.model.is_file() else None
     ratio = None if before is None else before / len(made.data)
-    return {"path": str(out), "model": str(options.model), **made.report, "ratio": ratio}
+    shown = None if picture is None else str(picture)
+    return {"path": str(out), "model": str(options.model), **made.report, "ratio": ratio, "picture": shown}
+
+
+def _with(model: Model, gaussians: Gaussians) -> Model:
+    """The model with other Gaussians."""
+    return replace(model, field=GaussianField.of(gaussians))
 
 
 def _out(options: CompressOptions) -> Path:
@@ -115,7 +130,11 @@ def text(result: dict[str, Any]) -> str:
             f"  photos    {shown['psnr']:.2f} dB against {shown['photos']} photos ({kind}), "
             f"{shown['before']:.2f} before: {shown['lost']:+.2f} dB lost",
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *_side_by_side(result)])
+
+
+def _side_by_side(result: dict[str, Any]) -> list[str]:
+    return [f"  picture   {result['picture']}: the worst view beside the original's"] if result["picture"] else []
 
 
 def _field_text(result: dict[str, Any], ratio: str) -> str:
@@ -127,6 +146,7 @@ def _field_text(result: dict[str, Any], ratio: str) -> str:
         f"about {result['lost']:.2f} dB of a fit of {result['fitted']:.0f} dB",
         *([f"  photos    {photos['psnr']:.2f} dB, {photos['before']:.2f} before"] if photos else []),
         "  bytes     " + ", ".join(f"{name} {size_text(count)}" for name, count in result["sections"].items()),
+        *_side_by_side(result),
     ]
     return "\n".join(lines)
 

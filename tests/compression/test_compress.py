@@ -1,11 +1,13 @@
 """Compression from end to end, on splats that fill a ball: goals are met, and the decoded file is what was measured."""
 
+import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from neuralfields import cli
 from neuralfields.codecs.splats import read_gaussians, write_gaussians
@@ -99,9 +101,12 @@ def test_the_command_writes_reads_and_reports(tmp_path: Path, capsys: pytest.Cap
     write_gaussians(ball(300), tmp_path / "a.ply")
     assert cli.main(["compress", "a.ply", "b.nfz", "--fast", "--quiet", "--quality", "1"]) == 0
     shown = capsys.readouterr().out
-    assert "b.nfz" in shown and "times smaller" in shown
+    assert "b.nfz" in shown and "times smaller" in shown and not (tmp_path / "b.png").exists()
     assert cli.main(["compress", "a.ply", "--quiet", "--json", "--steps", "4"]) == 0
-    assert '"steps": 4' in capsys.readouterr().out and (tmp_path / "a.nfz").exists()
+    report = json.loads(capsys.readouterr().out)
+    assert report["steps"] == 4 and (tmp_path / "a.nfz").exists() and report["picture"] == "a.png"
+    pixels = np.asarray(Image.open(tmp_path / "a.png")).astype(int)  # original, file and error between them
+    assert pixels.shape[1] > 2.5 * pixels.shape[0] and pixels.std() > 5
     assert cli.main(["info", "b.nfz"]) == 0
     shown = capsys.readouterr().out
     assert "rotations" in shown and "bytes_each" in shown
