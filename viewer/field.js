@@ -112,6 +112,11 @@ export class FieldLayer {
     if (left) put(whole, left / each, 1, values.subarray(whole * row));
   }
 
+  /** Whether it has drawn anything yet. */
+  get begun() {
+    return Boolean(this.front.eye);
+  }
+
   /** Whether what is shown is what this eye sees, in full resolution. */
   settled(eye) {
     const { front, fence, last } = this;

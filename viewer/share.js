@@ -1,13 +1,12 @@
 // The shared page: the file itself is the source. Its scenes are decoded in workers while the poster is shown; then
 // everything is drawn here. Two scenes are seen by one eye, on either side of a divider.
 
-import { decodeAside } from "./decoder.js";
 import { listenDivider, showDivider } from "./divider.js";
 import { listenKeys } from "./keys.js";
+import { KINDS } from "./kinds.js";
 import { eyeMessage } from "./math.js";
 import { Page } from "./page.js";
 import { inSoftware } from "./scene.js";
-import { SplatLayer } from "./splats.js";
 import { Walk } from "./walk.js";
 
 const $ = (id) => document.getElementById(id);
@@ -22,8 +21,8 @@ class Shared extends Page {
     state.resolution = this.slow ? COARSE : 1;
     this.playing = null; // a Walk, or "turn"
     this.done = stage.subjects.map(() => 0);
-    this.layers = stage.subjects.map(() => new SplatLayer(gl, () => this.wake()));
-    for (const layer of this.layers.slice(1)) layer.like = this.layers[0];
+    this.layers = stage.subjects.map(({ kind }) => new KINDS[kind].layer(gl, () => this.wake()));
+    if (stage.subjects.every(({ kind }) => kind === stage.subjects[0].kind)) for (const layer of this.layers.slice(1)) layer.like = this.layers[0];
     this.scene.layers = this.layers;
     this.enter(stage);
     this.furnish(stage);
@@ -35,11 +34,11 @@ class Shared extends Page {
   /** Decodes the scenes that lie in the file, and gives their text up. */
   async load(stage) {
     try {
-      await Promise.all(stage.subjects.map(async ({ near, name }, i) => {
+      await Promise.all(stage.subjects.map(async (subject, i) => {
         const element = $(`scene-${i}`), text = element.textContent.trim();
         element.remove();
-        const parts = await decodeAside(text, near, (share) => this.progress(i, share)).catch((error) => {
-          throw new Error(stage.subjects.length > 1 ? `${name}: ${error.message}` : error.message);
+        const parts = await KINDS[subject.kind].decode(text, subject, (share) => this.progress(i, share)).catch((error) => {
+          throw new Error(stage.subjects.length > 1 ? `${subject.name}: ${error.message}` : error.message);
         });
         this.layers[i].load(parts, stage.depth_colours, this.state.size);
         this.progress(i, 1);
@@ -76,6 +75,7 @@ class Shared extends Page {
     $("home").onclick = () => { this.stop(); this.home(); this.moved(true); };
     $("play").onclick = () => this.play();
     $("modes").onchange = () => this.mode($("modes").value);
+    if (stage.subjects.some(({ kind }) => kind !== "splats")) $("modes").querySelector("[value=rings]").remove();
     $("full").hidden = !document.fullscreenEnabled;
     $("full").onclick = () => (document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen());
     for (const name of ["about", "help"]) $(name).onclick = () => $(`${name}-text`).showModal();
@@ -154,13 +154,13 @@ class Shared extends Page {
   }
 
   shown() {
-    if (this.layers.every((layer) => layer.sorted)) document.body.classList.add("ready");
+    if (this.layers.every((layer) => layer.begun)) document.body.classList.add("ready");
     if (this.state.what === "rings") this.note(this.layers.map(({ inView, loaded }) => `${inView ?? 0} of ${loaded?.count ?? 0} in view`).join("   "));
   }
 
   pointAt(x, y) {
     const layer = this.layers[this.layers.length > 1 && x > this.state.split ? 1 : 0];
-    return layer.sorted ? layer.pointAt(x, y, this.state.eye) : null;
+    return layer.begun ? layer.pointAt(x, y, this.state.eye) : null;
   }
 
   look() {

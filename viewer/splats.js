@@ -113,6 +113,11 @@ export class SplatLayer {
     this.wake();
   }
 
+  /** Whether it has drawn anything yet. */
+  get begun() {
+    return Boolean(this.sorted);
+  }
+
   /** Whether the order is that of this eye. */
   settled(eye) {
     const { sorted } = this;

@@ -147,6 +147,11 @@ def is_field(data: bytes) -> bool:
     return data[12:24].rstrip(b"\0") == HEADER.encode()
 
 
+def parts_in(data: bytes, path: Path | str) -> list[Part]:
+    """The parts of a file, in the order of its sections. Raises InputError for any that is none of a field."""
+    return _header(unpack(data, path), Path(path)).parts
+
+
 def decode(data: bytes, path: Path | str) -> Model:
     """The model of a file, on the CPU. Raises InputError with one line for any other."""
     sections, path = unpack(data, path), Path(path)

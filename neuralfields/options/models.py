@@ -204,10 +204,10 @@ class CompressOptions(OnMachine, Output, Reporting):
 
 @dataclass(frozen=True)
 class ShareOptions(OnMachine, Output, Reporting):
-    """Writes a scene of Gaussians as one .html file that anyone opens in a browser, or two to compare."""
+    """Writes Gaussians or a hash field as one .html file that anyone opens in a browser, or two to compare."""
 
     models: tuple[Path, ...]
-    """Gaussians to share: a file of splats (.ply, .spz, .nfz, ...) or a .nf file; of two, a slider shows either."""
+    """Scene to share: a file of splats (.ply, .spz, .nfz, ...), a .nf of them or of a hash field; or two."""
     _: KW_ONLY
     out: Path | None = None
     """File to write (-o too). Default: <model>.html in the current folder."""

@@ -15,6 +15,7 @@ A byte a number: on three fits (fox, chair, sample scene) pictures differ from t
 
 import json
 import struct
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,11 +56,21 @@ def pack(volume: Volume, version: int = 0) -> bytes:
     reason = refusal(volume)
     if reason:
         raise UsageError(f"{reason}; the server draws it")
+    codes, ranges = _codes(volume.field)
+    header = {"version": version} | header_of(volume, ranges)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    weights = [w.detach().cpu().float().numpy().astype("<f4").tobytes() for w in layers_of(volume.field)]
+    occupancy = volume.occupancy.cpu().numpy().astype("<i8").tobytes()
+    parts = [struct.pack("<4s3I", MAGIC, LAYOUT, len(text), 0), text, b"".join(weights), codes.tobytes(), occupancy]
+    return b"".join(part.ljust(-(-len(part) // 8) * 8, b" " if part is text else b"\0") for part in parts)
+
+
+def header_of(volume: Volume, ranges: np.ndarray | None = None) -> dict[str, Any]:
+    """The JSON of a hash field, but for its version; `ranges` [L, F] of its table, where they are known."""
     field, bounds = volume.field, volume.bounds
     steps, contraction, (density, colour) = volume.settings(), volume.contraction, _widths(field)
-    codes, ranges = _codes(field)
-    header = {
-        "version": version,
+    ranges = _codes(field)[1] if ranges is None else ranges
+    return {
         "levels": [[s, *level] for s, level in zip(field.layout.scales.tolist(), _levels(field), strict=True)],
         "features": field.config.features,
         "ranges": ranges.tolist(),
@@ -75,14 +86,9 @@ def pack(volume: Volume, version: int = 0) -> bytes:
         "side": bounds.side,
         "floor": WEIGHT_FLOOR,
     }
-    text = json.dumps(header, separators=(",", ":")).encode()
-    weights = [w.detach().cpu().float().numpy().astype("<f4").tobytes() for w in _layers(field)]
-    occupancy = volume.occupancy.cpu().numpy().astype("<i8").tobytes()
-    parts = [struct.pack("<4s3I", MAGIC, LAYOUT, len(text), 0), text, b"".join(weights), codes.tobytes(), occupancy]
-    return b"".join(part.ljust(-(-len(part) // 8) * 8, b" " if part is text else b"\0") for part in parts)
 
 
-def _layers(field: HashField) -> list[torch.Tensor]:
+def layers_of(field: HashField) -> list[torch.Tensor]:
     """Weights of the density network, then of the colour network."""
     return [*field.heads.density, *field.heads.colour]
 
@@ -105,6 +111,7 @@ def _codes(field: HashField) -> tuple[np.ndarray, np.ndarray]:
     for _, size, offset, _ in _levels(field):
         part = table[offset : offset + size].nan_to_num()
         largest = part.abs().amax(0).clamp(min=1e-30)
-        codes[offset : offset + size] = (part * (127 / largest)).round_().numpy()
+        scale = torch.full_like(largest, 127) / largest  # one rounding, as viewer/field_decoder.js has it
+        codes[offset : offset + size] = (part * scale).round_().numpy()
         ranges.append(largest.numpy())
     return codes, np.stack(ranges)

@@ -1,4 +1,4 @@
-"""Writes a scene of Gaussians as one .html file that draws itself: from a disk, on a phone, without any request.
+"""Writes Gaussians or a hash field as one .html file that draws itself: from a disk, on a phone, without any request.
 
 The file holds the code of the page (viewer/share.js and what it imports, joined by bundle.py), its style, a poster, a
 description of the scene as the viewer's server gives it, and each scene as a .nfz in base64. Its policy
@@ -10,6 +10,8 @@ import hashlib
 import html
 import io
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -20,17 +22,18 @@ from PIL import Image
 from neuralfields.errors import UsageError
 from neuralfields.files import size_text
 from neuralfields.pictures.panels import to_uint8
-from neuralfields.rendering.renderable import Colour
-from neuralfields.rendering.splat import Splats, near_of
+from neuralfields.rendering.splat import near_of
 from neuralfields.serving.bundle import bundle
 from neuralfields.serving.framing import camera_of
 from neuralfields.serving.server import assets
-from neuralfields.serving.stage import Stage
+from neuralfields.serving.shared_field import described_field
+from neuralfields.serving.stage import Stage, Subject
 from neuralfields.version import VERSION
 
 MOST_BYTES = 100_000_000
 POSTER_SIDE, POSTER_QUALITY = 960, 75
-ENTRIES = ("sorter", "decoder", "share")  # two workers, and the page, which runs last
+ASPECT = 4 / 3  # of the poster of a scene that has no cameras
+WORKERS = {"splats": ("sorter", "decoder"), "field": ("field_decoder",)}  # of each kind of scene
 STYLES = ("style.css", "share.css")
 
 
@@ -49,14 +52,14 @@ class About:
 
 
 def share_page(stage: Stage, files: list[bytes], about: About, path: dict[str, Any] | None, views: int = 0) -> bytes:
-    """The page of a stage of Gaussians, the .nfz of each subject in `files`.
+    """The page of a stage of Gaussians or hash fields, the .nfz of each subject in `files`.
 
     `path`: {"eyes": [...], "seconds"} to play; `views`: how many of the stage's cameras are offered, evenly taken.
     Raises UsageError where the page would be larger than `MOST_BYTES`.
     """
     described = _described(stage, files, about, path, views)
     behind = ", ".join(str(round(255 * value)) for value in stage.subjects[0].background)
-    code, style = code_of_page(), f"{style_of_page()}:root {{ --behind: rgb({behind}); }}\n"
+    code, style = code_of_page(kinds_of(stage)), f"{style_of_page()}:root {{ --behind: rgb({behind}); }}\n"
     scenes = "\n".join(
         f'<script type="text/plain" id="scene-{i}">{base64.b64encode(data).decode()}</script>'
         for i, data in enumerate(files)
@@ -81,10 +84,20 @@ def share_page(stage: Stage, files: list[bytes], about: About, path: dict[str, A
     return page
 
 
-def code_of_page() -> str:
-    """The page's script: all modules that it needs, as one."""
+def kinds_of(stage: Stage) -> tuple[str, ...]:
+    """Kinds of the subjects, as the page names them."""
+    return tuple(sorted({_kind(subject) for subject in stage.subjects}))
+
+
+def _kind(subject: Subject) -> str:
+    return "splats" if subject.splats else "field"
+
+
+def code_of_page(kinds: Sequence[str] = ("splats",)) -> str:
+    """The page's script: all modules that it needs to draw those kinds, as one. What runs last begins."""
     sources = {name.removesuffix(".js"): data.decode() for name, (_, data) in assets().items() if name.endswith(".js")}
-    code = bundle(ENTRIES, sources)
+    entries = [name for kind in kinds for name in (*WORKERS[kind], f"share_{kind}")]
+    code = bundle([*entries, "share"], sources)
     assert "</script" not in code.lower() and "<!--" not in code  # would end or confuse the element around it
     return code
 
@@ -117,32 +130,37 @@ def _described(
     cameras = [found["cameras"][i] for i in picks]
     for camera in cameras:
         camera["name"] = PurePosixPath(camera["name"].replace("\\", "/")).stem
-    splats = [subject.splats() for subject in stage.subjects if subject.splats]
-    subjects = [
-        {"name": subject.name, "background": list(subject.background), "near": near_of(one.bounds)}
-        for subject, one in zip(stage.subjects, splats, strict=True)
-    ]
+    subjects = [_subject(subject, data) for subject, data in zip(stage.subjects, files, strict=True)]
     known = {"author": about.author, "licence": about.licence}
     facts = [(name, value) for name, value in known.items() if value]
-    for subject, one, data in zip(stage.subjects, splats, files, strict=True):
-        label = f"Gaussians of {subject.name}" if len(files) > 1 else "Gaussians"
-        facts.append((label, f"{len(one.gaussians):,}, {size_text(len(data))}"))
+    for subject, data in zip(stage.subjects, files, strict=True):
+        label = "Gaussians" if subject.splats else "hash field"
+        many = f"{len(subject.splats().gaussians):,}, " if subject.splats else ""
+        label = f"{label} of {subject.name}" if len(files) > 1 else label
+        facts.append((label, many + size_text(len(data))))
     keep = ("depth_colours", "bounds", "eye", "extent", "up", "pivot")
     rest = {"facts": [*facts, ("made with", f"neuralfields {VERSION}")], "path": path}
     return {name: found[name] for name in keep} | {"subjects": subjects, "cameras": cameras} | rest
 
 
+def _subject(subject: Subject, data: bytes) -> dict[str, Any]:
+    """What the page must know of a subject to decode and to draw it."""
+    found = {"name": subject.name, "kind": _kind(subject), "background": list(subject.background)}
+    if subject.splats:
+        return found | {"near": near_of(subject.splats().bounds)}
+    assert subject.volume is not None  # others are refused before
+    return found | {"field": described_field(subject.volume(), data)}
+
+
 def _poster(stage: Stage) -> str:
     """A picture of the start view as a data URL; the page shows it where its first picture will stand."""
     subject, described = stage.subjects[0], stage.describe()
-    assert subject.splats is not None and described["extent"] is not None
-    pose = np.eye(4)
+    assert subject.render is not None
+    pose, tangent = np.eye(4), math.tan(math.radians(described["eye"]["fov"]) / 2)
     pose[:3] = np.array(described["eye"]["pose"]).reshape(3, 4)
-    seen = _render(subject.splats(), (pose, tuple(described["extent"]), pose[:3, 3]), subject.background)
+    around = described["extent"] or (-tangent * ASPECT, tangent * ASPECT, -tangent, tangent)
+    camera = camera_of((pose, tuple(around), pose[:3, 3]), POSTER_SIDE)
+    seen = to_uint8(subject.render(camera, subject.background, None).rgb)
     out = io.BytesIO()
     Image.fromarray(seen).save(out, "WEBP", quality=POSTER_QUALITY)
     return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
-
-
-def _render(splats: Splats, home: Any, background: Colour) -> np.ndarray:
-    return to_uint8(splats.render(camera_of(home, POSTER_SIDE), background).rgb)

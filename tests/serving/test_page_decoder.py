@@ -124,7 +124,7 @@ def test_a_browser_decodes_the_same_bytes(browser: Any, tmp_path: Path) -> None:
         found = page.evaluate(
             """async ([data, names]) => {
                 const { decode } = await import(new URL("nfz.js", location.href));
-                const { fromBase64 } = await import(new URL("decoder.js", location.href));
+                const { fromBase64 } = await import(new URL("aside.js", location.href));
                 const found = decode(fromBase64(data)), bytes = (array) => Array.from(new Uint8Array(array.buffer));
                 return names.map((name) => bytes(found[name]));
             }""",
