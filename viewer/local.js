@@ -11,7 +11,7 @@ const KINDS = { splats: [SplatLayer, unpackSplats], field: [FieldLayer, unpackFi
 
 export class Local {
   constructor(app) {
-    Object.assign(this, { app, made: {}, without: {}, subject: null, busy: false, last: 0, refused: new Map() });
+    Object.assign(this, { app, made: {}, without: {}, subject: null, busy: false, last: 0, refused: new Map(), asked: new Set() });
     for (const [kind, [Layer]] of Object.entries(KINDS)) {
       try {
         this.made[kind] = new Layer(app.scene.gl, () => app.wake());
@@ -59,9 +59,26 @@ export class Local {
     return this.wanted !== null && this.wanted === this.subject;
   }
 
+  /** Whether what the page draws only stands in for the subject: the server's picture follows when the eye rests. */
+  get standsIn() {
+    return Boolean(this.draws && this.app.state.stage.subjects[this.subject].stands_in);
+  }
+
+  /** Whether what is seen is drawn here. */
+  get shows() {
+    return this.draws && !(this.standsIn && this.app.pictured);
+  }
+
   /** Whether the server has to draw too. */
   get needsServer() {
-    return !this.draws || this.app.state.drawn === "both";
+    return !this.draws || this.standsIn || this.app.state.drawn === "both";
+  }
+
+  /** Asks once for something to draw in place of a subject that no shader here draws. */
+  askStandIn() {
+    const { stage, subjects, drawn } = this.app.state, [index] = subjects;
+    if (!stage?.subjects[index].may_stand_in || !this.made.field || subjects.length > 1 || drawn === "server" || this.asked.has(index)) return;
+    if (this.app.connection.send({ type: "stand_in", subject: index })) this.asked.add(index);
   }
 
   /** Forgets what was fetched: another stage has come. */
@@ -74,8 +91,9 @@ export class Local {
   prepare() {
     const { state } = this.app;
     if (this.wanted !== null && this.wanted !== this.subject) this.fetch(false);
+    this.askStandIn();
     for (const layer of this.layers) layer.shown = false;
-    if (!this.draws) return;
+    if (!this.shows) return;
     const { layer } = this;
     Object.assign(layer, { shown: true, mode: state.what, box: this.app.box(), resolution: state.resolution, behind: this.app.behind(this.subject) });
     layer.span = state.drawn === "both" ? [0, state.split] : [0, 1];
@@ -85,7 +103,7 @@ export class Local {
   words() {
     const { layer } = this, { width, height } = this.app.canvas, { resolution, what } = this.app.state;
     const full = [width, height].map((n) => Math.round(n * resolution)), [x, y] = layer.front?.size ?? full;
-    if (this.kindOf(this.subject) === "field") return `${x} × ${y}   ${layer.taken ? `${duration(layer.taken)}, ` : ""}drawn here`;
+    if (this.kindOf(this.subject) === "field") return `${x} × ${y}   ${layer.taken ? `${duration(layer.taken)}, ` : ""}${this.standsIn ? "a stand-in, " : ""}drawn here`;
     const left = layer.loaded.count - layer.gone;
     if (what !== "rings") return `${x} × ${y}   ${short(left)} Gaussians, drawn here`;
     return `${x} × ${y}   ${layer.inView ?? 0} of ${left} Gaussians in view`;

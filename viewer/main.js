@@ -260,7 +260,7 @@ class App extends Page {
   }
 
   shown() {
-    if (this.local.draws) {
+    if (this.local.shows) {
       $("strip").textContent = this.local.words();
       if (this.state.what === "depth" && this.local.layer.logs) this.panel.depthScale(...this.local.layer.logs.map(Math.exp));
     }
@@ -269,12 +269,17 @@ class App extends Page {
   }
 
   pointAt(x, y) {
-    return this.local.draws ? this.local.layer.pointAt(x, y, this.state.eye) : this.picture.pointAt(x, y);
+    return this.local.shows ? this.local.layer.pointAt(x, y, this.state.eye) : this.picture.pointAt(x, y);
   }
 
   /** Whether the picture at full resolution is that of the eye as it is now. */
   get rests() {
-    if (this.local.draws && this.state.drawn === "page") return !this.stale && !this.dirty && this.local.layer.settled(this.state.eye);
+    if (this.local.needsServer) return this.pictured;
+    return !this.stale && !this.dirty && this.local.layer.settled(this.state.eye);
+  }
+
+  /** Whether the server's picture at full resolution is that of the eye as it is now. */
+  get pictured() {
     const { header, eye } = this.picture.sides[0];
     return Boolean(header && header.last && header.number === this.number && !this.stale && sameEye(eye, this.state.eye));
   }

@@ -196,9 +196,9 @@ export class Panel {
     $("labels").hidden = $("divider").hidden = !both;
     [$("label-left").textContent, $("label-right").textContent] = subjects.length > 1 ? subjects.map((index) => stage.subjects[index].name) : ["this device", "server"];
     $("modes").querySelector("[data-what=rings]").disabled = !this.can("rings");
-    const why = this.state.drawn === "server" || this.app.local.wanted === null ? this.app.local.why : "";
+    const { local } = this.app, why = this.state.drawn === "server" || local.wanted === null || stage.subjects[subjects[0]].stands_in ? local.why : "";
     $("drawn-why").hidden = !why;
-    $("drawn-why").textContent = `${why}: the server draws`;
+    $("drawn-why").textContent = why.includes("stand in") || why.includes("stands in") ? why : `${why}: the server draws`;
     this.app.editor.begin();
     this.split();
   }

@@ -111,13 +111,19 @@ class Cancel(Message, frozen=True, tag="cancel"):
     """Cancels the image or video that is being rendered."""
 
 
+class StandIn(Message, frozen=True, tag="stand_in"):
+    """Requests something that the page can draw in place of a subject that it cannot."""
+
+    subject: Number
+
+
 class Steer(Message, frozen=True, tag="steer"):
     """Command for a running fit."""
 
     do: Literal["pause", "resume", "stop", "save"]
 
 
-_DECODER = msgspec.json.Decoder(View | Seen | Photo | Thumbs | Still | Film | CameraPath | Cancel | Steer)
+_DECODER = msgspec.json.Decoder(View | Seen | Photo | Thumbs | Still | Film | CameraPath | Cancel | StandIn | Steer)
 
 
 def read(data: str | bytes) -> Message:

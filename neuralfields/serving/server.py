@@ -20,6 +20,7 @@ import os
 import secrets
 import socket
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,8 +30,10 @@ from neuralfields.options.common import Page
 from neuralfields.serving import field, splats
 from neuralfields.serving.messages import LARGEST_MESSAGE, read
 from neuralfields.serving.removal import FORMATS, removed_of, written
-from neuralfields.serving.session import Session, ThreadWorker, Worker
+from neuralfields.serving.session import Session
 from neuralfields.serving.stage import Stage, Subject
+from neuralfields.serving.stand_in import WORDS, StandIns
+from neuralfields.serving.worker import ThreadWorker, Worker
 
 PORT, PORTS_TRIED = Page.port, 32
 MOST_PAGES = 16
@@ -102,6 +105,7 @@ class Server:
         port: int = PORT,
         threads: int | None = None,
         worker: Worker | None = None,
+        stand_ins: Sequence[str] = WORDS,
     ) -> None:
         try:
             import aiohttp  # noqa: F401
@@ -112,7 +116,7 @@ class Server:
         self.assets = assets()
         self._socket, self.taken = listen(host, port)
         self.port = self._socket.getsockname()[1]
-        self.worker = worker or ThreadWorker(threads)
+        self.worker, self._words = worker or ThreadWorker(threads), stand_ins
         self._loop = asyncio.new_event_loop()
         self._stopping, self._writing = asyncio.Event(), asyncio.Lock()
         self._ready = threading.Event()
@@ -177,8 +181,12 @@ class Server:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, max_line_size=4096, max_field_size=4096)
         await runner.setup()
         await web.SockSite(runner, self._socket).start()
+        stand_ins = StandIns(self.stage, self.describe_again, self._words)
+        if self.stage.steer is None:  # else a fit is running, which needs the cores
+            self.stage.distil = stand_ins.begin
         self._ready.set()
         await self._stopping.wait()
+        await stand_ins.end()
         pages = list(self.sessions.items())
         await asyncio.gather(*(session.end() for session, _ in pages))
         await asyncio.gather(*(line.close(code=1001, message=b"the viewer was stopped") for _, line in pages))

@@ -17,10 +17,9 @@ import math
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +38,7 @@ from neuralfields.serving.messages import (
     Message,
     Photo,
     Seen,
+    StandIn,
     Steer,
     Still,
     Thumbs,
@@ -52,8 +52,9 @@ from neuralfields.serving.messages import (
 from neuralfields.serving.shading import depth_bytes, jpeg, paint, png
 from neuralfields.serving.stage import Stage, Subject
 from neuralfields.serving.thumbs import send_points, send_thumbs
+from neuralfields.serving.worker import Worker
 
-FIRST_SECONDS, BAND_SECONDS = 0.07, 0.03
+BAND_SECONDS = 0.03
 ENCODING = 5e6  # initial guess of pixels a second for shading and compression
 FEWEST_PIXELS = 1500
 MOST_STREAMED, MOST_STILL, MOST_FILM = 1 << 22, 1 << 23, 1920 * 1088  # pixels of a picture
@@ -61,40 +62,6 @@ MOST_FRAMES = 3600
 MOST_IN_FLIGHT = 2
 LIVE_EVERY = 1.0  # seconds between renders of a running fit while the viewpoint rests
 STATUS_EVERY = 0.5
-
-
-class Worker(Protocol):
-    """Executor of functions one after the other, in a thread of its own.
-
-    `first_seconds`: time budget of a first level; `most_seconds`: of a finest level.
-    """
-
-    first_seconds: float
-
-    @property
-    def most_seconds(self) -> float:
-        """Time budget of a finest level in seconds, infinite where nothing else runs."""
-
-    async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Runs a function and returns its result."""
-
-
-class ThreadWorker:
-    """Worker with a thread of its own."""
-
-    first_seconds, most_seconds = FIRST_SECONDS, math.inf
-
-    def __init__(self, threads: int | None = None) -> None:
-        count = threads or torch.get_num_threads()
-        self.pool = ThreadPoolExecutor(1, "viewer-render", torch.set_num_threads, (count,))
-
-    async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Runs a function and returns its result; functions of all pages take turns."""
-        return await asyncio.get_running_loop().run_in_executor(self.pool, function, *arguments)
-
-    def close(self) -> None:
-        """Cancels waiting functions and lets the running one end."""
-        self.pool.shutdown(wait=False, cancel_futures=True)
 
 
 class Dropped(Exception):
@@ -155,6 +122,10 @@ class Session:
         elif isinstance(message, Cancel):
             if self._job is not None:
                 self._job.cancel()
+        elif isinstance(message, StandIn):
+            self._subject(message.subject)
+            if self.stage.distil is not None:
+                self.stage.distil(message.subject)
         elif isinstance(message, Steer):
             if self.stage.steer is None:
                 raise InputError("message of the page: there is no fit to steer")
@@ -165,10 +136,14 @@ class Session:
     def _check(self, look: ViewSettings, *subjects: int) -> None:
         camera_of(look.eye, 1, 1)
         for index in subjects:
-            if index >= len(self.stage.subjects):
-                raise InputError(f"message of the page: there is no subject {index}")
+            self._subject(index)
         if look.crop is not None and not all(math.isfinite(v) for corner in look.crop for v in corner):
             raise InputError("message of the page: a box that is not finite")
+
+    def _subject(self, index: int) -> Subject:
+        if index >= len(self.stage.subjects):
+            raise InputError(f"message of the page: there is no subject {index}")
+        return self.stage.subjects[index]
 
     async def note(self, text: str) -> None:
         """Sends a note that the page shows."""

@@ -3,12 +3,11 @@
 Vocabulary
   subject  a field (or any object that renders a camera) with its name and its figures
   stage    subjects in one world frame, with cameras, photos and sparse points
-  album    the photos of a capture, by the index of the stage's cameras
+  album    the photos of a capture, by the index of the stage's cameras (album.py)
   extent   (left, right, top, bottom) of a camera's view on its plane z = 1, without distortion
 """
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +19,6 @@ import torch
 
 from neuralfields.cameras import Camera, look_at
 from neuralfields.captures import arrangement
-from neuralfields.captures.images import downscale, read_image
 from neuralfields.captures.readers import read_scene
 from neuralfields.codecs import is_foreign, load_any
 from neuralfields.errors import InputError, NeuralfieldsError, UsageError
@@ -37,6 +35,7 @@ from neuralfields.rendering.renderable import Colour
 from neuralfields.rendering.splat import Splats
 from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Bounds, Scene
+from neuralfields.serving.album import Album
 from neuralfields.serving.crop import Box, render_box
 from neuralfields.serving.field import refusal
 from neuralfields.serving.framing import Extent, home_view
@@ -44,8 +43,6 @@ from neuralfields.serving.messages import eye_of
 from neuralfields.serving.shading import Reference, jpeg, png
 from neuralfields.version import VERSION
 
-PHOTO_SIDE = 1024
-ALBUM_KEEPS = 12
 MOST_POINTS = 200_000
 SLOW_START = 60_000.0  # initial guess of a subject's rays a second
 GREY = (0.5, 0.5, 0.5)
@@ -60,6 +57,7 @@ class Subject:
     `facts`: name and value, for the page to list. Rays a second, moving averages: `speed` of whole views, by which the
     next one's size is chosen, and `band_speed` of bands, of which an empty one is many times as fast. `splats` or
     `volume`: what the page draws itself, and `version`, which changes when that does; `why`: reason why it cannot.
+    `model`: what a stand-in can be distilled from (stand_in.py); `stands_in`: `volume` is one.
     """
 
     name: str
@@ -73,6 +71,13 @@ class Subject:
     volume: Callable[[], Volume] | None = None
     version: Callable[[], int] = lambda: 0
     why: str = ""
+    model: Model | None = None
+    stands_in: bool = False
+
+    @property
+    def may_stand_in(self) -> bool:
+        """Whether a stand-in can be distilled that the page would draw: like its capture's cameras see it."""
+        return self.model is not None and bool(self.model.cameras) and self.splats is None and self.volume is None
 
     def learn(self, pixels: int, seconds: float) -> None:
         """Updates `speed` after a whole view."""
@@ -89,44 +94,12 @@ class Subject:
         return seen
 
 
-class Album:
-    """Photos of a capture, decoded on demand; the last few are cached."""
-
-    def __init__(self, scene: Scene, names: Sequence[str]) -> None:
-        frames = {frame.name: frame for frame in scene.frames}
-        self.frames = [frames.get(name) for name in names]
-        self._kept: OrderedDict[int, Reference] = OrderedDict()
-
-    def has(self, index: int) -> bool:
-        """Whether that camera has a photo."""
-        return 0 <= index < len(self.frames) and self.frames[index] is not None
-
-    def focal(self, index: int) -> float:
-        """Focal length in pixels of `photo(index)`, without decoding it."""
-        camera = self.frames[index].camera
-        return camera.fy * min(1.0, PHOTO_SIDE / max(camera.width, camera.height))
-
-    def photo(self, index: int) -> Reference:
-        """The photo at most 1024 pixels a side, with its camera at that size. Raises InputError."""
-        if index in self._kept:
-            self._kept.move_to_end(index)
-            return self._kept[index]
-        if not self.has(index):
-            raise InputError(f"camera {index}: has no photo here")
-        frame = self.frames[index]
-        size = (frame.camera.width, frame.camera.height)
-        image = read_image(frame.path, size, at_least=min(PHOTO_SIDE, *size))
-        scale = min(1.0, PHOTO_SIDE / max(image.shape[:2]))
-        image = downscale(image, (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))))
-        kept = self._kept[index] = Reference(image, frame.camera.resized(image.shape[1], image.shape[0]))
-        while len(self._kept) > ALBUM_KEEPS:
-            self._kept.popitem(last=False)
-        return kept
-
-
 @dataclass
 class Stage:
-    """Subjects with cameras, their names, points [P, 3] and photos. `steer` sends commands to a running fit."""
+    """Subjects with cameras, their names, points [P, 3] and photos.
+
+    `steer` sends commands to a running fit, `distil` begins a stand-in.
+    """
 
     subjects: list[Subject]
     bounds: Bounds
@@ -137,6 +110,7 @@ class Stage:
     album: Album | None = None
     notes: list[str] = field(default_factory=list)
     steer: Callable[[str], None] | None = None
+    distil: Callable[[int], None] | None = None
     status: Callable[[], dict[str, Any]] | None = None
 
     def nearest(self, camera: Camera) -> int | None:
@@ -166,7 +140,7 @@ class Stage:
             "subjects": [
                 {"name": s.name, "kind": s.kind, "facts": s.facts, "rendered": s.render is not None}
                 | {"splats": s.splats is not None, "field": s.volume is not None, "why": s.why}
-                | {"background": list(s.background)}
+                | {"stands_in": s.stands_in, "may_stand_in": s.may_stand_in, "background": list(s.background)}
                 for s in self.subjects
             ],
             "depth_colours": colour_table(DEPTH_STOPS).ravel().tolist() if modes else [],
@@ -342,7 +316,7 @@ def model_subject(name: str, model: Model, size: int) -> Subject:
     facts = facts_of(model, size)
     if isinstance(volume, Splats):
         facts["Gaussians"] = f"{len(volume.gaussians):,}"
-    subject = volume_subject(name, lambda: volume, background=model.background, facts=facts)
+    subject = volume_subject(name, lambda: volume, background=model.background, facts=facts, model=model)
     return drawn_by_the_page(subject, volume)
 
 

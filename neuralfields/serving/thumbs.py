@@ -12,9 +12,10 @@ import numpy as np
 from neuralfields.cameras import project
 from neuralfields.captures.images import downscale, read_image
 from neuralfields.errors import NeuralfieldsError
+from neuralfields.serving.album import Album
 from neuralfields.serving.messages import packet
 from neuralfields.serving.shading import Reference, jpeg
-from neuralfields.serving.stage import Album, Stage, straightened
+from neuralfields.serving.stage import Stage, straightened
 
 SIDE = 128
 MOST = 256  # photos that are sent, of the first cameras

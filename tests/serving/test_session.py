@@ -15,9 +15,10 @@ from PIL import Image
 
 from neuralfields.errors import InputError
 from neuralfields.serving.messages import camera_of, read, unpack
-from neuralfields.serving.session import MOST_IN_FLIGHT, Session, ThreadWorker
+from neuralfields.serving.session import MOST_IN_FLIGHT, Session
 from neuralfields.serving.shading import paint
 from neuralfields.serving.stage import Stage
+from neuralfields.serving.worker import ThreadWorker
 from tests.support.view_ball import Ball, ball_stage, eye, view
 
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
