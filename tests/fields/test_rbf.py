@@ -90,6 +90,7 @@ def test_no_draw_where_none_is_asked():
     assert RbfField(replace(SMALL, initialisation="released")).stages() == ()
 
 
+@pytest.mark.slow
 def test_the_released_beginning_learns_less():
     ours, released = fitted(SMALL), fitted(replace(SMALL, initialisation="released", bypass=False))
     assert ours < 0.5 * released

@@ -76,7 +76,9 @@ def test_the_distance_is_how_far_mass_moves():
     assert distance(one[0], (one[0] + one[1]) / 2) == pytest.approx(3.5)
 
 
-@pytest.mark.parametrize("encoding", ["gaussian", "siren", "finer", "octaves"])
+@pytest.mark.parametrize(
+    "encoding", ["gaussian", "finer", *(pytest.param(name, marks=pytest.mark.slow) for name in ("siren", "octaves"))]
+)
 def test_the_choice_rises_with_the_target_s_frequency(encoding):
     config = Config(encoding=encoding, count=32, layers=2, width=32)
     chosen = [Mlp.tuned(config, IMAGE, [band(f, 64)], 0).frequencies for f in (8, 16, 24)]
@@ -92,7 +94,9 @@ def test_a_sound_s_settings_follow_its_length_and_its_pitch():
     assert settings("gaussian", sound, [at[:, None]])[-1] == pytest.approx(20 * 8000 / SIDE, rel=1e-2)
 
 
-@pytest.mark.parametrize("domain", [RADIANCE, Domain("radiance", 4, 4), Domain("video", 3, 3)])
+@pytest.mark.parametrize(
+    "domain", [RADIANCE, Domain("video", 3, 3), pytest.param(Domain("radiance", 4, 4), marks=pytest.mark.slow)]
+)
 def test_slices_of_scenes_and_films_are_pictures(domain):
     config = Config(count=32, layers=2, width=32)
     low, high = (Mlp.tuned(config, domain, [band(f, 64).expand(-1, -1, 3)], 0).frequencies for f in (6, 20))

@@ -135,7 +135,10 @@ def write_noise(folder: Path) -> None:
         photo(folder / f"{index}.png", size=(160, 120), seed=index)
 
 
-@pytest.mark.parametrize(("write", "words"), [(write_blank, "next to nothing"), (write_noise, "overlap")])
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [pytest.param(write_blank, "next to nothing", marks=pytest.mark.slow), (write_noise, "overlap")],
+)
 def test_photos_that_show_nothing_in_common_have_no_poses(tmp_path, capsys, write, words):
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -146,6 +149,7 @@ def test_photos_that_show_nothing_in_common_have_no_poses(tmp_path, capsys, writ
     assert not (tmp_path / "out" / "transforms.json").exists()
 
 
+@pytest.mark.slow
 def test_of_two_places_the_larger_is_kept_and_the_other_told(shot, tmp_path):
     folder = tmp_path / "photos"
     shutil.copytree(shot, folder)

@@ -43,7 +43,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("half", [1, 16, 20, 27])
+@pytest.mark.parametrize("half", [*(pytest.param(step, marks=pytest.mark.slow) for step in (1, 20)), 16, 27])
 def test_a_broken_run_ends_in_the_bits_of_an_unbroken_one(tmp_path: Path, quick_schedule: None, half: int) -> None:
     whole = small_training()
     reports = steps(whole, 40)
