@@ -1,8 +1,9 @@
-"""`nf demo`: fits the bundled sample scene, evaluates it on held-out views, and renders a turntable.
+"""`nf demo`: fits the bundled sample scene, evaluates it on held-out views, renders a turntable and writes a page.
 
 sample.nf        the fitted field
 comparison.png   worst and best held-out view: photo, render, error
 turntable.mp4    an orbit; .webp where the package av is missing
+sample.html      the field in one page, for any browser
 """
 
 import importlib.util
@@ -14,9 +15,10 @@ from neuralfields.errors import InputError, UsageError
 from neuralfields.files import check_writable
 from neuralfields.options.fit import FitOptions
 from neuralfields.options.machine import DemoOptions
-from neuralfields.options.models import RenderOptions
+from neuralfields.options.models import RenderOptions, ShareOptions
 
 TURNTABLE_FRAMES, TURNTABLE_FPS = 72, 24.0
+PAGE = {"max_bytes": "600kB", "title": "The sample scene", "licence": "Apache-2.0"}
 
 
 def sample_scene() -> Path:
@@ -39,11 +41,12 @@ def run(options: DemoOptions) -> dict[str, Any]:
     from neuralfields.pictures.panels import save_image
     from neuralfields.verbs import fit
     from neuralfields.verbs.render import run as render
+    from neuralfields.verbs.share import run as share
 
     begin = time.perf_counter()
     scene = sample_scene()
     outputs, notes = _outputs(options)
-    target, comparison, turntable = outputs
+    target, comparison, turntable, page = outputs
     fitted = fit.run(
         FitOptions(
             scene=scene, out=target, minutes=options.minutes, threads=options.threads, overwrite=options.overwrite,
@@ -58,6 +61,7 @@ def run(options: DemoOptions) -> dict[str, Any]:
             overwrite=options.overwrite, quiet=options.quiet,
         )
     )  # fmt: skip
+    shared = share(ShareOptions((target,), out=page, overwrite=options.overwrite, quiet=options.quiet, **PAGE))
     return {
         "model": str(target),
         "psnr": report.psnr,
@@ -66,6 +70,7 @@ def run(options: DemoOptions) -> dict[str, Any]:
         "steps": fitted["steps"],
         "fit_seconds": fitted["seconds"],
         "ms_per_frame": video["ms_per_frame"],
+        "page_bytes": shared["bytes"],
         "seconds": time.perf_counter() - begin,
         "files": [str(path) for path in outputs],
         "notes": notes,
@@ -78,7 +83,7 @@ def run(options: DemoOptions) -> dict[str, Any]:
 
 
 def _outputs(options: DemoOptions) -> tuple[list[Path], list[str]]:
-    """Checks that the three outputs are writable, and makes their folder; also notes for the user."""
+    """Checks that the four outputs are writable, and makes their folder; also notes for the user."""
     out, notes, video = options.out, [], "turntable.mp4"
     if importlib.util.find_spec("av") is None:
         video = "turntable.webp"
@@ -89,7 +94,7 @@ def _outputs(options: DemoOptions) -> tuple[list[Path], list[str]]:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{out}: cannot be made ({(error.strerror or '').lower()}); choose another --out") from None
-    paths = [out / name for name in ("sample.nf", "comparison.png", video)]
+    paths = [out / name for name in ("sample.nf", "comparison.png", video, "sample.html")]
     for path in paths:
         check_writable(path, options.overwrite)
     return paths, notes

@@ -7,9 +7,12 @@ import pytest
 
 from neuralfields import cli
 from neuralfields.captures.images import read_image
+from neuralfields.compression import fields
 from neuralfields.errors import InputError
 from neuralfields.models.nf_file import load
+from neuralfields.serving import share
 from neuralfields.verbs import demo, fit
+from neuralfields.verbs import share as page
 from tests.support.settings import set_training
 
 
@@ -18,6 +21,9 @@ def quick(tiny_capture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo on the tiny capture, with small steps and four frames."""
     monkeypatch.setattr(demo, "sample_scene", lambda: tiny_capture)
     monkeypatch.setattr(demo, "TURNTABLE_FRAMES", 4)
+    monkeypatch.setattr(share, "POSTER_SIDE", 48)
+    for name, value in {"SIDE": 16, "PROBES": 1, "VIEWS": 2, "REPORT": 1}.items():
+        monkeypatch.setattr(fields, name, value)
     set_training(monkeypatch, samples=1 << 11)
 
 
@@ -41,6 +47,7 @@ def test_fits_measures_and_renders(
     assert cli.main([*words, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert [Path(f).name for f in result["files"]][:2] == ["sample.nf", "comparison.png"] and len(result["next"]) == 3
+    assert Path(result["files"][3]).stat().st_size == result["page_bytes"] < 1_000_000
     assert all(Path(path).stat().st_size > 500 for path in result["files"])
     assert load(out / "sample.nf").metrics["psnr"] == pytest.approx(result["psnr"]) and result["psnr"] > 10
     assert read_image(out / "comparison.png").ndim == 3
@@ -60,6 +67,7 @@ def test_without_av_the_turntable_is_webp(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(page, "run", lambda options: {"bytes": 0})  # the test above has it
     assert cli.main(["demo", "--out", str(tmp_path), "--minutes", "0.005", "--quiet"]) == 0
     shown = capsys.readouterr().out
     assert (tmp_path / "turntable.webp").is_file() and not (tmp_path / "turntable.mp4").exists()
