@@ -1,6 +1,6 @@
 // The worker that decodes the .nfz of a hash field (docs/nfz.md): from base64 to what field.js draws.
 //
-// Beside the file stands what its sections are (neuralfields/serving/shared_field.py): the shapes that the shader needs,
+// Beside the file stands what its sections are (neuralfields/serving/field.py): the shapes that the shader needs,
 // and of each coded part where its whole numbers belong and their step.
 
 import { answerAside, askAside, fromBase64 } from "./aside.js";

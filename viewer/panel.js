@@ -186,9 +186,17 @@ export class Panel {
     $("strip").textContent = stage.modes.length ? "" : `${stage.cameras.length} cameras`;
     $("modes-part").hidden = !stage.modes.length;
     if (stage.modes.length) this.show(this.state.what);
+    $("sounds").replaceChildren(...stage.subjects.flatMap((subject, i) => (subject.sound ? [this.sound(subject.name, i)] : [])));
     this.names();
     this.camera();
     this.facts(null);
+  }
+
+  /** Controls to listen to a subject. */
+  sound(name, index) {
+    const audio = Object.assign(document.createElement("audio"), { controls: true, preload: "none", src: new URL(`sound/${index}`, document.baseURI) });
+    audio.setAttribute("aria-label", `Listen to ${name}`);
+    return audio;
   }
 
   names() {

@@ -13,6 +13,7 @@ from neuralfields.cameras import Camera
 from neuralfields.distillation.boxes import cells
 from neuralfields.gaussians import Gaussians
 from neuralfields.rays import Rays, Render
+from neuralfields.rendering.renderable import Renderable
 from neuralfields.rendering.splat import Splats
 from neuralfields.rendering.volume import Volume, camera_rays, finish
 
@@ -28,11 +29,9 @@ def render_box(volume: Volume | Splats, camera: Camera, background: Corner, box:
     if isinstance(volume, Splats):
         return Splats(gaussians_inside(volume.gaussians, box), volume.bounds).render(camera, background)
     rays, there = camera_rays(camera, volume.device), volume.device
-    colour, low, high = (torch.tensor(values, device=there) for values in (background, *box))
-    steep = torch.where(rays.directions.abs() < 1e-9, 1e-9, rays.directions)  # a ray along a face divides by zero
-    a, b = (low - rays.origins) / steep, (high - rays.origins) / steep
-    enter = torch.minimum(a, b).amax(1).clamp(min=volume.bounds.near)
-    leave = torch.maximum(a, b).amin(1)
+    colour = torch.tensor(background, device=there)
+    enter, leave = _through(rays, box)
+    enter = enter.clamp(min=volume.bounds.near)
     hit = (leave > enter).nonzero()[:, 0]
     rgb = colour.repeat(len(rays), 1)
     opacity, depth = torch.zeros(len(rays), device=there), torch.zeros(len(rays), device=there)
@@ -45,6 +44,34 @@ def render_box(volume: Volume | Splats, camera: Camera, background: Corner, box:
         rgb[hit], opacity[hit] = part.rgb, part.opacity
         depth[hit] = torch.where(part.opacity > 1e-3, part.depth + enter, 0)
     return Render(rgb, opacity, depth).reshape(camera.height, camera.width)
+
+
+@torch.no_grad()
+def render_cut(surface: Renderable, camera: Camera, background: Corner, box: Box | None) -> Render:
+    """Renders a camera's view of what of a surface lies in a box (world), or of everything where `box` is None.
+
+    Rays begin where they enter the box: behind what is cut away the rest is seen.
+    """
+    if box is None:
+        return surface.render(camera, background)
+    rays = camera_rays(camera, surface.device)
+    enter, leave = _through(rays, box)
+    enter = enter.clamp(min=0)
+    moved = replace(rays, origins=rays.origins + rays.directions * enter[:, None])
+    seen = surface.render_rays(moved, background)
+    kept = (leave > enter) & (seen.opacity > 0) & (seen.depth <= leave - enter)
+    rgb = torch.where(kept[:, None], seen.rgb, torch.tensor(background))
+    normal = None if seen.normal is None else torch.where(kept[:, None], seen.normal, 0.0)
+    depth, opacity = torch.where(kept, seen.depth + enter, 0.0), torch.where(kept, seen.opacity, 0.0)
+    return Render(rgb, opacity, depth, normal).reshape(camera.height, camera.width)
+
+
+def _through(rays: Rays, box: Box) -> tuple[torch.Tensor, torch.Tensor]:
+    """Distances [R] at which rays enter and leave a box; enter is beyond leave where they miss it."""
+    low, high = (rays.origins.new_tensor(corner) for corner in box)
+    steep = torch.where(rays.directions.abs() < 1e-9, 1e-9, rays.directions)  # a ray along a face divides by zero
+    a, b = (low - rays.origins) / steep, (high - rays.origins) / steep
+    return torch.minimum(a, b).amax(1), torch.maximum(a, b).amin(1)
 
 
 def gaussians_inside(gaussians: Gaussians, box: Box) -> Gaussians:

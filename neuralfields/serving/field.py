@@ -11,6 +11,10 @@ Layout, little endian; L levels, F features, E entries of the table, C cascades;
 
 A byte a number: on three fits (fox, chair, sample scene) pictures differ from those of the float32 table by 0.03 to
 0.07 of 255 on average and 2.4 at most (float16: 0.002 and 0.1, of twice the bytes). 3.4 MB for the default field.
+
+A shared page holds a .nfz instead, which viewer/field_decoder.js decodes. What that would have to derive from a
+configuration is told beside it: all of the JSON but its version, and where the whole numbers of each part belong,
+`parts` [{layer, begin, rows, columns, step}]; layer: index of a weight matrix, None for the table.
 """
 
 import json
@@ -20,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from neuralfields.compression import field_file
 from neuralfields.errors import UsageError
 from neuralfields.fields import field_name
 from neuralfields.fields.hash import HashField
@@ -63,6 +68,31 @@ def pack(volume: Volume, version: int = 0) -> bytes:
     occupancy = volume.occupancy.cpu().numpy().astype("<i8").tobytes()
     parts = [struct.pack("<4s3I", MAGIC, LAYOUT, len(text), 0), text, b"".join(weights), codes.tobytes(), occupancy]
     return b"".join(part.ljust(-(-len(part) // 8) * 8, b" " if part is text else b"\0") for part in parts)
+
+
+def described_field(volume: Volume, data: bytes) -> dict[str, Any]:
+    """Plain data for the page: a hash field as it is decoded from `data`. Raises UsageError where it draws none."""
+    reason = refusal(volume)
+    if reason:
+        raise UsageError(f"{reason}; make Gaussians of it first: nf convert --to gaussians")
+    field, layers = volume.field, layers_of(volume.field)
+    places = {name: i for name, one in field.named_parameters() for i, layer in enumerate(layers) if one is layer}
+    parts = []
+    for part in field_file.parts_in(data, "the file just made"):
+        columns = field_file.rows_of(tuple(field.get_parameter(part.name).shape))[1]
+        parts.append(
+            {
+                "layer": places.get(part.name),
+                "begin": part.begin,
+                "rows": part.end - part.begin,
+                "columns": columns,
+                "step": part.step,
+            }
+        )
+    lacking = set(range(len(layers))) - {part["layer"] for part in parts}
+    if lacking or all(part["layer"] is not None for part in parts):
+        raise UsageError("its weights are not all quantised, which the page decodes; make the file anew: nf compress")
+    return header_of(volume) | {"parts": parts}
 
 
 def header_of(volume: Volume, ranges: np.ndarray | None = None) -> dict[str, Any]:

@@ -31,8 +31,9 @@ from neuralfields.serving import field, splats
 from neuralfields.serving.messages import LARGEST_MESSAGE, read
 from neuralfields.serving.removal import FORMATS, removed_of, written
 from neuralfields.serving.session import Session
-from neuralfields.serving.stage import Stage, Subject
+from neuralfields.serving.stage import Stage
 from neuralfields.serving.stand_in import WORDS, StandIns
+from neuralfields.serving.subjects import Subject
 from neuralfields.serving.worker import ThreadWorker, Worker
 
 PORT, PORTS_TRIED = Page.port, 32
@@ -40,6 +41,7 @@ MOST_PAGES = 16
 KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:;"
+    " media-src 'self';"
     " connect-src 'self'; base-uri 'none'; form-action 'none';"
     " frame-ancestors 'self' http://localhost:* http://127.0.0.1:*",
     "X-Content-Type-Options": "nosniff",
@@ -212,6 +214,8 @@ class Server:
         if path.startswith("splats/") and path.endswith("/file") and request.method == "POST":
             return await self._file_of(path[7:-5], request)
         kind, slash, name = path.partition("/")
+        if slash and kind == "sound" and request.method == "GET" and (subject := self._subject(name)) and subject.sound:
+            return web.Response(body=subject.sound, content_type="audio/wav", headers=HEADERS)
         if slash and kind in ("splats", "field") and request.method == "GET":
             return await self._packed(kind, name, request.query.get("version"))
         kind, data = self.assets.get(path or "index.html", (None, b""))

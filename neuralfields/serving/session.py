@@ -50,7 +50,8 @@ from neuralfields.serving.messages import (
     packet,
 )
 from neuralfields.serving.shading import depth_bytes, jpeg, paint, png
-from neuralfields.serving.stage import Stage, Subject
+from neuralfields.serving.stage import Stage
+from neuralfields.serving.subjects import Subject
 from neuralfields.serving.thumbs import send_points, send_thumbs
 from neuralfields.serving.worker import Worker
 

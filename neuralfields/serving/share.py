@@ -24,10 +24,11 @@ from neuralfields.files import size_text
 from neuralfields.pictures.panels import to_uint8
 from neuralfields.rendering.splat import near_of
 from neuralfields.serving.bundle import bundle
+from neuralfields.serving.field import described_field
 from neuralfields.serving.framing import camera_of
 from neuralfields.serving.server import assets
-from neuralfields.serving.shared_field import described_field
-from neuralfields.serving.stage import Stage, Subject
+from neuralfields.serving.stage import Stage
+from neuralfields.serving.subjects import Subject
 from neuralfields.version import VERSION
 
 MOST_BYTES = 100_000_000

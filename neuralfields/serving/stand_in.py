@@ -15,7 +15,8 @@ from neuralfields.errors import NeuralfieldsError
 from neuralfields.models.nf_file import load, save
 from neuralfields.search_path import isolated
 from neuralfields.serving.field import refusal
-from neuralfields.serving.stage import Stage, Subject
+from neuralfields.serving.stage import Stage
+from neuralfields.serving.subjects import Subject
 
 WORDS = ("--minutes", "1")  # of nf convert
 NICE = 10

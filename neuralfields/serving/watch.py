@@ -30,7 +30,8 @@ from neuralfields.scene import Scene
 from neuralfields.serving.field import refusal
 from neuralfields.serving.server import Server
 from neuralfields.serving.session import STATUS_EVERY
-from neuralfields.serving.stage import build_stage, model_subject, volume_subject
+from neuralfields.serving.stage import build_stage
+from neuralfields.serving.subjects import model_subject, volume_subject
 from neuralfields.training.loop import Loop
 
 SHARE = 0.25  # fraction of the time for rendering

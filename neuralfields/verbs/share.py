@@ -23,7 +23,8 @@ from neuralfields.scene import Bounds
 from neuralfields.serving.field import refusal
 from neuralfields.serving.messages import eye_of
 from neuralfields.serving.share import About, code_of_page, kinds_of, share_page, style_of_page
-from neuralfields.serving.stage import build_stage, model_subject
+from neuralfields.serving.stage import build_stage
+from neuralfields.serving.subjects import model_subject
 from neuralfields.verbs.compress import cameras_of, fitted_of
 
 EYES_A_SECOND, MOST_EYES = 8, 600

@@ -23,7 +23,8 @@ from neuralfields.serving.crop import render_box
 from neuralfields.serving.messages import camera_of
 from neuralfields.serving.server import Server
 from neuralfields.serving.shading import paint
-from neuralfields.serving.stage import Stage, model_subject
+from neuralfields.serving.stage import Stage
+from neuralfields.serving.subjects import model_subject
 from neuralfields.serving.viewer import Viewer
 from tests.serving.test_server import talk
 from tests.support.browser import Screen, needs_chromium

@@ -22,9 +22,8 @@ from neuralfields.models.model import Model, volume_of
 from neuralfields.models.nf_file import save
 from neuralfields.pictures.panels import to_uint8
 from neuralfields.serving import share as pages
-from neuralfields.serving.field import _codes, layers_of
+from neuralfields.serving.field import _codes, described_field, layers_of
 from neuralfields.serving.messages import camera_of
-from neuralfields.serving.shared_field import described_field
 from tests.serving.test_share import Shared, element, shared
 from tests.support.browser import needs_chromium
 from tests.support.hash_models import hash_model

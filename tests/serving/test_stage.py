@@ -48,13 +48,13 @@ def test_a_file_of_another_program(small_model: Model, small_capture: Path, tmp_
     alone = stage_of([path])
     assert alone.album is None and "no photos: " in alone.notes[0] and alone.describe()["cameras"]
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff" + bytes(200))
-    with pytest.raises(InputError, match="is no radiance field that is known here"):
+    with pytest.raises(InputError, match="photo.jpg: not a readable JPEG image"):
         stage_of([tmp_path / "photo.jpg"])
 
 
 def test_models_are_loaded_on_the_device_that_is_chosen(small_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr("neuralfields.serving.stage.choose_device", lambda name: asked.append(name) or "meta")
+    monkeypatch.setattr("neuralfields.serving.subjects.choose_device", lambda name: asked.append(name) or "meta")
     models = []
     monkeypatch.setattr(Model, "renderable", lambda model: models.append(model))
     stage_of([small_file], device="cuda")

@@ -16,7 +16,8 @@ from neuralfields.models.model import Model, volume_of
 from neuralfields.pictures.panels import to_uint8
 from neuralfields.serving.messages import camera_of
 from neuralfields.serving.server import Server
-from neuralfields.serving.stage import Stage, model_subject
+from neuralfields.serving.stage import Stage
+from neuralfields.serving.subjects import model_subject
 from tests.serving.test_server import page, talk
 from tests.support.browser import Screen, needs_chromium
 from tests.support.hash_models import hash_model

@@ -16,7 +16,8 @@ from neuralfields.rays import Render
 from neuralfields.rendering.volume import camera_rays
 from neuralfields.scene import Bounds
 from neuralfields.serving.messages import eye_of, unpack
-from neuralfields.serving.stage import Stage, Subject
+from neuralfields.serving.stage import Stage
+from neuralfields.serving.subjects import Subject
 
 RADIUS = 0.5
 
