@@ -37,7 +37,8 @@ class Camera:
 
     `world_from_camera` [4, 4] float64, rotation orthonormal with determinant 1; `width`, `height` in pixels;
     `fx`, `fy`, `cx`, `cy` in pixels with pixel centres at +0.5; `distortion` 8 numbers in the order of the model:
-    perspective (k1, k2, p1, p2, k3, k4, k5, k6), fisheye (k1, k2, k3, k4, 0, 0, 0, 0).
+    perspective (k1, k2, p1, p2, k3, k4, k5, k6), fisheye (k1, k2, k3, k4, 0, 0, 0, 0). `time`: when the photo was
+    taken, in the capture's own unit; None in a scene that stands still.
     """
 
     world_from_camera: Float[np.ndarray, "4 4"]
@@ -49,6 +50,7 @@ class Camera:
     cy: float
     model: CameraModel = "perspective"
     distortion: tuple[float, ...] = NO_DISTORTION
+    time: float | None = None
 
     @property
     def centre(self) -> Float[np.ndarray, "3"]:

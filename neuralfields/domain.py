@@ -16,6 +16,7 @@ from neuralfields.settings import require_range
 Kind = Literal["radiance", "image", "shape", "video", "sound"]
 DIMENSIONS = {"radiance": (3, 4), "image": (2,), "shape": (3,), "video": (3,), "sound": (1,)}
 MOST = 1 << 31  # samples along a coordinate
+SEGMENTS = 8  # parts of the time of a scene that moves, each with occupancy bits of its own
 CASCADE_WORDS = 32**3  # of an occupancy cascade: 128^3 cells in bricks of 4^3, one bit a cell (ops/occupancy_bits.py)
 
 
@@ -43,9 +44,15 @@ class Domain:
         require_range(self, channels=(4, 4) if self.radiance else (1, 64))
 
     @property
+    def segments(self) -> int:
+        """Parts of time with occupancy bits of their own: 1 where nothing moves."""
+        return SEGMENTS if self.radiance and self.dimensions == 4 else 1
+
+    @property
     def radiance(self) -> bool:
         """Whether the field has density and a colour that depends on direction."""
         return self.kind == "radiance"
 
 
 RADIANCE = Domain()
+MOVING = Domain(dimensions=4)

@@ -17,21 +17,33 @@ from torch import Tensor
 class Rays:
     """`origins` [R, 3] and unit `directions` [R, 3], world frame, float32.
 
+    `times` [R]: when each is seen, in the capture's own unit; None for a scene that stands still, or for its first
+    moment.
+
     What `neuralfields.render` is given may hold numpy arrays, of any float type and directions of any length.
     """
 
     origins: Float[Tensor, "R 3"] | Float[np.ndarray, "R 3"]
     directions: Float[Tensor, "R 3"] | Float[np.ndarray, "R 3"]
+    times: Float[Tensor, " R"] | Float[np.ndarray, " R"] | None = None
 
     def __len__(self) -> int:
         return self.origins.shape[0]
 
     def __getitem__(self, index: slice | Tensor) -> "Rays":
-        return Rays(self.origins[index], self.directions[index])
+        times = None if self.times is None else self.times[index]
+        return Rays(self.origins[index], self.directions[index], times)
 
     def to(self, device: torch.device | str) -> "Rays":
         """The same rays on another device."""
-        return Rays(self.origins.to(device), self.directions.to(device))
+        times = None if self.times is None else self.times.to(device)
+        return Rays(self.origins.to(device), self.directions.to(device), times)
+
+    @staticmethod
+    def concatenate(parts: "list[Rays]") -> "Rays":
+        """Rays [R_i] as one batch [sum R_i]; all or none of them have times."""
+        times = None if parts[0].times is None else torch.cat([part.times for part in parts])
+        return Rays(*(torch.cat([getattr(part, name) for part in parts]) for name in ("origins", "directions")), times)
 
 
 @dataclass(frozen=True)
@@ -81,9 +93,12 @@ class Render:
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples one after the other: x [S, 3], t [S] middle, length [S]; ray r owns offsets[r] : offsets[r + 1]."""
+    """Samples one after the other: x [S, 3], t [S] middle, length [S]; ray r owns offsets[r] : offsets[r + 1].
 
-    x: Float[Tensor, "S 3"]
+    In a scene that moves x is [S, 4], the last the moment in [0, 1].
+    """
+
+    x: Float[Tensor, "S D"]
     t: Float[Tensor, " S"]
     length: Float[Tensor, " S"]
     offsets: Int64[Tensor, " R1"]

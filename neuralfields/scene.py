@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from neuralfields.cameras import Camera
+from neuralfields.domain import MOVING, RADIANCE, Domain
 
 ContractionKind = Literal["box", "cube"]
 
@@ -27,6 +28,7 @@ class Bounds:
     to the unit cube; "cube" folds everything outside the inner cube into it (see ops/contract.py).
     `near`: distance from a camera, in world units, before which nothing is sampled. `origin` [3]: the point of the
     capture's world that is (0, 0, 0) here; other than zero where float32 could not hold the capture's own positions.
+    `times`: the first and the last moment of a scene that moves, in the capture's own unit; None if it stands still.
     """
 
     centre: tuple[float, float, float]
@@ -35,6 +37,17 @@ class Bounds:
     contraction: ContractionKind = "box"
     near: float = 0.0
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    times: tuple[float, float] | None = None
+
+    @property
+    def domain(self) -> Domain:
+        """The domain of a radiance field of the scene: space, and time where it moves."""
+        return RADIANCE if self.times is None else MOVING
+
+    def moment(self, time: float) -> float:
+        """A time of the capture's as a field takes it: in [0, 1], what lies outside the scene's times at their ends."""
+        first, last = self.times or (0.0, 1.0)
+        return min(max((time - first) / (last - first), 0.0), 1.0)
 
 
 FURTHEST = 10_000.0  # sides of the inner cube: all of it is then far less than a pixel
@@ -95,6 +108,11 @@ class Scene:
     has_alpha: bool = False
     points: Float[np.ndarray, "N 3"] | None = None
     warnings: tuple[str, ...] = ()
+
+    def still(self) -> "Scene":
+        """The same scene without its times: what moves in it is then blurred."""
+        frames = tuple(replace(frame, camera=replace(frame.camera, time=None)) for frame in self.frames)
+        return replace(self, frames=frames, bounds=replace(self.bounds, times=None))
 
     def about(self, origin: tuple[float, float, float]) -> "Scene":
         """The same scene with another origin: that of a model, whose frame cameras and points must share."""

@@ -5,6 +5,7 @@ Vocabulary
   declared  the image size that the capture states, (width, height), or None if it states none
 """
 
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from neuralfields.scene import Frame
 HOLD_OUT_EVERY = 8
 SAME_ASPECT = 0.01
 LARGEST_SIDE = 1_000_000
+LATEST = 1e12  # up to it float64 tells milliseconds apart
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Listed:
     `name` as written there; `camera(width, height)` builds its camera for an image of that size in pixels;
     `declared` is the size that the intrinsics are for; `mask` a mask's name; `where` names the entry in messages;
     `group` is its side of the capture's own split, None if there is none. `depth`: a depth file's name, `depth_unit`:
-    its unit in the capture's, where that is stated.
+    its unit in the capture's, where that is stated. `time`: when it was taken, in the capture's own unit.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Listed:
     group: Literal["train", "test"] | None = None
     depth: str | None = None
     depth_unit: float | None = None
+    time: float | None = None
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,7 @@ def place(listed: Sequence[Listed], finder: Finder, source: str, kind: str) -> C
         except InputError as error:
             bad.append(error)
             continue
-        camera = _sized_camera(entry, header, notes)
+        camera = replace(_sized_camera(entry, header, notes), time=entry.time)
         alpha = alpha or header.alpha
         mask, ignores = _mask(entry, path, finder, notes)
         depth = None if entry.depth is None else finder.find(entry.depth, entry.where)
@@ -283,10 +286,22 @@ def checked_size(width: float | None, height: float | None, where: str) -> tuple
     return round(width), round(height)
 
 
+def checked_time(value: float | str | None, where: str) -> float | None:
+    """Validates a frame's time, a number or one as text; None if none is given."""
+    try:
+        time = None if value is None else float(value)
+    except ValueError:
+        time = math.nan
+    if time is not None and not abs(time) < LATEST:
+        raise InputError(f"{where}: time is {str(value)[:40]!r}; a number is needed: seconds, frames, or from 0 to 1")
+    return time
+
+
 def split(capture: Capture) -> tuple[tuple[int, ...], tuple[int, ...], list[str]]:
     """Train/test split: indices of training frames, indices of held-out (test) frames, and warnings.
 
-    The capture's own split if it names one. Default: every 8th of the frames, sorted by name as text, from the first.
+    The capture's own split if it names one. Default: every 8th of the frames, sorted by name as text, from the first;
+    of a scene that moves, sorted by time.
     """
     names = [frame.name for frame in capture.frames]
     warnings: list[str] = []
@@ -300,8 +315,25 @@ def split(capture: Capture) -> tuple[tuple[int, ...], tuple[int, ...], list[str]
             return tuple(sorted(train)), tuple(sorted(test)), warnings
         warnings.append("the capture's own split leaves no photo on one side; every 8th is held out instead")
     pool = [i for i, name in enumerate(names) if not capture.train or name in capture.train] or list(range(len(names)))
-    held_out = set(sorted(pool, key=names.__getitem__)[::HOLD_OUT_EVERY])  # as other programs sort, who compare by it
+    times = [frame.camera.time for frame in capture.frames]
+    order = [
+        (0.0 if time_range(capture.frames) is None else time, name) for time, name in zip(times, names, strict=True)
+    ]
+    held_out = set(sorted(pool, key=order.__getitem__)[::HOLD_OUT_EVERY])  # as other programs sort, who compare by it
     return tuple(i for i in pool if i not in held_out), tuple(sorted(held_out)), warnings
+
+
+def time_range(frames: Sequence[Frame]) -> tuple[float, float] | None:
+    """The times of a field's first and last moment, or None where the scene stands still.
+
+    Times in [0, 1], as D-NeRF writes them, are of a scene that lasts from 0 to 1. A scene moves if every frame has a
+    time and not all have the same.
+    """
+    times = [frame.camera.time for frame in frames]
+    if None in times or len(set(times)) < 2:
+        return None
+    first, last = min(times), max(times)
+    return (0.0, 1.0) if 0 <= first and last <= 1 else (first, last)
 
 
 def points_agree(frames: Sequence[Frame], points: np.ndarray) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from neuralfields.captures.bounds import estimate_bounds
-from neuralfields.captures.capture import Capture, split
+from neuralfields.captures.capture import Capture, split, time_range
 from neuralfields.captures.colmap import model_folders, read_colmap
 from neuralfields.captures.llff import read_llff
 from neuralfields.captures.metashape import metashape_file, read_metashape
@@ -122,7 +122,7 @@ def scene_from_capture(capture: Capture, path: Path) -> Scene:
         frames=capture.frames,
         train=train,
         test=test,
-        bounds=replace(bounds, origin=capture.origin),
+        bounds=replace(bounds, origin=capture.origin, times=time_range(capture.frames)),
         has_alpha=capture.has_alpha,
         points=capture.points,
         warnings=(*capture.warnings, *warnings),

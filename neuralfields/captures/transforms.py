@@ -19,7 +19,16 @@ import numpy as np
 
 from neuralfields.cameras import Camera, CameraModel, focal_from_angle, pose_from_matrix, without_eighth_order
 from neuralfields.captures.bounds import Hints
-from neuralfields.captures.capture import Capture, Finder, Listed, checked_size, place, with_cloud, with_points
+from neuralfields.captures.capture import (
+    Capture,
+    Finder,
+    Listed,
+    checked_size,
+    checked_time,
+    place,
+    with_cloud,
+    with_points,
+)
 from neuralfields.captures.depth_files import named_depth
 from neuralfields.errors import InputError
 from neuralfields.files import require_ordinary
@@ -127,7 +136,7 @@ def transforms_cameras(path: Path, size: tuple[int, int] | None = None) -> tuple
         sides = entry.declared or size
         if sides is None:
             raise InputError(f"{entry.where}: states no size; w and h in pixels are needed, or --width and --height")
-        cameras.append(entry.camera(*sides))
+        cameras.append(replace(entry.camera(*sides), time=entry.time))
     return cameras, [entry.name for entry in listed]
 
 
@@ -218,7 +227,8 @@ def _list_frames(file: Path, document: _File, group: str | None, warnings: list[
         side = sides.get(_plain(frame.file_path)) if sides else group
         unit = document.integer_depth_scale if frame.depth_path is not None else None
         depth = named_depth(frame), unit if unit and 0 < unit < 1e9 else None
-        listed.append(Listed(frame.file_path, camera, declared, where, frame.mask_path, side, *depth))
+        time = checked_time(frame.time, where)
+        listed.append(Listed(frame.file_path, camera, declared, where, frame.mask_path, side, *depth, time))
     if scaled:
         warnings.append(
             f"{file.name}: rotations of {len(scaled)} frames are scaled by {np.median(scaled):.4g}; the scale was"
@@ -271,12 +281,9 @@ def _with_matrix(lens: _Lens, shared: _File, frame: _Frame, where: str) -> _Lens
 def _unused(file: str, document: _File) -> list[str]:
     """Lines on what a file states that a fit of a still scene from photos does not use."""
     lines = []
-    times = {frame.time for frame in document.frames if frame.time is not None}
-    if len(times) > 1:
-        lines.append(
-            f"{file}: frames have `time` ({len(times)} of them): the scene moves, fields here are still and will be"
-            " blurred; keep the frames of one time"
-        )
+    timed = sum(frame.time is not None for frame in document.frames)
+    if 0 < timed < len(document.frames):
+        lines.append(f"{file}: {timed} of {len(document.frames)} frames have a `time`; none is used, give one to each")
     if depth := sum(named_depth(frame) is not None for frame in document.frames):
         lines.append(
             f"{file}: {depth} frames name depth files, which are not used; --depth-weight 0.1 teaches a field by them"

@@ -175,7 +175,7 @@ def decode(data: bytes, path: Path | str) -> Model:
     occupancy = None
     if found.occupancy:
         stored = torch.frombuffer(bytearray(_section(sections, "occupancy", "raw", path)), dtype=torch.uint8)
-        occupancy = unpack_words(stored, [header.bounds.cascades, CASCADE_WORDS])
+        occupancy = unpack_words(stored, [header.bounds.cascades * field.domain.segments, CASCADE_WORDS])
     cameras, held_out = _cameras(_unpacked(sections, "cameras", 2**28, path), path)
     return nf_file.model_of(path, header, field, occupancy, cameras, held_out)
 

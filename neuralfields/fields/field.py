@@ -1,7 +1,8 @@
 """The contract of every field architecture; nothing else in the program depends on which one it holds.
 
 Vocabulary
-  S  samples     F  features     D  coordinates (3 for a scene; see domain.py)     C  channels of a signal
+  S  samples     F  features     C  channels of a signal
+  D  coordinates (3 for a scene, 4 for one that moves; see domain.py)
   x            [S, D] in the unit cube (after contraction)
   log_density  the density's pre-activation, which distillation compares; density = exp(log_density), in 1/length
   rgb          [S, 3] in [0, 1]
@@ -87,6 +88,7 @@ class Field(nn.Module):
 
     Config: ClassVar[type]
     DOMAINS: ClassVar[tuple[str, ...]] = ("radiance",)
+    MOVES: ClassVar[bool] = False  # whether it takes time as a fourth coordinate of a scene
     # Settings of the Config from the smallest to the largest field that makes sense, for a target size in bytes.
     SIZES: ClassVar[tuple[dict[str, Any], ...]] = ()
     # Values that files older than a setting were made with, if its default is another now.

@@ -1,6 +1,6 @@
 """A fitted model: a field or shape with everything that is needed to render it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,10 @@ from neuralfields.scene import Bounds
 class Model:
     """A field with everything that is needed to render it.
 
-    `occupancy` [cascades, 32768] int64 or None; `held_out`: indices into `cameras` that were never trained on;
-    `camera_names`: one a camera; `background`: the colour behind the scene in [0, 1]; `made`, `metrics`, `lineage`:
-    provenance, plain data. `signal`: plain data of a signal (see signals/signal.py), such as the size of an image.
+    `occupancy` [cascades, 32768] int64 or None, of a scene that moves so many for each segment of time; `held_out`:
+    indices into `cameras` that were never trained on; `camera_names`: one a camera; `background`: the colour behind the
+    scene in [0, 1]; `made`, `metrics`, `lineage`: provenance, plain data. `signal`: plain data of a signal (see
+    signals/signal.py), such as the size of an image.
     """
 
     field: "fields.field.Field"
@@ -50,6 +51,13 @@ class Model:
         """Whether cameras can see it, as they do a scene or a shape; `renderable` raises where they cannot."""
         return self.is_scene or self.field.domain.kind == "shape"
 
+    def at(self, time: float) -> "Model":
+        """A scene that moves as it is at one time, in the capture's own unit; itself if it stands still."""
+        if self.field.domain.dimensions != 4:
+            return self
+        still = volume_of(self).at(self.bounds.moment(time))
+        return replace(self, field=still.field, bounds=still.bounds, occupancy=still.occupancy)
+
     def renderable(self) -> Renderable:
         """Makes the renderable of a scene or shape: this class alone asks which kind of field a model has.
 
@@ -73,7 +81,8 @@ def volume_of(model: Model) -> Volume:
     occupancy = model.occupancy
     if occupancy is None:
         device = next(model.field.parameters()).device
-        occupancy = torch.full((model.bounds.cascades, CASCADE_WORDS), -1, dtype=torch.int64, device=device)
+        layers = model.bounds.cascades * model.field.domain.segments
+        occupancy = torch.full((layers, CASCADE_WORDS), -1, dtype=torch.int64, device=device)
     return Volume(model.field.eval(), model.bounds, occupancy)
 
 

@@ -3,7 +3,8 @@
 Tensors of the file
   field.<name>                 every entry of the field's state_dict, as in memory, or float16 where `half` names it,
                                or 8-bit codes where `quantised` does (models/quantise.py)
-  occupancy                    [cascades, 32768] int64, one bit a cell; beside 8-bit codes one zlib stream of them
+  occupancy                    [cascades, 32768] int64, one bit a cell, of a scene that moves so many for each of 8
+                               segments of time; beside 8-bit codes one zlib stream of them
   cameras.world_from_camera    [N, 4, 4] float64
   cameras.intrinsics           [N, 14] float64: width, height, fx, fy, cx, cy, 8 of distortion
   cameras.model                [N] uint8: 0 perspective, 1 fisheye
@@ -81,11 +82,9 @@ def save(model: Model, path: Path, half: bool = False, bits: int = 32, full_reco
     quantised = _quantise(path, forms, tensors)
     if model.occupancy is not None:
         tensors["occupancy"] = model.occupancy.detach().cpu().contiguous()
-        if (
-            tuple(model.occupancy.shape) != (model.bounds.cascades, CASCADE_WORDS)
-            or model.occupancy.dtype != torch.int64
-        ):
-            shape, needed = list(model.occupancy.shape), [model.bounds.cascades, CASCADE_WORDS]
+        shape = list(model.occupancy.shape)
+        needed = [model.bounds.cascades * model.field.domain.segments, CASCADE_WORDS]
+        if shape != needed or model.occupancy.dtype != torch.int64:
             raise ValueError(f"occupancy is {model.occupancy.dtype} {shape}, int64 {needed} is needed")
         if bits == 8:
             tensors["occupancy"] = pack_words(tensors["occupancy"])
@@ -124,8 +123,9 @@ def header_of(model: Model, hashes: dict[str, str]) -> Header:
         raise ValueError(f"{len(names)} camera names for {len(model.cameras)} cameras")
     bounds = dataclasses.asdict(model.bounds) | {"centre": tuple(float(value) for value in model.bounds.centre)}
     bounds["origin"] = bounds["origin"] if any(bounds["origin"]) else None
-    config = dataclasses.asdict(model.field.config)
+    config, times = dataclasses.asdict(model.field.config), [camera.time for camera in model.cameras]
     parts = {"config": config, "bounds": bounds, "signal": model.signal, "background": list(model.background)}
+    parts["camera_times"] = [time for time in times if time is not None]
     for part, values in parts.items():
         if _lost(values):
             raise InputError(f"{part} holds a value that is not finite: {values}; nothing was written")
@@ -147,6 +147,7 @@ def header_of(model: Model, hashes: dict[str, str]) -> Header:
         half=[],
         quantised={},
         sha256=hashes,
+        camera_times=[] if None in times else times,
     )
 
 
@@ -252,7 +253,8 @@ def load(path: Path, device: torch.device | str = "cpu") -> Model:
         tensors[name] = _dequantise(path, name, tensors[name], form)
     state = {name.removeprefix("field."): value for name, value in tensors.items() if name.startswith("field.")}
     module.load_state_dict(state)
-    occupancy = _occupancy(path, tensors.get("occupancy"), header.bounds.cascades)
+    layers = header.bounds.cascades * module.domain.segments
+    occupancy = _occupancy(path, tensors.get("occupancy"), layers)
     cameras, held_out = cameras_of(path, tensors), torch.nonzero(tensors["cameras.held_out"]).flatten().tolist()
     occupancy = None if occupancy is None else occupancy.to(device)
     return model_of(path, header, module.to(device), occupancy, cameras, tuple(held_out))
@@ -267,6 +269,9 @@ def model_of(
     held_out: tuple[int, ...],
 ) -> Model:
     """The model of a header and what the rest of a file at `path` holds."""
+    if header.camera_times:
+        timed = zip(cameras, header.camera_times, strict=True)
+        cameras = tuple(dataclasses.replace(camera, time=time) for camera, time in timed)
     return Model(
         field=field,
         bounds=Bounds(**msgspec.structs.asdict(header.bounds) | {"origin": header.bounds.origin or (0.0, 0.0, 0.0)}),
@@ -282,11 +287,11 @@ def model_of(
     )
 
 
-def _occupancy(path: Path, stored: Tensor | None, cascades: int) -> Tensor | None:
+def _occupancy(path: Path, stored: Tensor | None, layers: int) -> Tensor | None:
     if stored is None or stored.dtype == torch.int64:
         return stored
     try:
-        return unpack_words(stored, [cascades, CASCADE_WORDS])
+        return unpack_words(stored, [layers, CASCADE_WORDS])
     except InputError as error:
         raise InputError(f"{path}: tensor occupancy: {error}; restore a backup") from None
 

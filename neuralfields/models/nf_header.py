@@ -25,7 +25,7 @@ from typing import Annotated, Any, BinaryIO, Literal
 
 import msgspec
 
-from neuralfields.domain import CASCADE_WORDS
+from neuralfields.domain import CASCADE_WORDS, SEGMENTS
 from neuralfields.errors import InputError
 from neuralfields.settings import did_you_mean
 
@@ -60,6 +60,7 @@ class BoundsHeader(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tru
     contraction: Literal["box", "cube"]
     near: Annotated[float, msgspec.Meta(ge=0)]
     origin: tuple[float, float, float] | None = None  # not in the file where it is zero
+    times: tuple[float, float] | None = None  # not in the file of a scene that stands still
 
 
 class DomainHeader(msgspec.Struct, forbid_unknown_fields=True):
@@ -80,7 +81,7 @@ class Quantised(msgspec.Struct, forbid_unknown_fields=True):
     coding: Literal["raw", "deflate"]
 
 
-class Header(msgspec.Struct, forbid_unknown_fields=True):
+class Header(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """The JSON header of a `.nf` file; the order of the keys is the order in the file."""
 
     digest: Sha256
@@ -100,6 +101,7 @@ class Header(msgspec.Struct, forbid_unknown_fields=True):
     half: list[str]
     quantised: dict[str, Quantised]
     sha256: dict[str, Sha256]
+    camera_times: list[float] = []  # one a camera, in the capture's unit; empty where nothing moves
 
 
 class TensorEntry(msgspec.Struct, forbid_unknown_fields=True):
@@ -268,14 +270,18 @@ def _check_quantised(path: Path, header: Header, entries: dict[str, TensorEntry]
 
 def _check_names(path: Path, header: Header, entries: dict[str, TensorEntry]) -> None:
     """Checks tensors outside `field.`, which have a fixed name, dtype and shape."""
-    count = len(header.camera_names)
-    cascades = header.bounds.cascades
+    count, times = len(header.camera_names), header.bounds.times
+    if times is not None and not (header.domain.dimensions == 4 and times[0] < times[1]):
+        raise InputError(f"{path}: bounds.times is {times}, of a field that moves from the first to the second")
+    if header.camera_times and len(header.camera_times) != count:
+        raise InputError(f"{path}: {len(header.camera_times)} camera_times for {count} cameras; restore a backup")
+    layers = header.bounds.cascades * (SEGMENTS if header.domain.dimensions == 4 else 1)
     expected = {
         "cameras.world_from_camera": ("F64", [count, 4, 4]),
         "cameras.intrinsics": ("F64", [count, 14]),
         "cameras.model": ("U8", [count]),
         "cameras.held_out": ("U8", [count]),
-        "occupancy": ("I64", [cascades, CASCADE_WORDS]),
+        "occupancy": ("I64", [layers, CASCADE_WORDS]),
     }
     for name in CAMERA_TENSORS:
         if name not in entries:
@@ -346,6 +352,7 @@ def describe(path: Path) -> dict[str, Any]:
         "bounds": msgspec.to_builtins(header.bounds),
         "background": list(header.background),
         "cameras": len(header.camera_names),
+        **({"camera_times": header.camera_times} if header.camera_times else {}),
         "camera_names": header.camera_names,
         "conventions": header.conventions,
         "made": header.made,

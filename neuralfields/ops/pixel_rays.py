@@ -1,7 +1,7 @@
 """Ray generation: from pixels to rays through lens and pose (the inverse of cameras.project)."""
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from neuralfields.cameras import Camera
@@ -24,6 +24,12 @@ def camera_table(cameras: list[Camera], dtype: torch.dtype = torch.float32) -> F
         for camera in cameras
     ]
     return torch.tensor(rows, dtype=dtype).reshape(-1, 25)
+
+
+def camera_times(cameras: list[Camera]) -> Float64[Tensor, " N"] | None:
+    """Times of cameras, in float64, which holds seconds of a calendar; None unless every camera has one."""
+    times = [camera.time for camera in cameras]
+    return None if None in times or not times else torch.tensor(times, dtype=torch.float64)
 
 
 def pixel_rays(

@@ -107,6 +107,8 @@ class FitOptions(ConfigurableTraining, Supervision, Source, LivePage, Kernels, S
     """Factor by which width and height of the photos are divided. Default: 1, and more for large photos."""
     background: Background = "auto"
     """Background of the scene; auto trains on random colours, then takes white for photos with alpha, else black."""
+    still: bool = False
+    """Fit a scene that stands still, whatever times the frames of its capture have."""
     eval_every: float = 30.0
     """Seconds between validations on held-out views; 0 turns them off."""
     checkpoint_every: float = 30.0

@@ -62,7 +62,11 @@ class RenderOptions(OnMachine, Overwriting, Reporting):
     distances as numbers."""
     _: KW_ONLY
     path: str = "held-out"
-    """Camera path: held-out, orbit, spiral, interpolate, or a JSON file: keyframes, or cameras of a transforms.json."""
+    """Camera path: held-out, orbit, spiral, interpolate, fixed (the first held-out view, while time passes), or a JSON
+    file: keyframes, or cameras of a transforms.json."""
+    time: str | None = None
+    """Time in a scene that moves, in the capture's own unit: one for all frames (0.5), or from one to another (0..1).
+    Default: that of each view of held-out, else from the first to the last."""
     frames: int | None = None
     """Number of frames. Default: 120; all of the views of held-out, all of the frames of a video."""
     fps: float | None = None

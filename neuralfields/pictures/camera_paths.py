@@ -11,12 +11,21 @@ Every path is a list of pinhole `Camera`s (OpenCV axes, no distortion) in the fr
 `spiral` are closed, so that a video of them loops.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from neuralfields.cameras import CAMERA_AXES, Camera, look_at, quaternion, rotation_from_quaternion, unit_vector
+from neuralfields.cameras import (
+    CAMERA_AXES,
+    Camera,
+    fitted,
+    look_at,
+    quaternion,
+    rotation_from_quaternion,
+    unit_vector,
+)
 from neuralfields.captures.arrangement import common_up, focus_point, is_forward_facing
 from neuralfields.errors import InputError, UsageError
 from neuralfields.files import atomic_write_bytes, require_ordinary
@@ -157,6 +166,43 @@ def interpolate(cameras: list[Camera], frames: int, size: Size | None = None) ->
     return path
 
 
+def fixed(cameras: list[Camera], frames: int, size: Size) -> list[Camera]:
+    """The first camera, `frames` times: a film of a scene that moves. Raises UsageError as `orbit` does."""
+    _check(cameras, frames, size)
+    return [fitted(replace(cameras[0], time=None), size)] * frames
+
+
+def in_time(path: list[Camera], given: str | None, bounds: Bounds) -> list[Camera]:
+    """The cameras of a path with the times that they see: `given` as one number or from one to another, "0..1".
+
+    None keeps the times that they have; those without pass evenly from the scene's first time to its last. Raises
+    UsageError for a scene that stands still, and for anything else than numbers.
+    """
+    if bounds.times is None:
+        if given is not None:
+            raise UsageError(f"--time {given}: the scene stands still; leave --time out")
+        return path
+    if given is None:
+        if all(camera.time is not None for camera in path):
+            return path
+        first, last = bounds.times
+    else:
+        first, last = _span(given)
+    times = np.linspace(first, last, len(path)).tolist()
+    return [replace(camera, time=time) for camera, time in zip(path, times, strict=True)]
+
+
+def _span(given: str) -> tuple[float, float]:
+    begin, dots, end = given.partition("..")
+    try:
+        first, last = float(begin), float(end if dots else begin)
+    except ValueError:
+        first = last = float("nan")
+    if not (np.isfinite(first) and np.isfinite(last)):
+        raise UsageError(f"--time {given}: must be a number, or two as in 0..1")
+    return first, last
+
+
 def automatic(cameras: list[Camera], bounds: Bounds, frames: int, size: Size) -> list[Camera]:
     """Chooses the path by the capture's layout.
 
@@ -174,12 +220,13 @@ def automatic(cameras: list[Camera], bounds: Bounds, frames: int, size: Size) ->
     return interpolate([cameras[i] for i in chosen], frames, size)
 
 
-class _Key(msgspec.Struct):
-    """One camera of a keyframe file: pose row-major with OpenGL axes, vertical field of view in degrees."""
+class _Key(msgspec.Struct, omit_defaults=True):
+    """One camera of a keyframe file: pose row-major with OpenGL axes, vertical field of view in degrees, time."""
 
     camera_to_world: list[float]
     fov: float
     aspect: float = 1.0
+    render_time: float | None = None
 
 
 class _KeyframeFile(msgspec.Struct):
@@ -239,7 +286,7 @@ def read_keyframes(path: Path) -> list[Camera]:
         if not 0.1 <= key.fov <= 179.0:
             raise InputError(f"{where}.fov: {key.fov:g} degrees; it must be 0.1 to 179")
         focal = 0.5 * size[1] / np.tan(np.radians(key.fov) / 2)
-        cameras.append(_camera(_pose(key.camera_to_world, where), float(focal), size))
+        cameras.append(replace(_camera(_pose(key.camera_to_world, where), float(focal), size), time=key.render_time))
     return cameras
 
 
@@ -256,6 +303,6 @@ def write_keyframes(path: Path, cameras: list[Camera], fps: float = 24.0) -> Non
     for camera in cameras:
         pose = camera.world_from_camera @ CAMERA_AXES["opengl"]
         fov = float(np.degrees(2 * np.arctan(0.5 * size[1] / camera.fy)))
-        keys.append(_Key([float(v) for v in pose.ravel()], fov, size[0] / size[1]))
+        keys.append(_Key([float(v) for v in pose.ravel()], fov, size[0] / size[1], camera.time))
     keyframes = _KeyframeFile(keys, size[1], size[0], fps=fps, seconds=len(keys) / fps)
     atomic_write_bytes(Path(path), msgspec.json.format(msgspec.json.encode(keyframes), indent=1))

@@ -4,18 +4,22 @@ Vocabulary
   cascade  a cube of side 2^c inner cubes around the inner cube's middle, of 128^3 cells
   brick    4^3 cells, kept as one 64-bit word of bits; 32^3 bricks a cascade
   density  a decaying maximum of a cell's sampled densities, in 1/inner cube; -1 in bricks that no camera sees
+  segment  of a scene that moves: a part of its time with a grid of its own (rendering/in_time.py)
+  layer    a cascade of a segment
 """
 
 import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from neuralfields.cameras import Camera
+from neuralfields.domain import SEGMENTS
 from neuralfields.ops.occupancy_bits import BRICK_CELLS, BRICKS, CELLS, pack_bricks
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
 
@@ -27,12 +31,21 @@ DENSITY_THRESHOLD = 0.01 * 1024 / 3**0.5
 # (benchmarks/ablation.md).
 MEAN_SHARE = 0.5
 DECAY = 0.8
+# Of a scene that moves: a look sees one moment, and what passes a cell in a twentieth of the time is seen once in 20
+# looks.
+DECAY_IN_TIME = 0.9
+MOST_LAYERS = 16  # of the grid in training, 8 MB each
 
 
 class Occupancy:
-    """The grid in training: `bits` [cascades, 32768] int64 for marching, from `density` [cascades, 32768, 64]."""
+    """The grid in training: `bits` [layers, 32768] int64 for marching, from `density` [layers, 32768, 64].
 
-    def __init__(self, cascades: int) -> None:
+    A scene that `moves` has one segment at first, whose cells are occupied if they are at any moment, and more after
+    `split`.
+    """
+
+    def __init__(self, cascades: int, moves: bool = False) -> None:
+        self.cascades, self.moves = cascades, moves
         self.density = torch.zeros(cascades, BRICKS**3, BRICK_CELLS)
         self.bits = torch.full((cascades, BRICKS**3), -1, dtype=torch.int64)
         self.cursor = 0
@@ -42,7 +55,7 @@ class Occupancy:
 
     def hide_unseen(self, cameras: list[Camera], centre: tuple[float, float, float], side: float) -> None:
         """Marks bricks outside all cameras' views: they are never sampled, so no floaters (fog) settle in them."""
-        for cascade in range(self.density.shape[0]):
+        for cascade in range(self.cascades):
             edge = 2.0**cascade
             middle = (self._brick + 0.5 / BRICKS - 0.5).double() * edge * side
             middle += torch.tensor(centre, dtype=torch.float64)
@@ -50,12 +63,12 @@ class Occupancy:
             seen = torch.zeros(len(middle), dtype=torch.bool)
             for camera in cameras:
                 seen |= _sees(camera, middle, radius)
-            self.density[cascade, ~seen] = UNSEEN
+            self.density[cascade :: self.cascades, ~seen] = UNSEEN
         self._open_visible()
 
     def hide_empty(self, low: Tensor, high: Tensor) -> None:
         """Marks bricks that no box of corners [N, 3] (inner cube's frame) reaches: what is known to be empty."""
-        for cascade in range(self.density.shape[0]):
+        for cascade in range(self.cascades):
             edge = 2.0**cascade
             first, last = (((x - 0.5) / edge + 0.5) * BRICKS for x in (low, high))
             inside = ((last >= 0) & (first < BRICKS)).all(1)
@@ -67,7 +80,7 @@ class Occupancy:
                 sign = torch.full((len(first),), 1 - 2 * (sum(corner) % 2), dtype=torch.int32, device=low.device)
                 counts.index_put_((at[2], at[1], at[0]), sign, accumulate=True)
             reached = counts.cumsum(0).cumsum(1).cumsum(2)[:BRICKS, :BRICKS, :BRICKS] > 0
-            self.density[cascade, ~reached.flatten().to(self.density.device)] = UNSEEN
+            self.density[cascade :: self.cascades, ~reached.flatten().to(self.density.device)] = UNSEEN
         self._open_visible()
 
     def _open_visible(self) -> None:
@@ -86,30 +99,55 @@ class Occupancy:
     ) -> None:
         """Updates the next `share` of the visible bricks: `density` maps x [S, 3] (inner cube's frame) to [S].
 
-        Each cell is sampled at a random point. `coarse`: one sample for 2^3 cells.
+        Each cell is sampled at a random point. `coarse`: one sample for 2^3 cells. Of a scene that moves x is [S, 4],
+        the last a random moment of the segment.
         """
         visible = len(self._visible)
         if not visible:
             return
         count = max(1, min(visible, round(visible * share)))
         turn = torch.arange(count, device=self.density.device) + self.cursor
-        cascade, brick = self._visible[turn % visible].unbind(1)
+        layer, brick = self._visible[turn % visible].unbind(1)
         self.cursor = (self.cursor + count) % visible
         corners, size = (self._cell[_BLOCK_FIRST], 2 / CELLS) if coarse else (self._cell, 1 / CELLS)
         x = self._brick[brick][:, None] + corners[None]
         x += torch.rand(count, len(corners), 3, generator=generator, device=generator.device) * size
-        x = (x - 0.5) * torch.exp2(cascade.float())[:, None, None] + 0.5
+        x = (x - 0.5) * torch.exp2((layer % self.cascades).float())[:, None, None] + 0.5
+        if self.moves:
+            moment = torch.rand(count, len(corners), 1, generator=generator, device=generator.device)
+            x = torch.cat([x, (moment + (layer // self.cascades)[:, None, None]) / self.segments], dim=2)
         # NaN counts as occupied: rays must go on sampling it for the fit to notice.
-        new = density(x.reshape(-1, 3)).reshape(count, -1).nan_to_num(nan=2 * DENSITY_THRESHOLD)
+        new = density(x.flatten(0, 1)).reshape(count, -1).nan_to_num(nan=2 * DENSITY_THRESHOLD)
         if coarse:
             new = new[:, self._block]
-        new = torch.maximum(self.density[cascade, brick] * DECAY, new)
-        self.density[cascade, brick] = new
-        self._sums[cascade, brick] = new.sum(1)
+        decay = DECAY_IN_TIME if self.moves else DECAY
+        new = torch.maximum(self.density[layer, brick] * decay, new)
+        self.density[layer, brick] = new
+        self._sums[layer, brick] = new.sum(1)
         if self.threshold() == self._packed_at:
-            self.bits[cascade, brick] = pack_bricks(new > self._packed_at)
+            self.bits[layer, brick] = pack_bricks(new > self._packed_at)
         else:
             self.pack()
+
+    @property
+    def segments(self) -> int:
+        """Number of segments of time, 1 for a still scene."""
+        return len(self.density) // self.cascades
+
+    def split(self) -> None:
+        """Divides time into segments, each with what is known of all time; as many as memory has room for."""
+        times = min(SEGMENTS, 1 << max(0, int(math.log2(MOST_LAYERS / self.cascades)))) // self.segments
+        if times < 2:
+            return
+        self.density, self.bits = (
+            part.reshape(self.segments, 1, self.cascades, *part.shape[1:])
+            .expand(-1, times, *[-1] * part.ndim)
+            .reshape(-1, *part.shape[1:])
+            .clone()
+            for part in (self.density, self.bits)
+        )
+        self._order_visible()
+        self._packed_at, self.cursor = None, 0
 
     def restore(self, density: Tensor, bits: Tensor, cursor: int) -> None:
         """Restores the grid of a checkpoint."""
@@ -120,6 +158,8 @@ class Occupancy:
 
     def adopt(self, bits: Tensor) -> None:
         """Begins with the cells of a finished model: as dense as counts as occupied there, empty elsewhere."""
+        if len(bits) > len(self.density):  # a cell is occupied here if it is in any of their segments
+            bits = reduce(torch.bitwise_or, bits.split(self.cascades)).repeat(self.segments, 1)
         cells = (bits.to(self.density.device)[..., None] >> torch.arange(BRICK_CELLS, device=self.density.device)) & 1
         known = cells.to(self.density.dtype) * (2 * DENSITY_THRESHOLD)
         self.density = torch.where(self.density < 0, self.density, known)

@@ -5,7 +5,7 @@ world's frame and are converted to the frame of the inner cube.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,9 +15,10 @@ from neuralfields.fields.field import Field
 from neuralfields.ops.composite import composite
 from neuralfields.ops.contract import Contraction
 from neuralfields.ops.march import Marching, MarchSettings, march_rays
-from neuralfields.ops.pixel_rays import camera_table, pixel_rays
+from neuralfields.ops.pixel_rays import camera_table, camera_times, pixel_rays
 from neuralfields.pictures.background import premultiplied_over
 from neuralfields.rays import Rays, RaySums, Render, Samples
+from neuralfields.rendering.in_time import Still, march_in_time, moments_of
 from neuralfields.rendering.renderable import Colour
 from neuralfields.rendering.visible_samples import take, visible_samples
 from neuralfields.scene import Bounds
@@ -37,7 +38,8 @@ PIECE = 1 << 15
 class Volume:
     """A renderable radiance field: the field, its bounds and its occupancy grid.
 
-    `occupancy` [cascades, 32768] int64 bits (see ops/march.py).
+    `occupancy` [cascades, 32768] int64 bits (see ops/march.py); of a field that moves so many for each segment of time
+    (see in_time.py).
     """
 
     field: Field
@@ -48,6 +50,20 @@ class Volume:
     def device(self) -> torch.device:
         """The field's device; its rays must be there."""
         return self.occupancy.device
+
+    @property
+    def moves(self) -> bool:
+        """Whether the field takes a moment beside a point."""
+        return self.field.domain.dimensions == 4
+
+    def at(self, moment: float) -> "Volume":
+        """The volume held still at a moment in [0, 1]; itself if it does not move."""
+        if not self.moves:
+            return self
+        segments = len(self.occupancy) // self.bounds.cascades
+        layer = min(int(moment * segments), segments - 1) * self.bounds.cascades
+        bits = self.occupancy[layer : layer + self.bounds.cascades]
+        return Volume(Still(self.field, moment), replace(self.bounds, times=None), bits)
 
     @property
     def contraction(self) -> Contraction:
@@ -63,12 +79,21 @@ class Volume:
 
     @torch.no_grad()
     def density(self, x: Tensor) -> Tensor:
-        """Density at points of the inner cube's frame, x [S, 3] -> [S], in 1/inner cube."""
+        """Density at points of the inner cube's frame, x [S, 3] -> [S], in 1/inner cube.
+
+        Of a scene that moves x is [S, 4], with the moment in [0, 1].
+        """
         renderer = self.field.fused()
         if renderer is not None:
             return renderer.density(x, self.contraction)
-        parts = [self.field.log_density(self.field.features(self.contraction(p))) for p in x.split(PIECE)]
+        parts = [self.field.log_density(self.field.features(self.unit(p))) for p in x.split(PIECE)]
         return torch.exp(torch.cat(parts).clamp(max=15))
+
+    def unit(self, x: Tensor) -> Tensor:
+        """Points of the inner cube's frame in the field's unit cube, with their moment where they have one."""
+        if x.shape[1] == 3:
+            return self.contraction(x)
+        return torch.cat([self.contraction(x[:, :3]), x[:, 3:]], dim=1)
 
     def normalise(self, rays: Rays) -> tuple[Tensor, Tensor]:
         """Converts origins and directions to the frame of the inner cube (distances are divided by its side)."""
@@ -97,7 +122,12 @@ class Volume:
             scene = Marching(Rays(origins, directions), jitter, self.occupancy, settings, self.contraction)
             return renderer.render(scene, capacity, floor)
         jitter = origins.new_zeros(origins.shape[0]) if jitter is None else jitter
-        samples = march_rays(origins, directions, jitter, self.occupancy, settings)
+        if self.moves:
+            local, cascades = Rays(origins, directions), self.bounds.cascades
+            moments = moments_of(rays, self.bounds)
+            samples = march_in_time(local, jitter, moments, self.occupancy, cascades, settings)
+        else:
+            samples = march_rays(origins, directions, jitter, self.occupancy, settings)
         index, density = visible_samples(samples, self.density)
         samples = take(samples, index)
         sums = _training_sums if capacity else _render_sums
@@ -122,7 +152,7 @@ class Volume:
 
 def _training_sums(volume: Volume, samples: Samples, directions: Tensor, density: Tensor) -> Tensor:
     """Field and composite with gradients, [R, 7]; `density`: the samples' densities, evaluated without gradients."""
-    f = volume.field.features(volume.contraction(samples.x))
+    f = volume.field.features(volume.unit(samples.x))
     log_density, rgb = volume.field.decode(f, directions)
     return composite(TruncatedExp.apply(log_density), samples.length, samples.t, rgb, samples.offsets)[0]
 
@@ -130,10 +160,10 @@ def _training_sums(volume: Volume, samples: Samples, directions: Tensor, density
 @torch.no_grad()
 def _render_sums(volume: Volume, samples: Samples, directions: Tensor, density: Tensor) -> Tensor:
     """Composites without gradients, [R, 7]: colours only for samples with weight."""
-    rgb = samples.x.new_zeros(samples.x.shape)
+    rgb = samples.x.new_zeros(len(samples.x), 3)
     weight = composite(density, samples.length, samples.t, rgb, samples.offsets)[1]
     for index in (weight > WEIGHT_FLOOR).nonzero().flatten().split(PIECE):
-        f = volume.field.features(volume.contraction(samples.x[index]))
+        f = volume.field.features(volume.unit(samples.x[index]))
         rgb[index] = volume.field.decode(f, directions[index])[1]
     return composite(density, samples.length, samples.t, rgb, samples.offsets)[0]
 
@@ -180,4 +210,6 @@ def camera_rays(camera: Camera, device: torch.device | str = "cpu", begin: int =
     at = torch.arange(begin, camera.width * camera.height if end is None else end, device=device)
     pixel = torch.stack([at % camera.width, at // camera.width], -1).to(torch.float32) + 0.5
     index = torch.zeros(len(pixel), dtype=torch.int64, device=device)
-    return Rays(*pixel_rays(camera_table([camera]).to(device), index, pixel))
+    rays = Rays(*pixel_rays(camera_table([camera]).to(device), index, pixel))
+    times = camera_times([camera])
+    return rays if times is None else replace(rays, times=times.to(device).expand(len(pixel)))

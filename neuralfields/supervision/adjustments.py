@@ -78,8 +78,7 @@ def concatenate_rays(rays: Rays, jitter: Tensor, more: Rays | None) -> tuple[Ray
     """Appends rays to a batch, with a jitter of 0.5: the middle of their first step."""
     if more is None:
         return rays, jitter
-    both = Rays(torch.cat([rays.origins, more.origins]), torch.cat([rays.directions, more.directions]))
-    return both, torch.cat([jitter, jitter.new_full((len(more),), 0.5)])
+    return Rays.concatenate([rays, more]), torch.cat([jitter, jitter.new_full((len(more),), 0.5)])
 
 
 def split_sums(sums: RaySums, count: int) -> tuple[RaySums, RaySums]:

@@ -55,7 +55,7 @@ class Alignment:
     def moved(self, rays: Rays, camera: Tensor) -> Rays:
         """The rays of the photos `camera` [R] after the motions."""
         directions = torch.einsum("rij,rj->ri", self.rotations()[camera], rays.directions)
-        return Rays(rays.origins + self.motion[camera, 3:], directions)
+        return Rays(rays.origins + self.motion[camera, 3:], directions, rays.times)
 
     def set_scale(self, scale: int) -> None:
         """Changes to image gradients of that scale and resets the curvature, which belongs to the scale before."""

@@ -5,7 +5,7 @@ Vocabulary
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from neuralfields.cameras import Camera
 from neuralfields.captures.photo_store import joined
-from neuralfields.ops.pixel_rays import camera_table, pixel_rays
+from neuralfields.ops.pixel_rays import camera_table, camera_times, pixel_rays
 from neuralfields.pictures.background import over
 from neuralfields.rays import Rays
 
@@ -52,7 +52,7 @@ class Pixels:
     ) -> None:
         self.values = torch.from_numpy(joined(images))
         counts = [image.shape[0] * image.shape[1] for image in images]
-        self.cameras = camera_table(cameras)
+        self.cameras, self.times = camera_table(cameras), camera_times(cameras)
         self.widths = torch.tensor([camera.width for camera in cameras])
         self.heights = torch.tensor([camera.height for camera in cameras])
         self.first = torch.tensor([0, *counts]).cumsum(0)
@@ -89,12 +89,16 @@ class Pixels:
         count = min(count, len(self))
         return self.at(torch.arange(count, device=self.values.device) * (len(self) - 1) // max(count - 1, 1))
 
+    def timed(self, rays: Rays, camera: Tensor) -> Rays:
+        """The rays with the times of the photos `camera` [R], where those have times."""
+        return rays if self.times is None else replace(rays, times=self.times[camera])
+
     def at(self, index: Tensor) -> Batch:
         """The batch of pixels at indices [R] into the unmasked pixels."""
         pixel = index if self.kept is None else self.kept[index]
         camera = torch.searchsorted(self.first, pixel, right=True) - 1
         inside, width = pixel - self.first[camera], self.widths[camera]
         uv = (torch.stack([inside % width, inside // width], 1) + 0.5).to(torch.float32)
-        rays = Rays(*pixel_rays(self.cameras, camera, uv))
+        rays = self.timed(Rays(*pixel_rays(self.cameras, camera, uv)), camera)
         values = self.values[pixel].to(torch.float32) / 255
         return Batch(rays, values[:, :3], values[:, 3] if values.shape[1] == 4 else None, camera, uv)

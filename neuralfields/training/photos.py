@@ -12,7 +12,6 @@ from neuralfields.cameras import Camera
 from neuralfields.captures.images import LoadedFrames, load_frames
 from neuralfields.captures.mask_folder import polarity_doubt, with_masks
 from neuralfields.captures.sightings import with_sightings
-from neuralfields.domain import RADIANCE
 from neuralfields.errors import InputError
 from neuralfields.evaluation.evaluate import measure
 from neuralfields.evaluation.held_out import align_cameras, transfer_cameras
@@ -90,7 +89,7 @@ def _depth_maps(scene: Scene, options: FitOptions, loaded: LoadedFrames, progres
 def new_training(scene: Scene, plan: FitPlan, loaded: LoadedFrames, maps: MapRays | None = None) -> RadianceTrainer:
     """Makes a trainer before its first step: new field, pixels, occupancy grid without cells that no camera sees."""
     options, config, device, settings = plan.options, plan.config, plan.device, plan.settings
-    field = make_field(field_class(options.field), config, RADIANCE, options.seed, _targets(loaded))
+    field = make_field(field_class(options.field), config, scene.bounds.domain, options.seed, _targets(loaded))
     pixels = Pixels(loaded.images, loaded.cameras, loaded.masks)
     if not len(pixels):
         raise InputError(f"{scene.root}: the masks leave no pixel to train on; check their polarity (black is ignored)")
@@ -200,7 +199,7 @@ def _model(
     return Model(
         field=training.field,
         bounds=scene.bounds,
-        occupancy=training.occupancy.bits,
+        occupancy=training.occupied(),
         cameras=(*cameras, *others),
         held_out=tuple(range(len(cameras), len(cameras) + len(others))),
         camera_names=names,

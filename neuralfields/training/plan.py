@@ -13,7 +13,7 @@ import torch
 from neuralfields.captures.check import fit_warnings
 from neuralfields.captures.readers import read_scene
 from neuralfields.errors import UsageError
-from neuralfields.fields import field_class
+from neuralfields.fields import field_class, field_names
 from neuralfields.fields.field import Field
 from neuralfields.files import printable
 from neuralfields.gpu.device import use_machine
@@ -82,8 +82,23 @@ def plan_fit(options: FitOptions, source: Scene | Signal | None = None) -> FitPl
         source = read_input(options)
     if isinstance(source, Scene):
         source = replace(source, warnings=(*source.warnings, *fit_warnings(source, options.dry_run)))
+        source = _in_time(source, kind, options)
     default = signal_steps(kind) if isinstance(source, Signal) else kind.STEPS
     return FitPlan(source, options, config, settings, device, Budget.of(options, default))
+
+
+def _in_time(scene: Scene, kind: type[Field], options: FitOptions) -> Scene:
+    """The scene as the field can take it: without times where that knows none, which is said, and with --still."""
+    if scene.bounds.times is None or (kind.MOVES and not options.still):
+        return scene
+    if options.still:
+        return scene.still()
+    able = [name for name in field_names() if field_class(name).MOVES]
+    line = (
+        f"the scene moves, --field {options.field} stands still: what moves is blurred; {', '.join(able)} take time"
+        " (--still fits without it and says nothing)"
+    )
+    return replace(scene.still(), warnings=(*scene.warnings, line))
 
 
 def _limited(config: Any, options: FitOptions) -> Any:

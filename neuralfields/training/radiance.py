@@ -26,6 +26,10 @@ from neuralfields.supervision.pixels import Batch, Pixels
 from neuralfields.supervision.sparse_depth import depth_loss
 from neuralfields.training.trainer import StepReport, Trainer
 
+# Share of a fit after which a scene that moves has an occupancy grid for each segment of time: before, little is known
+# of when a cell is empty, and eight grids would take eight times as long to learn.
+SPLIT_AT = 0.3
+
 
 @dataclass(frozen=True)
 class Background:
@@ -61,7 +65,8 @@ def update_occupancy(
     """
     if step % settings.occupancy_every == 0:
         early = step < settings.occupancy_warmup and volume.field.fused() is not None
-        occupancy.update(volume.density, generator, 1.0 if early else settings.occupancy_share, coarse=True)
+        share = settings.occupancy_share * min(1.0, 2 / occupancy.segments)
+        occupancy.update(volume.density, generator, 1.0 if early else share, coarse=True)
 
 
 class RadianceTrainer(Trainer):
@@ -80,7 +85,7 @@ class RadianceTrainer(Trainer):
         super().__init__(field, seed)
         self.settings = settings or training_options.DEFAULT
         self.bounds, self.pixels, self.background, self.adjustments = bounds, pixels, background, adjustments
-        self.occupancy = Occupancy(bounds.cascades)
+        self.occupancy = Occupancy(bounds.cascades, field.domain.dimensions == 4)
         self.rays = 512
 
     @property
@@ -88,9 +93,16 @@ class RadianceTrainer(Trainer):
         """The current field with its occupancy grid, to render."""
         return Volume(self.field, self.bounds, self.occupancy.bits)
 
+    def occupied(self) -> Tensor:
+        """The occupancy bits as a model holds them: of every segment of time, also where a short fit had one."""
+        parts = self.occupancy.bits.reshape(self.occupancy.segments, -1, self.occupancy.bits.shape[1])
+        return parts.repeat_interleave(self.field.domain.segments // len(parts), 0).flatten(0, 1)
+
     def step(self, progress: float) -> StepReport:
         """Takes a training step; `progress` of the fit in [0, 1] sets learning rate and coarse-to-fine stage."""
         self.advance(progress)
+        if self.occupancy.moves and progress >= SPLIT_AT and self.occupancy.segments == 1:
+            self.occupancy.split()
         generator = self.generator()
         update_occupancy(self.occupancy, self.volume, self.step_count, generator, self.settings)
         if ranks.rank():  # all processes update the same cells, and draw rays of their own
@@ -124,7 +136,8 @@ class RadianceTrainer(Trainer):
         rays = adjust.moved(batch.rays, batch.camera)
         if adjust.depth is not None:
             points = adjust.depth.batch(generator)
-            rays, jitter = concatenate_rays(rays, jitter, adjust.moved(points.rays, points.camera))
+            more = self.pixels.timed(points.rays, points.camera)
+            rays, jitter = concatenate_rays(rays, jitter, adjust.moved(more, points.camera))
         coarseness = self.settings.coarseness if self.step_count < self.settings.coarse_steps else 1.0
         sums = self.volume.sums(rays, jitter, 2 * self._wanted, coarseness)
         if points is None:

@@ -36,6 +36,7 @@ def text(result: dict[str, Any]) -> str:
             f"{bounds['cascades']} cascade{'s' * (bounds['cascades'] > 1)}, contraction {bounds['contraction']}, "
             f"near {bounds['near']:.4g}",
         ),
+        *([_row("time", "from {:g} to {:g}".format(*bounds["times"]))] if bounds.get("times") else []),
         _row("background", " ".join(f"{x:.3g}" for x in result["background"])),
         _row("cameras", str(result["cameras"])),
     ]

@@ -35,7 +35,7 @@ from neuralfields.scene import FURTHEST, Bounds, kept_near
 from neuralfields.settings import did_you_mean
 from neuralfields.signals.writers import OutputSize, signal_text, write_signal
 
-PATHS = ("held-out", "orbit", "spiral", "interpolate", "automatic")
+PATHS = ("held-out", "orbit", "spiral", "interpolate", "automatic", "fixed")
 FRAMES, FPS = 120, 30.0  # defaults
 SCALE_VIEWS, SCALE_SIDE = 8, 96  # of the views from which a film takes its scale of depth, pixels
 BYTES = {"render": 32, "rgb": 12, "depth": 110}  # of a pixel at the most: of a render, and of what is made of it
@@ -64,6 +64,7 @@ def run(options: RenderOptions) -> dict[str, Any]:
         check_film(options.out)
     renderable, colour = model.renderable(), background_of(model, options.background)
     path, names = _path(options, cameras, names, bounds)
+    path = paths.in_time(path, options.time, bounds)
     is_video = options.out.suffix.lower() not in ("", ".png", *DEPTH_FILES)
     if is_video or len({(c.width, c.height) for c in path}) == 1:
         path = [fitted(camera, (path[0].width, path[0].height)) for camera in path]
@@ -169,6 +170,8 @@ def _views(options: RenderOptions, model: Model) -> tuple[list[Camera], list[str
         cameras, held_out, names = list(model.cameras), model.held_out, list(model.camera_names)
     if not cameras:
         raise InputError(f"{options.model}: holds no cameras; name the capture with --scene, or a path of keyframes")
+    if options.path == "fixed":
+        cameras = [cameras[i] for i in (*held_out, 0)]
     if options.path == "held-out":
         if not held_out:
             raise InputError(f"{options.model}: has no held-out views; use --path orbit, spiral or interpolate")
@@ -197,6 +200,8 @@ def _path(
         near = did_you_mean(options.path, PATHS)
         raise UsageError(f"--path {options.path}: unknown{near}; {', '.join(PATHS)} or a .json file with keyframes")
     size, frames = _size(options, cameras[0]), options.frames or FRAMES
+    if options.path == "fixed":
+        return paths.fixed(cameras, frames, size), _numbers(frames)
     if options.path == "interpolate":
         return paths.interpolate(cameras, frames, size), _numbers(frames)
     make = {"orbit": paths.orbit, "spiral": paths.spiral}.get(options.path, paths.automatic)

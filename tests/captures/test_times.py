@@ -1,0 +1,69 @@
+"""Times of frames: read, checked, held out by, and left where a scene stands still."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neuralfields.captures.readers import read_scene
+from neuralfields.errors import InputError
+from neuralfields.options.fit import FitOptions
+from neuralfields.training.plan import plan_fit
+from tests.support import make_captures
+from tests.support.moving import moving_capture
+
+
+def timed(folder: Path, times: list) -> Path:
+    document = make_captures.transforms(folder, make_captures.ring(len(times)))
+    for frame, time in zip(document["frames"], times, strict=True):
+        if time is not None:
+            frame["time"] = time
+    make_captures.save(folder, document)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("times", "found"),
+    [
+        ([0, 0.25, 0.5, 0.75], (0.0, 1.0)),
+        ([100, 130, 110, 120], (100.0, 130.0)),
+        (["-1.5", "0", "1", "2.5"], (-1.5, 2.5)),
+        ([7, 7, 7, 7], None),
+        ([0, None, 1, 2], None),
+    ],
+)
+def test_the_scene_lasts_from_the_first_time_to_the_last(tmp_path, times, found):
+    scene = read_scene(timed(tmp_path, times))
+    assert scene.bounds.times == found
+    assert any("none is used" in line for line in scene.warnings) == (None in times)
+    if found is not None:
+        assert [frame.camera.time for frame in scene.frames] == [float(t) for t in times]
+        assert scene.bounds.moment(found[0]) == 0 and scene.bounds.moment(found[1] + 5) == 1
+
+
+@pytest.mark.parametrize("time", ["noon", 1e300, "nan"])
+def test_what_is_no_time_is_refused(tmp_path, time):
+    with pytest.raises(InputError, match=r"frames\[1\].*time is"):
+        read_scene(timed(tmp_path, [0.0, time, 1.0]))
+
+
+def test_every_eighth_is_held_out_in_the_order_of_time(tmp_path):
+    """Names and times run against each other: what is held out lies evenly in time."""
+    scene = read_scene(timed(tmp_path, list(np.linspace(1, 0, 17))))
+    held_out = sorted(scene.frames[i].camera.time for i in scene.test)
+    assert held_out == [0.0, 0.5, 1.0]
+
+
+def test_the_moving_scene_is_read():
+    scene = read_scene(moving_capture())
+    assert len(scene.frames) == 24 and scene.bounds.times == (0.0, 1.0) and not scene.warnings
+    assert len({frame.camera.time for frame in scene.frames}) == 24
+
+
+def test_a_field_without_time_says_so_and_stands_still():
+    plan = plan_fit(FitOptions(scene=moving_capture(), field="voxels"))
+    assert plan.source.bounds.times is None and all(f.camera.time is None for f in plan.source.frames)
+    assert any("the scene moves" in line and "kplanes" in line for line in plan.source.warnings)
+    still = plan_fit(FitOptions(scene=moving_capture(), field="kplanes", still=True)).source
+    assert still.bounds.times is None and not any("the scene moves" in line for line in still.warnings)
+    assert plan_fit(FitOptions(scene=moving_capture(), field="kplanes")).source.bounds.times == (0.0, 1.0)
