@@ -49,6 +49,10 @@ class Bounds:
         first, last = self.times or (0.0, 1.0)
         return min(max((time - first) / (last - first), 0.0), 1.0)
 
+    def apart(self, time: float | None, other: float | None) -> float:
+        """How far two times are apart, as a share of the scene's times; 0 where one is not known."""
+        return 0.0 if time is None or other is None else abs(self.moment(time) - self.moment(other))
+
 
 FURTHEST = 10_000.0  # sides of the inner cube: all of it is then far less than a pixel
 

@@ -1,7 +1,7 @@
 // Keyframes, a path through them, and the files that the viewer makes: pictures, films, paths.
 
 import { download } from "./download.js";
-import { add, clamp, eyeFromPose, eyeMessage, length, scale, sub, turned } from "./math.js";
+import { add, clamp, eyeFromPose, length, scale, sub, turned } from "./math.js";
 import { Walk } from "./walk.js";
 
 const $ = (id) => document.getElementById(id);
@@ -44,7 +44,7 @@ export class Films {
 
   add() {
     if (this.keys.length >= MOST_KEYS) return this.app.note(`a path has at most ${MOST_KEYS} keyframes`);
-    this.keys.push(eyeMessage(this.app.state.eye));
+    this.keys.push(this.app.eyeMessage(this.app.state.eye));
     this.show();
   }
 
@@ -63,7 +63,8 @@ export class Films {
   }
 
   /** Looks from a keyframe, about a point as far ahead as the pivot is now. */
-  look({ pose, fov }) {
+  look({ pose, fov, time }) {
+    if (time !== undefined) this.app.time.set(time);
     const { state } = this.app, away = length(sub(state.pivot, state.eye.position)), eye = eyeFromPose(pose, fov);
     Object.assign(state, { eye, pivot: add(eye.position, scale(eye.forward, away)) });
     this.app.moved();
@@ -74,7 +75,7 @@ export class Films {
     const { state } = this.app, { eye, pivot, up } = state, from = sub(eye.position, pivot);
     this.keys = [...Array(AROUND + 1).keys()].map((i) => {
       const about = (v) => turned(v, up, (2 * Math.PI * i) / AROUND);
-      return eyeMessage({ ...eye, position: add(pivot, about(from)), right: about(eye.right), down: about(eye.down), forward: about(eye.forward) });
+      return this.app.eyeMessage({ ...eye, position: add(pivot, about(from)), right: about(eye.right), down: about(eye.down), forward: about(eye.forward) });
     });
     this.show();
   }
@@ -106,6 +107,8 @@ export class Films {
   step(now) {
     if (!this.playing) return false;
     this.app.state.eye = this.playing.at(now);
+    const time = this.playing.timeAt(now);
+    if (time !== undefined) this.app.time.set(time);
     if (this.playing.over(now)) this.stop();
     return true;
   }

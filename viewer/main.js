@@ -14,6 +14,7 @@ import { Panel } from "./panel.js";
 import { Probe } from "./probe.js";
 import { PictureLayer } from "./picture.js";
 import { ThumbLayer, cameraAt } from "./thumbs.js";
+import { Time } from "./time.js";
 import { Views } from "./views.js";
 
 const $ = (id) => document.getElementById(id);
@@ -43,6 +44,7 @@ class App extends Page {
     this.editor = new Editor(this);
     this.films = new Films(this);
     this.fit = new Fit(this);
+    this.time = new Time(this);
     this.views = new Views(this);
     this.probe = new Probe(this, this.read, $("probe"));
     this.panel = new Panel(this);
@@ -94,6 +96,7 @@ class App extends Page {
     this.thumbs.begin(stage.cameras, stage.cameras.length ? this.frustumSize() : 1);
     this.thumbed = false;
     this.panel.begin(stage);
+    this.time.begin(stage.times, state.time ?? stage.eye.time);
     for (const note of stage.notes) this.note(note);
     this.redraw();
     this.moved(true);
@@ -149,6 +152,7 @@ class App extends Page {
     const camera = this.state.stage.cameras[index];
     if (!camera) return;
     this.stand(index);
+    this.time.follow();
     this.overlay(index);
     this.panel.camera();
     this.redraw();
@@ -169,7 +173,12 @@ class App extends Page {
   /** What the page shows, as messages say it. */
   look() {
     const { what, background, eye } = this.state;
-    return { eye: eyeMessage(eye), what: what === "rings" ? "rgb" : what, background, crop: this.box() };
+    return { eye: this.eyeMessage(eye), what: what === "rings" ? "rgb" : what, background, crop: this.box() };
+  }
+
+  /** An eye as messages hold it, at the time that is shown. */
+  eyeMessage(eye, time = this.state.time) {
+    return this.state.stage?.times ? { ...eyeMessage(eye), time } : eyeMessage(eye);
   }
 
   /** The box that is left by crop and slice, as two corners in the world; null for everything. */
@@ -222,12 +231,22 @@ class App extends Page {
   /** Asks the server for a picture where it draws. */
   wanted() {
     const { state, canvas } = this;
-    if (!state.stage || !state.stage.modes.length || !this.local.needsServer) return;
+    if (!state.stage || !state.stage.modes.length || !this.local.needsServer || this.time.playing) return;
     const width = Math.max(1, Math.round(canvas.width * state.resolution));
     const height = Math.max(1, Math.round(canvas.height * state.resolution));
-    const view = { type: "view", number: ++this.number, look: this.look(), width, height, subjects: state.subjects };
+    this.request(this.look(), width, height);
+  }
+
+  /** Asks for a picture of the film at a time. */
+  ask(time) {
+    const { eye } = this.state;
+    this.request({ ...this.look(), eye: this.eyeMessage(eye, time) }, ...this.time.size(this.canvas.width, this.canvas.height));
+  }
+
+  request(look, width, height) {
+    const { state } = this, view = { type: "view", number: ++this.number, look, width, height, subjects: state.subjects };
     if (!this.connection.send(view)) return;
-    const { eye, ...kind } = view.look, text = JSON.stringify([kind, state.subjects]);
+    const { eye, ...kind } = look, text = JSON.stringify([kind, state.subjects, eye.time]); // another time is another picture
     if (this.kinds.at(-1)?.text !== text) this.kinds = [...this.kinds.slice(-20), { from: this.number, text }];
     $("dot").classList.add("busy");
     this.pending.set(this.number, performance.now());
@@ -241,15 +260,25 @@ class App extends Page {
     const asked = this.pending.get(frame.number);
     if (asked !== undefined) this.latency = performance.now() - asked;
     for (const number of this.pending.keys()) if (number <= frame.number) this.pending.delete(number);
-    this.picture.take(this.scene.gl, frame, tidy(eyeFromPose(frame.eye.pose, frame.eye.fov)), bitmap, values, this.kinds.findLast(({ from }) => from <= frame.number)?.text);
+    this.seen = frame.frame;
+    const picture = { frame, bitmap, values };
+    if (this.time.take(picture, this.number)) return this.wake();
+    this.display(picture);
     bitmap.close();
     this.panel.frame(frame, asked === undefined ? null : this.latency);
     if (frame.last && frame.number === this.number) $("dot").classList.remove("busy");
-    this.seen = frame.frame;
     this.wake();
   }
 
-  advance(now) {
+  /** Puts a picture on the canvas. */
+  display({ frame, bitmap, values }) {
+    const eye = tidy(eyeFromPose(frame.eye.pose, frame.eye.fov)), kind = this.kinds.findLast(({ from }) => from <= frame.number)?.text;
+    this.picture.take(this.scene.gl, frame, eye, bitmap, values, kind);
+    this.wake();
+  }
+
+  advance(now, seconds) {
+    if (this.time.playing) this.time.tick(seconds, JSON.stringify([{ ...this.look(), eye: eyeMessage(this.state.eye) }, this.state.subjects, this.canvas.width, this.canvas.height]));
     return this.films.step(now);
   }
 

@@ -88,6 +88,7 @@ export class Page {
     const { state } = this, camera = state.stage.cameras[index];
     state.camera = index;
     state.tight = camera.extent;
+    if (camera.time !== undefined) state.time = camera.time;
     const away = length(sub(state.pivot, state.eye.position));
     state.eye = tidy(eyeFromPose(camera.pose, state.eye.fov));
     const ahead = dot(sub(state.stage.pivot, state.eye.position), state.eye.forward);

@@ -283,7 +283,7 @@ export class Panel {
       f: () => this.hand(app.controls.hand === "orbit" ? "fly" : "orbit"), r: () => $("reset").click(),
       "[": () => this.neighbour(-1), "]": () => this.neighbour(1), v: () => this.photo(),
       c: toggle("cameras"), x: toggle("axes"), b: toggle("bounds"), p: toggle("points"),
-      k: () => app.films.add(), " ": () => app.films.play(), g: () => app.films.still(),
+      k: () => app.films.add(), " ": () => (app.time.times ? app.time.play(!app.time.playing) : app.films.play()), g: () => app.films.still(),
       h: () => { document.body.classList.toggle("bare"); }, z: () => app.frameAll(), "?": () => $("help").click(),
       ",": () => app.views.go(-1), ".": () => app.views.go(1),
     };

@@ -15,6 +15,7 @@ from neuralfields.fields.field import Field
 from neuralfields.gaussians import Gaussians
 from neuralfields.ops.contract import Contraction
 from neuralfields.ops.occupancy_bits import CELLS, bricks_of
+from neuralfields.rendering.in_time import in_segments
 from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Bounds
 from neuralfields.splatting.clean import floaters, largest
@@ -67,9 +68,9 @@ class Edit:
         bits, bounds = volume.occupancy.clone(), volume.bounds
         if self.keep:
             touched = [cells(bounds, (box[:3], box[3:])).to(bits.device) for box in self.keep]
-            bits &= reduce(torch.bitwise_or, touched)
+            bits &= in_segments(reduce(torch.bitwise_or, touched), bits)
         for box in self.erase:
-            bits &= ~cells(bounds, (box[:3], box[3:]), whole=True).to(bits.device)
+            bits &= ~in_segments(cells(bounds, (box[:3], box[3:]), whole=True).to(bits.device), bits)
         return bits
 
 

@@ -97,7 +97,6 @@ class LowRankField(Field):
         *({"resolution": points} for points in (49, 65, 97, 129, 161, 193, 257, 321)),
     )
     DOMAINS = ("radiance", "image", "shape", "video")
-    MOVES = True
 
     def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:
         super().__init__()

@@ -158,12 +158,20 @@ def interpolate(cameras: list[Camera], frames: int, size: Size | None = None) ->
     keys = np.concatenate([np.stack([c.centre for c in cameras]), turns, focal], axis=1)
     s = np.linspace(0.0, len(cameras) - 1.0, frames) if frames > 1 else np.zeros(1)
     values = _catmull_rom(keys, s) if len(cameras) > 1 else np.repeat(keys, frames, axis=0)
-    path = []
-    for value in values:
+    times, path = _times_between(cameras, s), []
+    for value, time in zip(values, times, strict=True):
         pose = np.eye(4)
         pose[:3, :3], pose[:3, 3] = rotation_from_quaternion(value[3:7]), value[:3]
-        path.append(_camera(pose, float(np.exp(value[7])), size))
+        path.append(replace(_camera(pose, float(np.exp(value[7])), size), time=time))
     return path
+
+
+def _times_between(cameras: list[Camera], s: np.ndarray) -> list[float | None]:
+    """Times at s in [0, K - 1], straight between those of K cameras; None where a camera has none."""
+    times = [camera.time for camera in cameras]
+    if None in times:
+        return [None] * len(s)
+    return np.interp(s, np.arange(len(times)), times).tolist()
 
 
 def fixed(cameras: list[Camera], frames: int, size: Size) -> list[Camera]:

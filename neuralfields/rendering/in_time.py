@@ -60,6 +60,13 @@ def march_in_time(
     return with_moments(Samples(x, t, length, torch.cat([count.new_zeros(1), count.cumsum(0)])), moments)
 
 
+def in_segments(
+    bits: Int64[Tensor, "cascades 32768"], occupancy: Int64[Tensor, "layers 32768"]
+) -> Int64[Tensor, "layers 32768"]:
+    """Bits that are the same at all times, for each segment that an occupancy grid has."""
+    return bits.repeat(len(occupancy) // len(bits), 1)
+
+
 def with_moments(samples: Samples, moments: Float[Tensor, " R"]) -> Samples:
     """The samples with the moment of their ray as a fourth coordinate."""
     x = torch.cat([samples.x, moments[samples.ray, None]], dim=1)

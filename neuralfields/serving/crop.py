@@ -13,6 +13,7 @@ from neuralfields.cameras import Camera
 from neuralfields.distillation.boxes import cells
 from neuralfields.gaussians import Gaussians
 from neuralfields.rays import Rays, Render
+from neuralfields.rendering.in_time import in_segments
 from neuralfields.rendering.renderable import Renderable
 from neuralfields.rendering.splat import Splats
 from neuralfields.rendering.volume import Volume, camera_rays, finish
@@ -37,8 +38,8 @@ def render_box(volume: Volume | Splats, camera: Camera, background: Corner, box:
     opacity, depth = torch.zeros(len(rays), device=there), torch.zeros(len(rays), device=there)
     if len(hit):
         directions, enter = rays.directions[hit], enter[hit]
-        inside = Rays(rays.origins[hit] + directions * enter[:, None], directions)
-        bits = volume.occupancy & cells(volume.bounds, box).to(there)
+        inside = replace(rays[hit], origins=rays.origins[hit] + directions * enter[:, None])
+        bits = volume.occupancy & in_segments(cells(volume.bounds, box).to(there), volume.occupancy)
         cut = Volume(volume.field, replace(volume.bounds, near=0.0), bits)
         part = finish(cut.sums(inside), colour, volume.bounds.side)
         rgb[hit], opacity[hit] = part.rgb, part.opacity

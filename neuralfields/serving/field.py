@@ -43,6 +43,8 @@ def refusal(volume: Volume | Splats) -> str:
     if isinstance(volume, Splats):
         return ""
     field = volume.field
+    if volume.moves:
+        return "the page has no shader for a field that moves"
     if not isinstance(field, HashField):
         return f"the page has no shader for a field of kind {field_name(field)!r}"
     density, colour = _widths(field)

@@ -21,6 +21,7 @@ from neuralfields.scene import Bounds, kept_near
 
 LARGEST_MESSAGE = 1 << 16  # bytes; a camera path of 400 keyframes is half of it
 MOST_KEYS = 400
+LATEST = 1e12  # of a time, as of those in a capture
 NARROWEST, WIDEST = 1.0, 160.0  # vertical field of view in degrees
 Shown = Literal["rgb", "depth", "opacity", "normals", "error"]
 Behind = Literal["auto", "white", "grey", "black"]
@@ -30,10 +31,14 @@ Vector = tuple[float, float, float]
 
 
 class Eye(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Viewpoint. `pose`: upper three rows of world_from_camera, row by row, OpenCV axes; `fov`: vertical, degrees."""
+    """Viewpoint. `pose`: upper three rows of world_from_camera, row by row, OpenCV axes; `fov`: vertical, degrees.
+
+    `time`: what is seen of a scene that moves, in its own unit.
+    """
 
     pose: Annotated[list[float], msgspec.Meta(min_length=12, max_length=12)]
     fov: float
+    time: Annotated[float, msgspec.Meta(ge=-LATEST, le=LATEST)] | None = None
 
 
 class ViewSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -151,14 +156,15 @@ def camera_of(eye: Eye, width: int, height: int, bounds: Bounds | None = None) -
     pose[:3, :3], pose[:3, 3] = turn, rows[:, 3]
     angle = math.radians(min(max(eye.fov, NARROWEST), WIDEST))
     focal = 0.5 * height / math.tan(angle / 2)
-    camera = Camera(pose, width, height, focal, focal, width / 2, height / 2)
+    camera = Camera(pose, width, height, focal, focal, width / 2, height / 2, time=eye.time)
     return camera if bounds is None else kept_near(camera, bounds)
 
 
 def eye_of(camera: Camera) -> dict[str, Any]:
     """Converts a camera to an eye, as plain data."""
     fov = math.degrees(2 * math.atan(0.5 * camera.height / camera.fy))
-    return {"pose": [float(value) for value in camera.world_from_camera[:3].ravel()], "fov": fov}
+    eye = {"pose": [float(value) for value in camera.world_from_camera[:3].ravel()], "fov": fov}
+    return eye if camera.time is None else eye | {"time": camera.time}
 
 
 def clamped(width: int, height: int, most: float) -> tuple[int, int]:

@@ -275,7 +275,7 @@ class Session:
             "width": size[0],
             "height": size[1],
             "what": view.look.what,
-            "eye": {"pose": view.look.eye.pose, "fov": view.look.eye.fov},
+            "eye": {"pose": view.look.eye.pose, "fov": view.look.eye.fov, "time": view.look.eye.time},
             "depth": depth | {"bytes": len(values)},
             "last": last,
             "ms": 1000 * (time.perf_counter() - begin),

@@ -66,6 +66,7 @@ class Stage:
             if self.album.has(index):
                 away = float(np.linalg.norm(other.centre - camera.centre)) / self.bounds.side
                 away += 1 - float(other.forward @ camera.forward)
+                away += self.bounds.apart(camera.time, other.time)
                 best, least = (index, away) if away < least else (best, least)
         return best
 
@@ -95,6 +96,7 @@ class Stage:
             "depth_colours": colour_table(DEPTH_STOPS).ravel().tolist() if modes else [],
             "modes": modes + (["error"] if modes and self.album else []),
             "cameras": [self._camera(index) for index in range(len(self.cameras))],
+            "times": None if self.bounds.times is None else list(self.bounds.times),
             "bounds": {"centre": list(self.bounds.centre), "side": self.bounds.side, "cascades": self.bounds.cascades},
             "points": 0 if self.points is None else len(self.points),
             "eye": eye,
@@ -109,7 +111,7 @@ class Stage:
         camera = self.cameras[index]
         return {
             "name": self.names[index],
-            "pose": eye_of(camera)["pose"],
+            **eye_of(camera),
             "extent": list(extent(camera)),
             "held_out": index in self.held_out,
             "photo": self.album is not None and self.album.has(index),

@@ -8,6 +8,7 @@ Vocabulary
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +204,7 @@ def _path(
     if options.path == "fixed":
         return paths.fixed(cameras, frames, size), _numbers(frames)
     if options.path == "interpolate":
-        return paths.interpolate(cameras, frames, size), _numbers(frames)
+        return paths.interpolate([replace(c, time=None) for c in cameras], frames, size), _numbers(frames)
     make = {"orbit": paths.orbit, "spiral": paths.spiral}.get(options.path, paths.automatic)
     return make(cameras, bounds, frames, size), _numbers(frames)
 

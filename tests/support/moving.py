@@ -6,26 +6,52 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from neuralfields.captures.readers import read_scene
 from neuralfields.domain import MOVING
 from neuralfields.fields.field import Field
+from neuralfields.models.model import Model
+from neuralfields.models.nf_file import load, save
+from neuralfields.options.fit import FitOptions
 from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Bounds
+from neuralfields.training.fit import fit_scene
+from tests.support.settings import training_settings
 from tests.support.side_by_side import made_once
-from tests.test_scenes import load
+from tests.test_scenes import load as load_script
 
 TIMES = (10.0, 30.0)
 BOUNDS = Bounds((0.5, 0.5, 0.5), 1.0, times=TIMES)
 SIGMA, RADIUS = 4.0, 0.12
+SMALL = ("resolutions=16,32", "features=16", "moments=12", "hidden=16")
 
 
 def moving_scene() -> ModuleType:
     """The script of the moving scene."""
-    return load("moving")
+    return load_script("moving")
 
 
 def moving_capture() -> Path:
     """A capture of 8 cameras that take turns: 24 instants of 32 x 32 pixels. Made once a run; not to be changed."""
     return made_once("moving", lambda folder: moving_scene().write(folder, frames=24, size=32, one=True))
+
+
+def moving_file_path() -> Path:
+    """A file of a small field fitted to the moving capture. Made once a run; not to be changed."""
+    return made_once("moving.nf", lambda path: save(_fitted(), path))
+
+
+def moving_model() -> Model:
+    """The model of that file."""
+    return load(moving_file_path())
+
+
+def _fitted() -> Model:
+    folder, threads = moving_capture(), torch.get_num_threads()
+    options = FitOptions(scene=folder, field="kplanes", steps=100, eval_every=0, quiet=True, threads=1, set=SMALL)
+    with training_settings(samples=1 << 12):
+        model = fit_scene(read_scene(folder), options)
+    torch.set_num_threads(threads)
+    return model
 
 
 class ThickeningFog(Field):

@@ -14,35 +14,22 @@ from neuralfields.errors import UsageError
 from neuralfields.evaluation.evaluate import photo_over
 from neuralfields.models.nf_file import load, save
 from neuralfields.models.nf_header import describe
-from neuralfields.options.fit import FitOptions
 from neuralfields.options.models import EvalOptions, RenderOptions
 from neuralfields.pictures.camera_paths import in_time
 from neuralfields.pictures.metrics import psnr
 from neuralfields.scene import Bounds
-from neuralfields.training.fit import fit_scene
 from neuralfields.verbs import info
 from neuralfields.verbs.evaluate import run as measure
 from neuralfields.verbs.render import run as render
-from tests.support.moving import moving_capture
-from tests.support.settings import training_settings
-from tests.support.side_by_side import made_once
+from tests.support.moving import moving_capture, moving_file_path
 
-SMALL = ("resolutions=16,32", "features=16", "moments=12", "hidden=16")
 SPACE = Bounds((0.0, 0.0, 0.0), 1.0, times=(2.0, 6.0))
-
-
-def fitted(path: Path) -> None:
-    options = FitOptions(
-        scene=moving_capture(), field="kplanes", steps=100, eval_every=0, quiet=True, threads=1, set=SMALL
-    )
-    with training_settings(samples=1 << 12):
-        save(fit_scene(read_scene(moving_capture()), options), path)
 
 
 @pytest.fixture(scope="module")
 def moving_file() -> Path:
     """A small field of the moving scene, fitted once a run."""
-    return made_once("moving.nf", fitted)
+    return moving_file_path()
 
 
 def test_what_moves_is_where_it_was_at_each_time(moving_file):
