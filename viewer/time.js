@@ -1,6 +1,6 @@
 // Time in a scene that moves: a slider, and a film that plays where the eye rests.
 //
-//   steps    the film has a picture for each of STEPS times; `shelf` holds those that came, for one view of one kind
+//   steps    the film has a picture for each of so many times; `shelf` holds those that came, for one view of one kind
 //   ahead    while it plays the next picture that is not there is asked for before it is shown: first all of them
 //            coarse, then, as it goes round, all of them sharp
 //
@@ -9,7 +9,7 @@
 import { clamp } from "./math.js";
 
 const $ = (id) => document.getElementById(id);
-const STEPS = 60, SECONDS = 4; // pictures of the film, and how long it takes at speed 1
+const STEPS = 60, SECONDS = 4; // pictures of the film, and how long it lasts at speed 1
 const MOST_PIXELS = 480 * 360; // of a picture of the film
 
 export class Time {
@@ -18,6 +18,7 @@ export class Time {
     this.shelf = new Map(); // step -> a picture { frame, bitmap, values } of each side
     this.kind = null; // the view that the shelf is of
     this.playing = false;
+    this.steps = STEPS;
     this.asked = null; // the step that is asked for, and whether sharp
     this.place = 0; // where the film is, in steps
     this.shown = null;
@@ -39,7 +40,7 @@ export class Time {
 
   /** The time of a step of the film. */
   at(step) {
-    return this.times[0] + ((this.times[1] - this.times[0]) * step) / (STEPS - 1);
+    return this.times[0] + ((this.times[1] - this.times[0]) * step) / (this.steps - 1);
   }
 
   set(time) {
@@ -69,8 +70,8 @@ export class Time {
   step(by) {
     if (!this.times) return;
     this.play(false);
-    const share = $("time").valueAsNumber, step = Math.round(share * (STEPS - 1)) + by;
-    this.scrub(clamp(step, 0, STEPS - 1) / (STEPS - 1));
+    const share = $("time").valueAsNumber, step = Math.round(share * (this.steps - 1)) + by;
+    this.scrub(clamp(step, 0, this.steps - 1) / (this.steps - 1));
   }
 
   play(on) {
@@ -79,8 +80,8 @@ export class Time {
     $("time-play").textContent = on ? "Pause" : "Play";
     $("time-play").setAttribute("aria-pressed", String(on));
     if (on) {
-      const step = Math.round($("time").valueAsNumber * (STEPS - 1));
-      this.place = step >= STEPS - 1 ? 0 : step;
+      const step = Math.round($("time").valueAsNumber * (this.steps - 1));
+      this.place = step >= this.steps - 1 ? 0 : step;
     } else this.app.moved(true); // the sharp picture of the time at which it stopped
     this.asked = this.shown = null;
     this.app.wake();
@@ -88,13 +89,13 @@ export class Time {
 
   /** The size of a picture of the film for a canvas of that size. */
   size(width, height) {
-    const share = Math.min(1, Math.sqrt(MOST_PIXELS / (width * height)));
+    const share = Math.min(this.app.state.resolution, Math.sqrt(MOST_PIXELS / (width * height)));
     return [Math.max(1, Math.round(width * share)), Math.max(1, Math.round(height * share))];
   }
 
   /** Which step to ask for: the next that is missing, then the next that is coarse; null where all are there. */
   missing() {
-    const around = [...Array(STEPS).keys()].map((i) => (Math.floor(this.place) + i) % STEPS);
+    const around = [...Array(this.steps).keys()].map((i) => (Math.floor(this.place) + i) % this.steps);
     return around.find((step) => !this.whole(step)) ?? around.find((step) => !this.whole(step, true)) ?? null;
   }
 
@@ -114,11 +115,11 @@ export class Time {
       this.set(this.at(step));
       for (const picture of this.shelf.get(step)) this.app.display(picture);
     }
-    const next = this.place + seconds * this.speed * (STEPS / SECONDS);
+    const next = this.place + seconds * this.speed * (this.steps / SECONDS);
     // Never past a picture that is not there: the film waits for it.
     if (there) this.place = Math.floor(next) === step ? next : step + 1;
-    if (this.place >= STEPS) {
-      this.place = $("time-loop").checked ? 0 : STEPS - 1;
+    if (this.place >= this.steps) {
+      this.place = $("time-loop").checked ? 0 : this.steps - 1;
       if (!$("time-loop").checked) return this.play(false);
     }
     if (this.asked === null && (this.asked = this.missing()) !== null) this.app.ask(this.at(this.asked));

@@ -110,7 +110,7 @@ class Masked(Field):
 
     def features(self, x: Tensor) -> Tensor:
         """Features of the field, with the mask (1: kept) appended."""
-        left = self.edit.left(uncontract(x, self.contraction), self.bounds)
+        left = self.edit.left(uncontract(x[:, :3], self.contraction), self.bounds)
         return torch.cat([self.inner.features(x), left[:, None].to(x.dtype)], 1)
 
     def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:

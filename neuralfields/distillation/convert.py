@@ -40,6 +40,7 @@ from neuralfields.options.models import ConvertOptions
 from neuralfields.pictures.camera_paths import rings
 from neuralfields.pictures.panels import comparison, save_image
 from neuralfields.progress import Progress
+from neuralfields.rendering.in_time import Still
 from neuralfields.rendering.renderable import Renderable
 from neuralfields.rendering.splat import Splats
 from neuralfields.rendering.volume import Volume
@@ -85,7 +86,9 @@ def convert(
         return _cut(teacher, options, edit), Precision(options.half, options.bits)
     distillation, precision, validate = new_distillation(teacher, options, recipe or Recipe(), scene, edit, budget)
     student = distillation.field
-    progress.note(f"{field_name(teacher.field)} -> {field_name(student)}, {size_text(student.bytes())} of parameters")
+    progress.note(
+        f"{field_name(_whole(teacher.field))} -> {field_name(student)}, {size_text(student.bytes())} of parameters"
+    )
     if "psnr" in teacher.metrics:
         had = f"the teacher had {teacher.metrics['psnr']:.2f} dB on held-out photos"
         progress.note(f"{had}; held-out, below, is the student against the teacher")
@@ -117,6 +120,7 @@ def new_distillation(
     """Makes the distillation before its first step, the precision of the student, and its validation."""
     if not teacher.is_scene:
         raise UsageError(f"{options.model}: is a field of kind {teacher.field.domain.kind}; only scenes are converted")
+    _require_time(teacher, options)
     source, real = _edited(teacher, edit), _cameras(scene and scene.about(teacher.bounds.origin))
     viewpoints = Viewpoints(_known_cameras(teacher, real), teacher.bounds)
     views = _views(teacher, viewpoints, VIEW_PIXELS)
@@ -130,6 +134,28 @@ def new_distillation(
         distillation = student_by_pictures(student, source, teacher, viewpoints, real, options.seed, seconds)
     distillation.bits = precision.bits
     return distillation, precision, TeacherValidation(distillation, views, pictures, teacher.background)
+
+
+def _require_time(teacher: Model, options: ConvertOptions) -> None:
+    """Refuses to convert a scene that moves to what stands still, but for one of its times."""
+    to = options.to or field_name(_whole(teacher.field))
+    if teacher.bounds.times is not None and not field_class(to).MOVES:
+        span = "{:g} to {:g}".format(*teacher.bounds.times)
+        raise UsageError(f"{options.model}: moves, --to {to} stands still; name one time with --time, from {span}")
+
+
+def _whole(field: Field) -> Field:
+    """A field as it was fitted, of one that is held at a time."""
+    return field.moving if isinstance(field, Still) else field
+
+
+def _at_time(teacher: Model, options: ConvertOptions) -> Model:
+    """The teacher at the time of --time, if that is given. Raises UsageError for a scene that stands still."""
+    if options.time is None:
+        return teacher
+    if teacher.bounds.times is None:
+        raise UsageError(f"--time {options.time:g}: {options.model} stands still; leave --time out")
+    return teacher.at(options.time)
 
 
 def _known_cameras(teacher: Model, real: list[Camera]) -> list[Camera]:
@@ -155,7 +181,7 @@ def _views(model: Model, viewpoints: Viewpoints, pixels: int) -> list[Camera]:
 
 def _student(teacher: Model, options: ConvertOptions, pictures: list[torch.Tensor]) -> tuple[Field, Precision]:
     """Makes the student: with the teacher's Config for the same architecture, unless settings are given."""
-    name = options.to or field_name(teacher.field)
+    name = options.to or field_name(_whole(teacher.field))
     kind = field_class(name)
     stored = Precision(options.half, options.bits)
     seed, domain = options.seed, teacher.field.domain
@@ -204,7 +230,7 @@ def _model(teacher: Model, distillation: Student, loop: Loop, options: ConvertOp
 def _lineage(teacher: Model) -> list[dict[str, Any]]:
     """The teacher and what it was converted from."""
     origin = {
-        "field": field_name(teacher.field),
+        "field": field_name(_whole(teacher.field)),
         "config": asdict(teacher.field.config),
         "made": teacher.made,
         "metrics": teacher.metrics,
@@ -222,7 +248,7 @@ def _edited(teacher: Model, edit: Edit | None) -> Renderable:
 
 def _same_gaussians(teacher: Model, options: ConvertOptions) -> bool:
     """Whether Gaussians stay as they are, or are cut, without a distillation."""
-    kind = field_class(options.to or field_name(teacher.field))
+    kind = field_class(options.to or field_name(_whole(teacher.field)))
     return isinstance(teacher.field, GaussianField) and kind is GaussianField and not (options.set or options.max_bytes)
 
 
@@ -251,7 +277,7 @@ def compare(
     worst = int(np.argmin(each))
     if picture is not None:
         rgb = mine.render(views[worst], teacher.background).rgb.cpu()
-        title = f"{called}: {field_name(teacher.field)}, the worst of {len(views)} views"
+        title = f"{called}: {field_name(_whole(teacher.field))}, the worst of {len(views)} views"
         note = f"{field_name(student.field)}, {min(each):.2f} dB"
         save_image(picture, comparison(wanted[worst].cpu(), rgb, title, note))
     return {"psnr_against_teacher": mean, "worst_view_against_teacher": min(each), "views": len(views)}
@@ -270,7 +296,7 @@ def convert_to_file(options: ConvertOptions, edit: Edit | None = None) -> dict[s
     picture = options.out.with_suffix(".png")
     check_writable(picture, options.overwrite)
     scene = None if options.scene is None else read_scene(options.scene, options.format, options.allow_outside)
-    teacher = load_any(options.model, device=device)
+    teacher = _at_time(load_any(options.model, device=device), options)
     budget = Budget.of(options, DISTILL_STEPS)
     progress = Progress(budget.steps, budget.seconds, options.out.with_suffix(".log.jsonl"), options.quiet)
     with OutputLock(options.out), progress:
@@ -290,7 +316,7 @@ def convert_to_file(options: ConvertOptions, edit: Edit | None = None) -> dict[s
         progress.note(f"{options.out} has {size_text(after)}, more than --max-bytes {options.max_bytes}")
     return {
         "path": str(options.out),
-        "from": field_name(teacher.field),
+        "from": field_name(_whole(teacher.field)),
         "to": field_name(student.field),
         "seconds": student.made["seconds"],
         "steps": student.made["steps"],
@@ -318,7 +344,7 @@ def convert_model(options: ConvertOptions, teacher: Model | None = None, edit: E
     if options.out is not None:
         check_writable(options.out, options.overwrite)
     scene = None if options.scene is None else read_scene(options.scene, options.format, options.allow_outside)
-    teacher = load_any(options.model, device=device) if teacher is None else teacher
+    teacher = _at_time(load_any(options.model, device=device) if teacher is None else teacher, options)
     student, precision = convert(teacher, options, recipe, scene=scene, edit=edit)
     student.metrics["psnr_against_teacher"] = compare(teacher, student, edit=edit)["psnr_against_teacher"]
     if options.out is not None:

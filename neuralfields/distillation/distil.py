@@ -36,10 +36,10 @@ from neuralfields.distillation.point_pool import PointPool, Points
 from neuralfields.distillation.sampled_cameras import Viewpoints
 from neuralfields.fields.field import Field, Teacher
 from neuralfields.ops.composite import composite
-from neuralfields.ops.march import march_rays
 from neuralfields.options import training as training_options
 from neuralfields.pictures.background import premultiplied_over
 from neuralfields.rays import Rays, Samples
+from neuralfields.rendering.in_time import at_random, in_segments
 from neuralfields.rendering.occupancy import Occupancy
 from neuralfields.rendering.visible_samples import take, visible_samples
 from neuralfields.rendering.volume import PIECE, Volume
@@ -151,7 +151,9 @@ class Distillation(Trainer):
         )
         super().__init__(student, seed, grown=self.copied or self.initialised)
         self.teacher, self.recipe, self.settings = teacher, recipe, training_options.DEFAULT
-        self.occupancy = None if recipe.inherit_occupancy else Occupancy(teacher.bounds.cascades).to(self.device)
+        self.occupancy = None
+        if not recipe.inherit_occupancy:
+            self.occupancy = Occupancy(teacher.bounds.cascades, teacher.moves).to(self.device)
         self.poses = CameraPool(viewpoints, list(real), seed, recipe.hard_cameras, self.device)
         self.pool = RayPool(self.device)
         size = min(MOST_POINTS, POOL_STEPS * self._wanted()) if recipe.shuffle else 1
@@ -163,7 +165,9 @@ class Distillation(Trainer):
     @property
     def volume(self) -> Volume:
         """The current student with its occupancy grid."""
-        bits = self.teacher.occupancy if self.occupancy is None else self.occupancy.bits
+        bits = self.teacher.occupancy
+        if self.occupancy is not None:
+            bits = in_segments(self.occupancy.bits, bits)
         return Volume(self.field, self.teacher.bounds, bits)
 
     def stage_of(self, progress: float) -> int:
@@ -240,9 +244,10 @@ class Distillation(Trainer):
         """New rays with the camera of each, and hard examples behind them."""
         self._next_round()
         rays, camera = self.poses.rays(self.rays, generator)
+        rays = at_random(rays, self.teacher.bounds, generator)
         if self.recipe.hard_rays:
             again = self.pool.draw(self.rays, generator)
-            rays = Rays(torch.cat([rays.origins, again.origins]), torch.cat([rays.directions, again.directions]))
+            rays = Rays.concatenate([rays, again]) if len(again) else rays
         return rays, camera
 
     def _next_round(self) -> None:
@@ -255,10 +260,9 @@ class Distillation(Trainer):
     def _sample_teacher(self, generator: torch.Generator) -> Points:
         """Samples the teacher along new rays with early termination: points of high weight, and some of low weight."""
         self._next_round()
-        rays, _ = self.poses.rays(RAYS, generator)
-        origins, directions = self.teacher.normalise(rays)
+        rays = at_random(self.poses.rays(RAYS, generator)[0], self.teacher.bounds, generator)
         jitter = torch.rand(len(rays), generator=generator, device=self.device)
-        samples = march_rays(origins, directions, jitter, self.teacher.occupancy, self.teacher.settings())
+        samples = self.teacher.march(rays, jitter)
         index, density = visible_samples(samples, self.teacher.density)
         samples = take(samples, index)
         weight = _weight(samples, density)
@@ -270,7 +274,7 @@ class Distillation(Trainer):
             heavy = weight > LIGHT
             share = heavy.sum() / (~heavy).sum().clamp(min=1)
             keep = heavy | (torch.rand(len(weight), generator=generator, device=self.device) < share)
-        x, directions = self.teacher.contraction(samples.x[keep]), directions[samples.ray[keep]]
+        x, directions = self.teacher.unit(samples.x[keep]), rays.directions[samples.ray[keep]]
         parts = []
         for piece, towards in zip(x.split(PIECE), directions.split(PIECE), strict=True):
             f = self.teacher.field.features(piece)

@@ -79,6 +79,7 @@ class RayPool:
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.rays = torch.empty(0, 6, device=device)
+        self.times: Tensor | None = None  # of the same rays, in a scene that moves
         self.drawn: Tensor | None = None
         self.seen_again = 0
 
@@ -89,7 +90,10 @@ class RayPool:
         self.drawn = order[:count] if count else None
         self.seen_again += count
         chosen = self.rays[self.drawn] if count else self.rays[:0]
-        return Rays(chosen[:, :3], chosen[:, 3:])
+        times = None
+        if self.times is not None:
+            times = self.times[self.drawn] if count else self.times[:0]
+        return Rays(chosen[:, :3], chosen[:, 3:], times)
 
     def learn(self, rays: Rays, error: Tensor) -> None:
         """Adds the worst tenth of a step's rays by their errors [R]."""
@@ -99,4 +103,8 @@ class RayPool:
             keep = torch.ones(len(self.rays), dtype=torch.bool, device=self.rays.device)
             keep[self.drawn] = False
             self.rays = self.rays[keep]
+            self.times = None if self.times is None else self.times[keep]
         self.rays = torch.cat([self.rays, new])[-RAY_POOL:]
+        if rays.times is not None:
+            kept = rays.times[:0] if self.times is None else self.times
+            self.times = torch.cat([kept, rays.times[worst]])[-RAY_POOL:]

@@ -20,7 +20,7 @@ class Points:
     """Samples of a teacher at S points."""
 
     x: Tensor
-    """in the field's unit cube, [S, 3]"""
+    """in the field's unit cube, [S, 3]; with the moment, [S, 4], of a scene that moves"""
     directions: Tensor
     """viewing directions, unit, [S, 3]"""
     f: Tensor

@@ -56,7 +56,8 @@ class Model:
         if self.field.domain.dimensions != 4:
             return self
         still = volume_of(self).at(self.bounds.moment(time))
-        return replace(self, field=still.field, bounds=still.bounds, occupancy=still.occupancy)
+        cameras = tuple(replace(camera, time=None) for camera in self.cameras)
+        return replace(self, field=still.field, bounds=still.bounds, occupancy=still.occupancy, cameras=cameras)
 
     def renderable(self) -> Renderable:
         """Makes the renderable of a scene or shape: this class alone asks which kind of field a model has.

@@ -151,6 +151,8 @@ class ConvertOptions(Distillation, Source):
     """Largest allowed size of the file, such as 600kB: takes the largest setting that fits, stored in 8 bits."""
     recipe: tuple[str, ...] = ()
     """Hyper-parameters of the distillation, as key=value; an unknown key lists them all."""
+    time: float | None = None
+    """Time of a scene that moves at which it becomes one that stands still. Default: all times, to one that moves."""
     scene: Path | None = None
     """Capture, whose cameras are then used too and whose photos both fields are compared on."""
     eval_every: float = 20.0
@@ -284,6 +286,8 @@ class ExportOptions(OnMachine, Overwriting, Reporting):
     the inner cube."""
     mesh: bool = False
     """Write Gaussians as a mesh, by fusion of their depth, where the suffix (.ply) would be a splat file's."""
+    time: float | None = None
+    """Time at which a scene that moves is exported, in the capture's own unit. Default: its first."""
     threshold: float | None = None
     """Density at the surface of a mesh, in 1/side of the scene's cube. Default: 50."""
     width: int | None = None

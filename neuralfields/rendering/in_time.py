@@ -7,6 +7,8 @@ Vocabulary
   layer     a cascade of a segment; the bits [layers, 32768] hold all cascades of the first segment, then of the next
 """
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -73,6 +75,15 @@ def with_moments(samples: Samples, moments: Float[Tensor, " R"]) -> Samples:
     return Samples(x, samples.t, samples.length, samples.offsets)
 
 
+def at_random(rays: Rays, bounds: Bounds, generator: torch.Generator) -> Rays:
+    """The rays, each at a random time of a scene that moves; as they are where it stands still."""
+    if bounds.times is None:
+        return rays
+    first, last = bounds.times
+    share = torch.rand(len(rays), generator=generator, dtype=torch.float64, device=generator.device)
+    return replace(rays, times=first + (last - first) * share)
+
+
 class Still(Field):
     """A moving radiance field held at one moment: a field of space alone, to render, to mesh and to distil.
 
@@ -81,7 +92,7 @@ class Still(Field):
 
     def __init__(self, moving: Field, moment: float) -> None:
         super().__init__()
-        self.moving, self.moment = moving, moment
+        self.moving, self.moment, self.config = moving, moment, getattr(moving, "config", None)
 
     def features(self, x: Float[Tensor, "S 3"]) -> Float[Tensor, "S F"]:
         """Features of the moving field at the moment."""

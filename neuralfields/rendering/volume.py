@@ -100,6 +100,16 @@ class Volume:
         centre = rays.origins.new_tensor(self.bounds.centre)
         return (rays.origins - centre) / self.bounds.side + 0.5, rays.directions
 
+    def march(self, rays: Rays, jitter: Tensor | None = None, settings: MarchSettings | None = None) -> Samples:
+        """Samples along rays [R] of the world's frame, in the frame of the inner cube, each at its ray's moment."""
+        origins, directions = self.normalise(rays)
+        jitter = origins.new_zeros(len(rays)) if jitter is None else jitter
+        settings = settings or self.settings()
+        if not self.moves:
+            return march_rays(origins, directions, jitter, self.occupancy, settings)
+        moments = moments_of(rays, self.bounds)
+        return march_in_time(Rays(origins, directions), jitter, moments, self.occupancy, self.bounds.cascades, settings)
+
     def sums(
         self,
         rays: Rays,
@@ -121,13 +131,7 @@ class Volume:
             floor = 0.0 if capacity else WEIGHT_FLOOR
             scene = Marching(Rays(origins, directions), jitter, self.occupancy, settings, self.contraction)
             return renderer.render(scene, capacity, floor)
-        jitter = origins.new_zeros(origins.shape[0]) if jitter is None else jitter
-        if self.moves:
-            local, cascades = Rays(origins, directions), self.bounds.cascades
-            moments = moments_of(rays, self.bounds)
-            samples = march_in_time(local, jitter, moments, self.occupancy, cascades, settings)
-        else:
-            samples = march_rays(origins, directions, jitter, self.occupancy, settings)
+        samples = self.march(rays, jitter, settings)
         index, density = visible_samples(samples, self.density)
         samples = take(samples, index)
         sums = _training_sums if capacity else _render_sums

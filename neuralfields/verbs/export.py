@@ -4,6 +4,7 @@ from typing import Any
 
 from neuralfields.codecs import load_any
 from neuralfields.distillation.boxes import parse_box
+from neuralfields.errors import UsageError
 from neuralfields.evaluation.export import export
 from neuralfields.files import size_text
 from neuralfields.gpu.device import use_machine
@@ -17,6 +18,10 @@ def run(options: ExportOptions) -> dict[str, Any]:
     Raises UsageError for a suffix that does not suit the kind of field, InputError where there is no surface.
     """
     model = load_any(options.model, device=use_machine(options.device, options.threads))
+    if options.time is not None and model.bounds.times is None:
+        raise UsageError(f"--time {options.time:g}: {options.model} stands still; leave --time out")
+    if model.bounds.times is not None:
+        model = model.at(model.bounds.times[0] if options.time is None else options.time)
     size = OutputSize(options.width, options.height, None, options.frames, options.fps, options.rate)
     box = None if options.box is None else parse_box(options.box, "--box")
     kind = options.resolution, options.threshold, options.overwrite, options.mesh, box
