@@ -30,8 +30,8 @@ export class Time {
   begin(times, time) {
     this.times = times;
     $("time-part").hidden = !times;
-    if (!times) return;
-    this.set(time ?? times[0]);
+    this.empty(null); // what was asked for before a connection was lost does not come any more
+    if (times) this.set(time ?? times[0]);
   }
 
   get speed() {

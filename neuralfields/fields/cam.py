@@ -12,7 +12,9 @@ scenes the difference is within that of seeds.
   image              one grid over u, v; one number a layer
   shape, radiance    `planes`: three grids over pairs of axes, one number a layer
                      `direction`: one grid over azimuth and elevation, for the colour network's hidden layers
-  video, and scenes in time    one grid over time, one number a feature        sound: over time, one number a layer
+  video              one grid over time, one number a feature        sound: over time, one number a layer
+  scenes in time     a warp W (layers/space_time.py) takes a point and its time to a canonical space, whose network
+                     has one grid over time, one number a layer
 
 Everything else is the coordinate network of mlp.py. Grids learn at 10 times the network's rate, as in the paper. The
 widths are for two CPU cores: the paper's radiance fields have 8 layers of 256 and no planes, or planes of 512 nodes.
@@ -30,6 +32,7 @@ from neuralfields.domain import RADIANCE, Domain
 from neuralfields.fields.field import ParameterGroup
 from neuralfields.fields.mlp import DEGREE, Mlp
 from neuralfields.layers.encodings import Encoding, require_frequencies
+from neuralfields.layers.space_time import Warp
 from neuralfields.layers.trunk import Modulate, Shape
 from neuralfields.ops.grid import grid_interpolate
 from neuralfields.ops.network import network
@@ -67,21 +70,30 @@ class Config:
     """coordinates of a scene's grids: planes of its points, viewing direction, or both"""
     nodes: int = 64
     """nodes along an axis of a grid over space or time"""
+    motion: Literal["warp", "direct"] = "warp"
+    """a scene in time: by a warp before a canonical network, or with time as one more of its inputs"""
+    moments: int = 5
+    """nodes of a scene's grid over time"""
     azimuths: int = 10
     """nodes around the vertical axis of a grid over directions"""
     elevations: int = 3
     """nodes from pole to pole of a grid over directions"""
     learning_rate: float = 2e-3
     """learning rate of the networks; ten times that for the grids"""
+    warp_learning_rate: float = 1e-3
+    """learning rate of the warp"""
 
     def __post_init__(self) -> None:
         require_frequencies(self.encoding, self.frequencies)
         require_range(
             self, count=(1, 4096), layers=(1, 16), width=(1, 2048), hidden=(1, 512), nodes=(2, 2048),
-            azimuths=(2, 1024), elevations=(2, 1024), learning_rate=(1e-7, 0.1),
+            azimuths=(2, 1024), elevations=(2, 1024), moments=(2, 1024), learning_rate=(1e-7, 0.1),
+            warp_learning_rate=(1e-7, 0.1),
         )  # fmt: skip
         if self.normalise and self.encoding in ("siren", "finer"):
             raise ValueError(f"normalise true: {self.encoding} sets the scale of its layers itself, give false")
+        if self.motion not in ("warp", "direct"):
+            raise ValueError(f"motion {self.motion!r}: must be warp or direct")
         if self.scale not in ("exponential", "linear"):
             raise ValueError(f"scale {self.scale!r}: must be exponential or linear")
         if self.coordinates not in ("planes", "direction", "both"):
@@ -151,7 +163,10 @@ class Cam(Mlp):
     WIDE = math.inf  # normalised layers learn at any width alike (a photo at width 316: 23.6 dB, at half the rate 23.4)
 
     def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:
-        super().__init__(config, domain)
+        warps = domain.dimensions == 4 and config.motion == "warp"
+        super().__init__(config, RADIANCE if warps else domain)
+        config, self.domain = self.config, domain
+        self.warp = Warp() if warps else None
         if config.normalise:  # behind a normalisation weights have no scale; Adam turns small ones faster
             for linear in self.trunk.body.linears:
                 linear.reset_parameters()
@@ -164,7 +179,7 @@ class Cam(Mlp):
     def tile(self, x: Tensor) -> Tensor:
         """Features of one tile of points."""
         modulate = hook(self.by_point and self.by_point(x), self.config.normalise)
-        h = self.trunk(self.encoding(x), modulate)
+        h = self.trunk(self.encoding(x if self.warp is None else self.warp(x)), modulate)
         return self.readout(h) if self.domain.radiance else h
 
     def decode(
@@ -186,16 +201,23 @@ class Cam(Mlp):
         """Parameter groups: the grids, at ten times the learning rate of everything else."""
         grids = [p for part in (self.by_point, self.by_direction) if part is not None for p in part.parameters()]
         (every,) = super().groups()
-        others = set(every.parameters).difference(grids)
+        warp = [] if self.warp is None else list(self.warp.parameters())
+        others = set(every.parameters).difference(grids, warp)
         network = replace(every, parameters=tuple(p for p in every.parameters if p in others))
         grid = replace(every, role="grid", parameters=tuple(grids), learning_rate=GRID_RATE * every.learning_rate)
-        return [grid, network] if grids else [network]
+        groups = [grid, network] if grids else [network]
+        if warp:
+            rate = self.config.warp_learning_rate
+            groups.append(replace(every, parameters=tuple(warp), learning_rate=rate))
+        return groups
 
 
 def _of_points(config: Config, domain: Domain) -> Modulation | None:
     """The modulation of the trunk, or None if the direction alone modulates."""
     widths, time = config.shape.modulated, domain.dimensions - 1
-    if domain.kind == "video" or domain.dimensions == 4:
+    if domain.dimensions == 4:
+        return Modulation(((time,),), (config.moments,), (1,) * len(widths), config.scale)
+    if domain.kind == "video":
         return Modulation(((time,),), (config.nodes,), widths, config.scale)
     if domain.radiance and config.coordinates == "direction":
         return None

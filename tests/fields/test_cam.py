@@ -85,7 +85,7 @@ def test_planes_multiply(scale: str, product: float):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("domain", "axis", "numbers"), [(VIDEO, 2, 16), (MOVING, 3, 16), (SOUND, 0, 1)])
+@pytest.mark.parametrize(("domain", "axis", "numbers"), [(VIDEO, 2, 16), (MOVING, 3, 1), (SOUND, 0, 1)])
 def test_time_reads_one_grid_of_a_number_a_feature_or_one_for_all(domain: Domain, axis: int, numbers: int):
     field = make(SMALL, domain)
     (grid,) = field.by_point.grids
@@ -102,7 +102,7 @@ def test_time_reads_one_grid_of_a_number_a_feature_or_one_for_all(domain: Domain
 def test_every_grid_leaves_the_start(domain: Domain, coordinates: str):
     """The product of three shifts that are all 0 would have no gradient for ever."""
     field = make(replace(SMALL, coordinates=coordinates), domain)
-    groups = {group.role: group for group in field.groups()}
+    groups = {group.role: group for group in reversed(field.groups())}  # the warp of a moving scene is the last
     assert groups["grid"].learning_rate == pytest.approx(10 * groups["network"].learning_rate)
     expected = [m for m in (field.by_point, field.by_direction) if m is not None]
     assert set(groups["grid"].parameters) == {p for m in expected for p in m.parameters()}

@@ -5,6 +5,8 @@ import torch
 
 from neuralfields.domain import MOVING, RADIANCE
 from neuralfields.fields import field_class, field_names
+from neuralfields.fields.cam import Cam
+from neuralfields.fields.cam import Config as CamConfig
 from neuralfields.fields.hash import Config, HashField
 from neuralfields.layers.space_time import Warp
 
@@ -79,3 +81,21 @@ def test_grids_over_space_time_are_those_of_their_axes():
         moved = x.clone()
         moved[:, axis] = 1 - moved[:, axis]
         assert (not torch.equal(field.features(moved), field.features(x))) == changes
+
+
+@pytest.mark.parametrize("motion", ["warp", "direct"])
+def test_cam_is_modulated_by_time_alone(motion):
+    """With a new warp only the grid over time changes what a place looks like; a grid of zeros changes nothing."""
+    torch.manual_seed(0)
+    field, (x, _) = Cam(CamConfig(motion=motion, layers=2, width=16, count=8), MOVING), points(50)
+    (grid,) = field.by_point.grids
+    assert grid.shape == (5, 2 * 2)
+    later = x.clone()
+    later[:, 3] = 1 - later[:, 3]
+    if motion == "warp":
+        assert torch.equal(field.features(x), field.features(later))
+    torch.nn.init.uniform_(grid, -0.5, 0.5)
+    assert not torch.equal(field.features(x), field.features(later))
+    bare = Cam(CamConfig(motion=motion, layers=2, width=16, count=8, modulation=False), MOVING)
+    counts = [sum(p.numel() for p in f.parameters()) for f in (field, bare)]
+    assert counts[0] - counts[1] == grid.numel()

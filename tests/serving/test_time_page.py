@@ -88,12 +88,13 @@ def test_it_plays_loops_and_stops(screen: Screen) -> None:
 
 
 def test_without_loop_it_ends(screen: Screen) -> None:
-    scrub(screen, 0.9)
+    scrub(screen, 0.5)
+    screen.page.evaluate("window.neuralfields.time.steps = 5")
     screen.page.uncheck("#time-loop")
     screen.page.select_option("#time-speed", "4")
     screen.page.focus("#canvas")
     screen.page.keyboard.press(" ")
-    screen.until("!window.neuralfields.time.playing && window.neuralfields.state.time === 1", 60)
+    screen.until("!window.neuralfields.time.playing && window.neuralfields.state.time === 1", 120)
 
 
 def test_a_camera_is_seen_at_its_time(screen: Screen, model: Model) -> None:

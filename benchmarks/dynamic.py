@@ -1,0 +1,94 @@
+"""Scenes that move: five monocular scenes, fields in time, after equal minutes or steps; CAM with and without modulation.
+
+python benchmarks/dynamic.py [--quick] [--data FOLDER] [--minutes 1] [--steps N] [--scenes ...] [--cases ...]
+
+Photos are at a quarter of the width unless --downscale says otherwise. PSNR, SSIM and the worst frame are of the frames
+held out in time, as `nf eval` says them of the file; milliseconds are those of one of these frames. `still`: the hash
+field without time. `cam, bare`: the network of `cam` without its modulation, of as many numbers within a thousandth.
+The data are for local tests only: --data or NEURALFIELDS_DATA names the folder that holds `dynamic/`.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from table import FOLDER, kept, row, write
+
+from neuralfields.captures.readers import read_scene
+from neuralfields.evaluation.evaluate import evaluate
+from neuralfields.models.nf_file import load, save
+from neuralfields.options.fit import FitOptions
+from neuralfields.scene import Scene
+from neuralfields.training.fit import fit_scene
+
+SCENES = ("texture", "topology", "occlusion", "collision", "deformation")
+CASES: dict[str, tuple[str, tuple[str, ...], bool]] = {
+    "hash": ("hash", (), False),
+    "hash, warp": ("hash", ("motion=warp",), False),
+    "kplanes": ("kplanes", (), False),
+    "cam": ("cam", ("width=128", "layers=4"), False),
+    "cam, bare": ("cam", ("width=128", "layers=4", "modulation=false"), False),
+    "still": ("hash", (), True),
+}
+
+
+def measure(case: str, scene: Scene, options: FitOptions) -> dict[str, Any]:
+    """One fit and its file."""
+    model = fit_scene(scene, options)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.nf"
+        save(model, path)
+        report = evaluate(load(path))
+        return {
+            "scene": scene.name, "case": case, "seed": options.seed, "steps": model.made["steps"],
+            "seconds": round(model.made["seconds"], 1),
+            "parameters": sum(p.numel() for p in model.field.parameters()), "bytes": path.stat().st_size,
+            "psnr": round(report.psnr, 2), "ssim": round(report.ssim, 4), "worst_frame": round(report.worst.psnr, 2),
+            "ms_a_frame": round(1000 * sum(view.seconds for view in report.views) / len(report.views)),
+        }  # fmt: skip
+
+
+def main() -> None:
+    """All scenes and cases that are not in the table yet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    default = os.environ.get("NEURALFIELDS_DATA", FOLDER.parent.parent / "shared" / "data")
+    parser.add_argument("--data", type=Path, default=Path(default))
+    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--steps", type=int, help="instead of minutes: the same number of steps for every field")
+    parser.add_argument("--downscale", type=int, default=4)
+    parser.add_argument("--samples", type=int, default=1 << 15, help="of a step")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--scenes", nargs="*", choices=SCENES, default=list(SCENES))
+    parser.add_argument("--cases", nargs="*", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--quick", action="store_true", help="one scene, tiny photos, 5 steps, nothing is written")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    length = f"--minutes {given.minutes:g}" if given.steps is None else f"--steps {given.steps}"
+    command = f"python benchmarks/dynamic.py {length} --downscale {given.downscale} --samples {given.samples}"
+    rows = [] if given.quick else kept("dynamic", command)
+    done = {(r["scene"], r["case"]) for r in rows}
+    for name in given.scenes[:1] if given.quick else given.scenes:
+        scene = read_scene(given.data / "dynamic" / name)
+        for case in given.cases:
+            field, settings, still = CASES[case]
+            if (scene.name, case) in done:
+                continue
+            fixed = 5 if given.quick else given.steps
+            options = FitOptions(
+                scene=scene.root, field=field, set=settings, still=still, quiet=True, eval_every=0, steps=fixed,
+                minutes=None if fixed else given.minutes, downscale=40 if given.quick else given.downscale,
+                threads=given.threads, recipe=(f"samples={given.samples}",),
+            )  # fmt: skip
+            start = time.perf_counter()
+            rows.append(row(command, **measure(case, scene, options)))
+            print(rows[-1], f"{time.perf_counter() - start:.0f} s", flush=True)
+            if not given.quick:
+                write("dynamic", f"Scenes that move, {length}", rows)
+
+
+if __name__ == "__main__":
+    main()
