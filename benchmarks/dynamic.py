@@ -1,4 +1,4 @@
-"""Scenes that move: five monocular scenes, fields in time after equal minutes or steps; CAM with modulation and without.
+"""Scenes that move: fields in time on five scenes, after equal minutes or steps; CAM with and without its grids.
 
 python benchmarks/dynamic.py [--quick] [--data FOLDER] [--minutes 1] [--steps N] [--scenes ...] [--cases ...]
 

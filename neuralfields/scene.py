@@ -6,6 +6,7 @@ Vocabulary
   held out   frames kept for validation and evaluation, never trained on (the test split)
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -96,6 +97,19 @@ class Frame:
     sightings: Sightings | None = None
     depth_path: Path | None = None
     depth_unit: float | None = None
+
+
+def time_range(frames: Sequence[Frame]) -> tuple[float, float] | None:
+    """The times of a field's first and last moment, or None where the scene stands still.
+
+    Times in [0, 1], as D-NeRF writes them, are of a scene that lasts from 0 to 1. A scene moves if every frame has a
+    time and not all have the same.
+    """
+    times = [frame.camera.time for frame in frames]
+    if None in times or len(set(times)) < 2:
+        return None
+    first, last = min(times), max(times)
+    return (0.0, 1.0) if 0 <= first and last <= 1 else (first, last)
 
 
 @dataclass(frozen=True)

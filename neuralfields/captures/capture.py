@@ -23,11 +23,12 @@ from neuralfields.captures.mask_names import find_mask, unused_masks
 from neuralfields.errors import InputError
 from neuralfields.files import natural
 from neuralfields.media import IMAGES
-from neuralfields.scene import Frame
+from neuralfields.scene import Frame, time_range
 
 HOLD_OUT_EVERY = 8
 SAME_ASPECT = 0.01
 LARGEST_SIDE = 1_000_000
+FEWEST_FILMS = 3  # cameras that film together, of which one can be held out
 LATEST = 1e12  # up to it float64 tells milliseconds apart
 
 
@@ -147,6 +148,7 @@ def place(listed: Sequence[Listed], finder: Finder, source: str, kind: str) -> C
     notes = Notes()
     groups: dict[str, set[str]] = {"train": set(), "test": set()}
     alpha = False
+    listed = [one for entry in listed for one in spread(entry, finder)]
     for entry in listed:
         path = finder.find(entry.name, entry.where)
         if path is None:
@@ -301,7 +303,7 @@ def split(capture: Capture) -> tuple[tuple[int, ...], tuple[int, ...], list[str]
     """Train/test split: indices of training frames, indices of held-out (test) frames, and warnings.
 
     The capture's own split if it names one. Default: every 8th of the frames, sorted by name as text, from the first;
-    of a scene that moves, sorted by time.
+    of a scene that moves, sorted by time; or, where several cameras film it at once, every 8th of the cameras.
     """
     names = [frame.name for frame in capture.frames]
     warnings: list[str] = []
@@ -315,6 +317,9 @@ def split(capture: Capture) -> tuple[tuple[int, ...], tuple[int, ...], list[str]
             return tuple(sorted(train)), tuple(sorted(test)), warnings
         warnings.append("the capture's own split leaves no photo on one side; every 8th is held out instead")
     pool = [i for i, name in enumerate(names) if not capture.train or name in capture.train] or list(range(len(names)))
+    if films := _films(capture.frames, pool):
+        out = {index for film in films[::HOLD_OUT_EVERY] for index in film}
+        return tuple(i for i in pool if i not in out), tuple(sorted(out)), warnings
     times = [frame.camera.time for frame in capture.frames]
     order = [
         (0.0 if time_range(capture.frames) is None else time, name) for time, name in zip(times, names, strict=True)
@@ -323,17 +328,26 @@ def split(capture: Capture) -> tuple[tuple[int, ...], tuple[int, ...], list[str]
     return tuple(i for i in pool if i not in held_out), tuple(sorted(held_out)), warnings
 
 
-def time_range(frames: Sequence[Frame]) -> tuple[float, float] | None:
-    """The times of a field's first and last moment, or None where the scene stands still.
+def _films(frames: Sequence[Frame], pool: Sequence[int]) -> list[list[int]]:
+    """The frames of each of several cameras that film a scene together; none where every instant is seen but once."""
+    if time_range(frames) is None:
+        return []
+    films: dict[bytes, list[int]] = {}
+    for index in pool:
+        films.setdefault(frames[index].camera.world_from_camera.tobytes(), []).append(index)
+    instants = len({frames[index].camera.time for index in pool})
+    together = len(films) >= FEWEST_FILMS and len(pool) >= 2 * max(instants, len(films))
+    return sorted(films.values(), key=lambda film: frames[film[0]].name) if together else []
 
-    Times in [0, 1], as D-NeRF writes them, are of a scene that lasts from 0 to 1. A scene moves if every frame has a
-    time and not all have the same.
-    """
-    times = [frame.camera.time for frame in frames]
-    if None in times or len(set(times)) < 2:
-        return None
-    first, last = min(times), max(times)
-    return (0.0, 1.0) if 0 <= first and last <= 1 else (first, last)
+
+def spread(entry: Listed, finder: Finder) -> list[Listed]:
+    """The pictures of a camera's film, where `name` is the folder that holds them: at times 0, 1, 2 ... by name."""
+    folder = os.path.normpath(os.path.join(finder.root, entry.name.replace("\\", "/")))
+    if "\0" in entry.name or not os.path.isdir(folder) or not finder.holds(Path(folder)):
+        return [entry]
+    names = sorted((n for n in finder.listing(folder).values() if Path(n).suffix.lower() in IMAGES), key=natural)
+    films = [replace(entry, name=f"{entry.name}/{name}", time=float(i)) for i, name in enumerate(names)]
+    return films if entry.name and films else [entry]
 
 
 def points_agree(frames: Sequence[Frame], points: np.ndarray) -> bool:

@@ -15,10 +15,11 @@ import msgspec
 import numpy as np
 
 from neuralfields.cameras import Camera, CameraModel, pose_from_matrix
-from neuralfields.captures.capture import Capture, Finder, Listed, checked_size, place
+from neuralfields.captures.capture import Capture, Finder, Listed, checked_size, checked_time, place
 from neuralfields.captures.images import image_header
 from neuralfields.errors import InputError
 from neuralfields.files import require_ordinary
+from neuralfields.scene import time_range
 
 LARGEST_FILE = 512 * 2**20
 IMAGE_FOLDERS = ("images", "input", "photos", ".")
@@ -295,7 +296,7 @@ class _Nerfies(msgspec.Struct):
 
 def read_nerfies(path: Path, allow_outside: bool = False) -> Capture:
     """Reads the cameras of a Nerfies or HyperNeRF capture; raises InputError naming the file."""
-    finder, listed = Finder(path, allow_outside), []
+    finder, listed, (times, held_out) = Finder(path, allow_outside), [], _nerfies_facts(path)
     for file in sorted(_required(path, "nerfies").glob("*.json")):
         given, where = _json(file, _Nerfies), f"{file.parent.name}/{file.name}"
         width, height = checked_size(*given.image_size, where) or (0, 0)
@@ -305,10 +306,35 @@ def read_nerfies(path: Path, allow_outside: bool = False) -> Capture:
         camera = Camera(pose, width, height, *lens, "perspective", (k1, k2, p1, p2, k3, 0.0, 0.0, 0.0))
         _require_lens((*lens, *camera.distortion), where)
         folders = [name for name in ("rgb/1x", "rgb/2x", "rgb/4x", "rgb/8x") if (path / name).is_dir()]
-        listed.append(_listed(f"{folders[0] if folders else 'rgb/1x'}/{file.stem}", camera, where))
+        entry = _listed(f"{folders[0] if folders else 'rgb/1x'}/{file.stem}", camera, where)
+        group = None if not held_out else "test" if file.stem in held_out else "train"
+        listed.append(replace(entry, time=times.get(file.stem), group=group))
     capture = place(listed, finder, str(path / "camera"), "nerfies")
-    line = "Nerfies captures often move: fields here are of a still scene, and what moves is blurred"
+    if time_range(capture.frames) is not None:
+        return capture
+    line = "Nerfies captures often move, metadata.json gives no times: what moves is blurred"
     return replace(capture, warnings=(*capture.warnings, line))
+
+
+class _Moment(msgspec.Struct):
+    """What metadata.json says of a photo: HyperNeRF's time, or the warp that Nerfies learns for each instant."""
+
+    time_id: float | None = None
+    warp_id: float | None = None
+
+
+class _Ids(msgspec.Struct):
+    val_ids: list[str] = []
+
+
+def _nerfies_facts(path: Path) -> tuple[dict[str, float], set[str]]:
+    """The time of each photo, and the photos that are held out, where the capture says so."""
+    metadata, dataset = path / "metadata.json", path / "dataset.json"
+    moments = _json(metadata, dict[str, _Moment]) if metadata.is_file() else {}
+    times = {name: m.warp_id if m.time_id is None else m.time_id for name, m in moments.items()}
+    found = {name: checked_time(time, f"metadata.json {name!r}") for name, time in times.items()}
+    held_out = set(_json(dataset, _Ids).val_ids) if dataset.is_file() else set()
+    return {name: time for name, time in found.items() if time is not None}, held_out
 
 
 def read_polycam(path: Path, allow_outside: bool = False) -> Capture:

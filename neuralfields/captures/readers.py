@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from neuralfields.captures.bounds import estimate_bounds
-from neuralfields.captures.capture import Capture, split, time_range
+from neuralfields.captures.capture import Capture, split
 from neuralfields.captures.colmap import model_folders, read_colmap
 from neuralfields.captures.llff import read_llff
 from neuralfields.captures.metashape import metashape_file, read_metashape
@@ -30,7 +30,7 @@ from neuralfields.captures.transforms import read_transforms, transforms_files
 from neuralfields.errors import InputError, UsageError
 from neuralfields.files import require_ordinary
 from neuralfields.media import unread
-from neuralfields.scene import Scene
+from neuralfields.scene import Scene, time_range
 
 READERS: dict[str, Callable[[Path, bool], Capture]] = {
     "transforms": read_transforms,

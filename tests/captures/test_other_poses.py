@@ -174,3 +174,17 @@ def test_utf_16_is_named(tmp_path: Path) -> None:
     file.write_text(file.read_text(), encoding="utf-16")
     with pytest.raises(InputError, match="UTF-16"):
         read_scene(tmp_path)
+
+
+def test_nerfies_captures_tell_times_and_what_is_held_out(tmp_path: Path) -> None:
+    for i in range(len(POSES)):
+        make_captures.photo(tmp_path / f"images/{i:04d}.png", (64, 48))
+    nerfies(tmp_path)
+    assert read_scene(tmp_path).bounds.times is None
+    ids = [f"{i:04d}" for i in range(len(POSES))]
+    moments = {name: {"warp_id": 9, "time_id": 3 * i, "camera_id": 0} for i, name in enumerate(ids)}
+    make_captures.save(tmp_path, moments, "metadata.json")
+    make_captures.save(tmp_path, {"count": 6, "ids": ids, "train_ids": ids[:4], "val_ids": ids[4:]}, "dataset.json")
+    scene = read_scene(tmp_path)
+    assert scene.bounds.times == (0.0, 15.0) and not scene.warnings
+    assert [scene.frames[i].camera.time for i in scene.test] == [12.0, 15.0]

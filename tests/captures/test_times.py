@@ -1,5 +1,6 @@
 """Times of frames: read, checked, held out by, and left where a scene stands still."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from neuralfields.errors import InputError
 from neuralfields.options.fit import FitOptions
 from neuralfields.training.plan import plan_fit
 from tests.support import make_captures
-from tests.support.moving import moving_capture
+from tests.support.moving import moving_capture, moving_scene
 
 
 def timed(folder: Path, times: list) -> Path:
@@ -67,3 +68,32 @@ def test_a_field_without_time_says_so_and_stands_still():
     still = plan_fit(FitOptions(scene=moving_capture(), field="kplanes", still=True)).source
     assert still.bounds.times is None and not any("the scene moves" in line for line in still.warnings)
     assert plan_fit(FitOptions(scene=moving_capture(), field="kplanes")).source.bounds.times == (0.0, 1.0)
+
+
+def test_of_cameras_that_film_together_one_is_held_out(tmp_path):
+    scene = read_scene(moving_scene().write(tmp_path / "many", cameras=5, frames=3, size=8))
+    held_out = {scene.frames[i].name for i in scene.test}
+    assert held_out == {f"cam00/000{i}.png" for i in range(3)} and len(scene.train) == 12
+
+
+def test_a_folder_of_pictures_is_a_film_of_its_camera(tmp_path):
+    """One entry a camera, which names a folder: its pictures are at times 0, 1, 2 ... by name."""
+    folder = moving_scene().write(tmp_path / "films", cameras=4, frames=3, size=8)
+    document = json.loads((folder / "transforms.json").read_text())
+    entries = {Path(f["file_path"]).parts[0]: f["transform_matrix"] for f in document["frames"]}
+    document["frames"] = [{"file_path": f"./{name}/", "transform_matrix": m} for name, m in entries.items()]
+    make_captures.save(folder, document)
+    scene = read_scene(folder)
+    assert scene.bounds.times == (0.0, 2.0) and len(scene.frames) == 12
+    assert [f.camera.time for f in scene.frames[:4]] == [0.0, 1.0, 2.0, 0.0]
+    assert {scene.frames[i].name[:5] for i in scene.test} == {"cam00"}
+
+
+def test_a_folder_outside_is_no_film(tmp_path):
+    make_captures.photo(tmp_path / "other" / "a.png")
+    folder = tmp_path / "here"
+    document = make_captures.transforms(folder)
+    document["frames"].append(document["frames"][0] | {"file_path": "../other"})
+    make_captures.save(folder, document)
+    with pytest.raises(InputError, match="outside"):
+        read_scene(folder)
