@@ -4,7 +4,7 @@ Tensors of the file
   field.<name>                 every entry of the field's state_dict, as in memory, or float16 where `half` names it,
                                or 8-bit codes where `quantised` does (models/quantise.py)
   occupancy                    [cascades, 32768] int64, one bit a cell, of a scene that moves so many for each of 8
-                               segments of time; beside 8-bit codes one zlib stream of them
+                               segments of time; then, and beside 8-bit codes, one zlib stream of them
   cameras.world_from_camera    [N, 4, 4] float64
   cameras.intrinsics           [N, 14] float64: width, height, fx, fy, cx, cy, 8 of distortion
   cameras.model                [N] uint8: 0 perspective, 1 fisheye
@@ -86,7 +86,7 @@ def save(model: Model, path: Path, half: bool = False, bits: int = 32, full_reco
         needed = [model.bounds.cascades * model.field.domain.segments, CASCADE_WORDS]
         if shape != needed or model.occupancy.dtype != torch.int64:
             raise ValueError(f"occupancy is {model.occupancy.dtype} {shape}, int64 {needed} is needed")
-        if bits == 8:
+        if bits == 8 or needed[0] > model.bounds.cascades:  # eight segments of time are much alike
             tensors["occupancy"] = pack_words(tensors["occupancy"])
     tensors |= camera_tensors(model.cameras, model.held_out)
     cameras_of(path, tensors)  # what `load` would refuse is not written
