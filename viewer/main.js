@@ -260,9 +260,9 @@ class App extends Page {
     const asked = this.pending.get(frame.number);
     if (asked !== undefined) this.latency = performance.now() - asked;
     for (const number of this.pending.keys()) if (number <= frame.number) this.pending.delete(number);
-    this.seen = frame.frame;
     const picture = { frame, bitmap, values };
-    if (this.time.take(picture, this.number)) return this.wake();
+    if (this.time.take(picture, this.number)) return this.connection.send({ type: "seen", number: frame.frame }); // it is drawn later
+    this.seen = frame.frame;
     this.display(picture);
     bitmap.close();
     this.panel.frame(frame, asked === undefined ? null : this.latency);

@@ -15,14 +15,14 @@ from neuralfields.pictures.panels import to_uint8
 from neuralfields.serving.messages import camera_of
 from neuralfields.serving.viewer import Viewer
 from tests.support.browser import Screen, needs_chromium
-from tests.support.moving import moving_model
+from tests.support.moving import TIMES, ball_model
 
 pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    return moving_model()
+    return ball_model()
 
 
 @pytest.fixture
@@ -61,12 +61,11 @@ def scrub(screen: Screen, share: float) -> np.ndarray:
 
 def test_the_slider_shows_each_time(screen: Screen, model: Model) -> None:
     assert screen.page.is_visible("#time-part")
-    early, late = scrub(screen, 0.0), scrub(screen, 0.6)
-    assert apart(early, late) > 1
-    for shown, time in ((early, 0.0), (late, 0.6)):
-        other = exact(model, screen, shown.shape, 0.6 - time)
-        assert apart(shown, exact(model, screen, shown.shape, time)) < apart(shown, other)
-    assert screen.page.inner_text("#time-now") == "0.6"
+    early, late = scrub(screen, 0.25), scrub(screen, 0.75)
+    for shown, time, other in ((early, 15.0, 25.0), (late, 25.0, 15.0)):
+        right, wrong = (apart(shown, exact(model, screen, shown.shape, t)) for t in (time, other))
+        assert right < 3 and wrong > 2 * right, (right, wrong)
+    assert screen.page.inner_text("#time-now") == "25"
 
 
 def test_it_plays_loops_and_stops(screen: Screen) -> None:
@@ -94,10 +93,10 @@ def test_without_loop_it_ends(screen: Screen) -> None:
     screen.page.select_option("#time-speed", "4")
     screen.page.focus("#canvas")
     screen.page.keyboard.press(" ")
-    screen.until("!window.neuralfields.time.playing && window.neuralfields.state.time === 1", 120)
+    screen.until(f"!window.neuralfields.time.playing && window.neuralfields.state.time === {TIMES[1]}", 120)
 
 
 def test_a_camera_is_seen_at_its_time(screen: Screen, model: Model) -> None:
-    screen.page.evaluate("window.neuralfields.jump(5)")
+    screen.page.evaluate("window.neuralfields.jump(3)")
     screen.rest()
-    assert screen.page.evaluate("window.neuralfields.state.time") == model.cameras[5].time
+    assert screen.page.evaluate("window.neuralfields.state.time") == model.cameras[3].time

@@ -3,15 +3,18 @@
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from neuralfields.cameras import Camera, look_at
 from neuralfields.captures.readers import read_scene
 from neuralfields.domain import MOVING
 from neuralfields.fields.field import Field
 from neuralfields.models.model import Model
 from neuralfields.models.nf_file import load, save
 from neuralfields.options.fit import FitOptions
+from neuralfields.rendering.occupancy import Occupancy
 from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Bounds
 from neuralfields.training.fit import fit_scene
@@ -77,6 +80,18 @@ class MovingBall(Field):
     def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         offset = f[:, :3] - torch.stack([0.2 + 0.6 * f[:, 3], *torch.full((2, len(f)), 0.5).to(f)], 1)
         return torch.where(offset.norm(dim=1) < RADIUS, 500.0, 1e-12).log().to(f), torch.ones_like(f[:, :3])
+
+
+def ball_model() -> Model:
+    """The moving ball before black, seen by 6 cameras of 48 x 32 pixels at different times; quick to render."""
+    grid = Occupancy(1, moves=True)
+    grid.hide_empty(torch.tensor([[0.05, 0.35, 0.35]]), torch.tensor([[0.95, 0.65, 0.65]]))
+    cameras = []
+    for index in range(6):
+        place = np.array([0.5 + 0.4 * np.sin(index), 0.5 - 1.6 * np.cos(0.3 * index), 0.7])
+        pose = look_at(place, np.full(3, 0.5), np.array([0.0, 0.0, 1.0]))
+        cameras.append(Camera(pose, 48, 32, 48.0, 48.0, 24.0, 16.0, time=TIMES[0] + 4.0 * index))
+    return Model(MovingBall(), BOUNDS, grid.bits.repeat(8, 1), tuple(cameras), background=(0.0, 0.0, 0.0))
 
 
 def volume(field: Field, segments: int = 1) -> Volume:
