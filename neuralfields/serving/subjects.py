@@ -65,8 +65,9 @@ class Subject:
 
     @property
     def may_stand_in(self) -> bool:
-        """Whether a stand-in can be distilled that the page would draw: like its capture's cameras see it."""
-        return self.model is not None and bool(self.model.cameras) and self.splats is None and self.volume is None
+        """Whether a stand-in can be distilled that the page would draw, as its capture's cameras see it; none moves."""
+        known = self.model is not None and bool(self.model.cameras) and self.model.bounds.times is None
+        return known and self.splats is None and self.volume is None
 
     def learn(self, pixels: int, seconds: float) -> None:
         """Updates `speed` after a whole view."""
