@@ -19,6 +19,7 @@ import torch
 from neuralfields import ranks
 from neuralfields.errors import InterruptedFit, UsageError
 from neuralfields.fields import field_name
+from neuralfields.models.model import Model
 from neuralfields.models.nf_file import load
 from neuralfields.models.quantise import round_parameters
 from neuralfields.options.common import DEFAULT_STEPS
@@ -122,12 +123,17 @@ class Loop:
         )
 
 
-def run_with_checkpoint(loop: Loop, options: FitOptions, identity: dict[str, Any]) -> None:
-    """Trains to the end of the budget with a checkpoint beside the output; `identity`: see `checkpoint_identity`."""
+def run_with_checkpoint(
+    loop: Loop, options: FitOptions, identity: dict[str, Any], standing: Callable[[], Model]
+) -> None:
+    """Trains to the end of the budget with a checkpoint beside the output; `identity`: see `checkpoint_identity`.
+
+    `standing`: makes the model as it is now, not measured, by which a checkpoint can be looked at.
+    """
     training = loop.training
     training.bits, checkpoint = options.bits, None
     if options.out is not None:
-        checkpoint = Checkpoint.beside(options.out, identity | _machine_identity(training, options))
+        checkpoint = Checkpoint.beside(options.out, identity | _machine_identity(training, options), standing)
     if options.resume:
         if checkpoint is None:
             raise UsageError("--resume needs the output it goes on with: give --out")

@@ -64,11 +64,14 @@ def fit_gaussians(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchF
     identity = checkpoint_identity(options, plan.config, plan.settings, {"photos": photos_hash(scene, loaded)})
     identity |= asked_for(options)
 
+    def standing() -> Model:
+        return _standing(scene, plan, training, loop, loaded, held_out)
+
     def model() -> Model:
-        return _model(scene, plan, training, loop, loaded, held_out)
+        return _measured(standing(), training, loop, loaded, held_out)
 
     with nullcontext() if watch is None else watch(scene, options, loop, model):
-        run_with_checkpoint(loop, options, identity)
+        run_with_checkpoint(loop, options, identity, standing)
     return model()
 
 
@@ -94,7 +97,7 @@ def _validation(training: SplatTrainer, held_out: LoadedFrames | None, colour: t
     return lambda: mean_psnr(training.volume, cameras, pictures, colour)[0]
 
 
-def _model(
+def _standing(
     scene: Scene,
     plan: FitPlan,
     training: SplatTrainer,
@@ -102,8 +105,8 @@ def _model(
     loaded: LoadedFrames,
     held_out: LoadedFrames | None,
 ) -> Model:
+    """The model as it is now, without figures of it."""
     options: FitOptions = plan.options
-    metrics: dict[str, Any] = throughput(loop.samples, loop.seconds)
     field: GaussianField = training.field
     colour, others = training.background.colour, held_out.cameras if held_out else []
     trained, cameras = loaded.cameras, loaded.cameras
@@ -116,7 +119,7 @@ def _model(
     made |= asked_for(options)
     if training.exposure is not None:
         made["exposure_gains"] = training.exposure.record(names)
-    model = Model(
+    return Model(
         field=field,
         bounds=scene.bounds,
         cameras=(*cameras, *others),
@@ -124,10 +127,16 @@ def _model(
         camera_names=names,
         background=colour,
         made=made | {"scene_kind": scene.kind, "downscale": scale_of(scene, loaded)},
-        metrics=metrics,
     )
-    if loop.validate and held_out:
-        learned = training.poses, training.exposure
-        others, scores = measured(model.renderable(), colour, learned, loaded, held_out)
-        model = replace(model, metrics=metrics | scores, cameras=(*cameras, *others))
-    return model
+
+
+def _measured(
+    model: Model, training: SplatTrainer, loop: Loop, loaded: LoadedFrames, held_out: LoadedFrames | None
+) -> Model:
+    """The same with its figures; its held-out cameras may be aligned by the way."""
+    metrics: dict[str, Any] = throughput(loop.samples, loop.seconds)
+    if not loop.validate or held_out is None:
+        return replace(model, metrics=metrics)
+    learned = training.poses, training.exposure
+    others, scores = measured(model.renderable(), training.background.colour, learned, loaded, held_out)
+    return replace(model, metrics=metrics | scores, cameras=(*model.cameras[: len(loaded.cameras)], *others))

@@ -16,16 +16,22 @@ import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from neuralfields.cameras import Camera
 from neuralfields.captures.images import exif_fields, image_header, read_image
 from neuralfields.captures.readers import read_scene
 from neuralfields.captures.transforms import transforms_cameras
 from neuralfields.codecs import describe_any, load_any
 from neuralfields.codecs.splats import describe_splats, read_gaussians, write_gaussians
 from neuralfields.compression import container
+from neuralfields.domain import RADIANCE
 from neuralfields.errors import PosesNotFoundError
+from neuralfields.fields.voxels import Config as VoxelConfig
+from neuralfields.fields.voxels import VoxelField
 from neuralfields.mesh.files import read_mesh
 from neuralfields.mesh.mesh import checked
+from neuralfields.models import checkpoint_file as stored
 from neuralfields.models import nf_file
+from neuralfields.models.model import Model
 from neuralfields.pictures.camera_paths import read_keyframes
 from neuralfields.poses.find import accepted
 from neuralfields.scene import Bounds
@@ -33,6 +39,7 @@ from neuralfields.serving import messages
 from neuralfields.signals.sound import read_sound_signal
 from neuralfields.signals.video import read_video_signal
 from neuralfields.training import checkpoint
+from neuralfields.training.trainer import Trainer
 from tests.captures import test_llff, test_other_poses
 from tests.codecs.test_ksplat import write as write_ksplat
 from tests.fuzz import media
@@ -112,6 +119,8 @@ def poses_report(folder: Path) -> None:
 
 # ---------------------------------------------------------------- models
 
+BALL = Bounds((0.0, 0.0, 0.0), 2.0)
+
 
 def nf_model(folder: Path) -> None:
     model = foreign_files.model_of(foreign_files.CONFIG)
@@ -144,14 +153,15 @@ def resealed_checkpoint(data: bytes, rng: random.Random) -> bytes:
     length = int.from_bytes(data[:8], "little")
     state = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["neuralfields"])
     if rng.random() < 0.3:
-        name = rng.choice(["field.weight", "adam.weight", ""])
+        name = rng.choice([*tensors, "field.weight", "adam.weight", ""])
         kind = rng.choice([torch.float64, torch.int64, torch.float16, torch.bool])
-        tensors = {name: torch.ones(rng.choice([(), (3,), (0,), (3, 1), (10_000,)]), dtype=kind)}
+        kept = tensors if rng.random() < 0.5 else {}
+        tensors = kept | {name: torch.ones(rng.choice([(), (3,), (0,), (3, 1), (10_000,)]), dtype=kind)}
     else:
         state = json.loads(change_json(json.dumps(state).encode(), rng))
     with suppress(msgspec.ValidationError):
-        typed = msgspec.convert(state, checkpoint.State)
-        state = state | {"sha256": checkpoint._hash(tensors, typed)}
+        typed = msgspec.convert(state, stored.State)
+        state = state | {"sha256": stored.hash_of(tensors, typed)}
     return save_tensors(tensors, {"neuralfields": json.dumps(state)})
 
 
@@ -193,6 +203,15 @@ def checkpoint_read(folder: Path) -> None:
     found.load(_Small())
     found.budget()
     found.require_free(True)
+
+
+def checkpoint_of_a_model(folder: Path) -> None:
+    """One of a field that is still to grow."""
+    field = VoxelField(VoxelConfig(resolution=5, colour_resolution=5, degree=1), RADIANCE)
+    cameras = (Camera(np.eye(4), 8, 6, 9.0, 9.0, 4.0, 3.0),)
+    model = Model(field, BALL, cameras=cameras, camera_names=("a",), made={"field": "voxels"})
+    whole = checkpoint.Checkpoint(folder / "a.checkpoint", {"field": "voxels", "steps": 9}, model=lambda: model)
+    whole.save(Trainer(field, 0), 1.5)
 
 
 def torch_checkpoint(folder: Path) -> None:
@@ -262,8 +281,6 @@ def picture_read(folder: Path) -> None:
 
 # ---------------------------------------------------------------- paths and messages
 
-BALL = Bounds((0.0, 0.0, 0.0), 2.0)
-
 
 def camera_path(folder: Path) -> None:
     keys = [{"camera_to_world": np.eye(4).ravel().tolist(), "fov": 50.0, "aspect": 1.33} for _ in range(3)]
@@ -315,6 +332,13 @@ def model_read(folder: Path) -> None:
     assert asdict(model.bounds)["side"] > 0
 
 
+def checkpoint_shown(folder: Path) -> None:
+    path = next(folder.iterdir())
+    describe_any(path)
+    model, _ = stored.load_checkpoint(path)
+    assert all(torch.isfinite(p).all() for p in model.field.parameters()) and model.bounds.side > 0
+
+
 ZIPPED = inside_zip({".json": change_json, ".pkl": change_bytes})
 TARGETS: dict[str, Target] = {
     "transforms, Blender": Target(transforms("blender"), "*.json", scene_is_sound, change_json),
@@ -338,6 +362,9 @@ TARGETS: dict[str, Target] = {
     "viewer messages": Target(page_messages, "*.json", messages_read, change_json),
     ".nf": Target(nf_model, "*.nf", model_read, tolerant(resealed_nf)),
     "checkpoints": Target(checkpoint_file, "*.checkpoint", checkpoint_read, tolerant(resealed_checkpoint)),
+    "checkpoints as models": Target(
+        checkpoint_of_a_model, "*.checkpoint", checkpoint_shown, tolerant(resealed_checkpoint)
+    ),
     "vanilla NeRF": Target(torch_checkpoint, "*.tar", only(describe_any), ZIPPED),
     "nerfstudio checkpoints": Target(nerfstudio_checkpoint, "*.ckpt", only(describe_any), ZIPPED),
     "Instant-NGP snapshots": Target(snapshot, "*.ingp", only(describe_any), inside_gzip(inside_msgpack)),
