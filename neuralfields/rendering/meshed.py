@@ -147,12 +147,12 @@ def lattice(surface: Surface) -> Tensor:
     coarse = coarse.reshape(COARSE + 1, COARSE + 1, COARSE + 1)
     size = (COARSE * FINER + 1,) * 3
     levels = interpolate(coarse[None, None], size, mode="trilinear", align_corners=True)[0, 0]
-    if surface.distance:
-        near = coarse.abs() < REACH * 3**0.5 / COARSE
+    if surface.distance:  # no point of a cell is further from a corner than half its diagonal
+        least = -max_pool3d(-coarse.abs()[None, None], 2, 1)
+        cell = (least < REACH * 0.5 * 3**0.5 / COARSE).float()
     else:  # no distance: where the sign changes, and a cell around it
         inside = (coarse < 0).float()[None, None]
-        near = (max_pool3d(inside, 3, 1, 1) - -max_pool3d(-inside, 3, 1, 1))[0, 0] > 0
-    cell = max_pool3d(near.float()[None, None], 2, 1)  # a cell with such a corner
+        cell = max_pool3d(max_pool3d(inside, 3, 1, 1) + max_pool3d(-inside, 3, 1, 1), 2, 1)
     fine = cell.repeat_interleave(FINER, 2).repeat_interleave(FINER, 3).repeat_interleave(FINER, 4)
     wanted = max_pool3d(torch.nn.functional.pad(fine, (1, 1, 1, 1, 1, 1)), 2, 1)[0, 0] > 0
     levels[wanted] = _at_nodes(surface, wanted, COARSE * FINER)
