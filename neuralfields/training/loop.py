@@ -160,11 +160,9 @@ def _go_on(loop: Loop, options: FitOptions, checkpoint: Checkpoint) -> None:
 def _prolong(loop: Loop, options: FitOptions, out: Path) -> None:
     """Goes on from a finished model, whose checkpoint is gone: its parameters and steps, and a new optimiser."""
     training = loop.training
-    if not isinstance(training, Trainer):
-        raise UsageError(f"{out}: is finished, and Gaussians are not prolonged; start anew with --overwrite")
     model = load(out, device=training.device)
     mine, theirs = field_name(training.field), field_name(model.field)
-    if mine != theirs or asdict(model.field.config) != asdict(training.field.config):
+    if mine != theirs or not training.continues(model):
         raise UsageError(
             f"{out}: is finished, and holds a field {theirs} of other settings than the {mine} asked for; give the"
             " same, or start anew with --overwrite"
