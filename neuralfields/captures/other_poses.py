@@ -18,7 +18,7 @@ from neuralfields.cameras import Camera, CameraModel, pose_from_matrix
 from neuralfields.captures.capture import Capture, Finder, Listed, checked_size, place
 from neuralfields.captures.images import image_header
 from neuralfields.errors import InputError
-from neuralfields.files import require_ordinary
+from neuralfields.files import read_limited
 
 LARGEST_FILE = 512 * 2**20
 IMAGE_FOLDERS = ("images", "input", "photos", ".")
@@ -61,13 +61,7 @@ def _head(path: Path) -> bytes:
 
 
 def _data(path: Path) -> bytes:
-    require_ordinary(path)
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise InputError(f"{path}: more than {LARGEST_FILE >> 20} MB; {COLMAP}")
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    return read_limited(path, LARGEST_FILE, COLMAP)
 
 
 def _json(path: Path, type: Any) -> Any:
