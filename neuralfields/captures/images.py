@@ -31,10 +31,8 @@ DEEP_FORMATS = ("EXR", "PNG16")
 ORIENTATION_TAG, EXIF_FOLDER, BITS_TAG = 0x0112, 0x8769, 0x0102
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 NO_PIXELS = "image declares no pixels; copy it again or remove it"
-LONGEST_SIDE = 1000
-WORKERS = 2
-LARGEST_BAD_SHARE, FEWEST_IMAGES = 0.2, 3
-SAME_MASK_SHAPE = 0.01
+LONGEST_SIDE, WORKERS = 1000, 2
+LARGEST_BAD_SHARE, FEWEST_IMAGES, SAME_MASK_SHAPE = 0.2, 3, 0.01
 
 
 @dataclass(frozen=True)
@@ -334,11 +332,13 @@ def load_frames(
     indices: Sequence[int],
     downscale: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    copies: float = 0.0,
 ) -> LoadedFrames:
     """Decodes the chosen frames of a scene, each `downscale` times smaller, with cameras to match.
 
     `downscale`: Default: one factor for all, so that the largest photo has at most 1000 pixels along its longer side.
-    `progress(done, total)` is called from this thread. Unreadable photos are skipped with a warning.
+    `progress(done, total)` is called from this thread. Unreadable photos are skipped with a warning. `copies`: bytes a
+    pixel that will be needed besides, of which the estimate knows.
     Raises InputError when more than 20 % are unreadable, fewer than 3 are left, or a mask does not fit its photo;
     ResourceError when they do not fit into memory.
     """
@@ -349,7 +349,7 @@ def load_frames(
         raise InputError(f"--downscale {downscale}: a whole number from 1 on is needed")
     cameras = [frame.camera for frame in chosen]
     channels, masked = 4 if scene.has_alpha else 3, sum(frame.mask_path is not None for frame in chosen)
-    require_memory(cameras, downscale, channels, masked, WORKERS, str(scene.root))
+    require_memory(cameras, downscale, channels + copies, masked, WORKERS, str(scene.root))
     store = PhotoStore(cameras, downscale, channels)
     loaded = LoadedFrames([], [], [], [], [])
     bad: list[str] = []

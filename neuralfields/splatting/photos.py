@@ -56,6 +56,15 @@ class PhotoPyramid:
         return None if kept is None else kept.to(torch.float32)
 
 
+def copied_bytes(alpha: bool, bent: bool) -> float:
+    """Bytes a pixel that `training_photos` needs beside the decoded photos: half sizes, and what is not as decoded.
+
+    `bent`: photos of lenses with distortion lie in memory straightened too; those with `alpha` over grey too.
+    """
+    channels = 4 if alpha else 3
+    return channels / 4 + (channels if bent else 0) + (3 if alpha else 0)
+
+
 def undistorted(
     image: np.ndarray, camera: Camera, mask: np.ndarray | None
 ) -> tuple[np.ndarray, Camera, np.ndarray | None]:

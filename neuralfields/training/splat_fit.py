@@ -15,10 +15,11 @@ from neuralfields.models.model import Model
 from neuralfields.models.record import provenance, throughput
 from neuralfields.options.fit import FitOptions
 from neuralfields.progress import Progress
+from neuralfields.rendering.splat import pinhole
 from neuralfields.scene import Scene
 from neuralfields.settings import flag
 from neuralfields.splatting.initial import Photos, one_gaussian
-from neuralfields.splatting.photos import PhotoPyramid, training_photos
+from neuralfields.splatting.photos import PhotoPyramid, copied_bytes, training_photos
 from neuralfields.supervision.exposure import Exposure
 from neuralfields.supervision.pixels import Pixels
 from neuralfields.supervision.pose_refinement import PoseRefinement
@@ -41,7 +42,8 @@ def fit_gaussians(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchF
     if options.bits == 8:
         raise UsageError("--bits 8 is not there for --field gaussians; leave it out")
     known, scene = scene.warnings, prepare_scene(scene, options)
-    loaded = load_frames(scene, scene.train, options.downscale)
+    bent = any(pinhole(scene.frames[index].camera) is not scene.frames[index].camera for index in scene.train)
+    loaded = load_frames(scene, scene.train, options.downscale, copies=copied_bytes(scene.has_alpha, bent))
     held_out = load_frames(scene, scene.test, scale_of(scene, loaded)) if scene.test else None
     for line in (*scene.warnings[len(known) :], *loaded.warnings):
         progress.note(line)
