@@ -13,9 +13,8 @@ import numpy as np
 
 from neuralfields import memory
 from neuralfields.cameras import Camera
-from neuralfields.scene import Frame
 
-T = TypeVar("T")
+S, T = TypeVar("S"), TypeVar("T")
 
 DECODING = 12  # bytes of a pixel at full size while a photo is decoded and made smaller
 
@@ -52,7 +51,7 @@ def require_memory(
     memory.require(needed, what, f"give --downscale {fits}, or fewer photos")
 
 
-def in_order(work: Callable[[Frame], T], frames: Sequence[Frame], workers: int) -> Iterator[T]:
+def in_order(work: Callable[[S], T], frames: Sequence[S], workers: int) -> Iterator[T]:
     """Results of `work` in order, made by some threads that run no further ahead than one frame each."""
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[T]] = deque()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from neuralfields import memory
 from neuralfields.cameras import Camera
@@ -54,3 +55,16 @@ def test_what_does_not_fit_with_its_copies_is_refused_before_it_is_decoded(
     assert needed - 1 > bytes_needed(cameras, 1, 4, 0, images.WORKERS)
     with pytest.raises(ResourceError, match="12 photos of up to 32x32, 1 times smaller: needs about"):
         fit_scene(scene, FitOptions(scene=tiny_capture, field="gaussians", steps=2, threads=1, quiet=True))
+
+
+def test_one_bent_lens_among_straight_ones_leaves_the_others_as_they_are() -> None:
+    """All in one place in memory, in their order, with the pixels that the bent one does not see masked."""
+    straight, bent = loaded(3, False), loaded(3, True)
+    mixed = LoadedFrames(straight.images, [*straight.cameras[:2], *bent.cameras[2:]], straight.masks, [0] * COUNT, [])
+    photos, given = training_photos(mixed, Bounds((0.0, 0.0, 0.0), 1.0), False)
+    alone, _ = training_photos(straight, Bounds((0.0, 0.0, 0.0), 1.0), False)
+    assert all(torch.equal(photos[i].images[1], alone[i].images[1]) for i in (0, 1))
+    assert not any(torch.equal(photos[i].images[1], alone[i].images[1]) for i in (2, 3, 4))
+    seen = [photo.masks[1] for photo in photos]
+    assert seen[0] is None and seen[2] is not None and torch.equal(seen[2], seen[4])
+    assert [camera.distortion for camera in given.cameras] == [straight.cameras[0].distortion] * COUNT
