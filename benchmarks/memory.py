@@ -39,7 +39,9 @@ def capture(folder: Path, photos: int, size: tuple[int, int]) -> Path:
         if i:
             os.link(folder / "images/0000.jpg", folder / name)
         frames.append({"file_path": name, "transform_matrix": pose.tolist()})
-    save(folder, {"fl_x": 1.1 * size[0], "w": size[0], "h": size[1], "frames": frames})
+    names = [frame["file_path"] for frame in frames]  # one is held out: to measure fog takes long
+    split = {"train_filenames": names[1:], "test_filenames": names[:1]}
+    save(folder, {"fl_x": 1.1 * size[0], "w": size[0], "h": size[1], "frames": frames, **split})
     return folder
 
 

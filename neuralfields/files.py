@@ -157,6 +157,20 @@ def require_ordinary(path: Path) -> None:
         raise InputError(f"{path}: is a pipe, a socket or a device; copy what it gives to a file, and give that")
 
 
+def read_limited(path: Path, largest: int, remedy: str, missing: str = "check its permissions") -> bytes:
+    """The bytes of an ordinary file of at most `largest`; what is larger is refused unread.
+
+    Raises InputError: with `remedy` for a larger file, with `missing` for one that cannot be read.
+    """
+    require_ordinary(path)
+    try:
+        if path.stat().st_size > largest:
+            raise InputError(f"{path}: has more than {size_text(largest)}; {remedy}")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {missing}") from None
+
+
 def natural(name: str) -> tuple:
     """Sort key of a file's name with numbers by value, so that 2.png comes before 10.png; ties by the text itself."""
     parts = re.split(r"([0-9]+)", name)

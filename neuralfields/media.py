@@ -38,7 +38,7 @@ IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".exr", ".h
 RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw")  # known as photos, and refused by name
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".m4a", ".aac", ".opus")
-MESHES = (".obj", ".ply", ".stl", ".off")
+MESHES = (".obj", ".ply", ".stl", ".off", ".glb", ".gltf")
 SIGNALS = {"image": IMAGES, "shape": MESHES, "video": VIDEOS, "sound": SOUNDS}
 WRITTEN_IMAGES = (".png", ".jpg", ".jpeg")
 WRITTEN_VIDEOS = (".mp4", ".gif", ".webp")
@@ -46,7 +46,7 @@ WRITTEN_VIDEOS = (".mp4", ".gif", ".webp")
 # Suffixes that are known and not read: what such a file is, and what to do with it.
 UNREAD = {
     "a mesh, of a format that is not read": (
-        (".glb", ".gltf", ".fbx", ".dae", ".3ds", ".3mf", ".usd", ".usda", ".usdc", ".usdz", ".blend", ".step", ".stp"),
+        (".fbx", ".dae", ".3ds", ".3mf", ".usd", ".usda", ".usdc", ".usdz", ".blend", ".step", ".stp"),
         f"meshes are read from {', '.join(MESHES)}: export it as one of them (Blender writes them)",
     ),
     "an animation, of a format that is not read": (
@@ -87,6 +87,7 @@ PLUGINS = {
     "OpenEXR": "'neuralfields[images]'",
     "pillow_heif": "'neuralfields[images]'",
     "imagecodecs": "imagecodecs",
+    "trimesh": "'neuralfields[mesh]'",
 }
 HEAD = 64  # bytes that `image_format` needs
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")

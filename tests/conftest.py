@@ -27,6 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
     else:
         config.pluginmanager.import_plugin("tests.support.small_fit")
+        config.pluginmanager.import_plugin("tests.support.fit_runs")
 
 
 @pytest.hookimpl(trylast=True)

@@ -259,3 +259,15 @@ def test_times_do_not_matter(tmp_path: Path) -> None:
     os.utime(path, (time.time() + 1e6, time.time() + 1e6))  # a clock that jumped back
     files.atomic_write_bytes(path, b"y")
     assert path.read_bytes() == b"y"
+
+
+def test_a_file_of_more_bytes_than_a_reader_takes_is_refused_unread(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"12345")
+    assert files.read_limited(tmp_path / "a", 5, "cut it") == b"12345"
+    with pytest.raises(InputError, match=r"a: has more than 4 B; cut it"):
+        files.read_limited(tmp_path / "a", 4, "cut it")
+    with pytest.raises(InputError, match=r"gone: cannot be read \(No such file or directory\); look elsewhere"):
+        files.read_limited(tmp_path / "gone", 4, "cut it", "look elsewhere")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="is a pipe, a socket or a device"):
+        files.read_limited(tmp_path / "pipe", 4, "cut it")

@@ -69,36 +69,53 @@ def deep_header(path: Path, format: str) -> DeepHeader:
         return DeepHeader(width, height, int(tags.get("Orientation", 1)), _tiff_alpha(tags) is not None)
 
 
+def linear_from_srgb(coded: np.ndarray) -> np.ndarray:
+    """The reverse of `srgb_from_linear`."""
+    return np.where(coded <= 0.0031308 * 12.92, coded / 12.92, ((np.maximum(coded, 0) + 0.055) / 1.055) ** 2.4)
+
+
 def read_deep(path: Path, format: str) -> np.ndarray:
     """Decodes a file's pixels as uint8 [H, W, 3], or [H, W, 4] with straight alpha, as stored (not rotated).
 
     Raises as `deep_header` does.
     """
+    samples, premultiplied = read_samples(path, format)
+    colour, alpha = straight(samples, premultiplied)
+    colour = np.clip(colour, 0, 1)
+    colour = srgb_from_linear(colour) if samples.dtype.kind == "f" else colour
+    whole = [np.repeat(colour, 3, axis=2) if colour.shape[2] == 1 else colour]
+    whole += [] if alpha is None else [alpha]
+    return np.rint(np.concatenate(whole, axis=2) * 255).astype(np.uint8)
+
+
+def read_samples(path: Path, format: str) -> tuple[np.ndarray, bool]:
+    """Decodes a file's samples [H, W, 1 to 4] in their own type, and whether colour is multiplied by alpha.
+
+    Raises as `deep_header` does.
+    """
     if format == "EXR":
-        return _to_uint8(_read_exr(path), premultiplied=True)
+        return _read_exr(path), True
     if format == "PNG16":
-        return _to_uint8(_read_png(path), premultiplied=False)
+        return _read_png(path), False
     with _tiff(path) as (image, tags):
         _check_segments(path, tags)
         values = _tiff_channels(path, image.read(index=..., page=0), tags)
-        return _to_uint8(values, premultiplied=_tiff_alpha(tags) == PREMULTIPLIED)
+        return values, _tiff_alpha(tags) == PREMULTIPLIED
 
 
-def _to_uint8(values: np.ndarray, premultiplied: bool) -> np.ndarray:
-    """Converts samples [H, W, 1 to 4], integer or floating-point, to 8-bit sRGB [H, W, 3 or 4]."""
-    linear = values.dtype.kind == "f"
-    scale = 1 if linear else SPAN[values.dtype.name]
+def straight(samples: np.ndarray, premultiplied: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    """Samples [H, W, 1 to 4], integer or floating-point, as colour [H, W, 1 or 3] >= 0 and alpha [H, W, 1], if any.
+
+    Integers become [0, 1]; light stays light, and may be infinite.
+    """
+    scale = 1 if samples.dtype.kind == "f" else SPAN[samples.dtype.name]
     # float64 for 32-bit integers: their steps are finer than float32's.
-    values = values.astype(np.float64 if scale > 65535 else np.float32) / np.float32(scale)
+    values = samples.astype(np.float64 if scale > 65535 else np.float32) / np.float32(scale)
     values = np.maximum(np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=0.0), 0)
     colour, alpha = (values, None) if values.shape[2] % 2 else (values[..., :-1], values[..., -1:])
     if alpha is not None and premultiplied:
         colour = np.where(alpha > 0, colour / np.maximum(alpha, 1e-12), 0)
-    colour = np.clip(colour, 0, 1)
-    colour = srgb_from_linear(colour) if linear else colour
-    whole = [np.repeat(colour, 3, axis=2) if colour.shape[2] == 1 else colour]
-    whole += [] if alpha is None else [np.clip(alpha, 0, 1)]
-    return np.rint(np.concatenate(whole, axis=2) * 255).astype(np.uint8)
+    return colour, None if alpha is None else np.clip(alpha, 0, 1)
 
 
 def refuse_large(path: Path, pixels: int, samples: int) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from neuralfields.captures.deep_images import open_exr, refuse_large, window_size
 from neuralfields.errors import InputError
-from neuralfields.files import require_ordinary
+from neuralfields.files import read_limited, require_ordinary
 
 DEPTH_SUFFIXES = (".png", ".tif", ".tiff", ".exr", ".npy")
 DEPTH_CHANNELS = ("Z", "depth", "Y", "R")  # of an EXR file, in this order; else its first
@@ -79,13 +79,7 @@ def _by_pillow(path: Path) -> np.ndarray:
 
 def read_cloud(path: Path) -> np.ndarray:
     """Positions [P, 3] float64 of a PLY file's vertices, as text or in either byte order; raises InputError."""
-    require_ordinary(path)
-    try:
-        if path.stat().st_size > LARGEST_CLOUD:
-            raise InputError(f"{path}: has more than {LARGEST_CLOUD >> 30} GB; make the cloud of points smaller")
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    data = read_limited(path, LARGEST_CLOUD, "make the cloud of points smaller", "check the path")
     head, end, rest = data.partition(b"end_header")
     damaged = InputError(f"{path}: is no PLY file of points, or is cut short; export it again")
     if not data.startswith(b"ply") or not end or len(head) > LARGEST_HEADER:

@@ -31,11 +31,8 @@ DEEP_FORMATS = ("EXR", "PNG16")
 ORIENTATION_TAG, EXIF_FOLDER, BITS_TAG = 0x0112, 0x8769, 0x0102
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 NO_PIXELS = "image declares no pixels; copy it again or remove it"
-LONGEST_SIDE = 1000
-WORKERS = 2
-LARGEST_BAD_SHARE = 0.2
-FEWEST_IMAGES = 3
-SAME_MASK_SHAPE = 0.01
+LONGEST_SIDE, WORKERS = 1000, 2
+LARGEST_BAD_SHARE, FEWEST_IMAGES, SAME_MASK_SHAPE = 0.2, 3, 0.01
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ class LoadedFrames:
     warnings: list[str]
 
 
-def _format(path: Path) -> str:
+def format_of(path: Path) -> str:
     """Detects a file's format by its first bytes. Raises InputError for one that is not read."""
     if path.suffix.lower() in RAW:  # raw files are TIFF inside, and a preview would be taken for the photo
         raise InputError(
@@ -95,7 +92,7 @@ def _format(path: Path) -> str:
     return found
 
 
-def _open(path: Path, format: str) -> "Image | None":
+def open_image(path: Path, format: str) -> "Image | None":
     """Opens a file with Pillow; None if its pixels are deeper than Pillow decodes them."""
     from PIL import Image, UnidentifiedImageError, features
 
@@ -154,8 +151,8 @@ def _deep(path: Path, format: str) -> DeepHeader:
 
 def image_header(path: Path) -> ImageHeader:
     """Reads size, orientation and alpha from the header; pixels are not decoded. Raises InputError."""
-    format = _format(path)
-    image = _open(path, format)
+    format = format_of(path)
+    image = open_image(path, format)
     if image is None:
         deep = _deep(path, format)
         width, height = (deep.height, deep.width) if deep.orientation in SIDEWAYS else (deep.width, deep.height)
@@ -163,11 +160,11 @@ def image_header(path: Path) -> ImageHeader:
     with image:
         # Pillow applies TIFF's orientation itself, and would decode a whole PNG to find EXIF that is not up front.
         ahead = "exif" in image.info and format != "TIFF"
-        orientation = _orientation(image) if ahead else 1
+        orientation = orientation_of(image) if ahead else 1
         return ImageHeader(image.width, image.height, orientation, _has_alpha(image), str(image.format), image.mode)
 
 
-def _orientation(image: "Image") -> int:
+def orientation_of(image: "Image") -> int:
     """EXIF orientation, 1 to 8. Default: 1."""
     try:
         return int(image.getexif().get(ORIENTATION_TAG, 1))
@@ -177,7 +174,7 @@ def _orientation(image: "Image") -> int:
 
 def exif_fields(path: Path) -> dict[int, Any]:
     """Reads a photo's EXIF fields by number, those of its sub-IFD among them; empty if there are none."""
-    image = _open(path, _format(path))
+    image = open_image(path, format_of(path))
     if image is None:
         return {}
     with image:
@@ -205,10 +202,10 @@ def read_image(
     as its shorter side keeps that many pixels; a fast preview, not an exact area average.
     Raises InputError naming the file when it cannot be decoded, or when the package is missing that decodes it.
     """
-    format = _format(path)
+    format = format_of(path)
     if format == "PNG":
         require_plausible_png(path)
-    image = _open(path, format)
+    image = open_image(path, format)
     try:
         if image is None:
             orientation = _deep(path, format).orientation
@@ -219,7 +216,7 @@ def read_image(
                 image.draft(None, tuple(max(1, s * at_least // min(stored)) for s in stored))
             image.load()
             asked = upright or (size is not None and stored != tuple(size) and stored[::-1] == tuple(size))
-            return turned(_to_uint8(image, path), _orientation(image) if asked else 1)
+            return turned(_to_uint8(image, path), orientation_of(image) if asked else 1)
     except (InputError, MemoryError):
         raise
     except Exception:
@@ -295,7 +292,7 @@ def downscale(image: np.ndarray, to: int | tuple[int, int]) -> np.ndarray:
     if image.ndim == 3 and image.shape[2] == 4:
         alpha = image[..., 3:].astype(np.float32)
         weighted = np.concatenate([image[..., :3] * alpha, alpha], axis=2)
-        mean = _area_average(weighted, to_width, to_height)
+        mean = area_average(weighted, to_width, to_height)
         colour = mean[..., :3] / np.maximum(mean[..., 3:], 1e-6)
         return _rounded(np.concatenate([colour, mean[..., 3:]], axis=2))
     if width % to_width == 0 and height % to_height == 0:
@@ -303,10 +300,11 @@ def downscale(image: np.ndarray, to: int | tuple[int, int]) -> np.ndarray:
 
         # Pillow's whole-number reduction is exact to the rounding, and ten times faster.
         return np.array(Image.fromarray(image).reduce((width // to_width, height // to_height)))
-    return _rounded(_area_average(image, to_width, to_height))
+    return _rounded(area_average(image, to_width, to_height))
 
 
-def _area_average(values: np.ndarray, width: int, height: int) -> np.ndarray:
+def area_average(values: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Means over equal, possibly fractional, rectangles of an array [H, W, ...], float32."""
     rows = _average_rows(values, height)
     return _average_rows(np.ascontiguousarray(rows.swapaxes(0, 1)), width).swapaxes(0, 1)
 
@@ -334,11 +332,13 @@ def load_frames(
     indices: Sequence[int],
     downscale: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    copies: float = 0.0,
 ) -> LoadedFrames:
     """Decodes the chosen frames of a scene, each `downscale` times smaller, with cameras to match.
 
     `downscale`: Default: one factor for all, so that the largest photo has at most 1000 pixels along its longer side.
-    `progress(done, total)` is called from this thread. Unreadable photos are skipped with a warning.
+    `progress(done, total)` is called from this thread. Unreadable photos are skipped with a warning. `copies`: bytes a
+    pixel that will be needed besides, of which the estimate knows.
     Raises InputError when more than 20 % are unreadable, fewer than 3 are left, or a mask does not fit its photo;
     ResourceError when they do not fit into memory.
     """
@@ -349,7 +349,7 @@ def load_frames(
         raise InputError(f"--downscale {downscale}: a whole number from 1 on is needed")
     cameras = [frame.camera for frame in chosen]
     channels, masked = 4 if scene.has_alpha else 3, sum(frame.mask_path is not None for frame in chosen)
-    require_memory(cameras, downscale, channels, masked, WORKERS, str(scene.root))
+    require_memory(cameras, downscale, channels + copies, masked, WORKERS, str(scene.root))
     store = PhotoStore(cameras, downscale, channels)
     loaded = LoadedFrames([], [], [], [], [])
     bad: list[str] = []

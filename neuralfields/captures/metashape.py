@@ -17,7 +17,7 @@ import numpy as np
 from neuralfields.cameras import Camera, pose_from_matrix, without_eighth_order
 from neuralfields.captures.capture import Capture, Finder, Listed, place
 from neuralfields.errors import InputError
-from neuralfields.files import require_ordinary
+from neuralfields.files import read_limited
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -76,13 +76,7 @@ def read_metashape(path: Path, allow_outside: bool = False) -> Capture:
 def _chunk(file: Path) -> "Element":
     from xml.etree import ElementTree
 
-    require_ordinary(file)
-    try:
-        if file.stat().st_size > LARGEST_FILE:
-            raise InputError(f"{file}: more than {LARGEST_FILE >> 20} MB; export one chunk")
-        data = file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}); check its permissions") from None
+    data = read_limited(file, LARGEST_FILE, "export one chunk")
     if b"<!DOCTYPE" in data or b"<!ENTITY" in data:  # entities that name one another grow without bound
         raise InputError(f"{file}: declares entities, which Metashape never does; export the cameras again")
     try:

@@ -18,7 +18,7 @@ from neuralfields.cameras import Camera, CameraModel, pose_from_matrix
 from neuralfields.captures.capture import Capture, Finder, Listed, checked_size, checked_time, place
 from neuralfields.captures.images import image_header
 from neuralfields.errors import InputError
-from neuralfields.files import require_ordinary
+from neuralfields.files import read_limited
 from neuralfields.scene import time_range
 
 LARGEST_FILE = 512 * 2**20
@@ -62,13 +62,7 @@ def _head(path: Path) -> bytes:
 
 
 def _data(path: Path) -> bytes:
-    require_ordinary(path)
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise InputError(f"{path}: more than {LARGEST_FILE >> 20} MB; {COLMAP}")
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    return read_limited(path, LARGEST_FILE, COLMAP)
 
 
 def _json(path: Path, type: Any) -> Any:

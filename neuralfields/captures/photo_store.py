@@ -13,9 +13,8 @@ import numpy as np
 
 from neuralfields import memory
 from neuralfields.cameras import Camera
-from neuralfields.scene import Frame
 
-T = TypeVar("T")
+S, T = TypeVar("S"), TypeVar("T")
 
 DECODING = 12  # bytes of a pixel at full size while a photo is decoded and made smaller
 
@@ -25,16 +24,19 @@ def smaller(camera: Camera, factor: int) -> tuple[int, int]:
     return max(1, camera.width // factor), max(1, camera.height // factor)
 
 
-def bytes_needed(cameras: Sequence[Camera], factor: int, channels: int, masks: int, workers: int) -> int:
-    """Bytes that photos need at their most: the store, a byte a pixel of masks, and what is being decoded."""
+def bytes_needed(cameras: Sequence[Camera], factor: int, channels: float, masks: int, workers: int) -> int:
+    """Bytes that photos need at their most: the store, a byte a pixel of masks, and what is being decoded.
+
+    `channels`: bytes a pixel, copies that a fit keeps included.
+    """
     sizes = [width * height for width, height in (smaller(camera, factor) for camera in cameras)]
     largest = max((camera.width * camera.height for camera in cameras), default=0)
     masked = round(sum(sizes) * masks / max(len(sizes), 1))
-    return sum(sizes) * channels + masked + (workers + 1) * DECODING * largest
+    return round(sum(sizes) * channels) + masked + (workers + 1) * DECODING * largest
 
 
 def require_memory(
-    cameras: Sequence[Camera], factor: int, channels: int, masks: int, workers: int, source: str
+    cameras: Sequence[Camera], factor: int, channels: float, masks: int, workers: int, source: str
 ) -> None:
     """Raises ResourceError before anything is decoded where the photos do not fit, naming a factor that does."""
     free = memory.available()
@@ -49,7 +51,7 @@ def require_memory(
     memory.require(needed, what, f"give --downscale {fits}, or fewer photos")
 
 
-def in_order(work: Callable[[Frame], T], frames: Sequence[Frame], workers: int) -> Iterator[T]:
+def in_order(work: Callable[[S], T], frames: Sequence[S], workers: int) -> Iterator[T]:
     """Results of `work` in order, made by some threads that run no further ahead than one frame each."""
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[T]] = deque()

@@ -1,4 +1,4 @@
-"""Radiance fields of other programs, read as models that render, evaluate and can be distilled from.
+"""Model files but for .nf, read as models that render, evaluate and can be distilled from.
 
 A file is recognised by its content, never by its name; nothing in it is ever run.
 
@@ -6,8 +6,10 @@ A file is recognised by its content, never by its name; nothing in it is ever ru
   instant_ngp    snapshots of Instant-NGP (.ingp, .msgpack): become the `hash` field and are saved like any other
   nerfstudio     checkpoints of nerfstudio: recognised; see nerfstudio.py for what is read
   nfz            ours, compressed: fields as they were, or Gaussians
+  checkpoints of a fit of ours (models/checkpoint_file.py): the field as it stood
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +22,9 @@ from neuralfields.codecs.placement import Placement, with_scene
 from neuralfields.codecs.splats import describe_splats, is_splat_file, splat_model
 from neuralfields.codecs.torch_weights import is_checkpoint, read_checkpoint
 from neuralfields.errors import InputError
+from neuralfields.files import printable
 from neuralfields.models import nf_file
+from neuralfields.models.checkpoint_file import describe_checkpoint, is_fit_checkpoint, load_checkpoint
 from neuralfields.models.model import Model
 from neuralfields.models.nf_header import PREFIX, open_model
 
@@ -60,6 +64,10 @@ def load_any(
         return with_scene(replace(read, occupancy=None if read.occupancy is None else read.occupancy.to(device)), scene)
     if not is_foreign(path):
         return with_scene(nf_file.load(path, device), scene)
+    if is_fit_checkpoint(_head(path)):
+        read, line = load_checkpoint(path, device)
+        print(printable(line), file=sys.stderr)
+        return with_scene(read, scene)
     read = _open(path).read(place or Placement())
     read.field.to(device)
     return with_scene(replace(read, occupancy=read.occupancy.to(device)), scene)
@@ -78,6 +86,8 @@ def describe_any(path: Path) -> dict[str, Any]:
         return describe_splats(path)
     if path.is_file() and nfz.is_field(path):
         return nfz.describe_field(path)
+    if is_fit_checkpoint(_head(path)):
+        return describe_checkpoint(path)
     opened = _open(path)
     return {"path": str(path), "bytes": path.stat().st_size, "kind": opened.kind, **opened.about()}
 

@@ -1,4 +1,4 @@
-"""Reads meshes (OBJ and PLY here, STL and OFF in mesh/plain_files.py), writes OBJ and PLY, whole or not at all.
+"""Reads meshes (OBJ and PLY here, others in plain_files.py and gltf_files.py), writes OBJ and PLY, whole or not at all.
 
 OBJ  text: `v x y z [r g b]`, colours to 1 or 255, and `f a b c ...` (1-based, negative from the end, a/b/c with
      texture and normal)
@@ -15,6 +15,7 @@ import numpy as np
 
 from neuralfields.errors import InputError, UsageError
 from neuralfields.files import atomic_write_bytes
+from neuralfields.mesh.gltf_files import read_gltf
 from neuralfields.mesh.mesh import Mesh
 from neuralfields.mesh.plain_files import read_off, read_stl
 from neuralfields.mesh.polygons import triangulated
@@ -275,5 +276,7 @@ READERS: dict[str, Callable[[Path, bytes], Mesh]] = {
     ".ply": _read_ply,
     ".stl": read_stl,
     ".off": read_off,
+    ".glb": read_gltf,
+    ".gltf": read_gltf,
 }
 WRITERS: dict[str, Callable[[Mesh], bytes]] = {".obj": _obj, ".ply": _ply}

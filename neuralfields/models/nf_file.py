@@ -48,6 +48,7 @@ from neuralfields.models.nf_header import (
 )
 from neuralfields.models.quantise import Codes, Form, decode, encode, pack_words, plan, unpack_words
 from neuralfields.models.record import located, portable, portable_lineage
+from neuralfields.models.whole import whole
 from neuralfields.scene import Bounds
 from neuralfields.settings import did_you_mean
 
@@ -76,6 +77,7 @@ def save(model: Model, path: Path, half: bool = False, bits: int = 32, full_reco
     if field_name(model.field) not in fields.architecture_names():
         name = field_name(model.field)
         raise InputError(f"{path}: a {name} field is a teacher from elsewhere and is not saved; use nf convert")
+    model = dataclasses.replace(model, field=whole(model.field))
     forms = plan(model.field) if bits == 8 else {}
     halves = _grid_keys(model.field) if half else {key for key, form in forms.items() if form == "half"}
     tensors, halved = _field_tensors(model.field, halves)

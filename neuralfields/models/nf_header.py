@@ -184,6 +184,8 @@ def _parse(path: Path, raw: bytes, text: str) -> Header:
         raise InputError(
             f"{path}: the header is damaged ({first_line(error)}); copy it again or restore a backup"
         ) from None
+    if text.startswith('{"version":'):
+        raise InputError(f"{path}: is the checkpoint of a fit; nf render, view, eval, export and the others read it")
     if version.format_version > FORMAT_VERSION:
         needs = version.needs if re.fullmatch(r"[0-9][0-9a-z.]{0,20}", version.needs) else "a newer version"
         raise InputError(

@@ -31,7 +31,7 @@ class EvalOptions(Source, OnMachine, Overwriting, Reporting):
     """Measures PSNR and SSIM of a model on views of its capture."""
 
     model: Path
-    """Model to measure: a .nf file, or a checkpoint of another program."""
+    """Model to measure: a .nf file, or a checkpoint: of a fit, or of another program."""
     _: KW_ONLY
     scene: Path | None = None
     """Capture to measure on. Default: the one that the model was fitted to."""
@@ -56,7 +56,7 @@ class RenderOptions(OnMachine, Overwriting, Reporting):
     """Renders pictures or a video of a model along a camera path."""
 
     model: Path
-    """Model to render: a .nf file, or a checkpoint of another program."""
+    """Model to render: a .nf file, or a checkpoint: of a fit, or of another program."""
     out: Path
     """Output: a folder for PNG files, one .png, or a video (.mp4, .webp, .gif); of --what depth also .npy or .exr, with
     distances as numbers."""
@@ -104,7 +104,7 @@ class ViewOptions(Page, OnMachine, Result):
     """Shows models and captures in a browser."""
 
     models: tuple[Path, ...]
-    """Models (.nf files, checkpoints of other programs), or a capture."""
+    """Models (.nf files, checkpoints of fits or of other programs), or a capture."""
     _: KW_ONLY
     scene: Path | None = None
     """Capture whose photos and points are shown. Default: the one that the model was fitted to."""
@@ -117,7 +117,7 @@ class InfoOptions(Result):
     """Shows what a model file contains: field, hyper-parameters, bytes per part, and how it was made."""
 
     model: Path
-    """Model: a .nf file, or a checkpoint of another program."""
+    """Model: a .nf file, or a checkpoint: of a fit, or of another program."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Distillation(Training, OnMachine, Stored, Output, Reporting):
     section: ClassVar[str] = ""
 
     model: Path
-    """Teacher: a .nf file, or a checkpoint of another program."""
+    """Teacher: a .nf file, or a checkpoint: of a fit, or of another program."""
     _: KW_ONLY
     to: str | None = None
     """Architecture of the result. Default: that of the teacher."""
@@ -275,9 +275,9 @@ class ExportOptions(OnMachine, Overwriting, Reporting):
     """Writes what a field holds as a file for other programs: a mesh, an image, a video or a sound."""
 
     model: Path
-    """Model to export: a .nf file, or a checkpoint of another program."""
+    """Model to export: a .nf file, or a checkpoint: of a fit, or of another program."""
     out: Path
-    """Output: a mesh (.ply, .obj), an image (.png, .jpg), a video (.mp4, .webp, .gif) or a sound (.wav)."""
+    """Output: a mesh (.ply, .obj), an image (.png, .jpg, .tif, .exr), a video (.mp4, .webp, .gif) or a sound (.wav)."""
     _: KW_ONLY
     resolution: int = 256
     """Cells along the side of the cube in which a mesh is extracted, or along the longest side of --box."""

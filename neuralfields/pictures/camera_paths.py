@@ -28,7 +28,7 @@ from neuralfields.cameras import (
 )
 from neuralfields.captures.arrangement import common_up, focus_point, is_forward_facing
 from neuralfields.errors import InputError, UsageError
-from neuralfields.files import atomic_write_bytes, require_ordinary
+from neuralfields.files import atomic_write_bytes, read_limited
 from neuralfields.scene import Bounds
 
 Size = tuple[int, int]
@@ -270,13 +270,7 @@ def read_keyframes(path: Path) -> list[Camera]:
     Raises InputError naming the file and the field.
     """
     path = Path(path)
-    require_ordinary(path)
-    try:
-        if path.stat().st_size > FILE_MOST:
-            raise InputError(f"{path}: {path.stat().st_size} bytes; a keyframe file has at most {FILE_MOST}")
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); give a keyframe file (.json)") from None
+    data = read_limited(path, FILE_MOST, "a keyframe file is smaller", "give a keyframe file (.json)")
     try:
         keyframes = msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf"), type=_KeyframeFile)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -42,11 +42,14 @@ class Surface:
         return values_at(self.field, u)[:, 0]
 
     def normals(self, u: Tensor) -> Tensor:
-        """Unit normals [S, 3], outwards, by finite differences at the corners of a tetrahedron."""
+        """Unit normals [S, 3], outwards."""
+        return torch.nn.functional.normalize(self.slopes(u)[0], dim=1)
+
+    def slopes(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """The level's gradients [S, 3], by finite differences at the corners of a tetrahedron, and their mean level."""
         corners = u.new_tensor([[1, -1, -1], [-1, -1, 1], [-1, 1, -1], [1, 1, 1]])
-        around = (u[:, None] + SLOPE * corners).reshape(-1, 3)
-        slope = (self.level(around).reshape(-1, 4, 1) * corners).sum(1)
-        return torch.nn.functional.normalize(slope, dim=1)
+        a, b, c, d = (self.level(u + SLOPE * corner) for corner in corners)
+        return torch.stack([a - b - c + d, c + d - a - b, b + d - a - c], 1) / (4 * SLOPE), (a + b + c + d) / 4
 
     def colours(self, u: Tensor) -> Tensor:
         """Colours [S, 3] in [0, 1]: the field's, or clay."""

@@ -212,6 +212,12 @@ def by_parts(camera: Camera, chunk: int, device: torch.device | str, render: Cal
 def camera_rays(camera: Camera, device: torch.device | str = "cpu", begin: int = 0, end: int | None = None) -> Rays:
     """Makes one ray per pixel, row by row, through the pixels' centres; of pixels `begin` to `end` alone if given."""
     at = torch.arange(begin, camera.width * camera.height if end is None else end, device=device)
+    return rays_of(camera, at)
+
+
+def rays_of(camera: Camera, at: Tensor) -> Rays:
+    """The rays of pixels by their index, row by row, on its device."""
+    device = at.device
     pixel = torch.stack([at % camera.width, at // camera.width], -1).to(torch.float32) + 0.5
     index = torch.zeros(len(pixel), dtype=torch.int64, device=device)
     rays = Rays(*pixel_rays(camera_table([camera]).to(device), index, pixel))

@@ -1,6 +1,6 @@
 """Writes an image, a video or a sound from its field to a file of its kind, at any size or rate.
 
-image   .png .jpg          video   .mp4 .webp .gif .png (numbered), or a folder of PNG files          sound   .wav
+image   .png .jpg .tif .exr   video   .mp4 .webp .gif .png (numbered), or a folder of PNG files   sound   .wav
 """
 
 import time
@@ -9,17 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from neuralfields.errors import UsageError
 from neuralfields.files import atomic_write_bytes, check_writable
 from neuralfields.media import WRITTEN_IMAGES
 from neuralfields.models.model import Model
 from neuralfields.options.common import MAX_SIZE
+from neuralfields.pictures.deep_files import save_exr, save_png16, save_tiff, sixteen_bit
 from neuralfields.pictures.film import check_film, write_video
-from neuralfields.pictures.panels import save_image
+from neuralfields.pictures.panels import save_image, to_uint8
+from neuralfields.signals.deep import display, light_of
 from neuralfields.signals.image import ImageFacts, picture
 from neuralfields.signals.signal import facts_of
 from neuralfields.signals.sound import SoundFacts, amplitudes, wav
 from neuralfields.signals.video import VideoFacts, pictures
+
+TIFF = (".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ def write_signal(model: Model, out: Path, wanted: OutputSize, overwrite: bool) -
 def _check_suffix(out: Path, kind: str) -> None:
     if kind == "video":
         check_film(out)
-    allowed = {"image": WRITTEN_IMAGES, "sound": (".wav",)}.get(kind)
+    allowed = {"image": (*WRITTEN_IMAGES, *TIFF, ".exr"), "sound": (".wav",)}.get(kind)
     if allowed and out.suffix.lower() not in allowed:
         raise UsageError(f"{out}: the model holds a field of {kind}; give a name that ends in {' or '.join(allowed)}")
 
@@ -70,9 +76,28 @@ def _check_suffix(out: Path, kind: str) -> None:
 def _image(model: Model, out: Path, wanted: OutputSize) -> dict[str, Any]:
     facts = facts_of(model.signal, ImageFacts)
     size = wanted.size(facts)
-    pixels = picture(model.field, (facts.width, facts.height), size)
-    save_image(out, pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    return {"width": size[0], "height": size[1]}
+    suffix = out.suffix.lower()
+    deep = suffix == ".exr" or (facts.bits > 8 and suffix in (".png", *TIFF))
+    pixels = picture(model.field, (facts.width, facts.height), size, deep=deep or facts.peak > 1)
+    bits = _save_deep(out, pixels, facts) if deep else 8
+    if not deep:
+        pixels = pixels if pixels.dtype == np.uint8 else to_uint8(display(pixels, facts.peak))
+        save = save_tiff if suffix in TIFF else save_image
+        save(out, pixels[..., 0] if pixels.shape[2] == 1 and save is save_image else pixels)
+    return {"width": size[0], "height": size[1], "bits": bits}
+
+
+def _save_deep(out: Path, pixels: np.ndarray, facts: ImageFacts) -> int:
+    """Writes coded pixels as deep as they were fitted and the format can; returns the bits of a channel."""
+    suffix = out.suffix.lower()
+    if suffix == ".exr":
+        save_exr(out, light_of(pixels, facts.peak))
+        return 32
+    if suffix in TIFF:
+        save_tiff(out, light_of(pixels, facts.peak) if facts.bits == 32 else sixteen_bit(pixels))
+        return facts.bits
+    save_png16(out, display(pixels, facts.peak))
+    return 16
 
 
 def _video(model: Model, out: Path, wanted: OutputSize) -> dict[str, Any]:
@@ -98,7 +123,8 @@ def signal_text(result: dict[str, Any]) -> str:
     """Formats the result of `write_signal` as one line of text."""
     words = []
     if "width" in result:
-        words.append(f"{result['width']}x{result['height']}")
+        deep = f" of {result['bits']} bits" if result.get("bits", 8) > 8 else ""
+        words.append(f"{result['width']}x{result['height']}{deep}")
     if "frames" in result:
         words.append(f"{result['frames']} frames at {result['fps']:.4g} a second")
     if "rate" in result:

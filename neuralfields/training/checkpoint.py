@@ -1,12 +1,13 @@
 """The checkpoint of a fit: a safetensors file beside the output, `<output>.checkpoint`, whole or not at all.
 
-It holds everything the next step depends on (radiance.py) and a description of the fit it belongs to; only the same fit
-resumes from it. Nothing replaces or removes it but --resume, --overwrite and the end of its fit.
+It holds everything the next step depends on (radiance.py), a description of the fit it belongs to (only the same fit
+resumes from it), and what else the model needs that it would be now (models/checkpoint_file.py). Nothing replaces or
+removes it but --resume, --overwrite and the end of its fit.
 """
 
-import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,34 +18,29 @@ import torch
 from neuralfields import ranks
 from neuralfields.errors import InputError, UsageError
 from neuralfields.files import atomic_write_bytes, companion
+from neuralfields.models.checkpoint_file import VERSION, State, hash_of, read_state, standing
+from neuralfields.models.model import Model
 from neuralfields.training.trainer import Trainer
 
-VERSION = 1
 LONGEST_VALUE = 400
-
-
-class State(msgspec.Struct, forbid_unknown_fields=True):
-    """JSON header of a checkpoint: plain numbers, and the description of its fit."""
-
-    version: int
-    counters: dict[str, int]
-    seconds: float
-    fit: dict[str, Any]
-    sha256: str
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Path of a fit's checkpoint, and the description (`fit`) that a resumed fit must share, but for keys in `free`."""
+    """Path of a fit's checkpoint, and the description (`fit`) that a resumed fit must share, but for keys in `free`.
+
+    `model`: makes the model as it stands; without it the file resumes but cannot be shown.
+    """
 
     path: Path
     fit: dict[str, Any]
     free: frozenset[str] = frozenset()
+    model: Callable[[], Model] | None = None
 
     @staticmethod
-    def beside(output: Path, fit: dict[str, Any]) -> "Checkpoint":
-        """The checkpoint of an output file."""
-        return Checkpoint(companion(output, ".checkpoint"), fit)
+    def beside(output: Path, fit: dict[str, Any], model: Callable[[], Model] | None = None) -> "Checkpoint":
+        """The checkpoint of an output file; `model`: makes the model as it stands, not measured."""
+        return Checkpoint(companion(output, ".checkpoint"), fit, model=model)
 
     def require_free(self, overwrite: bool) -> None:
         """Checks, before a fit starts anew, that no work would be lost.
@@ -54,7 +50,7 @@ class Checkpoint:
         if not os.path.lexists(self.path):
             return
         try:
-            steps = _state_of(self.path).counters.get("step", 0)
+            steps = read_state(self.path).step
         except InputError:
             raise UsageError(
                 f"{self.path}: is in the place of the checkpoint and is no readable one; move it away, or choose"
@@ -83,7 +79,10 @@ class Checkpoint:
                     " go on from it with --resume and a lower --set learning_rate=..."
                 )
         state = State(VERSION, training.counters(), seconds, self.fit, "")
-        state.sha256 = _hash(tensors, state)
+        if self.model is not None:
+            state.model, cameras = standing(self.model(), self.path.parent)
+            tensors |= cameras
+        state.sha256 = hash_of(tensors, state)
         atomic_write_bytes(self.path, save(tensors, {"neuralfields": msgspec.json.encode(state).decode()}))
 
     def load(self, training: Trainer) -> float:
@@ -91,11 +90,7 @@ class Checkpoint:
         if not self.path.is_file():
             raise InputError(f"{self.path}: no checkpoint to resume; run without --resume")
         tensors: dict[str, torch.Tensor] = {}
-        state = _state_of(self.path, tensors)
-        if state.version > VERSION:
-            raise InputError(f"{self.path}: checkpoint format {state.version}, this version reads up to {VERSION}")
-        if state.sha256 != _hash(tensors, state):
-            raise InputError(f"{self.path}: checkpoint is damaged; remove it and run without --resume")
+        state = read_state(self.path, tensors)
         self._require_same_fit(state.fit)
         try:
             training.restore(tensors, state.counters)
@@ -107,7 +102,7 @@ class Checkpoint:
 
     def budget(self) -> int | None:
         """The number of steps that its fit was to take. Raises InputError for a file that is none."""
-        steps = _state_of(self.path).fit.get("steps")
+        steps = read_state(self.path).fit.get("steps")
         return steps if isinstance(steps, int) else None
 
     def _require_same_fit(self, other: dict[str, Any]) -> None:
@@ -128,29 +123,3 @@ def _short(value: Any) -> str:
     """A value in a message; a file may say anything, of any length."""
     text = repr(value)
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]} ..."
-
-
-def _state_of(path: Path, tensors: dict[str, torch.Tensor] | None = None) -> State:
-    """Reads a checkpoint's JSON header, and its tensors into `tensors` if given. Raises InputError for other files."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        if not path.is_file():
-            raise OSError
-        with safe_open(path, framework="pt") as file:
-            state = msgspec.json.decode((file.metadata() or {}).get("neuralfields", ""), type=State)
-            if tensors is not None:
-                tensors |= {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, msgspec.MsgspecError, OSError, RecursionError):
-        raise InputError(f"{path}: not a readable checkpoint; remove it and run without --resume") from None
-    return state
-
-
-def _hash(tensors: dict[str, torch.Tensor], state: State) -> str:
-    """SHA-256 of everything: the tensors and the numbers beside them."""
-    plain = [state.version, state.counters, state.seconds, state.fit]
-    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
-    for name in sorted(tensors):
-        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
-        digest.update(tensors[name].cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()

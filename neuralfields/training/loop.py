@@ -19,6 +19,7 @@ import torch
 from neuralfields import ranks
 from neuralfields.errors import InterruptedFit, UsageError
 from neuralfields.fields import field_name
+from neuralfields.models.model import Model
 from neuralfields.models.nf_file import load
 from neuralfields.models.quantise import round_parameters
 from neuralfields.options.common import DEFAULT_STEPS
@@ -122,12 +123,17 @@ class Loop:
         )
 
 
-def run_with_checkpoint(loop: Loop, options: FitOptions, identity: dict[str, Any]) -> None:
-    """Trains to the end of the budget with a checkpoint beside the output; `identity`: see `checkpoint_identity`."""
+def run_with_checkpoint(
+    loop: Loop, options: FitOptions, identity: dict[str, Any], standing: Callable[[], Model]
+) -> None:
+    """Trains to the end of the budget with a checkpoint beside the output; `identity`: see `checkpoint_identity`.
+
+    `standing`: makes the model as it is now, not measured, by which a checkpoint can be looked at.
+    """
     training = loop.training
     training.bits, checkpoint = options.bits, None
     if options.out is not None:
-        checkpoint = Checkpoint.beside(options.out, identity | _machine_identity(training, options))
+        checkpoint = Checkpoint.beside(options.out, identity | _machine_identity(training, options), standing)
     if options.resume:
         if checkpoint is None:
             raise UsageError("--resume needs the output it goes on with: give --out")
@@ -154,11 +160,9 @@ def _go_on(loop: Loop, options: FitOptions, checkpoint: Checkpoint) -> None:
 def _prolong(loop: Loop, options: FitOptions, out: Path) -> None:
     """Goes on from a finished model, whose checkpoint is gone: its parameters and steps, and a new optimiser."""
     training = loop.training
-    if not isinstance(training, Trainer):
-        raise UsageError(f"{out}: is finished, and Gaussians are not prolonged; start anew with --overwrite")
     model = load(out, device=training.device)
     mine, theirs = field_name(training.field), field_name(model.field)
-    if mine != theirs or asdict(model.field.config) != asdict(training.field.config):
+    if mine != theirs or not training.continues(model):
         raise UsageError(
             f"{out}: is finished, and holds a field {theirs} of other settings than the {mine} asked for; give the"
             " same, or start anew with --overwrite"

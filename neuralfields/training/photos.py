@@ -62,11 +62,14 @@ def fit_photos(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchFit 
 
     identity |= asked_for(options) | ({"depth": f"{options.depth_weight:g} {maps.digest}"} if maps else {})
 
+    def standing() -> Model:
+        return _standing(scene, options, training, loop, loaded, held_out)
+
     def model() -> Model:
-        return _model(scene, options, training, loop, loaded, held_out)
+        return _measured(standing(), training, loop, loaded, held_out)
 
     with nullcontext() if watch is None else watch(scene, options, loop, model):
-        run_with_checkpoint(loop, options, identity)
+        run_with_checkpoint(loop, options, identity, standing)
     return model()
 
 
@@ -172,7 +175,7 @@ def _validation_pixels(held_out: LoadedFrames | None) -> Pixels | None:
     return pixels if len(pixels) else None
 
 
-def _model(
+def _standing(
     scene: Scene,
     options: FitOptions,
     training: RadianceTrainer,
@@ -180,15 +183,11 @@ def _model(
     loaded: LoadedFrames,
     held_out: LoadedFrames | None,
 ) -> Model:
-    metrics: dict[str, Any] = throughput(loop.samples, loop.seconds)
-    cameras = loaded.cameras if training.adjustments.poses is None else training.adjustments.poses.refined()
-    others = held_out.cameras if held_out else []
-    if loop.validate:
-        adjust = training.adjustments
-        others, scores = measured(
-            training.volume, training.background.colour, (adjust.poses, adjust.exposure), loaded, held_out
-        )
-        metrics |= scores
+    """The model as it is now, without figures of it."""
+    cameras, others = loaded.cameras, held_out.cameras if held_out else []
+    if training.adjustments.poses is not None:
+        cameras = training.adjustments.poses.refined()
+        others = transfer_cameras(others, loaded.cameras, cameras) if others else []
     indices = loaded.indices + (held_out.indices if held_out else [])
     names = tuple(scene.frames[i].name for i in indices)
     made = (
@@ -205,9 +204,19 @@ def _model(
         camera_names=names,
         background=training.background.colour,
         made=made | asked_for(options) | _learned_record(training, options, names),
-        metrics=metrics,
-        lineage=[],
     )
+
+
+def _measured(
+    model: Model, training: RadianceTrainer, loop: Loop, loaded: LoadedFrames, held_out: LoadedFrames | None
+) -> Model:
+    """The same with its figures; its held-out cameras may be aligned by the way."""
+    metrics: dict[str, Any] = throughput(loop.samples, loop.seconds)
+    if not loop.validate or held_out is None:
+        return replace(model, metrics=metrics)
+    adjust, colour = training.adjustments, training.background.colour
+    others, scores = measured(training.volume, colour, (adjust.poses, adjust.exposure), loaded, held_out)
+    return replace(model, metrics=metrics | scores, cameras=(*model.cameras[: len(loaded.cameras)], *others))
 
 
 def _learned_record(training: RadianceTrainer, options: FitOptions, names: tuple[str, ...]) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 batch of x, y -> field -> the signal's loss -> descend (trainer.py)
 """
 
+from dataclasses import replace
+
 import msgspec
 
 from neuralfields.errors import UsageError
@@ -38,20 +40,23 @@ def fit_signal(signal: Signal, plan: FitPlan, progress: Progress) -> Model:
     validate = (lambda: signal.held_out(field)) if held_out else None
     loop = Loop(training, plan.budget, options, progress, validate)
     identity = checkpoint_identity(options, plan.config, plan.settings, {"signal": signal.fingerprint()})
-    run_with_checkpoint(loop, options, identity)
     views = signal.views()
-    return Model(
-        field=training.field,
-        bounds=signal.bounds,
-        cameras=views,
-        held_out=(0,) if views else (),
-        camera_names=tuple(f"view {index:02d}" for index in range(len(views))),
-        made=provenance(options.field, training.step_count, loop.seconds, options.seed)
-        | input_record(options)
-        | {"downscale": options.downscale},
-        metrics=signal.measure(field) | throughput(loop.samples, loop.seconds),
-        signal=msgspec.to_builtins(signal.facts),
-    )
+
+    def standing() -> Model:
+        return Model(
+            field=training.field,
+            bounds=signal.bounds,
+            cameras=views,
+            held_out=(0,) if views else (),
+            camera_names=tuple(f"view {index:02d}" for index in range(len(views))),
+            made=provenance(options.field, training.step_count, loop.seconds, options.seed)
+            | input_record(options)
+            | {"downscale": options.downscale},
+            signal=msgspec.to_builtins(signal.facts),
+        )
+
+    run_with_checkpoint(loop, options, identity, standing)
+    return replace(standing(), metrics=signal.measure(field) | throughput(loop.samples, loop.seconds))
 
 
 class SignalTrainer(Trainer):

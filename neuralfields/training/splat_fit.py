@@ -15,10 +15,11 @@ from neuralfields.models.model import Model
 from neuralfields.models.record import provenance, throughput
 from neuralfields.options.fit import FitOptions
 from neuralfields.progress import Progress
+from neuralfields.rendering.splat import pinhole
 from neuralfields.scene import Scene
 from neuralfields.settings import flag
 from neuralfields.splatting.initial import Photos, one_gaussian
-from neuralfields.splatting.photos import PhotoPyramid, training_photos
+from neuralfields.splatting.photos import PhotoPyramid, copied_bytes, training_photos
 from neuralfields.supervision.exposure import Exposure
 from neuralfields.supervision.pixels import Pixels
 from neuralfields.supervision.pose_refinement import PoseRefinement
@@ -41,7 +42,8 @@ def fit_gaussians(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchF
     if options.bits == 8:
         raise UsageError("--bits 8 is not there for --field gaussians; leave it out")
     known, scene = scene.warnings, prepare_scene(scene, options)
-    loaded = load_frames(scene, scene.train, options.downscale)
+    bent = any(pinhole(scene.frames[index].camera) is not scene.frames[index].camera for index in scene.train)
+    loaded = load_frames(scene, scene.train, options.downscale, copies=copied_bytes(scene.has_alpha, bent))
     held_out = load_frames(scene, scene.test, scale_of(scene, loaded)) if scene.test else None
     for line in (*scene.warnings[len(known) :], *loaded.warnings):
         progress.note(line)
@@ -64,11 +66,14 @@ def fit_gaussians(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchF
     identity = checkpoint_identity(options, plan.config, plan.settings, {"photos": photos_hash(scene, loaded)})
     identity |= asked_for(options)
 
+    def standing() -> Model:
+        return _standing(scene, plan, training, loop, loaded, held_out)
+
     def model() -> Model:
-        return _model(scene, plan, training, loop, loaded, held_out)
+        return _measured(standing(), training, loop, loaded, held_out)
 
     with nullcontext() if watch is None else watch(scene, options, loop, model):
-        run_with_checkpoint(loop, options, identity)
+        run_with_checkpoint(loop, options, identity, standing)
     return model()
 
 
@@ -94,7 +99,7 @@ def _validation(training: SplatTrainer, held_out: LoadedFrames | None, colour: t
     return lambda: mean_psnr(training.volume, cameras, pictures, colour)[0]
 
 
-def _model(
+def _standing(
     scene: Scene,
     plan: FitPlan,
     training: SplatTrainer,
@@ -102,8 +107,8 @@ def _model(
     loaded: LoadedFrames,
     held_out: LoadedFrames | None,
 ) -> Model:
+    """The model as it is now, without figures of it."""
     options: FitOptions = plan.options
-    metrics: dict[str, Any] = throughput(loop.samples, loop.seconds)
     field: GaussianField = training.field
     colour, others = training.background.colour, held_out.cameras if held_out else []
     trained, cameras = loaded.cameras, loaded.cameras
@@ -116,7 +121,7 @@ def _model(
     made |= asked_for(options)
     if training.exposure is not None:
         made["exposure_gains"] = training.exposure.record(names)
-    model = Model(
+    return Model(
         field=field,
         bounds=scene.bounds,
         cameras=(*cameras, *others),
@@ -124,10 +129,16 @@ def _model(
         camera_names=names,
         background=colour,
         made=made | {"scene_kind": scene.kind, "downscale": scale_of(scene, loaded)},
-        metrics=metrics,
     )
-    if loop.validate and held_out:
-        learned = training.poses, training.exposure
-        others, scores = measured(model.renderable(), colour, learned, loaded, held_out)
-        model = replace(model, metrics=metrics | scores, cameras=(*cameras, *others))
-    return model
+
+
+def _measured(
+    model: Model, training: SplatTrainer, loop: Loop, loaded: LoadedFrames, held_out: LoadedFrames | None
+) -> Model:
+    """The same with its figures; its held-out cameras may be aligned by the way."""
+    metrics: dict[str, Any] = throughput(loop.samples, loop.seconds)
+    if not loop.validate or held_out is None:
+        return replace(model, metrics=metrics)
+    learned = training.poses, training.exposure
+    others, scores = measured(model.renderable(), training.background.colour, learned, loaded, held_out)
+    return replace(model, metrics=metrics | scores, cameras=(*model.cameras[: len(loaded.cameras)], *others))

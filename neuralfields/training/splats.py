@@ -11,8 +11,10 @@ import math
 import torch
 from torch import Tensor
 
+from neuralfields.errors import InputError
 from neuralfields.fields.gaussians import GaussianField
 from neuralfields.gaussians import Gaussians
+from neuralfields.models.model import Model
 from neuralfields.ops.blend import COLOUR_ONLY, WITH_DEPTH, Blended
 from neuralfields.ops.image_loss import image_loss
 from neuralfields.ops.pixel_rays import pixel_rays
@@ -62,11 +64,9 @@ class SplatTrainer:
         self.photos, self.bounds, self.background, self.seed = photos, bounds, background, seed
         self.exposure, self.poses = exposure, poses
         self.antialiased, self.most = gaussians.antialiased, max(most, len(gaussians))
-        order = morton_order(gaussians.means)
-        sorted_ = gaussians.take(order)
-        values = Packed.of(sorted_.means, sorted_.scales, sorted_.rotations, sorted_.opacities, sorted_.harmonics)
         self.first_count = len(gaussians)
-        self.state = State(values, values.zeros_like(), values.zeros_like())
+        self.state = _beginning(gaussians)
+        values = self.state.values
         self.statistics = values.core.new_zeros(len(values), 4)
         self.run = SplatPass(values)
         self.threads = SpareThreads()
@@ -240,6 +240,23 @@ class SplatTrainer:
         names = ("step_count", "adam_steps", "rest_steps", "grown_at", "first_count", "most")
         return {name: getattr(self, name) for name in names}
 
+    def continues(self, model: Model) -> bool:
+        """Whether a finished model's Gaussians are of the kind that is fitted here; their number may be any."""
+        config = model.field.config
+        return (config.degree, config.antialiased) == (self.field.config.degree, self.antialiased)
+
+    def adopt(self, model: Model) -> None:
+        """Goes on from a finished model: its Gaussians and number of steps, new moments; exposures and poses as given.
+
+        Raises InputError where its scene has other bounds.
+        """
+        if model.bounds != self.bounds:
+            raise InputError("the finished model is of a scene with other bounds; start anew with --overwrite")
+        gaussians = model.field.gaussians().to(self.device)
+        self.first_count, self.most = len(gaussians), max(self.most, len(gaussians))
+        self._take(_beginning(gaussians))
+        self.step_count = self.grown_at = int(model.made.get("steps", 0))
+
     def restore(self, tensors: dict[str, Tensor], counters: dict[str, int]) -> None:
         """The reverse of `tensors` and `counters`."""
         tensors = {name: tensor.to(self.device) for name, tensor in tensors.items()}
@@ -251,6 +268,14 @@ class SplatTrainer:
         for part in (self.exposure, self.poses):
             if part is not None:
                 part.restore(tensors)
+
+
+def _beginning(gaussians: Gaussians) -> State:
+    """Gaussians in Morton order, with moments of none."""
+    gaussians = gaussians.take(morton_order(gaussians.means))
+    parts = gaussians.means, gaussians.scales, gaussians.rotations, gaussians.opacities, gaussians.harmonics
+    values = Packed.of(*parts)
+    return State(values, values.zeros_like(), values.zeros_like())
 
 
 def budget(pixels: int, seconds: float | None) -> int:

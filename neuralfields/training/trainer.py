@@ -6,7 +6,7 @@ Reproducible: randomness is a function of (seed, step), never of earlier calls.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -160,6 +160,10 @@ class Trainer:
         """Plain numbers that the next step depends on, for a checkpoint."""
         numbers = {"step": self.step_count, "adam_steps": self.optimiser.steps, "stage": self.stage}
         return numbers | {"rounded": self.rounded}
+
+    def continues(self, model: Model) -> bool:
+        """Whether a finished model's field has the settings of the one that is fitted here."""
+        return asdict(model.field.config) == asdict(self.field.config)
 
     def adopt(self, model: Model) -> None:
         """Goes on from a finished model of the same field: its parameters and number of steps, new moments.

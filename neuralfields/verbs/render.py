@@ -31,6 +31,7 @@ from neuralfields.pictures.film import check_film, write_video
 from neuralfields.pictures.panels import render_picture, save_image
 from neuralfields.progress import StageDisplay, counted
 from neuralfields.rays import Render
+from neuralfields.rendering.meshed import for_many
 from neuralfields.rendering.renderable import Colour, Renderable
 from neuralfields.scene import FURTHEST, Bounds, kept_near
 from neuralfields.settings import did_you_mean
@@ -72,7 +73,7 @@ def run(options: RenderOptions) -> dict[str, Any]:
     _require_memory(path, options.what)
     targets = [options.out] if is_video else _targets(options.out, names)
     _check_targets(options, is_video, targets)
-    clock = _Clock()
+    clock, renderable = _Clock(), for_many(renderable, len(path))
     moves = len(path) > 1 and (is_video or options.path != "held-out")
     scale = _scale(renderable, colour, path) if moves and "depth" in options.what and not numbers else None
 

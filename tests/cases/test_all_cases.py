@@ -142,7 +142,9 @@ def case_10(nf: Nf, folder: Path) -> None:
 def case_13(nf: Nf, folder: Path) -> None:
     """STL is read; other suffixes are named for what they are."""
     assert "shape" in nf("fit", folder / "cube.stl", "--dry-run")
-    for suffix in (".gltf", ".fbx", ".dae"):
+    shutil.copy(folder / "cube.stl", folder / "a.gltf")
+    assert "no glTF that is read" in nf("fit", folder / "a.gltf", "--dry-run", code=3)
+    for suffix in (".fbx", ".dae", ".3mf"):
         shutil.copy(folder / "cube.stl", folder / f"a{suffix}")
         assert "a mesh, of a format that is not read; meshes are read from" in nf("fit", folder / f"a{suffix}", code=3)
     shutil.copy(folder / "cube.stl", folder / "a.gif")

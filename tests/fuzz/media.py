@@ -137,3 +137,12 @@ def film(folder: Path) -> None:
 
     noise = np.random.default_rng(0)
     write_video(folder / "a.mp4", [noise.integers(0, 256, (16, 16, 3), dtype=np.uint8) for _ in range(4)], 10)
+
+
+def glb(folder: Path) -> None:
+    """A box with colours, as glTF in one file."""
+    import trimesh
+
+    box = trimesh.creation.box((1.0, 2.0, 3.0))
+    box.visual.vertex_colors = np.full((len(box.vertices), 4), 200, np.uint8)
+    (folder / "a.glb").write_bytes(box.export(file_type="glb"))

@@ -4,7 +4,6 @@ import gzip
 import json
 import random
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,8 +12,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 
 from neuralfields.captures.images import exif_fields, image_header, read_image
 from neuralfields.captures.readers import read_scene
@@ -32,10 +29,9 @@ from neuralfields.scene import Bounds
 from neuralfields.serving import messages
 from neuralfields.signals.sound import read_sound_signal
 from neuralfields.signals.video import read_video_signal
-from neuralfields.training import checkpoint
 from tests.captures import test_llff, test_other_poses
 from tests.codecs.test_ksplat import write as write_ksplat
-from tests.fuzz import media
+from tests.fuzz import checkpoints, media
 from tests.fuzz.mutate import (
     Change,
     change_bytes,
@@ -112,6 +108,8 @@ def poses_report(folder: Path) -> None:
 
 # ---------------------------------------------------------------- models
 
+BALL = Bounds((0.0, 0.0, 0.0), 2.0)
+
 
 def nf_model(folder: Path) -> None:
     model = foreign_files.model_of(foreign_files.CONFIG)
@@ -136,25 +134,6 @@ def resealed_nf(data: bytes, rng: random.Random) -> bytes:
         return seal(Path(folder) / "a.nf", inner, table, data[8 + length :]).read_bytes()
 
 
-def resealed_checkpoint(data: bytes, rng: random.Random) -> bytes:
-    """A checkpoint with other numbers under a hash that is right, or any change of its bytes."""
-    if rng.random() < 0.4:
-        return change_bytes(data, rng)
-    tensors = load_tensors(data)
-    length = int.from_bytes(data[:8], "little")
-    state = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["neuralfields"])
-    if rng.random() < 0.3:
-        name = rng.choice(["field.weight", "adam.weight", ""])
-        kind = rng.choice([torch.float64, torch.int64, torch.float16, torch.bool])
-        tensors = {name: torch.ones(rng.choice([(), (3,), (0,), (3, 1), (10_000,)]), dtype=kind)}
-    else:
-        state = json.loads(change_json(json.dumps(state).encode(), rng))
-    with suppress(msgspec.ValidationError):
-        typed = msgspec.convert(state, checkpoint.State)
-        state = state | {"sha256": checkpoint._hash(tensors, typed)}
-    return save_tensors(tensors, {"neuralfields": json.dumps(state)})
-
-
 def tolerant(change: Change) -> Change:
     """A change that is left out where it makes no text any more that could be packed."""
 
@@ -165,34 +144,6 @@ def tolerant(change: Change) -> Change:
             return change_bytes(data, rng)
 
     return changed
-
-
-class _Small(torch.nn.Module):
-    """Stands for a trainer: what a checkpoint restores."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.step_count, self.weight = 7, torch.zeros(3)
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        return {"field.weight": self.weight}
-
-    def counters(self) -> dict[str, int]:
-        return {"step": 7, "adam_steps": 7, "stage": 0, "rounded": 0}
-
-    def restore(self, tensors: dict[str, torch.Tensor], counters: dict[str, int]) -> None:
-        self.weight = tensors["field.weight"] + counters["step"]
-
-
-def checkpoint_file(folder: Path) -> None:
-    checkpoint.Checkpoint(folder / "a.checkpoint", {"field": "hash", "steps": 9}).save(_Small(), 1.5)
-
-
-def checkpoint_read(folder: Path) -> None:
-    found = checkpoint.Checkpoint(folder / "a.checkpoint", {"field": "hash", "steps": 9})
-    found.load(_Small())
-    found.budget()
-    found.require_free(True)
 
 
 def torch_checkpoint(folder: Path) -> None:
@@ -258,11 +209,6 @@ def picture_read(folder: Path) -> None:
     exif_fields(path)
     pixels = read_image(path, upright=True)
     assert pixels.dtype == np.uint8 and pixels.shape[2] in (3, 4) and header.width > 0
-
-
-# ---------------------------------------------------------------- paths and messages
-
-BALL = Bounds((0.0, 0.0, 0.0), 2.0)
 
 
 def camera_path(folder: Path) -> None:
@@ -337,7 +283,10 @@ TARGETS: dict[str, Target] = {
                                   change_json),
     "viewer messages": Target(page_messages, "*.json", messages_read, change_json),
     ".nf": Target(nf_model, "*.nf", model_read, tolerant(resealed_nf)),
-    "checkpoints": Target(checkpoint_file, "*.checkpoint", checkpoint_read, tolerant(resealed_checkpoint)),
+    "checkpoints": Target(checkpoints.bare, "*.checkpoint", checkpoints.resumed, tolerant(checkpoints.resealed)),
+    "checkpoints as models": Target(
+        checkpoints.of_a_model, "*.checkpoint", checkpoints.shown, tolerant(checkpoints.resealed)
+    ),
     "vanilla NeRF": Target(torch_checkpoint, "*.tar", only(describe_any), ZIPPED),
     "nerfstudio checkpoints": Target(nerfstudio_checkpoint, "*.ckpt", only(describe_any), ZIPPED),
     "Instant-NGP snapshots": Target(snapshot, "*.ingp", only(describe_any), inside_gzip(inside_msgpack)),
@@ -348,6 +297,7 @@ TARGETS: dict[str, Target] = {
     "STL text": Target(media.stl(False), "*", mesh_read, change_text),
     "STL binary": Target(media.stl(True), "*", mesh_read, change_bytes),
     "OFF": Target(media.off, "*", mesh_read, change_text),
+    "glTF meshes": Target(media.glb, "*", mesh_read, tolerant(inside_glb)),
     "splats .ply": Target(splats(".ply"), "*", splats_read, change_bytes),
     "splats .compressed.ply": Target(splats(".compressed.ply"), "*", splats_read, change_bytes),
     "splats .splat": Target(splats(".splat"), "*", splats_read, change_bytes),
@@ -370,4 +320,12 @@ TARGETS: dict[str, Target] = {
     "FLAC": Target(media.sound(".flac", "flac"), "*", signal(read_sound_signal), change_bytes),
     "MP4": Target(media.film, "*", signal(read_video_signal), change_bytes),
 }  # fmt: skip
-NEEDS = {"EXR": "OpenEXR", "HEIC": "pillow_heif", "PNG of 16 bits": "av", "WAV": "av", "FLAC": "av", "MP4": "av"}
+NEEDS = {
+    "glTF meshes": "trimesh",
+    "EXR": "OpenEXR",
+    "HEIC": "pillow_heif",
+    "PNG of 16 bits": "av",
+    "WAV": "av",
+    "FLAC": "av",
+    "MP4": "av",
+}

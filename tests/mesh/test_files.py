@@ -84,8 +84,8 @@ def test_hostile_mesh_files_are_refused_in_a_line(tmp_path, name, data, message)
 
 
 def test_other_suffixes_and_missing_files(tmp_path):
-    with pytest.raises(UsageError, match=r"read from \.obj, \.ply, \.stl and \.off"):
-        read_mesh(tmp_path / "a.glb")
+    with pytest.raises(UsageError, match=r"read from \.obj, \.ply, \.stl, \.off, \.glb and \.gltf"):
+        read_mesh(tmp_path / "a.fbx")
     with pytest.raises(InputError, match="no such file"):
         read_mesh(tmp_path / "a.obj")
     with pytest.raises(UsageError, match=r"written as \.obj or \.ply"):
@@ -172,7 +172,7 @@ def test_off_that_lies_is_refused(tmp_path):
             read_mesh(tmp_path / f"{number}.off")
 
 
-@pytest.mark.parametrize(("suffix", "says"), [(".glb", "a mesh, .*read from .obj"), (".gif", "an animation, .*frames")])
+@pytest.mark.parametrize(("suffix", "says"), [(".fbx", "a mesh, .*read from .obj"), (".gif", "an animation, .*frames")])
 def test_other_files_are_named_for_what_they_are(tmp_path, capsys, suffix, says):
     (tmp_path / f"a{suffix}").write_bytes(b"glTF")
     assert cli.main(["fit", str(tmp_path / f"a{suffix}"), "--dry-run"]) == 3

@@ -6,30 +6,10 @@ import torch
 
 from neuralfields import cameras
 from neuralfields.cameras import Camera
-from neuralfields.domain import Domain
-from neuralfields.fields.field import Field
 from neuralfields.rays import Rays
 from neuralfields.rendering.surface import AMBIENT, CLAY, Surface, trace
 from neuralfields.scene import Bounds
-
-RADIUS = 0.3
-
-
-class Ball(Field):
-    """The exact distance to a ball, or a score of being inside that is no distance."""
-
-    def __init__(self, channels: int = 1, bend: bool = False) -> None:
-        super().__init__()
-        self.domain, self.bend = Domain("shape", 3, channels), bend
-        self.unused = torch.nn.Parameter(torch.zeros(1))
-
-    def features(self, x):
-        return x
-
-    def values(self, f):
-        d = (f - 0.5).norm(dim=1, keepdim=True) - RADIUS
-        d = torch.sinh(40 * d) if self.bend else d
-        return torch.cat([d, f], 1) if self.domain.channels == 4 else d
+from tests.support.balls import RADIUS, Ball, exact
 
 
 def rays(count: int = 500) -> tuple[torch.Tensor, torch.Tensor]:
@@ -37,14 +17,6 @@ def rays(count: int = 500) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(3)
     origins = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=1) * 2 + 0.5
     return origins, torch.nn.functional.normalize(torch.rand(count, 3, generator=generator) - origins, dim=1)
-
-
-def exact(origins: torch.Tensor, directions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Distance to the ball along rays, and whether they hit it."""
-    towards = 0.5 - origins
-    along = (towards * directions).sum(1)
-    left = RADIUS**2 - (towards.square().sum(1) - along**2)
-    return along - left.clamp(min=0).sqrt(), left > 0
 
 
 @pytest.mark.parametrize(("bend", "distance"), [(False, True), (False, False), (True, False)])

@@ -48,7 +48,7 @@ def test_a_file_of_another_program(small_model: Model, small_capture: Path, tmp_
     alone = stage_of([path])
     assert alone.album is None and "no photos: " in alone.notes[0] and alone.describe()["cameras"]
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff" + bytes(200))
-    with pytest.raises(InputError, match="photo.jpg: not a readable JPEG image"):
+    with pytest.raises(InputError, match=r"photo\.jpg: not a readable JPEG image"):
         stage_of([tmp_path / "photo.jpg"])
 
 

@@ -49,6 +49,10 @@ class FakeField(torch.nn.Module):
         self.register_buffer("mask", torch.tensor([True, False, True]))
         self.register_buffer("scalar", torch.tensor(3.0, dtype=torch.float64))
 
+    def stages(self) -> tuple[float, ...]:
+        """None."""
+        return ()
+
     def groups(self) -> list[SimpleNamespace]:
         """Grid and network, as every field names them."""
         grid = SimpleNamespace(role="grid", parameters=[self.table])

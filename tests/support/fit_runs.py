@@ -8,8 +8,14 @@ import pytest
 import torch
 
 from neuralfields import cli
+from neuralfields.captures.readers import read_scene
+from neuralfields.errors import InterruptedFit
 from neuralfields.models.model import Model
+from neuralfields.options.fit import FitOptions
 from neuralfields.progress import Progress
+from neuralfields.training.fit import fit_scene
+from tests.support.side_by_side import made_once
+from tests.support.small_fit import tiny_capture_folder
 
 SMALL = ("levels=4", "table=12", "finest=64", "hidden=32")
 
@@ -24,6 +30,21 @@ def same_model(one: Model, two: Model) -> None:
         assert torch.equal(tensor, other[name]), name
     assert torch.equal(one.occupancy, two.occupancy)
     assert one.metrics["psnr"] == two.metrics["psnr"] and one.made["steps"] == two.made["steps"]
+
+
+def _interrupted(folder: Path) -> None:
+    capture, before = tiny_capture_folder(), torch.get_num_threads()
+    options = FitOptions(scene=capture, steps=12, threads=1, set=SMALL, quiet=True, out=folder / "a.nf")
+    folder.mkdir()
+    with pytest.raises(InterruptedFit):
+        fit_scene(read_scene(capture), options, Interrupting(2))
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def interrupted() -> Path:
+    """The output of a fit of 12 steps of the tiny capture that was interrupted at step 2: its checkpoint is there."""
+    return made_once("interrupted", _interrupted) / "a.nf"
 
 
 class Interrupting(Progress):

@@ -251,17 +251,6 @@ def changed_bounds(scene: Scene, folder: Path) -> Scene:
     return replace(scene, bounds=replace(scene.bounds, side=scene.bounds.side * 1.1))
 
 
-@pytest.fixture(scope="module")
-def interrupted(capture: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output of a fit that was interrupted at step 2: its checkpoint is there."""
-    out = tmp_path_factory.mktemp("interrupted") / "a.nf"
-    before = torch.get_num_threads()
-    with pytest.raises(InterruptedFit):
-        fit_scene(read_scene(capture), options_for(capture, out=out), Interrupting(2))
-    torch.set_num_threads(before)
-    return out
-
-
 @pytest.fixture
 def no_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out the slow part of a start that is refused anyway."""

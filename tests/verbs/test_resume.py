@@ -6,16 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from neuralfields.captures.readers import read_scene
-from neuralfields.errors import InterruptedFit, UsageError
+from neuralfields.errors import UsageError
 from neuralfields.files import companion
 from neuralfields.models.nf_file import load
 from neuralfields.options.fit import FitOptions
-from neuralfields.training.fit import fit_scene
 from neuralfields.verbs import fit
-from tests.support.fit_runs import SMALL, Interrupting
+from tests.support.fit_runs import SMALL
 from tests.support.small_fit import tiny_capture_folder
 
 
@@ -28,17 +25,6 @@ def capture() -> Path:
     return tiny_capture_folder()
 
 
-@pytest.fixture(scope="module")
-def interrupted(capture: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output of a fit that was interrupted at step 2: its checkpoint is there."""
-    out = tmp_path_factory.mktemp("interrupted") / "a.nf"
-    before = torch.get_num_threads()
-    with pytest.raises(InterruptedFit):
-        fit_scene(read_scene(capture), options_for(capture, out=out), Interrupting(2))
-    torch.set_num_threads(before)
-    return out
-
-
 @pytest.mark.parametrize(("steps", "ends"), [(1, 2), (2, 2), (15, 15)])
 def test_an_interrupted_fit_may_be_prolonged_or_ended_early(
     capture: Path, interrupted: Path, tmp_path: Path, steps: int, ends: int, capsys: pytest.CaptureFixture[str]
@@ -49,6 +35,23 @@ def test_an_interrupted_fit_may_be_prolonged_or_ended_early(
     assert result["steps"] == load(out).made["steps"] == ends
     assert f"resumed at step 2, of {steps} in place of 12" in capsys.readouterr().err
     assert not companion(out, ".checkpoint").exists()
+
+
+def test_finished_gaussians_are_prolonged(
+    capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], small_steps: None
+) -> None:
+    """They keep their number, their steps add up, and they get better; of another degree they are refused."""
+    out = tmp_path / "a.nf"
+    limits = {"field": "gaussians", "set": ("degree=1",), "max_gaussians": 1500, "quiet": False}
+    before = fit.run(options_for(capture, out=out, steps=60, **limits))
+    count = len(load(out).field.gaussians())
+    with pytest.raises(UsageError, match="is finished, and holds a field gaussians of other settings"):
+        fit.run(options_for(capture, out=out, steps=90, resume=True, **limits | {"set": ("degree=2",)}))
+    result = fit.run(options_for(capture, out=out, steps=140, resume=True, **limits))
+    after = load(out)
+    assert result["steps"] == after.made["steps"] == 140 and result["psnr"] > before["psnr"] + 0.2
+    assert count <= len(after.field.gaussians()) <= 1500
+    assert "a.nf is finished: goes on from its 60 steps, with a new optimiser" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("field", ["hash", pytest.param("kplanes", marks=pytest.mark.slow)])
