@@ -1,8 +1,8 @@
-"""What is no scene, as subjects of the viewer: images, sounds and shapes, fitted or as they are, and meshes.
+"""What is no scene, as subjects of the viewer: images, films, sounds and shapes, fitted or as they are, and meshes.
 
 An image stands in space as a rectangle (rendering/billboard.py): panning and zooming it is moving before it, and at any
-distance a field is asked for its own colours. The pixels of an image file stay squares. A sound is shown as its
-waveform, and can be heard.
+distance a field is asked for its own colours. The pixels of an image file stay squares. A film plays. A sound is shown
+as its waveform, and can be heard.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,6 @@ from torch import Tensor
 
 from neuralfields.cameras import Camera, look_at
 from neuralfields.captures.images import read_image
-from neuralfields.errors import UsageError
 from neuralfields.fields.field import Field, values_at
 from neuralfields.mesh.files import read_mesh
 from neuralfields.models.model import Model
@@ -29,6 +28,7 @@ from neuralfields.signals.image import ImageFacts, slim
 from neuralfields.signals.shape import ring
 from neuralfields.signals.signal import facts_of
 from neuralfields.signals.sound import SoundFacts, amplitudes, read_sound_signal, wav
+from neuralfields.signals.video import VideoFacts, read_video_signal
 
 ANGLE = 45.0  # vertical field of view before a rectangle, degrees
 MARGIN = 1.06
@@ -49,15 +49,16 @@ class Shown:
 
 
 def signal_of(model: Model) -> Shown:
-    """An image, a sound or a shape that was fitted. Raises UsageError for a video."""
+    """An image, a film, a sound or a shape that was fitted."""
     kind, field = model.field.domain.kind, model.field.eval()
     if kind == "shape":
         return _standing(model.renderable(), {})
     if kind == "sound":
         known = facts_of(model.signal, SoundFacts)
         return _sound(amplitudes(field, known), known.rate)
-    if kind != "image":
-        raise UsageError(f"a field of {kind} is not shown yet; write it with nf export")
+    if kind == "video":
+        film = facts_of(model.signal, VideoFacts)
+        return _film(_colours_of(field), film)
     size = facts_of(model.signal, ImageFacts)
     return _facing(Billboard(_colours_of(field), size.width / size.height), {"image": f"{size.width} × {size.height}"})
 
@@ -67,6 +68,12 @@ def picture_of(path: Path) -> Shown:
     pixels = slim(read_image(path, upright=True))
     height, width = pixels.shape[:2]
     return _facing(Billboard(_pixels(pixels), width / height), {"image": f"{width} × {height}"})
+
+
+def film_of(path: Path) -> Shown:
+    """A video file. Raises InputError and UsageError as the reader does."""
+    film = read_video_signal(path)
+    return _film(_pixels(film.values.numpy()), film.facts)
 
 
 def sound_of(path: Path) -> Shown:
@@ -80,6 +87,13 @@ def mesh_of(path: Path, origin: tuple[float, float, float] = (0.0, 0.0, 0.0)) ->
     mesh = read_mesh(path)
     mesh = type(mesh)(mesh.vertices - np.array(origin), mesh.faces, mesh.colours)
     return _standing(MeshView(mesh), {"vertices": f"{len(mesh.vertices):,}", "faces": f"{len(mesh.faces):,}"})
+
+
+def _film(colours: Callable[[Tensor], Tensor], film: VideoFacts) -> Shown:
+    """A film that plays on a rectangle."""
+    seconds = film.frames / film.fps
+    facts = {"film": f"{film.width} × {film.height}, {film.frames} frames, {seconds:.2f} s"}
+    return _facing(Billboard(colours, film.width / film.height, seconds), facts)
 
 
 def _facing(board: Billboard, facts: dict[str, str], sound: bytes | None = None) -> Shown:
@@ -102,7 +116,7 @@ def _standing(renderable: Renderable, facts: dict[str, str]) -> Shown:
 
 
 def _colours_of(field: Field) -> Callable[[Tensor], Tensor]:
-    """Colours of an image's field, grey in three channels."""
+    """Colours of an image's or a film's field, grey in three channels."""
 
     def colours(u: Tensor) -> Tensor:
         values = values_at(field, u)
@@ -112,13 +126,13 @@ def _colours_of(field: Field) -> Callable[[Tensor], Tensor]:
 
 
 def _pixels(pixels: np.ndarray) -> Callable[[Tensor], Tensor]:
-    """Colours of the pixels uint8 [H, W, 1, 3 or 4] that places lie in."""
+    """Colours of the pixels uint8 [H, W, 1, 3 or 4] that places lie in; of frames [T, H, W, 3] at a time too."""
     values = torch.from_numpy(pixels)
-    size = torch.tensor([pixels.shape[1], pixels.shape[0]])
+    size = torch.tensor(pixels.shape[-2:-4:-1] + pixels.shape[:-3])  # of x, y and time
 
     def colours(u: Tensor) -> Tensor:
-        x, y = torch.minimum((u * size).long(), size - 1).T
-        found = values[y, x].float() / 255
+        place = torch.minimum((u * size).long(), size - 1)
+        found = values[tuple(place.T.flip(0))].float() / 255  # [time], y, x
         return found.expand(-1, 3) if found.shape[1] == 1 else found
 
     return colours

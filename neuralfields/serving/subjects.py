@@ -28,11 +28,11 @@ from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Bounds, Scene
 from neuralfields.serving.crop import Box, render_box
 from neuralfields.serving.field import refusal
-from neuralfields.serving.signals import Shown, mesh_of, picture_of, rendered, signal_of, sound_of
+from neuralfields.serving.signals import Shown, film_of, mesh_of, picture_of, rendered, signal_of, sound_of
 
 SLOW_START = 60_000.0  # initial guess of a subject's rays a second
 GREY = (0.5, 0.5, 0.5)
-PLAIN = {"image": picture_of, "sound": sound_of, "shape": mesh_of}  # files that are shown as they are
+PLAIN = {"image": picture_of, "video": film_of, "sound": sound_of, "shape": mesh_of}  # files that are shown as they are
 
 
 @dataclass
@@ -133,7 +133,7 @@ def subject_of(thing: Any, scene: Any, device: str) -> tuple[Subject, Model | No
 
 
 def _plain_file(path: Path) -> Shown | None:
-    """What a file shows that is no model: an image, a sound, a mesh; None for any other."""
+    """What a file shows that is no model: an image, a film, a sound, a mesh; None for any other."""
     kind = kind_of(path) if path.is_file() and not is_splat_file(path) else None
     return PLAIN[kind](path) if kind in PLAIN else None
 
@@ -170,7 +170,7 @@ def read_model(path: Path, scene: Any, device: str) -> Model:
 
 
 def model_subject(name: str, model: Model, size: int) -> Subject:
-    """Makes a subject of a model of `size` bytes. Raises UsageError for one of a film."""
+    """Makes a subject of a model of `size` bytes."""
     if not model.is_scene:
         return signal_subject(name, signal_of(model), facts_of(model, size))
     volume = model.renderable()

@@ -15,6 +15,7 @@ from neuralfields.cameras import Camera, look_at
 from neuralfields.errors import UsageError
 from neuralfields.mesh.files import write_mesh
 from neuralfields.models.nf_file import save
+from neuralfields.pictures.film import write_video
 from neuralfields.rays import Rays
 from neuralfields.rendering.billboard import Billboard
 from neuralfields.rendering.mesh_view import MeshView
@@ -149,6 +150,21 @@ def test_a_fitted_shape_and_its_mesh(tmp_path: Path) -> None:
     seen = [subject.render(moved, BEHIND, None).opacity for subject in stage.subjects]
     together, either = (seen[0] * seen[1]).sum(), (seen[0] + seen[1]).clamp(max=1).sum()
     assert float(together) > 0.8 * float(either) > 0.8 * 20
+
+
+def test_a_film_is_seen_at_its_time(tmp_path: Path) -> None:
+    """Four frames of two seconds: the frame of the time that is asked for, the field's beside it."""
+    frames = np.stack([np.roll(scene_picture(), 12 * i, 1) for i in range(4)])
+    write_video(tmp_path / "a.mp4", iter(frames), 2.0)
+    model = fit_scene(read_signal(tmp_path / "a.mp4"), chosen(tmp_path / "a.mp4", steps=60))
+    save(model, tmp_path / "a.nf")
+    stage = stage_of([tmp_path / "a.nf"])
+    assert stage.describe()["times"] == [0, 2]
+    for index, frame in enumerate(frames):
+        camera = replace(before((0.0, 0.0, -1.0)), time=0.5 * index + 0.3)
+        field, film = (255 * subject.render(camera, BEHIND, None).rgb.numpy() for subject in stage.subjects)
+        assert np.abs(film - frame).mean() < 8 and np.abs(field - frame).mean() < 40
+        assert np.abs(film - frames[(index + 1) % 4]).mean() > 20
 
 
 def test_what_is_not_shown_is_named(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ class Page:
     async def next(self, kind: str, when: Callable[[dict], bool] = lambda header: True) -> dict[str, Any]:
         """The next message of that kind; a packet's payload is its `payload`."""
         while True:
-            message = await asyncio.wait_for(self.line.receive(), 30)
+            message = await asyncio.wait_for(self.line.receive(), 60)
             if message.type is aiohttp.WSMsgType.TEXT:
                 header = json.loads(message.data)
             elif message.type is aiohttp.WSMsgType.BINARY:
