@@ -74,6 +74,7 @@ def test_alone_nothing_changes():
         assert ranks.average([p], True) is True and p.grad is None
 
 
+@pytest.mark.slow
 def test_two_processes_stay_equal_on_rays_of_their_own(small_capture: Path, tmp_path: Path):
     (tmp_path / "script.py").write_text(SCRIPT)
     done = run([str(tmp_path / "script.py"), str(small_capture)], tmp_path)

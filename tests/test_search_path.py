@@ -80,6 +80,7 @@ def test_the_command_does_not_either(hostile: Path, tmp_path: Path, script: Call
     assert done.stderr.count("nf: error") == len(each) and not (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 def test_nor_does_python_m(hostile: Path, tmp_path: Path) -> None:
     (hostile / "neuralfields.py").unlink()  # Python itself would run that one
     done = run(hostile, sys.executable, "-m", "neuralfields", "check", ".")

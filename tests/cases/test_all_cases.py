@@ -285,7 +285,12 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
-@pytest.mark.parametrize("number", CASES)
+SLOW = ("03", "22", "25")  # fits and meshes, each of which has tests of its own too
+
+
+@pytest.mark.parametrize(
+    "number", [pytest.param(case, marks=pytest.mark.slow) if case in SLOW else case for case in CASES]
+)
 def test_a_case_is_met_as_its_readme_expects(
     number: str,
     cases: Path,

@@ -155,6 +155,7 @@ def test_density_is_per_unit_of_their_world(side, no_look, tmp_path):
     assert model.background == (1, 1, 1) and model.bounds.side == side
 
 
+@pytest.mark.slow
 def test_occupancy_is_where_density_is(tmp_path):
     weights = ball()
     weights["fc_alpha.bias"][0] = 12  # a thin slab, to |z| = 0.2: fewer cells to look at

@@ -284,7 +284,9 @@ def test_the_same_seed_gives_the_same_bits(small_model: Model):
     assert all(torch.equal(a, b) for a, b in zip(*students, strict=True))
 
 
-@pytest.mark.parametrize("name, gain", [("voxels", 0.3), ("triplane", 1.5), ("mlp", 1.5)])
+@pytest.mark.parametrize(
+    "name, gain", [("voxels", 0.3), ("triplane", 1.5), pytest.param("mlp", 1.5, marks=pytest.mark.slow)]
+)
 def test_other_architectures_learn_too(small_model: Model, name: str, gain: float):
     """In a few steps: a dense grid that reads nothing learns node by node; mlp takes more and smaller steps."""
     kind = field_class(name)

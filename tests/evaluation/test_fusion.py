@@ -42,6 +42,7 @@ def test_a_ball():
     assert np.abs(mesh.colours - wanted).mean() < 16
 
 
+@pytest.mark.slow
 def test_nothing_opaque():
     open3d()
     model = ball()

@@ -110,6 +110,7 @@ def test_signals(domain):
     assert values.shape == (50, domain.channels) and bool(torch.isfinite(values).all())
 
 
+@pytest.mark.slow
 def test_a_scene_is_learned(tiny_capture):
     """80 small steps of the sample scene, from photos to held-out views."""
     sizes = ("levels=6", "table=12", "finest=128", "redraw=0.1")

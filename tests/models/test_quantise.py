@@ -215,6 +215,7 @@ class Fit(Trainer):
         return torch.allclose(tensor, again, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_towards_the_end_a_fit_is_rounded_in_turn_and_learns_around_it(one_thread: None):
     plain, rounded = picture_fit(32, 600), picture_fit(8, 600)
     names = list(plan(rounded.field))

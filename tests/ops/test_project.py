@@ -175,6 +175,7 @@ def test_none_at_all():
     assert project(*inputs, view(), 0).count == 0
 
 
+@pytest.mark.slow
 def test_opcheck(generator):
     inputs = gaussians(40, generator)
     torch.library.opcheck(torch.ops.neuralfields.splat_project, (*inputs, view().numbers, 3))

@@ -99,6 +99,7 @@ for op in (rbf, rbf_products):
 """
 
 
+@pytest.mark.slow
 def test_memory_grows_with_samples_and_units_alone():
     """Peak memory of forward and backward in results [S, N]: differences written out would take 32 of them at least."""
     command = [sys.executable, "-c", MEMORY]

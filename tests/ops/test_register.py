@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from neuralfields.ops.adam import adam
@@ -34,6 +35,7 @@ for name in field_names():
 """
 
 
+@pytest.mark.slow
 def test_neither_a_call_nor_a_field_loads_the_compiler(tmp_path):
     """torch._dynamo takes seconds of every process that it is loaded in.
 

@@ -100,6 +100,7 @@ def test_a_second_run_keeps_every_stage_and_the_capture(posed, shot):
     assert again["level"] == report["level"] and (out / "transforms.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_crash_is_told_and_the_next_rung_is_tried(shot, tmp_path, monkeypatch, capsys):
     real, jobs = pose_search.run_job, []
 
@@ -291,6 +292,7 @@ def test_the_way_of_matching_follows_the_number_of_photos():
     assert pose_search.matching_way("retrieval", 10, film=True) == "retrieval"
 
 
+@pytest.mark.slow
 def test_a_few_photos_of_the_fox(shared_data, tmp_path):
     (tmp_path / "fox").mkdir()
     given = read_scene(shared_data / "captures" / "ngp_fox")

@@ -71,6 +71,7 @@ def test_what_is_not_there_is_said(small_capture: Path, name: str):
         fit_scene(read_scene(small_capture), replace(options_for(small_capture), **{name: True}))
 
 
+@pytest.mark.slow
 def test_a_resumed_refinement_of_poses_ends_in_the_same_bits(small_capture: Path, tmp_path: Path):
     scene, out = read_scene(small_capture), tmp_path / "a.nf"
     words = {"refine_poses": True, "steps": 120, "recipe": ("pose_warmup=20",)}
