@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from neuralfields.captures.check import check_scene
 from neuralfields.captures.readers import read_scene
 from neuralfields.errors import InputError
 from neuralfields.options.fit import FitOptions
@@ -74,6 +75,7 @@ def test_of_cameras_that_film_together_one_is_held_out(tmp_path):
     scene = read_scene(moving_scene().write(tmp_path / "many", cameras=5, frames=3, size=8))
     held_out = {scene.frames[i].name for i in scene.test}
     assert held_out == {f"cam00/000{i}.png" for i in range(3)} and len(scene.train) == 12
+    assert not any("nearly identical" in problem.message for problem in check_scene(tmp_path / "many").problems)
 
 
 def test_a_folder_of_pictures_is_a_film_of_its_camera(tmp_path):
