@@ -29,11 +29,12 @@ from neuralfields.scene import Bounds
 from neuralfields.settings import require_range
 
 RESIDUAL = 0.25  # of h_0 in the distance: what Adam's first steps move the surface by
-POINTS = 1024  # of the penalty: so many samples of the step, and so many random points
+POINTS = 512  # of the penalty: so many samples of the step, and so many random points
 CORNERS = ((1.0, -1.0, -1.0), (-1.0, -1.0, 1.0), (-1.0, 1.0, -1.0), (1.0, 1.0, 1.0))  # of a tetrahedron
 SLOPE = 1 / 512  # least half side of its cube, in inner cubes
 GROWTH = (0.1, 0.2, 0.3, 0.45)  # shares of a fit at which finer levels come in
 LEAST_BETA = 2e-4
+SHARPENING = 5.0  # of Adam's steps of log beta: a short fit would end blurred
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,12 @@ class Config:
     """degree of the direction's spherical harmonics"""
     inner: float = 0.5
     """half the side of the inner cube in the unit cube; a fit sets it by the scene's bounds"""
-    radius: float = 0.35
+    radius: float = 0.2
     """radius of the sphere that a fit begins with, in inner cubes"""
-    beta: float = 0.05
+    beta: float = 0.03
     """scale of the density about the surface at the beginning, in inner cubes"""
-    eikonal: float = 0.1
-    """weight of the penalty on |grad d| - 1"""
+    eikonal: float = 0.01
+    """weight of the penalty on |grad d| - 1; beside squared errors of colour, ten times the paper's keeps the sphere"""
     learning_rate: float = 1e-2
     """learning rate of the table and the networks"""
 
@@ -105,7 +106,7 @@ class SurfaceField(HeadedField):
         self.table = nn.Parameter(torch.empty(self.layout.entries, config.features).uniform_(-1e-4, 1e-4))
         layers = config.density_layers, config.colour_layers
         self.heads = Heads(config.levels * config.features, config.hidden, layers, config.code, config.degree, domain)
-        self.log_beta = nn.Parameter(torch.empty(1).fill_(math.log(config.beta)))
+        self.log_beta = nn.Parameter(torch.empty(1).fill_(math.log(config.beta) / SHARPENING))
         self.register_buffer("draws", torch.zeros(1, dtype=torch.int64))
         self._near: Tensor | None = None
 
@@ -142,7 +143,7 @@ class SurfaceField(HeadedField):
 
     def beta(self) -> Tensor:
         """Scale of the density about the surface, in inner cubes, [1]."""
-        return self.log_beta.exp().clamp(min=LEAST_BETA)
+        return (SHARPENING * self.log_beta).exp().clamp(min=LEAST_BETA)
 
     def penalty(self) -> Tensor | None:
         """The eikonal loss with its weight."""

@@ -14,7 +14,9 @@ from torch import Tensor
 from neuralfields.fields.surface import Config, SurfaceField
 from neuralfields.rendering.surface import trace
 
-SETTINGS = Config(levels=4, features=4, table=12, base=4, finest=32, first=4, hidden=32, radius=0.3, eikonal=0.1)
+SETTINGS = Config(
+    levels=4, features=4, table=12, base=4, finest=32, first=4, hidden=32, radius=0.3, beta=0.05, eikonal=0.1
+)
 MARGIN = 0.25  # of the points' reach: what the cube has round them
 ON, FREE = 1.0, 0.5  # weights of |d| at points, and of free space before them
 ROBUST = 0.01  # of |d|, in cubes, from which a point counts less
