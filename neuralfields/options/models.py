@@ -313,7 +313,7 @@ class ExportOptions(OnMachine, Overwriting, Reporting):
     time: float | None = None
     """Time at which a scene that moves is exported, in the capture's own unit. Default: its first."""
     surface: MeshSource = "auto"
-    """Where a scene's mesh comes from: its density at a threshold, or depth of renders, fused. Default: density; depth
+    """Source of a scene's mesh: its density at a threshold, or depth of renders, fused. Default: density; depth
     for Gaussians."""
     faces: int | None = None
     """Triangles at most: the mesh is decimated to them. Default: all."""
