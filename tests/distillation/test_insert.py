@@ -10,14 +10,17 @@ import torch
 
 from neuralfields.cameras import Camera, look_at
 from neuralfields.cli import main
-from neuralfields.distillation.insert import blend, placed, rotation
+from neuralfields.distillation.insert import blend, insert_model, placed, rotation
 from neuralfields.errors import UsageError
 from neuralfields.fields.blend import ALPHA, STEP, blended
+from neuralfields.fields.gaussians import GaussianField
 from neuralfields.models.model import Model, volume_of
 from neuralfields.models.nf_file import load, save
 from neuralfields.options.models import EditOptions
 from neuralfields.rendering.blend import Blended, meets_box
 from neuralfields.rendering.volume import camera_rays
+from neuralfields.scene import Bounds
+from neuralfields.splatting.initial import gaussians_at
 from tests.support.hash_models import BACKGROUND, hash_model
 
 
@@ -151,3 +154,26 @@ def test_what_cannot_be_inserted_is_said(capsys):
         edit(erase_box=("0,0,0,1,1,1",))
     assert main(["fit", "scenes/sample", "--field", "blend", "--steps", "1", "--quiet"]) == 2
     assert "nf edit A.nf --insert B.nf" in capsys.readouterr().err
+
+
+def test_gaussians_are_joined(tmp_path: Path):
+    means = torch.tensor([[0.0, 0.0, 0.0], [0.9, 0.0, 0.0]])
+    bounds = Bounds((0.0, 0.0, 0.0), 2.0)
+
+    def model(colour: float) -> Model:
+        made = gaussians_at(means, torch.full((2, 3), colour), torch.full((2,), 0.1), 0.9, 0)
+        return Model(GaussianField.of(made), bounds)
+
+    save(model(0.9), tmp_path / "b.nf")
+    given = {"insert": tmp_path / "b.nf", "at": (0.1, 0.0, 0.0), "scale": 0.5, "rotate": (0.0, 0.0, 90.0)}
+    for mode, kept in (("replace", 1), ("add", 2)):
+        joined = insert_model(model(0.1), EditOptions(Path("a.nf"), mode=mode, **given), torch.device("cpu"))
+        found = joined.field.gaussians()
+        assert len(found) == kept + 2
+        wanted = torch.tensor([[0.1, 0.0, 0.0], [0.1, 0.45, 0.0]])
+        torch.testing.assert_close(found.means[-2:], wanted, rtol=0, atol=1e-6)
+        torch.testing.assert_close(found.scales[-1].exp(), torch.full((3,), 0.05), rtol=1e-5, atol=0)
+    with pytest.raises(UsageError, match="Gaussians are added"):
+        insert_model(model(0.1), EditOptions(Path("a.nf"), mode="fade", **given), torch.device("cpu"))
+    with pytest.raises(UsageError, match="do not blend"):
+        insert_model(hash_model(), EditOptions(Path("a.nf"), **given), torch.device("cpu"))
