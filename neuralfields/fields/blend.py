@@ -196,6 +196,8 @@ def blended(
 
 def _made(part: Part, domain: Domain) -> Field:
     kind = fields.field_class(part.name)
+    if part.name == fields.GAUSSIANS or domain.kind not in kind.DOMAINS:
+        raise ValueError(f"{part.name}: is no function of a point of {domain.kind}, which a blend is made of")
     return kind(msgspec.convert(kind.FORMER | part.config, kind.Config), domain)
 
 

@@ -277,8 +277,8 @@ class EditOptions(Distillation):
     """Rotation of the inserted scene in degrees, about x, then y, then z."""
     insert_box: str | None = None
     """Box of the inserted scene, as two corners x0,y0,z0,x1,y1,z1 in its own world units. Default: its inner cube."""
-    mode: BlendMode = "replace"
-    """Blending in the box: replace; add both densities; fade from the inserted scene in the middle to the model; or
+    mode: BlendMode = "add"
+    """Blending in the box: add both densities; replace what was there; fade from the inserted scene in the middle to the model; or
     intersect, matter only where both have it."""
 
     def __post_init__(self) -> None:
@@ -288,7 +288,7 @@ class EditOptions(Distillation):
         if self.insert is not None and cuts:
             raise UsageError("--insert: give boxes to erase or keep in a command of their own, before or after it")
         placing = self.insert_box is not None or self.at is not None or self.scale != 1 or any(self.rotate)
-        if self.insert is None and (placing or self.mode != "replace"):
+        if self.insert is None and (placing or self.mode != "add"):
             raise UsageError("--at, --scale, --rotate, --insert-box and --mode say how a scene comes in; add --insert")
         if not all(abs(value) < 1e9 for value in (*(self.at or ()), *self.rotate)):
             raise UsageError(f"--at {self.at}, --rotate {self.rotate}: numbers below 1e9 are needed")

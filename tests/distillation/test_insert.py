@@ -101,7 +101,7 @@ def test_an_inserted_scene_looks_as_it_did():
     insert = hash_model(seed=3)
     nothing = hash_model()
     nothing = replace(nothing, occupancy=torch.zeros_like(nothing.occupancy))
-    model = blend_of(nothing, insert, at=(0.1, 0.0, 0.2), scale=0.5, rotate=(0.0, 0.0, 90.0))
+    model = blend_of(nothing, insert, at=(0.1, 0.0, 0.2), scale=0.5, rotate=(0.0, 0.0, 90.0), mode="replace")
     own, config = camera(insert), model.field.config
     turn = np.array(config.turn)
     pose = own.world_from_camera.copy()
@@ -147,7 +147,7 @@ def test_the_verb_inserts_and_distils(small_model: Model, tmp_path: Path):
 
 
 def test_what_cannot_be_inserted_is_said(capsys):
-    for given in ({"at": (1.0, 2.0, 3.0)}, {"mode": "add"}, {"scale": 2.0}):
+    for given in ({"at": (1.0, 2.0, 3.0)}, {"mode": "fade"}, {"scale": 2.0}):
         with pytest.raises(UsageError, match="add --insert"):
             EditOptions(Path("a.nf"), **given)
     with pytest.raises(UsageError, match="of their own"):
