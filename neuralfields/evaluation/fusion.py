@@ -16,9 +16,12 @@ from neuralfields.mesh.mesh import Mesh
 from neuralfields.models.model import Model
 from neuralfields.pictures.camera_paths import rings
 from neuralfields.rendering.renderable import Renderable
+from neuralfields.rendering.splat import Splats
 from neuralfields.scene import Bounds
 
-VIEWS, SIDE = 96, 512  # renders at most, each of at most SIDE x SIDE pixels
+# Renders at most, and their size, SIDE x SIDE pixels; a field's take seconds each where Gaussians' take milliseconds.
+VIEWS, SIDE = 96, 512
+FIELD_VIEWS, FIELD_SIDE = 48, 320
 OPAQUE = 0.5  # opacity from which a render's depth is a surface's
 TRUNCATION, BLOCK, LEAST_WEIGHT = 4.0, 16, 2.0  # of the distance, in voxels; voxels of a block; views of a voxel
 LEAST_PART = 0.01  # of the largest part's faces: smaller parts are floaters
@@ -43,7 +46,8 @@ def fused_mesh(model: Model, resolution: int = 256) -> Mesh:
     )
     empty = InputError("nothing opaque in the inner cube; there is no surface to write")
     integrated = False
-    for camera in (limited(each, SIDE) for each in evenly(training_cameras(model) or rings(bounds), VIEWS)):
+    views, side = (VIEWS, SIDE) if isinstance(renderable, Splats) else (FIELD_VIEWS, FIELD_SIDE)
+    for camera in (limited(each, side) for each in evenly(training_cameras(model) or rings(bounds), views)):
         rgb, depth = _rgb_and_depth(renderable, camera, bounds)
         if not depth.any():
             continue

@@ -278,8 +278,8 @@ class EditOptions(Distillation):
     insert_box: str | None = None
     """Box of the inserted scene, as two corners x0,y0,z0,x1,y1,z1 in its own world units. Default: its inner cube."""
     mode: BlendMode = "add"
-    """Blending in the box: add both densities; replace what was there; fade from the inserted scene in the middle to the model; or
-    intersect, matter only where both have it."""
+    """Blending in the box: add both densities; replace what was there; fade from the inserted scene in the middle to
+    the model; or intersect, matter only where both have it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
