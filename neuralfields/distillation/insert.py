@@ -88,8 +88,8 @@ def part_of(model: Model) -> Part:
 @torch.no_grad()
 def blend(base: Model, insert: Model, config: Config) -> Model:
     """The blend of two radiance fields as a model, with the base's cameras and bounds."""
-    if base.field.domain != insert.field.domain:
-        raise UsageError("both scenes must have the same coordinates: one of them moves, the other does not")
+    if max(base.field.domain.dimensions, insert.field.domain.dimensions) > 3:
+        raise UsageError("a scene that moves cannot be blended yet; convert it at one time first: nf convert --time")
     first, second = volume_of(base), volume_of(insert)
     with torch.random.fork_rng(devices=[]):
         field = BlendField(config, base.field.domain)

@@ -301,7 +301,8 @@ class ExportOptions(OnMachine, Overwriting, Reporting):
     model: Path
     """Model to export: a .nf file, or a checkpoint: of a fit, or of another program."""
     out: Path
-    """Output: a mesh (.ply, .obj, .glb), an image (.png, .jpg, .tif, .exr), a video (.mp4, .webp, .gif) or a sound (.wav)."""
+    """Output: a mesh (.ply, .obj, .glb), an image (.png, .jpg, .tif, .exr), a video (.mp4, .webp, .gif) or a sound
+    (.wav)."""
     _: KW_ONLY
     resolution: int = 256
     """Cells along the side of the cube in which a mesh is extracted, or along the longest side of --box."""
