@@ -207,11 +207,12 @@ def convert(
 
 
 def edit(model: "Model | Path | str", out: "Path | str | None" = None, **options: Any) -> "Model":
-    """Edits a radiance field by boxes: erases them, or everything outside them, by distillation.
+    """Edits a radiance field: erases boxes, or everything outside them, by distillation; or inserts another scene.
 
     `options`: those of `nf edit`: `erase_box` and `keep_box` take a box of six numbers x0, y0, z0, x1, y1, z1, two
-    corners in the capture's world units, or several boxes; to, steps, minutes, set, seed, threads, ... With `out` the
-    result is also written there. Raises as `convert`, and UsageError without a box.
+    corners in the capture's world units, or several boxes; `insert` the file of another scene, with at, scale, rotate,
+    mode; to, steps, minutes, set, seed, threads, ... With `out` the result is also written there. Raises as `convert`,
+    and UsageError without a box.
 
     >>> import neuralfields as nf
     >>> left = nf.edit("sample.nf", erase_box=(-0.2, -0.2, 0, 0.2, 0.2, 0.4), steps=2)

@@ -13,7 +13,7 @@ from torch import Tensor
 from neuralfields.errors import UsageError
 from neuralfields.fields.field import Field
 from neuralfields.gaussians import Gaussians
-from neuralfields.ops.contract import Contraction
+from neuralfields.ops.contract import uncontract
 from neuralfields.ops.occupancy_bits import CELLS, bricks_of
 from neuralfields.rendering.in_time import in_segments
 from neuralfields.rendering.volume import Volume
@@ -124,17 +124,6 @@ class Masked(Field):
 
     def _masked(self, log_density: Tensor, f: Tensor) -> Tensor:
         return torch.where(f[:, -1] > 0.5, log_density, NOTHING)
-
-
-def uncontract(x: Tensor, contraction: Contraction) -> Tensor:
-    """Inverse scene contraction (ops/contract.py): from the unit cube to the frame of the inner cube, [S, 3]."""
-    if contraction.kind == "box":
-        return (x - 0.5) * contraction.extent + 0.5
-    # ops.contract keeps the direction and maps the max norm m of u = 2 (x - 0.5) to (2 - 1 / m) / 2 outside the cube
-    v = 4 * (x - 0.5)
-    m = v.abs().amax(1, keepdim=True)
-    u = torch.where(m <= 1, v, v / m / (2 - m).clamp(min=1e-6))
-    return u / 2 + 0.5
 
 
 def parse_box(text: str, option: str) -> tuple[float, ...]:

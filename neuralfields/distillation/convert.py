@@ -189,7 +189,8 @@ def _student(teacher: Model, options: ConvertOptions, pictures: list[torch.Tenso
         return _sized(teacher, options, kind, pictures)
     if type(teacher.field) is kind and not options.set:  # a subclass is another architecture
         return make_field(kind, teacher.field.config, domain, seed, pictures, True), stored
-    return make_field(kind, parse_settings(options.set, kind.Config), domain, seed, pictures, True), stored
+    config = kind.placed(parse_settings(options.set, kind.Config), teacher.bounds)
+    return make_field(kind, config, domain, seed, pictures, True), stored
 
 
 def _sized(
@@ -197,7 +198,7 @@ def _sized(
 ) -> tuple[Field, Precision]:
     """Makes the largest student of the architecture's sizes whose file is within --max-bytes, by trial."""
     most, smallest = parse_size(options.max_bytes), math.inf
-    base = parse_settings(options.set, kind.Config)
+    base = kind.placed(parse_settings(options.set, kind.Config), teacher.bounds)
     precision = Precision(bits=8)
     with TemporaryDirectory() as folder:
         for size in reversed(kind.SIZES or ({},)):
@@ -286,8 +287,11 @@ def compare(
 FLOOR = 20.0  # dB against the teacher below which nothing is written without --force
 
 
-def convert_to_file(options: ConvertOptions, edit: Edit | None = None) -> dict[str, Any]:
-    """Loads a teacher, distils it, compares both and saves the student; a report as plain data (see `report_text`)."""
+def convert_to_file(options: ConvertOptions, edit: Edit | None = None, teacher: Model | None = None) -> dict[str, Any]:
+    """Loads a teacher, distils it, compares both and saves the student; a report as plain data (see `report_text`).
+
+    `teacher`: in place of what is in the file `options.model`.
+    """
     if options.out is None:
         options = replace(options, out=Path(f"{options.model.stem}-{options.to or 'again'}.nf"))
     device = use_machine(options.device, options.threads)
@@ -296,7 +300,7 @@ def convert_to_file(options: ConvertOptions, edit: Edit | None = None) -> dict[s
     picture = options.out.with_suffix(".png")
     check_writable(picture, options.overwrite)
     scene = None if options.scene is None else read_scene(options.scene, options.format, options.allow_outside)
-    teacher = _at_time(load_any(options.model, device=device), options)
+    teacher = _at_time(load_any(options.model, device=device), options) if teacher is None else teacher
     budget = Budget.of(options, DISTILL_STEPS)
     progress = Progress(budget.steps, budget.seconds, options.out.with_suffix(".log.jsonl"), options.quiet)
     with OutputLock(options.out), progress:
@@ -310,7 +314,7 @@ def convert_to_file(options: ConvertOptions, edit: Edit | None = None) -> dict[s
         student.metrics["psnr_against_teacher"] = result["psnr_against_teacher"]
         if scene is not None:
             result |= compare_with_photos(teacher, student, scene)
-        _write(student, options.out, precision)
+        write_model(student, options.out, precision)
     before, after = options.model.stat().st_size, options.out.stat().st_size
     if options.max_bytes is not None and after > parse_size(options.max_bytes):
         progress.note(f"{options.out} has {size_text(after)}, more than --max-bytes {options.max_bytes}")
@@ -327,7 +331,7 @@ def convert_to_file(options: ConvertOptions, edit: Edit | None = None) -> dict[s
     }
 
 
-def _write(student: Model, out: Path, precision: Precision) -> None:
+def write_model(student: Model, out: Path, precision: Precision) -> None:
     """The model file; Gaussians also as a splat file, where `out` is named as one."""
     if isinstance(student.field, GaussianField) and out.name.lower().endswith(tuple(SPLAT_FORMATS)):
         write_gaussians(student.field.gaussians(), out)
@@ -348,7 +352,7 @@ def convert_model(options: ConvertOptions, teacher: Model | None = None, edit: E
     student, precision = convert(teacher, options, recipe, scene=scene, edit=edit)
     student.metrics["psnr_against_teacher"] = compare(teacher, student, edit=edit)["psnr_against_teacher"]
     if options.out is not None:
-        _write(student, options.out, precision)
+        write_model(student, options.out, precision)
     return student
 
 

@@ -1,6 +1,7 @@
 """Fuses depth renders into a mesh: a truncated signed distance (TSDF, Curless and Levoy 1996), by Open3D.
 
-For Gaussians, which have no density to run marching cubes on; the depth of a render is the mean over what is opaque.
+For Gaussians, which have no density to run marching cubes on, and for any other scene: fog and walls behind a surface,
+which a density's level set shows too, are left out. The depth of a render is the mean over what is opaque.
 """
 
 import numpy as np
@@ -9,14 +10,18 @@ import torch
 from neuralfields.cameras import Camera
 from neuralfields.errors import InputError
 from neuralfields.evaluation.training_views import depth_along_axis, evenly, limited, plane_points, training_cameras
+from neuralfields.mesh.clean import without_floaters
 from neuralfields.mesh.distance import open3d_or_remedy
 from neuralfields.mesh.mesh import Mesh
 from neuralfields.models.model import Model
 from neuralfields.pictures.camera_paths import rings
 from neuralfields.rendering.renderable import Renderable
+from neuralfields.rendering.splat import Splats
 from neuralfields.scene import Bounds
 
-VIEWS, SIDE = 96, 512  # renders at most, each of at most SIDE x SIDE pixels
+# Renders at most, and their size, SIDE x SIDE pixels; a field's take seconds each where Gaussians' take milliseconds.
+VIEWS, SIDE = 96, 512
+FIELD_VIEWS, FIELD_SIDE = 48, 320
 OPAQUE = 0.5  # opacity from which a render's depth is a surface's
 TRUNCATION, BLOCK, LEAST_WEIGHT = 4.0, 16, 2.0  # of the distance, in voxels; voxels of a block; views of a voxel
 LEAST_PART = 0.01  # of the largest part's faces: smaller parts are floaters
@@ -41,7 +46,8 @@ def fused_mesh(model: Model, resolution: int = 256) -> Mesh:
     )
     empty = InputError("nothing opaque in the inner cube; there is no surface to write")
     integrated = False
-    for camera in (limited(each, SIDE) for each in evenly(training_cameras(model) or rings(bounds), VIEWS)):
+    views, side = (VIEWS, SIDE) if isinstance(renderable, Splats) else (FIELD_VIEWS, FIELD_SIDE)
+    for camera in (limited(each, side) for each in evenly(training_cameras(model) or rings(bounds), views)):
         rgb, depth = _rgb_and_depth(renderable, camera, bounds)
         if not depth.any():
             continue
@@ -57,12 +63,9 @@ def fused_mesh(model: Model, resolution: int = 256) -> Mesh:
     mesh = volume.extract_triangle_mesh(weight_threshold=LEAST_WEIGHT).to_legacy()
     if not len(mesh.triangles):
         raise empty
-    part, size, _ = mesh.cluster_connected_triangles()
-    size = np.asarray(size)
-    mesh.remove_triangles_by_mask(size[np.asarray(part)] < LEAST_PART * size.max())
-    mesh.remove_unreferenced_vertices()
     colours = (np.asarray(mesh.vertex_colors) * 255).round().clip(0, 255).astype(np.uint8)
-    return Mesh(np.asarray(mesh.vertices).astype(np.float64), np.asarray(mesh.triangles).astype(np.int64), colours)
+    found = Mesh(np.asarray(mesh.vertices).astype(np.float64), np.asarray(mesh.triangles).astype(np.int64), colours)
+    return without_floaters(found, LEAST_PART)[0]
 
 
 def _rgb_and_depth(renderable: Renderable, camera: Camera, bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:

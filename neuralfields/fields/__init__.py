@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 CONTRACT = "field"
 GAUSSIANS = "gaussians"  # an architecture, though no function of a point
+BLEND = "blend"  # stored and rendered like a field, but composed of two by `nf edit --insert`, never fitted
 
 
 def field_names() -> list[str]:
     """Names of the architectures, by the files of this folder; nothing is imported."""
     names = (path.stem for path in Path(__file__).parent.glob("*.py"))
-    return sorted(name for name in names if name not in (CONTRACT, GAUSSIANS) and not name.startswith("_"))
+    return sorted(name for name in names if name not in (CONTRACT, GAUSSIANS, BLEND) and not name.startswith("_"))
 
 
 def architecture_names() -> list[str]:
@@ -28,10 +29,15 @@ def architecture_names() -> list[str]:
     return sorted([*field_names(), GAUSSIANS])
 
 
+def stored_names() -> list[str]:
+    """Names of everything that a model file may hold: the architectures, and compositions of them."""
+    return sorted([*architecture_names(), BLEND])
+
+
 def field_class(name: str) -> "type[Field]":
     """The field class of that name; only its own file is imported. Raises UsageError for an unknown name."""
     names = architecture_names()
-    if name not in names:
+    if name not in names and name != BLEND:
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise UsageError(f"unknown field '{name}'; known: {', '.join(names)}{hint}")

@@ -22,6 +22,7 @@ from neuralfields.ops.contract import Contraction
 from neuralfields.ops.march import Marching
 from neuralfields.options.common import DEFAULT_STEPS
 from neuralfields.rays import RaySums
+from neuralfields.scene import Bounds
 
 Role = Literal["grid", "network", "pose"]
 
@@ -108,6 +109,11 @@ class Field(nn.Module):
         `targets`: some images [H, W, channels], or a sound [T, channels]; float in [0, 1] (a sound in [-1, 1]).
         `taught`: supervised by a teacher field, point by point, not by photos.
         """
+        return config
+
+    @classmethod
+    def placed(cls, config: Any, bounds: Bounds) -> Any:
+        """Chooses the settings of a Config that depend on where a scene is, before the field is made."""
         return config
 
     def features(self, x: Float[Tensor, "S D"]) -> Float[Tensor, "S F"]:

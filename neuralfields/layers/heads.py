@@ -36,10 +36,18 @@ class Heads(nn.Module):
 
     def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Decodes f [S, inputs], unit directions [S, 3] -> log_density [S], rgb [S, 3]."""
-        code = network(f, list(self.density))
-        harmonics = spherical_harmonics(directions, self.degree)
-        rgb = torch.sigmoid(network(torch.cat([code, harmonics], dim=1), list(self.colour)))
+        code, rgb = self.code_and_colour(f, directions)
         return code[:, 0], rgb
+
+    def code_and_colour(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """Decodes as `decode`, with the whole code [S, code] in place of its first number."""
+        code = self.code(f)
+        harmonics = spherical_harmonics(directions, self.degree)
+        return code, torch.sigmoid(network(torch.cat([code, harmonics], dim=1), list(self.colour)))
+
+    def code(self, f: Tensor) -> Tensor:
+        """Runs the density network alone: f [S, inputs] -> [S, code]."""
+        return network(f, list(self.density))
 
     def log_density(self, f: Tensor) -> Tensor:
         """Runs the density network alone: f [S, inputs] -> log_density [S]."""

@@ -1,5 +1,6 @@
 """A fitted model: a field or shape with everything that is needed to render it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,10 +12,14 @@ from neuralfields import fields
 from neuralfields.cameras import Camera
 from neuralfields.domain import CASCADE_WORDS
 from neuralfields.errors import UsageError
+from neuralfields.fields.blend import BlendField
 from neuralfields.fields.gaussians import GaussianField
+from neuralfields.fields.surface import SurfaceField
+from neuralfields.rendering.blend import Blended
 from neuralfields.rendering.renderable import Colour, Renderable
 from neuralfields.rendering.splat import Splats
 from neuralfields.rendering.surface import Surface
+from neuralfields.rendering.traced import Traced
 from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Bounds
 
@@ -70,10 +75,12 @@ class Model:
         if isinstance(self.field, GaussianField):
             return Splats(self.field.gaussians(), self.bounds)
         if self.is_scene:
-            return volume_of(self)
+            volume = volume_of(self)
+            return RENDERERS.get(type(self.field), lambda plain: plain)(volume)
         return Surface(self.field.eval(), self.bounds, self.signal.get("values") == "distance")
 
 
+RENDERERS: dict[type, Callable[[Volume], Renderable]] = {BlendField: Blended, SurfaceField: Traced}
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
 
 

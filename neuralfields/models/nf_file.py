@@ -74,7 +74,7 @@ def save(model: Model, path: Path, half: bool = False, bits: int = 32, full_reco
     """
     if bits not in (8, 32) or (half and bits == 8):
         raise ValueError(f"bits {bits} with half {half}: 8 or 32, and half only with 32")
-    if field_name(model.field) not in fields.architecture_names():
+    if field_name(model.field) not in fields.stored_names():
         name = field_name(model.field)
         raise InputError(f"{path}: a {name} field is a teacher from elsewhere and is not saved; use nf convert")
     model = dataclasses.replace(model, field=whole(model.field))
@@ -300,7 +300,7 @@ def _occupancy(path: Path, stored: Tensor | None, layers: int) -> Tensor | None:
 
 def field_maker(path: Path, header: Header) -> Callable[[], Field]:
     """Makes the field from the header's plain values."""
-    known = fields.architecture_names()
+    known = fields.stored_names()
     if header.field not in known:
         near = did_you_mean(header.field, known)
         raise InputError(f"{path}: field {header.field[:60]!r} is unknown{near}; known: {', '.join(known)}")

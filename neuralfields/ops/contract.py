@@ -76,3 +76,14 @@ def contract_reference(x: Float[Tensor, "S 3"], kind: str, extent: float) -> Flo
     u = 2 * (x - 0.5)
     m = u.abs().amax(dim=-1, keepdim=True).clamp(min=1)
     return u * (2 - 1 / m) / m / 4 + 0.5
+
+
+def uncontract(x: Float[Tensor, "S 3"], contraction: Contraction) -> Float[Tensor, "S 3"]:
+    """Inverse scene contraction: from the unit cube to the frame of the inner cube, [S, 3]."""
+    if contraction.kind == "box":
+        return (x - 0.5) * contraction.extent + 0.5
+    # `contract` keeps the direction and maps the max norm m of u = 2 (x - 0.5) to (2 - 1 / m) / 2 outside the cube
+    v = 4 * (x - 0.5)
+    m = v.abs().amax(1, keepdim=True)
+    u = torch.where(m <= 1, v, v / m / (2 - m).clamp(min=1e-6))
+    return u / 2 + 0.5

@@ -9,6 +9,7 @@ from neuralfields.settings import check_range
 
 Matching = Literal["auto", "exhaustive", "sequential", "retrieval"]
 Mapper = Literal["incremental", "global"]
+Refinement = Literal["none", "surface"]
 LensModel = Literal["SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "OPENCV_FISHEYE"]
 
 
@@ -61,6 +62,10 @@ class PosesOptions(PoseSettings, Resuming, Reporting):
     """Folder of the capture (-o too). Default: <name>-capture in the current folder."""
     resume: bool = False
     """Continue after the last finished stage of an interrupted run."""
+    refine: Refinement = "none"
+    """Refine poses that are there: surface takes a posed capture with a COLMAP model in place of photos, finds outliers
+    among its matches by a surface, adjusts poses, points and surface together, and writes another capture, by default
+    <name>-refined."""
 
 
 @dataclass(frozen=True)

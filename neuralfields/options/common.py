@@ -25,6 +25,8 @@ SolidBackground = Literal["auto", "white", "black"]
 Split = Literal["test", "train", "all"]
 Quantity = Literal["rgb", "depth", "opacity", "normal"]
 Bits = Literal[8, 32]
+BlendMode = Literal["replace", "add", "fade", "intersect"]
+MeshSource = Literal["auto", "density", "depth"]
 MaskMeaning = Literal["ignore", "keep"]
 
 

@@ -10,6 +10,8 @@ from neuralfields.options.common import (
     FPS,
     FRAMES,
     SIDE,
+    BlendMode,
+    MeshSource,
     OnMachine,
     Output,
     Overwriting,
@@ -249,7 +251,7 @@ class ShareOptions(OnMachine, Output, Reporting):
 
 @dataclass(frozen=True)
 class EditOptions(Distillation):
-    """Erases a box of a scene, or keeps only a box; the result has the same or another architecture."""
+    """Erases a box of a scene, keeps only a box, or inserts another scene; in the same or another architecture."""
 
     _: KW_ONLY
     out: Path | None = None
@@ -264,10 +266,32 @@ class EditOptions(Distillation):
     """Drop Gaussians that stand far from all others."""
     drop_largest: float = 0.0
     """Drop this percentage of the Gaussians, the largest: blobs that cover a scene."""
+    insert: Path | None = None
+    """Scene to insert: its inner cube, or --insert-box, becomes part of the model. Nothing is trained unless --to is
+    given."""
+    at: tuple[float, float, float] | None = None
+    """Place of the inserted box's middle, in the capture's world units. Default: the middle of the model's cube."""
+    scale: float = 1.0
+    """Length in this world of one unit of the inserted scene."""
+    rotate: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Rotation of the inserted scene in degrees, about x, then y, then z."""
+    insert_box: str | None = None
+    """Box of the inserted scene, as two corners x0,y0,z0,x1,y1,z1 in its own world units. Default: its inner cube."""
+    mode: BlendMode = "add"
+    """Blending in the box: add both densities; replace what was there; fade from the inserted scene in the middle to
+    the model; or intersect, matter only where both have it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range(self, drop_largest=(0, 99))
+        check_range(self, drop_largest=(0, 99), scale=(1e-6, 1e6))
+        cuts = self.erase_box or self.keep_box or self.drop_floaters or self.drop_largest
+        if self.insert is not None and cuts:
+            raise UsageError("--insert: give boxes to erase or keep in a command of their own, before or after it")
+        placing = self.insert_box is not None or self.at is not None or self.scale != 1 or any(self.rotate)
+        if self.insert is None and (placing or self.mode != "add"):
+            raise UsageError("--at, --scale, --rotate, --insert-box and --mode say how a scene comes in; add --insert")
+        if not all(abs(value) < 1e9 for value in (*(self.at or ()), *self.rotate)):
+            raise UsageError(f"--at {self.at}, --rotate {self.rotate}: numbers below 1e9 are needed")
 
 
 @dataclass(frozen=True)
@@ -277,7 +301,8 @@ class ExportOptions(OnMachine, Overwriting, Reporting):
     model: Path
     """Model to export: a .nf file, or a checkpoint: of a fit, or of another program."""
     out: Path
-    """Output: a mesh (.ply, .obj), an image (.png, .jpg, .tif, .exr), a video (.mp4, .webp, .gif) or a sound (.wav)."""
+    """Output: a mesh (.ply, .obj, .glb), an image (.png, .jpg, .tif, .exr), a video (.mp4, .webp, .gif) or a sound
+    (.wav)."""
     _: KW_ONLY
     resolution: int = 256
     """Cells along the side of the cube in which a mesh is extracted, or along the longest side of --box."""
@@ -288,6 +313,15 @@ class ExportOptions(OnMachine, Overwriting, Reporting):
     """Write Gaussians as a mesh, by fusion of their depth, where the suffix (.ply) would be a splat file's."""
     time: float | None = None
     """Time at which a scene that moves is exported, in the capture's own unit. Default: its first."""
+    surface: MeshSource = "auto"
+    """Source of a scene's mesh: its density at a threshold, or depth of renders, fused. Default: density; depth
+    for Gaussians."""
+    faces: int | None = None
+    """Triangles at most: the mesh is decimated to them. Default: all."""
+    texture: int = 0
+    """Side in pixels of a texture that is baked for the mesh, of .obj and .glb; 0 keeps colours at the vertices."""
+    least_part: float = 0.01
+    """Share of the largest component's triangles under which a component is a floater, and dropped; 0 keeps all."""
     threshold: float | None = None
     """Density at the surface of a mesh, in 1/side of the scene's cube. Default: 50."""
     width: int | None = None
@@ -304,4 +338,6 @@ class ExportOptions(OnMachine, Overwriting, Reporting):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range(self, resolution=(2, 2048), threshold=(1e-6, 1e9), width=SIDE, height=SIDE)
-        check_range(self, frames=FRAMES, fps=FPS, rate=(100, 768_000))
+        check_range(self, frames=FRAMES, fps=FPS, rate=(100, 768_000), faces=(4, 10**8), least_part=(0, 1))
+        if self.texture:
+            check_range(self, texture=(16, 8192))

@@ -10,6 +10,7 @@ cannot jump over what the field resolves. An occupancy holds no distance: its st
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -85,8 +86,21 @@ class Surface:
         return Render(rgb, hit.float(), torch.where(hit, t, 0) * bounds.side, normal)
 
 
+class Leveled(Protocol):
+    """What can be traced: a level in the unit cube, below 0 inside; `distance`: whether it bounds the way to 0."""
+
+    @property
+    def distance(self) -> bool:
+        """Whether a step may be as long as the level."""
+        ...
+
+    def level(self, u: Tensor) -> Tensor:
+        """Levels [S] at points u [S, 3]."""
+        ...
+
+
 @torch.no_grad()
-def trace(surface: Surface, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+def trace(surface: Leveled, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
     """Sphere-traces rays in the unit cube to their first crossings: origins, unit directions [R, 3] -> t, hit [R]."""
     near, far = _through_cube(origins, directions)
     t, hit = near.clone(), torch.zeros_like(near, dtype=torch.bool)
@@ -110,7 +124,7 @@ def trace(surface: Surface, origins: Tensor, directions: Tensor) -> tuple[Tensor
     return t, hit
 
 
-def _bisect(surface: Surface, origins: Tensor, directions: Tensor, outside: Tensor, inside: Tensor) -> Tensor:
+def _bisect(surface: Leveled, origins: Tensor, directions: Tensor, outside: Tensor, inside: Tensor) -> Tensor:
     """Bisects between two t [R] to where the level is 0."""
     for _ in range(HALVINGS):
         middle = (outside + inside) / 2

@@ -22,8 +22,10 @@ from neuralfields.gpu.device import choose_device
 from neuralfields.media import kind_of
 from neuralfields.models.model import Model
 from neuralfields.rays import Render
+from neuralfields.rendering.blend import Blended
 from neuralfields.rendering.renderable import Colour
 from neuralfields.rendering.splat import Splats
+from neuralfields.rendering.traced import Traced
 from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Bounds, Scene
 from neuralfields.serving.crop import Box, render_box
@@ -93,7 +95,7 @@ def drawn_by_the_page(subject: Subject, volume: Volume | Splats) -> Subject:
     """Lets the page draw a subject itself where it can; `volume`: what is shown now."""
     if isinstance(volume, Splats):
         subject.splats = lambda: volume
-    elif isinstance(volume, Volume):
+    elif isinstance(volume, Volume | Traced | Blended):
         subject.why = refusal(volume)
         subject.volume = None if subject.why else lambda: volume
     return subject

@@ -92,7 +92,9 @@ def _depth_maps(scene: Scene, options: FitOptions, loaded: LoadedFrames, progres
 def new_training(scene: Scene, plan: FitPlan, loaded: LoadedFrames, maps: MapRays | None = None) -> RadianceTrainer:
     """Makes a trainer before its first step: new field, pixels, occupancy grid without cells that no camera sees."""
     options, config, device, settings = plan.options, plan.config, plan.device, plan.settings
-    field = make_field(field_class(options.field), config, scene.bounds.domain, options.seed, _targets(loaded))
+    kind = field_class(options.field)
+    config = kind.placed(config, scene.bounds)
+    field = make_field(kind, config, scene.bounds.domain, options.seed, _targets(loaded))
     pixels = Pixels(loaded.images, loaded.cameras, loaded.masks)
     if not len(pixels):
         raise InputError(f"{scene.root}: the masks leave no pixel to train on; check their polarity (black is ignored)")

@@ -5,7 +5,7 @@ from typing import Any
 from neuralfields.codecs import load_any
 from neuralfields.distillation.boxes import parse_box
 from neuralfields.errors import UsageError
-from neuralfields.evaluation.export import export
+from neuralfields.evaluation.export import MeshForm, export
 from neuralfields.files import size_text
 from neuralfields.gpu.device import use_machine
 from neuralfields.options.models import ExportOptions
@@ -13,7 +13,7 @@ from neuralfields.signals.writers import OutputSize, signal_text
 
 
 def run(options: ExportOptions) -> dict[str, Any]:
-    """Exports the model; keys: path, kind, vertices, faces, coloured or size and rate, seconds.
+    """Exports the model; keys: see `export`.
 
     Raises UsageError for a suffix that does not suit the kind of field, InputError where there is no surface.
     """
@@ -24,8 +24,11 @@ def run(options: ExportOptions) -> dict[str, Any]:
         model = model.at(model.bounds.times[0] if options.time is None else options.time)
     size = OutputSize(options.width, options.height, None, options.frames, options.fps, options.rate)
     box = None if options.box is None else parse_box(options.box, "--box")
-    kind = options.resolution, options.threshold, options.overwrite, options.mesh, box
-    return export(model, options.out, size, *kind)
+    form = MeshForm(
+        options.resolution, options.threshold, box, options.surface, options.mesh, options.faces, options.texture,
+        options.least_part,
+    )  # fmt: skip
+    return export(model, options.out, size, form, options.overwrite)
 
 
 def text(result: dict[str, Any]) -> str:
@@ -40,7 +43,11 @@ def text(result: dict[str, Any]) -> str:
     if "faces" not in result:
         return signal_text(result)
     colours = ", coloured" if result["coloured"] else ""
-    counts = f"{result['faces']:,} triangles, {result['vertices']:,} vertices{colours}"
+    if result["texture"]:
+        colours = f", texture of {result['texture']} x {result['texture']}"
+    closed = ", watertight" if result["watertight"] else f", not watertight ({result['border']:,} open edges)"
+    dropped = f", {result['dropped']} floaters dropped" if result["dropped"] else ""
+    counts = f"{result['faces']:,} triangles, {result['vertices']:,} vertices{colours}{closed}{dropped}"
     beyond = ""
     if "left_out" in result:
         beyond = f"; only the inner cube of side {result['left_out']:.4g}, the scene reaches further: --box for more"

@@ -1,6 +1,7 @@
 """`nf poses`: finds camera poses for photos or a video, and writes a posed capture (poses/find.py)."""
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 from neuralfields.errors import InterruptedFit, PosesNotFoundError, UsageError
@@ -13,6 +14,8 @@ DOUBTFUL_EXIT = PosesNotFoundError.exit_code
 
 def run(options: PosesOptions) -> dict[str, Any]:
     """Finds poses; returns the report of poses.json."""
+    if options.refine == "surface":
+        return _refine(options)
     out = options.out or default_capture(options.photos)
     display = StageDisplay(options.quiet)
     if (out / "transforms.json").exists() and not (options.overwrite or options.resume):
@@ -27,9 +30,21 @@ def run(options: PosesOptions) -> dict[str, Any]:
         ) from None
 
 
+def _refine(options: PosesOptions) -> dict[str, Any]:
+    """Refines the poses of a capture; returns the report of poses/surface_capture.py."""
+    from neuralfields.gpu.device import use_machine
+    from neuralfields.poses.surface_capture import refine_capture
+
+    use_machine("cpu", options.threads)
+    out = options.out or Path(f"{options.photos.resolve().name}-refined")
+    return refine_capture(options.photos, out, options.seed, StageDisplay(options.quiet), options.overwrite)
+
+
 def text(report: dict[str, Any]) -> str:
     """Formats the report for people."""
     lines = [f"wrote {report['path']}: {report['line']}"]
+    if "refined" in report:
+        return f"{lines[0]}\nfit it with: nf fit {report['path']}"
     lines += [f"  {reason}" for reason in report["reasons"]]
     missing = report["missing"]
     lines += [f"  without a pose: {name}: {reason}" for name, reason in list(missing.items())[:10]]
@@ -44,4 +59,4 @@ def text(report: dict[str, Any]) -> str:
 
 def exit_code(report: dict[str, Any]) -> int:
     """Exit code: 4 for doubtful poses, although they are written, else 0."""
-    return DOUBTFUL_EXIT if report["level"] == "doubtful" else 0
+    return DOUBTFUL_EXIT if report.get("level") == "doubtful" else 0

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from neuralfields.cli import main
-from neuralfields.distillation.boxes import NOTHING, Edit, parse_box, uncontract
+from neuralfields.distillation.boxes import NOTHING, Edit, parse_box
 from neuralfields.errors import UsageError
 from neuralfields.models.model import Model, volume_of
 from neuralfields.models.nf_file import load, save
-from neuralfields.ops.contract import Contraction, contract
+from neuralfields.ops.contract import Contraction, contract, uncontract
 from neuralfields.scene import Bounds
 
 

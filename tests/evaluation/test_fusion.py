@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from neuralfields.errors import InputError
+from neuralfields.errors import InputError, UsageError
+from neuralfields.evaluation import fusion
+from neuralfields.evaluation.export import surface_mesh
 from neuralfields.evaluation.fusion import fused_mesh
 from neuralfields.fields.gaussians import GaussianField
+from neuralfields.fields.surface import Config, SurfaceField
 from neuralfields.models.model import Model
 from neuralfields.scene import Bounds
 from neuralfields.splatting.initial import gaussians_at
@@ -49,3 +52,19 @@ def test_nothing_opaque():
     faint = replace(model.field.gaussians(), opacities=torch.full((4000,), -12.0))
     with pytest.raises(InputError, match="nothing opaque"):
         fused_mesh(replace(model, field=GaussianField.of(faint)), 32)
+
+
+def test_a_field_is_fused_too(monkeypatch):
+    """A new surface field is a sphere of 0.3 cubes."""
+    open3d()
+    monkeypatch.setattr(fusion, "FIELD_VIEWS", 9)
+    monkeypatch.setattr(fusion, "FIELD_SIDE", 32)
+    field = SurfaceField(Config(levels=2, table=8, base=4, finest=16, hidden=16, radius=0.3, beta=2e-3))
+    model = Model(field, Bounds((1.0, 2.0, 3.0), 2.0), background=(0.0, 0.0, 0.0))
+    mesh = surface_mesh(model, 32, source="depth")
+    distance = np.linalg.norm(mesh.vertices - np.array([1.0, 2.0, 3.0]), axis=1)
+    assert abs(np.median(distance) - RADIUS) < 2 / 32 and len(mesh.faces) > 300
+    with pytest.raises(UsageError, match="--box: is of a density"):
+        surface_mesh(model, 32, box=(0.0, 0.0, 0.0, 1.0, 1.0, 1.0), source="depth")
+    with pytest.raises(UsageError, match="Gaussians have no density"):
+        surface_mesh(ball(), 32, source="density")

@@ -142,7 +142,7 @@ def test_what_cannot_be_exported_is_refused(small_file, tmp_path, capsys):
         assert cli.main(["export", str(small_file), *words]) == code
         return capsys.readouterr().err
 
-    assert "exported as a mesh (.obj or .ply); pictures: nf render" in refused(2, str(tmp_path / "a.png"))
+    assert "exported as a mesh (.obj or .ply or .glb); pictures: nf render" in refused(2, str(tmp_path / "a.png"))
     words = (str(tmp_path / "a.ply"), "--resolution", "16", "--threshold", "1e8")
     assert "no density above 1e+08 in the inner cube; choose a lower --threshold" in refused(3, *words)
     (tmp_path / "b.ply").write_bytes(b"kept")

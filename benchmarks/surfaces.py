@@ -1,0 +1,114 @@
+"""Surfaces from photos: Chamfer distance of meshes after some time against a long fit's, and depth of several fields.
+
+python benchmarks/surfaces.py --case mesh [--minutes 2 5 15] [--reference long.nf]
+python benchmarks/surfaces.py --case depth [--steps 300] [--fields hash gaussians surface] [--data FOLDER]
+
+mesh   dtu_scan65, photos at half size, masked: the official points are not here, so the reference is the mesh of a fit
+       of the same field that was given more time (--reference, or --long minutes), and only points that lie in nearly
+       all masks count: what the photos show of the object. In units of the capture.
+depth  saharov_statue_32: relative error of depth at the measured pixels of held-out photos, median.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from depth_maps import depth_errors, with_names
+from scipy.spatial import cKDTree
+from table import FOLDER, kept, row, write
+
+import neuralfields
+from neuralfields.cameras import project
+from neuralfields.captures.images import load_frames
+from neuralfields.captures.readers import read_scene
+from neuralfields.evaluation.export import surface_mesh
+from neuralfields.mesh.clean import without_floaters
+from neuralfields.mesh.mesh import Mesh, SurfaceSampler
+from neuralfields.models.nf_file import load, save
+
+TITLE = "Surfaces from photos"
+POINTS, AGREE = 40_000, 0.9
+
+
+def on_object(mesh: Mesh, capture: Path) -> np.ndarray:
+    """Points of the mesh's surface that nearly all masks of photos that see them hold, [S, 3]."""
+    scene = read_scene(capture)
+    loaded = load_frames(scene, tuple(range(len(scene.frames))), 2)
+    points = SurfaceSampler(mesh).draw(POINTS, torch.Generator().manual_seed(0)).points.numpy().astype(np.float64)
+    held, seen = np.zeros(len(points)), np.zeros(len(points))
+    for camera, mask in zip(loaded.cameras, loaded.masks, strict=True):
+        pixel, depth = project(camera, points)
+        x, y = np.floor(pixel).astype(int).T
+        there = (depth > 0) & (x >= 0) & (y >= 0) & (x < camera.width) & (y < camera.height)
+        seen += there
+        held[there] += np.asarray(mask)[y[there], x[there]] > 0
+    return points[(seen > 0) & (held >= AGREE * seen)]
+
+
+def chamfer(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+    """Mean distances from points of one to the other, and back."""
+    return float(cKDTree(other).query(one)[0].mean()), float(cKDTree(one).query(other)[0].mean())
+
+
+def meshes(given: argparse.Namespace) -> None:
+    """The mesh after each time against that of a long fit."""
+    capture = given.data / "dtu_scan65" / "transforms_masks.json"
+
+    def fitted(minutes: float) -> neuralfields.Model:
+        return neuralfields.fit(capture, field="surface", minutes=minutes, downscale=2, eval_every=0, threads=1)
+
+    long = load(given.reference) if given.reference else fitted(given.long)
+    if not given.reference:
+        save(long, FOLDER / "surfaces-long.nf")
+    reference = on_object(without_floaters(surface_mesh(long, 256), 0.01)[0], capture)
+    command = "python benchmarks/surfaces.py --case mesh"
+    rows = [r for r in kept("surfaces", command) if r["minutes"] not in given.minutes]
+    for minutes in given.minutes:
+        model = fitted(minutes)
+        mesh = without_floaters(surface_mesh(model, 256), 0.01)[0]
+        there, back = chamfer(on_object(mesh, capture), reference)
+        figures = {"minutes": minutes, "steps": model.made["steps"], "psnr": model.metrics["psnr"]}
+        figures |= {"accuracy": there, "completeness": back, "faces": len(mesh.faces)}
+        print(figures, flush=True)
+        rows.append(row(command, **figures))
+        write("surfaces", TITLE, rows)
+
+
+def depths(given: argparse.Namespace) -> None:
+    """Depth of each field at held-out photos."""
+    command = f"python benchmarks/surfaces.py --case depth --steps {given.steps} --downscale {given.downscale}"
+    rows = [r for r in kept("surfaces_depth", command) if r["field"] not in given.fields]
+    with tempfile.TemporaryDirectory() as folder:
+        capture = with_names(given.data / "saharov_statue_32", Path(folder) / "statue")
+        for field in given.fields:
+            shared = {"steps": given.steps, "downscale": given.downscale, "threads": 1, "eval_every": 0}
+            model = neuralfields.fit(capture, field=field, **shared)
+            off = depth_errors(model, capture)
+            figures = {"field": field, "steps": given.steps, "psnr": model.metrics["psnr"]}
+            figures |= {"median depth error": float(np.median(off)), "within 5 %": float(np.mean(off < 0.05))}
+            figures |= {"seconds": model.made["seconds"]}
+            print(figures, flush=True)
+            rows.append(row(command, **figures))
+            write("surfaces_depth", "Depth of held-out photos by field", rows)
+
+
+def main() -> None:
+    """Runs the case that was named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", choices=("mesh", "depth"), required=True)
+    parser.add_argument("--data", type=Path, default=FOLDER.parent.parent / "shared" / "data" / "captures")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[2.0, 5.0, 15.0])
+    parser.add_argument("--long", type=float, default=45.0)
+    parser.add_argument("--reference", type=Path, default=None)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--downscale", type=int, default=6)
+    parser.add_argument("--fields", nargs="+", default=["hash", "gaussians", "surface"])
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    (meshes if given.case == "mesh" else depths)(given)
+
+
+if __name__ == "__main__":
+    main()
