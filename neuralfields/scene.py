@@ -85,7 +85,8 @@ class Sightings:
 class Frame:
     """A photo on disk: `name` (its path relative to the capture), its camera at the file's size, an optional mask.
 
-    A mask is black where pixels are ignored, or white there where `mask_ignores`. `sightings`: of the sparse points.
+    A mask is black where pixels are ignored, or white there where `mask_ignores`; with `mask_cuts` they are no longer
+    ignored, but empty, as where a photo is transparent. `sightings`: of the sparse points.
     `depth_path`: a map of depth along the camera's axis, `depth_unit` its unit in the capture's where that is stated.
     """
 
@@ -94,6 +95,7 @@ class Frame:
     camera: Camera
     mask_path: Path | None = None
     mask_ignores: bool = False
+    mask_cuts: bool = False
     sightings: Sightings | None = None
     depth_path: Path | None = None
     depth_unit: float | None = None
@@ -114,7 +116,11 @@ def time_range(frames: Sequence[Frame]) -> tuple[float, float] | None:
 
 @dataclass(frozen=True)
 class Scene:
-    """A posed capture. Pixels stay on disk until they are asked for (captures/images.py)."""
+    """A posed capture. Pixels stay on disk until they are asked for (captures/images.py).
+
+    `because`: what the bounds follow, in words. `backdrop` [3] in [0, 1]: the one colour behind an object in opaque
+    photos, where they have one.
+    """
 
     name: str
     root: Path
@@ -126,6 +132,8 @@ class Scene:
     has_alpha: bool = False
     points: Float[np.ndarray, "N 3"] | None = None
     warnings: tuple[str, ...] = ()
+    because: str = ""
+    backdrop: tuple[float, float, float] | None = None
 
     def still(self) -> "Scene":
         """The same scene without its times: what moves in it is then blurred."""

@@ -3,12 +3,14 @@
 Vocabulary
   layout        around, forward or outward, see arrangement.py
   reach         largest distance along any world axis (L-infinity), because the inner cube is axis-aligned
+  common part   of the frusta: the ball about the common point that every camera sees whole
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Bool, Float, Integer
 
 from neuralfields.cameras import Camera, project
 from neuralfields.captures.arrangement import Arrangement, arrange
@@ -19,6 +21,10 @@ NGP_SCALE, NGP_OFFSET = 0.33, 0.5
 MARGIN = 1.1
 MOST_CASCADES, FEWEST_CASCADES = 7, 4
 NEAR_SHARE = 0.02
+NEAR_GAP = 0.25  # of the way from the nearest camera to the inner cube: nothing is sampled before
+COMMON_VIEW = 0.5  # share of the photos that have a part of an object in view
+FEWEST_POINTS = 100
+HULL_CELLS, HULL_ERRORS = 40, 0.05
 MOST_POINTS, MOST_CAMERAS = 20_000, 60
 
 
@@ -54,26 +60,50 @@ def estimate_bounds(cameras: Sequence[Camera], points: np.ndarray | None, kind: 
     Blender scenes and instant-ngp scenes with an aabb_scale are boxes as their authors meant them; everything else is
     unbounded: an inner cube with the outside contracted into it, reaching at most 64 sides.
     """
+    return find_bounds(cameras, points, kind, hints)[0]
+
+
+def find_bounds(
+    cameras: Sequence[Camera], points: np.ndarray | None, kind: str, hints: Hints = Hints()
+) -> tuple[Bounds, str]:
+    """The bounds of `estimate_bounds`, and in words what the inner cube follows."""
     if kind == "transforms/blender":
         return _blender(cameras)
     if hints.aabb_scale is not None:
-        return _instant_ngp(hints)
+        return _instant_ngp(hints), f"the file's aabb_scale of {hints.aabb_scale:g}"
     arrangement = arrange(cameras)
     seen = None if points is None else _seen(cameras, points)
-    if seen is not None and len(seen.depths) < 100:
+    if seen is not None and len(seen.depths) < FEWEST_POINTS:
         seen = None
-    centre, half = _INNER[arrangement.layout](cameras, arrangement, seen, hints)
+    centre, half, why = _INNER[arrangement.layout](cameras, arrangement, seen, hints)
     half = max(half, 1e-6)
-    side = 2 * half
-    near = NEAR_SHARE * side
+    near = NEAR_SHARE * 2 * half
     if seen is not None:
         near = 0.5 * float(np.percentile(seen.depths, 0.5))
     elif hints.near is not None:
         near = 0.9 * hints.near
     if arrangement.layout != "forward":
-        near = min(near, 0.1 * side)  # sparse points miss textureless surfaces, such as the ground nearby
-    far = 0.0 if seen is None else 2 * float(np.percentile(np.abs(seen.points - centre).max(axis=1), 99.5))
-    return Bounds(tuple(float(v) for v in centre), side, _cascades(cameras, centre, half, far), "cube", near)
+        near = min(near, 0.1 * 2 * half)  # sparse points miss textureless surfaces, such as the ground nearby
+    return around_cube(cameras, centre, half, near, 0.0 if seen is None else seen.reach(centre)), why
+
+
+def around_cube(
+    cameras: Sequence[Camera], centre: np.ndarray, half: float, near: float | None = None, far: float = 0.0
+) -> Bounds:
+    """Bounds of an inner cube with the outside contracted into it, that hold all cameras and content up to `far`.
+
+    `near`. Default: a part of the way from the nearest camera to the cube.
+    """
+    if near is None:
+        near = max(NEAR_SHARE * 2 * half, NEAR_GAP * _gap(cameras, centre, half))
+    cascades = _cascades(cameras, centre, half, far)
+    return Bounds(tuple(float(v) for v in centre), 2 * half, cascades, "cube", near)
+
+
+def _gap(cameras: Sequence[Camera], centre: np.ndarray, half: float) -> float:
+    """Distance from the cube to the nearest camera, the nearest twentieth of the cameras left out."""
+    away = np.maximum(np.abs(np.stack([camera.centre for camera in cameras]) - centre) - half, 0.0)
+    return float(np.percentile(np.linalg.norm(away, axis=1), 5))
 
 
 def _cascades(cameras: Sequence[Camera], centre: np.ndarray, half: float, far: float) -> int:
@@ -84,7 +114,7 @@ def _cascades(cameras: Sequence[Camera], centre: np.ndarray, half: float, far: f
     return max(min(max(wanted, holding), MOST_CASCADES), FEWEST_CASCADES)
 
 
-def _blender(cameras: Sequence[Camera]) -> Bounds:
+def _blender(cameras: Sequence[Camera]) -> tuple[Bounds, str]:
     """[-1.5, 1.5]^3, unless the cameras clearly frame a scene of another size or position."""
     arrangement = arrange(cameras)
     distance = np.array([np.linalg.norm(camera.centre - arrangement.point) for camera in cameras])
@@ -92,8 +122,8 @@ def _blender(cameras: Sequence[Camera]) -> Bounds:
     width = float(np.median(widths))
     usual = BLENDER_SIDE / 4 < width < BLENDER_SIDE * 2 and np.abs(arrangement.point).max() < BLENDER_SIDE / 4
     if usual or arrangement.layout != "around":
-        return Bounds((0.0, 0.0, 0.0), BLENDER_SIDE)
-    return Bounds(tuple(float(v) for v in arrangement.point), MARGIN * width)
+        return Bounds((0.0, 0.0, 0.0), BLENDER_SIDE), "the usual cube of Blender's synthetic scenes"
+    return Bounds(tuple(float(v) for v in arrangement.point), MARGIN * width), "what the cameras see together"
 
 
 def _instant_ngp(hints: Hints) -> Bounds:
@@ -112,6 +142,10 @@ class _Seen:
     points: np.ndarray
     depths: np.ndarray
 
+    def reach(self, centre: np.ndarray) -> float:
+        """Twice the reach of nearly all points from a centre."""
+        return 2 * float(np.percentile(np.abs(self.points - centre).max(axis=1), 99.5))
+
 
 def _seen(cameras: Sequence[Camera], points: np.ndarray) -> _Seen:
     chosen = points[:: max(1, len(points) // MOST_POINTS)].astype(np.float64)
@@ -124,17 +158,36 @@ def _seen(cameras: Sequence[Camera], points: np.ndarray) -> _Seen:
     return _Seen(chosen[hit], np.concatenate(depths))
 
 
-def _around(
-    cameras: Sequence[Camera], arrangement: Arrangement, seen: _Seen | None, hints: Hints
-) -> tuple[np.ndarray, float]:
-    """Centre on the common point; all cameras inside, except outliers more than three times as far as most."""
-    reach = np.array([np.abs(camera.centre - arrangement.point).max() for camera in cameras])
-    return arrangement.point, MARGIN * float(reach[reach <= 3 * np.median(reach)].max())
+Inner = tuple[np.ndarray, float, str]  # centre, half side, what they follow
 
 
-def _forward(
-    cameras: Sequence[Camera], arrangement: Arrangement, seen: _Seen | None, hints: Hints
-) -> tuple[np.ndarray, float]:
+def _around(cameras: Sequence[Camera], arrangement: Arrangement, seen: _Seen | None, hints: Hints) -> Inner:
+    """Centre on the common point; all cameras inside, except outliers more than three times as far as most.
+
+    What the cameras see together is smaller, and better only where nothing else counts (see `common_cube`).
+    """
+    return arrangement.point, MARGIN * _reach(cameras, arrangement.point), "the cameras, which it holds"
+
+
+def _reach(cameras: Sequence[Camera], point: np.ndarray) -> float:
+    """Reach of the cameras from a point; those more than three times as far as most do not count."""
+    reach = np.array([np.abs(camera.centre - point).max() for camera in cameras])
+    return float(reach[reach <= 3 * np.median(reach)].max())
+
+
+def common_cube(cameras: Sequence[Camera]) -> tuple[np.ndarray, float]:
+    """Centre and half side of what cameras that look inward see together: where an object is looked for.
+
+    The common part of the frusta about the common point: half side = tangent of half the field of view x distance to
+    the point, of the median camera, and no more than holds the cameras.
+    """
+    point = arrange(cameras).point
+    tangents = [max(c.width / c.fx, c.height / c.fy) / 2 for c in cameras]
+    common = [t * np.linalg.norm(c.centre - point) for t, c in zip(tangents, cameras, strict=True)]
+    return point, MARGIN * min(float(np.median(common)), _reach(cameras, point))
+
+
+def _forward(cameras: Sequence[Camera], arrangement: Arrangement, seen: _Seen | None, hints: Hints) -> Inner:
     """Centre in the middle of the content's depth range; near, central content is inside."""
     middle = np.mean([camera.centre for camera in cameras], axis=0)
     axis = np.mean([camera.forward for camera in cameras], axis=0)
@@ -148,37 +201,97 @@ def _forward(
         aside = np.median(inner - middle, axis=0)
         aside -= (aside @ axis) * axis
         centre = middle + 0.5 * (low + high) * axis + aside
-        return centre, MARGIN * float(np.percentile(np.abs(inner - centre).max(axis=1), 90))
+        return centre, MARGIN * float(np.percentile(np.abs(inner - centre).max(axis=1), 90)), "the nearer sparse points"
     reach = max(float(np.abs(camera.centre - middle).max()) for camera in cameras)
     if hints.near is not None and hints.far is not None:
         low, high = hints.near, min(hints.far, 6 * hints.near)
         depth = 0.5 * (low + high)
         tangent = np.median([max(c.width / c.fx, c.height / c.fy) for c in cameras]) / 2
-        return middle + depth * axis, MARGIN * max(0.5 * (high - low), tangent * depth, reach)
+        return middle + depth * axis, MARGIN * max(0.5 * (high - low), tangent * depth, reach), "the file's depths"
     depth = float((arrangement.point - middle) @ axis)
     if not 2 * reach < depth < 50 * reach:  # the axes are too parallel for a depth; scenes are a few baselines away
         depth = 5 * reach if reach > 0 else 1.0
-    return middle + depth * axis, MARGIN * max(depth, reach)
+    return middle + depth * axis, MARGIN * max(depth, reach), "where the cameras look, and how far they are apart"
 
 
-def _outward(
-    cameras: Sequence[Camera], arrangement: Arrangement, seen: _Seen | None, hints: Hints
-) -> tuple[np.ndarray, float]:
+def _outward(cameras: Sequence[Camera], arrangement: Arrangement, seen: _Seen | None, hints: Hints) -> Inner:
     """Centre among the cameras; most points inside, or twice the cameras' own reach without points."""
     centres = np.stack([camera.centre for camera in cameras])
     centre = 0.5 * (centres.min(axis=0) + centres.max(axis=0))
     reach = float(np.abs(centres - centre).max())
     if seen is not None:
         walls = float(np.percentile(np.abs(seen.points - centre).max(axis=1), 80))
-        return centre, MARGIN * max(reach, walls)
-    return centre, 2 * reach if reach > 0 else 1.0
+        return centre, MARGIN * max(reach, walls), "the cameras and most sparse points"
+    return centre, 2 * reach if reach > 0 else 1.0, "the cameras, twice as far as they are apart"
 
 
 _INNER = {"around": _around, "forward": _forward, "outward": _outward}
 
 
-def describe_bounds(bounds: Bounds, cameras: Sequence[Camera], points: np.ndarray | None) -> list[str]:
-    """Describes bounds in lines of text: layout, inner cube, extent, shares of cameras and points inside."""
+@dataclass(frozen=True)
+class Silhouette:
+    """Where a photo may show the object: `map` [h, w] bool at its camera's size; False is background for certain."""
+
+    camera: Camera
+    map: Bool[np.ndarray, "h w"]
+
+
+def votes(
+    silhouettes: Sequence[Silhouette], centres: Float[np.ndarray, "N 3"], radius: float, whole: bool = False
+) -> tuple[Integer[np.ndarray, " N"], Integer[np.ndarray, " N"]]:
+    """In how many photos the centres [N, 3] of balls lie, [N], and in how many the balls are on background alone, [N].
+
+    Of a ball at a photo's border what is seen decides; with `whole` such a photo does not speak of background.
+    """
+    inside, empty = np.zeros((2, len(centres)), dtype=np.int64)
+    for silhouette in silhouettes:
+        camera, (height, width) = silhouette.camera, silhouette.map.shape
+        total = np.zeros((height + 1, width + 1), dtype=np.int64)
+        total[1:, 1:] = silhouette.map.cumsum(0).cumsum(1)
+        which = np.flatnonzero(points_in_view(camera, centres))
+        pixels, depth = project(camera, centres[which])
+        away = np.ceil(radius * max(camera.fx, camera.fy) / np.maximum(depth - radius, 1e-3 * radius)) + 1
+        low, high = np.floor(pixels - away[:, None]).astype(np.int64), np.ceil(pixels + away[:, None]).astype(np.int64)
+        told = depth > radius
+        if whole:
+            told &= (low >= 0).all(axis=1) & (high <= (width, height)).all(axis=1)
+        (left, top), (right, bottom) = (np.clip(corner, 0, (width, height)).T for corner in (low, high))
+        marked = total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]
+        inside[which] += 1
+        empty[which] += told & (marked == 0)
+    return inside, empty
+
+
+def hull_cube(silhouettes: Sequence[Silhouette], centre: np.ndarray, half: float) -> tuple[np.ndarray, float] | None:
+    """The cube of the visual hull: of what lies within a cube and on background in hardly any photo; None if nothing.
+
+    A twentieth of the photos may err, and half of them must have it in view. Twice, the second time in finer cells.
+    """
+    for _ in range(2):
+        step = 2 * half / HULL_CELLS
+        axis = (np.arange(HULL_CELLS) + 0.5) * step - half
+        cells = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3) + centre
+        inside, empty = votes(silhouettes, cells, 0.5 * step)
+        kept = cells[(inside >= COMMON_VIEW * len(silhouettes)) & (empty <= HULL_ERRORS * inside)]
+        if not len(kept):
+            return None
+        low, high = kept.min(axis=0) - step, kept.max(axis=0) + step
+        centre, half = (low + high) / 2, float((high - low).max()) / 2
+    return centre, half
+
+
+def object_bounds(silhouettes: Sequence[Silhouette], cameras: Sequence[Camera]) -> Bounds | None:
+    """The bounds of an object by its silhouettes, if they agree; nothing is outside of it."""
+    found = hull_cube(silhouettes, *common_cube(cameras))
+    if found is None:
+        return None
+    return replace(around_cube(cameras, *found), cascades=1, contraction="box")
+
+
+def describe_bounds(
+    bounds: Bounds, cameras: Sequence[Camera], points: np.ndarray | None, because: str = ""
+) -> list[str]:
+    """Describes bounds in lines of text: layout, inner cube, what it follows, extent, shares of cameras and points."""
     arrangement = arrange(cameras)
     says = {
         "around": "cameras look inward at a common point",
@@ -195,6 +308,8 @@ def describe_bounds(bounds: Bounds, cameras: Sequence[Camera], points: np.ndarra
         f"inner cube: centre ({place}), side {bounds.side:.3g}, {inside:.0%} of the cameras inside; {outside}"
         f" ({bounds.contraction}), nothing nearer than {bounds.near:.3g}",
     ]
+    if because:
+        lines.append(f"it follows {because}; --box sets another")
     if any(bounds.origin):
         about = ", ".join(f"{v:.10g}" for v in bounds.origin)
         lines.append(f"positions are kept about ({about}), in double precision; exports are in the capture's own")

@@ -15,7 +15,7 @@ from neuralfields.cameras import CAMERA_AXES, Camera, distort, field_of_view
 from neuralfields.captures.arrangement import Arrangement, arrange
 from neuralfields.captures.bounds import describe_bounds
 from neuralfields.captures.preview import Preview, previews
-from neuralfields.captures.readers import read_capture, scene_from_capture
+from neuralfields.captures.readers import boxed, read_capture, scene_from_capture
 from neuralfields.scene import Bounds, Scene
 
 FEW_PHOTOS = 15
@@ -71,6 +71,8 @@ class Report:
     blurred: tuple[str, ...]
     points: int
     bounds: Bounds
+    box_follows: str
+    backdrop: tuple[float, float, float] | None
     description: tuple[str, ...]
     problems: tuple[Problem, ...]
     usable: bool
@@ -83,10 +85,12 @@ class Report:
         return msgspec.to_builtins(self)
 
 
-def check_scene(path: Path | str, format: str | None = None, allow_outside: bool = False) -> Report:
-    """Validates a posed capture; raises InputError if it cannot be read at all."""
+def check_scene(
+    path: Path | str, format: str | None = None, allow_outside: bool = False, box: str | None = None
+) -> Report:
+    """Validates a posed capture, with a `box` as `boxed` takes it; raises InputError if it cannot be read at all."""
     capture = read_capture(path, format, allow_outside)
-    scene = scene_from_capture(capture, Path(path))
+    scene = boxed(scene_from_capture(capture, Path(path)), None, box)
     cameras = [frame.camera for frame in scene.frames]
     arrangement = arrange(cameras)
     seen = previews(scene)
@@ -115,7 +119,9 @@ def check_scene(path: Path | str, format: str | None = None, allow_outside: bool
         blurred=tuple(blurred(seen)),
         points=0 if scene.points is None else len(scene.points),
         bounds=scene.bounds,
-        description=tuple(describe_bounds(scene.bounds, cameras, scene.points)),
+        box_follows=scene.because,
+        backdrop=scene.backdrop,
+        description=tuple(describe_bounds(scene.bounds, cameras, scene.points, scene.because)),
         problems=tuple(problems),
         usable=usable,
         verdict=_verdict(problems),

@@ -16,6 +16,7 @@ import numpy as np
 
 from neuralfields.cameras import Camera
 from neuralfields.captures.deep_images import DeepHeader, deep_header, read_deep, require_plausible_png
+from neuralfields.captures.mask_folder import cut_out
 from neuralfields.captures.photo_store import PhotoStore, in_order, require_memory
 from neuralfields.errors import InputError
 from neuralfields.files import require_ordinary
@@ -208,8 +209,7 @@ def read_image(
     image = open_image(path, format)
     try:
         if image is None:
-            orientation = _deep(path, format).orientation
-            return turned(read_deep(path, format), orientation)
+            return turned(read_deep(path, format), _deep(path, format).orientation)
         with image:
             stored = image.size
             if at_least is not None and image.format == "JPEG":
@@ -339,8 +339,7 @@ def load_frames(
     `downscale`: Default: one factor for all, so that the largest photo has at most 1000 pixels along its longer side.
     `progress(done, total)` is called from this thread. Unreadable photos are skipped with a warning. `copies`: bytes a
     pixel that will be needed besides, of which the estimate knows.
-    Raises InputError when more than 20 % are unreadable, fewer than 3 are left, or a mask does not fit its photo;
-    ResourceError when they do not fit into memory.
+    Raises InputError when over 20 % are unreadable, under 3 are left, or a mask does not fit; ResourceError for memory.
     """
     chosen = [scene.frames[i] for i in indices]
     if downscale is None:
@@ -386,8 +385,9 @@ def _load(frame: Frame, factor: int) -> tuple[np.ndarray, np.ndarray | None] | I
     mask = None
     if frame.mask_path is not None:
         keep = read_mask(frame.mask_path, size, frame.mask_ignores)
-        # A small pixel is kept only if nothing under it is ignored: no colour of an ignored region leaks in.
-        mask = downscale(keep.astype(np.uint8) * 255, factor) == 255
+        if frame.mask_cuts:
+            return downscale(cut_out(image, keep), factor), None
+        mask = downscale(keep.astype(np.uint8) * 255, factor) == 255  # nothing ignored leaks into a small pixel
     return downscale(image, factor), mask
 
 

@@ -11,9 +11,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from neuralfields.captures.bounds import estimate_bounds
+import numpy as np
+
+from neuralfields.cameras import Camera
+from neuralfields.captures.arrangement import arrange
+from neuralfields.captures.bounds import (
+    Silhouette,
+    around_cube,
+    find_bounds,
+    object_bounds,
+)
 from neuralfields.captures.capture import Capture, split
 from neuralfields.captures.colmap import model_folders, read_colmap
+from neuralfields.captures.images import LoadedFrames, load_frames
 from neuralfields.captures.llff import read_llff
 from neuralfields.captures.metashape import metashape_file, read_metashape
 from neuralfields.captures.origin import near_origin
@@ -25,12 +35,13 @@ from neuralfields.captures.other_poses import (
     read_opensfm,
     read_polycam,
 )
-from neuralfields.captures.preview import before_plain_backdrop
+from neuralfields.captures.preview import backdrop, before_plain_backdrop, leaves_object, silhouette
 from neuralfields.captures.transforms import read_transforms, transforms_files
 from neuralfields.errors import InputError, UsageError
 from neuralfields.files import require_ordinary
 from neuralfields.media import unread
 from neuralfields.scene import Scene, time_range
+from neuralfields.settings import parse_box
 
 READERS: dict[str, Callable[[Path, bool], Capture]] = {
     "transforms": read_transforms,
@@ -43,6 +54,7 @@ READERS: dict[str, Callable[[Path, bool], Capture]] = {
     "polycam": read_polycam,
 }
 BLENDER = "transforms/blender"
+MOST_SILHOUETTES, FEWEST_SILHOUETTES, SILHOUETTE_SIDE = 40, 5, 128
 EXPECTED = "transforms.json, transforms_train.json, a COLMAP model (sparse/0) or poses_bounds.npy"
 
 
@@ -114,7 +126,7 @@ def scene_from_capture(capture: Capture, path: Path) -> Scene:
     kind = capture.kind
     if kind == BLENDER and (any(capture.origin) or not before_plain_backdrop(capture.frames)):
         kind = ""  # its box is for an object about the origin; a room, or a far background, is unbounded
-    bounds = estimate_bounds(cameras, capture.points, kind, capture.hints)
+    bounds, because = find_bounds(cameras, capture.points, kind, capture.hints)
     return Scene(
         name=root.resolve().name,
         root=root,
@@ -126,4 +138,85 @@ def scene_from_capture(capture: Capture, path: Path) -> Scene:
         has_alpha=capture.has_alpha,
         points=capture.points,
         warnings=(*capture.warnings, *warnings),
+        because=because,
     )
+
+
+def boxed(scene: Scene, loaded: LoadedFrames | None, box: str | None = None) -> Scene:
+    """The scene with the box that its photos show: the visual hull of an object by some silhouettes.
+
+    Nothing is outside of an object that is cut out, or before a plain backdrop; with masks that leave an object alone
+    nothing outside counts, and it would be fog. Cameras must look inward, and the bounds must not be a box already.
+    `loaded`: training photos; None: some are decoded if they are of use. `box`: two corners in the capture's units,
+    x0,y0,z0,x1,y1,z1, taken instead. Raises UsageError for a wrong one.
+    """
+    cameras = [frame.camera for frame in scene.frames]
+    inward = arrange(cameras).layout == "around" and all(camera.model == "perspective" for camera in cameras)
+    colour = backdrop(scene.frames) if inward and not scene.has_alpha else None
+    scene = replace(scene, backdrop=colour)
+    if box is not None:
+        return _given(scene, cameras, box)
+    masked = any(frame.mask_path for frame in scene.frames)
+    if inward and scene.bounds.contraction == "cube" and (scene.has_alpha or colour or masked):
+        photos = _some_loaded(scene) if loaded is None else loaded
+        shapes = silhouettes(photos, colour, masks=True)
+        if len(shapes) >= max(FEWEST_SILHOUETTES, min(len(photos.images), MOST_SILHOUETTES) / 2):
+            return _of_object(scene, shapes, cameras)
+    return scene
+
+
+def _of_object(scene: Scene, shapes: list[Silhouette], cameras: list[Camera]) -> Scene:
+    cut = any(frame.mask_cuts for frame in scene.frames)
+    where = "one-coloured background" if scene.backdrop else "alpha" if scene.has_alpha and not cut else "masks"
+    found = object_bounds(shapes, cameras)
+    if found is None:
+        line = f"the silhouettes by the photos' {where} have nothing in common; check that they belong to these poses"
+        return replace(scene, warnings=(*scene.warnings, line))
+    because = f"the photos' {where}: their visual hull, with nothing outside"
+    return replace(scene, bounds=replace(found, origin=scene.bounds.origin), because=because)
+
+
+def _given(scene: Scene, cameras: list[Camera], box: str) -> Scene:
+    corners = np.array(parse_box(box, "--box")).reshape(2, 3) - scene.bounds.origin
+    centre, half = corners.mean(axis=0), float(np.ptp(corners, axis=0).max()) / 2
+    bounds = around_cube(cameras, centre, half)
+    if scene.has_alpha or scene.backdrop or (scene.bounds.contraction == "box" and scene.bounds.cascades == 1):
+        bounds = replace(bounds, cascades=1, contraction="box")
+    return replace(scene, bounds=replace(bounds, origin=scene.bounds.origin), because="--box")
+
+
+def _some_loaded(scene: Scene) -> LoadedFrames:
+    """Some training photos, evenly chosen, and no more than are looked at; none where they cannot be read."""
+    try:
+        return load_frames(scene, scene.train[:: -(-len(scene.train) // MOST_SILHOUETTES)])
+    except InputError:
+        return LoadedFrames([], [], [], [], [])
+
+
+def silhouettes(
+    loaded: LoadedFrames, colour: tuple[float, float, float] | None, masks: bool = False
+) -> list[Silhouette]:
+    """Silhouettes of some photos, evenly chosen, at a small size; of those that show where nothing is.
+
+    `masks`: also of those whose masks leave an object alone: they ignore the border and most of the photo.
+    """
+    found = []
+    for index in range(0, len(loaded.images), max(1, -(-len(loaded.images) // MOST_SILHOUETTES))):
+        image, camera, mask = loaded.images[index], loaded.cameras[index], loaded.masks[index]
+        factor = max(1, min(image.shape[:2]) // SILHOUETTE_SIDE)
+        whole = tuple(slice(0, size // factor * factor) for size in image.shape[:2])
+        seen = silhouette(image[whole], colour)
+        if seen is None and masks and mask is not None and leaves_object(mask):
+            seen = mask[whole]
+        if seen is None:
+            continue
+        height, width = seen.shape[0] // factor, seen.shape[1] // factor
+        blocks = seen.reshape(height, factor, width, factor).any(axis=(1, 3))
+        found.append(Silhouette(_cropped(camera, factor, (width, height)), blocks))
+    return found
+
+
+def _cropped(camera: Camera, factor: int, size: tuple[int, int]) -> Camera:
+    """The camera of a photo whose whole blocks of factor x factor pixels become pixels."""
+    lens = {name: getattr(camera, name) / factor for name in ("fx", "fy", "cx", "cy")}
+    return replace(camera, width=size[0], height=size[1], **lens)

@@ -124,17 +124,3 @@ class Masked(Field):
 
     def _masked(self, log_density: Tensor, f: Tensor) -> Tensor:
         return torch.where(f[:, -1] > 0.5, log_density, NOTHING)
-
-
-def parse_box(text: str, option: str) -> tuple[float, ...]:
-    """Parses six numbers with commas between them, and sorts the corners. Raises UsageError."""
-    try:
-        values = [float(part) for part in text.strip("()[] ").split(",")]
-    except ValueError:
-        values = []
-    if len(values) != 6 or not all(abs(value) < 1e9 for value in values):
-        raise UsageError(f"{option} {text!r}: must be x0,y0,z0,x1,y1,z1, two corners in the capture's world units")
-    low, high = ([f(a, b) for a, b in zip(values[:3], values[3:], strict=True)] for f in (min, max))
-    if any(a == b for a, b in zip(low, high, strict=True)):
-        raise UsageError(f"{option} {text!r}: is flat; the corners must differ in x, y and z")
-    return (*low, *high)

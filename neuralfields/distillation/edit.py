@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from neuralfields.codecs import load_any
-from neuralfields.distillation.boxes import Edit, parse_box
+from neuralfields.distillation.boxes import Edit
 from neuralfields.distillation.convert import Precision, convert_model, convert_to_file, write_model
 from neuralfields.distillation.insert import insert_model
 from neuralfields.errors import InputError, UsageError
@@ -22,6 +22,7 @@ from neuralfields.gpu.device import use_machine
 from neuralfields.models.model import Model
 from neuralfields.models.nf_header import open_model, read_header
 from neuralfields.options.models import ConvertOptions, EditOptions
+from neuralfields.settings import parse_box
 
 EDIT_STEPS = 500
 
@@ -105,9 +106,9 @@ def _as_conversion(options: EditOptions, origin: tuple[float, float, float]) -> 
 
     erase = tuple(about(text, "--erase-box") for text in options.erase_box)
     keep = tuple(about(text, "--keep-box") for text in options.keep_box)
-    edit = Edit(erase, keep, options.drop_floaters, options.drop_largest)
+    edit = Edit(erase, keep, options.drop_floaters or options.clean, options.drop_largest)
     if edit == Edit():
-        raise UsageError("nothing to edit: give --erase-box or --keep-box x0,y0,z0,x1,y1,z1, or --drop-floaters")
+        raise UsageError("nothing to edit: give --erase-box or --keep-box x0,y0,z0,x1,y1,z1, or --clean")
     chosen = _shared(options)
     if chosen.steps is None and chosen.minutes is None and options.to is None:
         chosen = replace(chosen, steps=EDIT_STEPS)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from neuralfields.cameras import Camera
 from neuralfields.captures.images import LoadedFrames
-from neuralfields.captures.mask_folder import with_masks
+from neuralfields.captures.mask_folder import cut_by_masks, with_masks
 from neuralfields.evaluation.held_out import align_cameras, transfer_cameras
 from neuralfields.models.model import Model
 from neuralfields.scene import Scene
@@ -32,7 +32,9 @@ class Viewing:
 
 def masked_like_fit(scene: Scene, model: Model) -> tuple[Scene, list[str]]:
     """Adds the masks of the fit to a scene; a warning where they are missing."""
-    recorded = model.made.get("masks")
+    recorded, means = model.made.get("masks"), model.made.get("mask_means")
+    if not recorded and means == "keep" and any(frame.mask_path for frame in scene.frames):
+        return cut_by_masks(scene), []
     if not recorded:
         return scene, []
     if not Path(recorded).is_dir():

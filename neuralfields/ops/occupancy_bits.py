@@ -48,6 +48,15 @@ def bricks_of(cells: Bool[Tensor, "cascades 128 128 128"]) -> Int64[Tensor, "cas
     return pack_bricks(split.reshape(cells.shape[0], BRICKS**3, BRICK_CELLS))
 
 
+def grown(occupancy: Int64[Tensor, "cascades 32768"], least: int) -> Int64[Tensor, "cascades 32768"]:
+    """Opens cells of which at least `least` of the 27 in their neighbourhood (themselves among them) are occupied."""
+    out = []
+    for cells in cells_of(occupancy):  # one cascade at a time: 8 MB each
+        count = torch.nn.functional.avg_pool3d(cells[None, None].float(), 3, stride=1, padding=1)[0, 0]
+        out.append(cells | (count > (least - 0.5) / 27))
+    return bricks_of(torch.stack(out))
+
+
 def pack_bricks(cells: Bool[Tensor, "*N 64"]) -> Int64[Tensor, "*N"]:
     """Packs the cells of bricks, bool [..., 64], into words of bits, int64 [...]."""
     if cells.device.type != "cpu":

@@ -4,7 +4,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from neuralfields.options.common import Reporting, Result, Resuming, Source, Threads
+from neuralfields.options.common import Overwriting, Reporting, Result, Resuming, Source, Threads
 from neuralfields.settings import check_range
 
 Matching = Literal["auto", "exhaustive", "sequential", "retrieval"]
@@ -69,8 +69,13 @@ class PosesOptions(PoseSettings, Resuming, Reporting):
 
 
 @dataclass(frozen=True)
-class CheckOptions(Source, Result):
+class CheckOptions(Source, Overwriting, Result):
     """Checks a capture before it is fitted."""
 
     scene: Path
     """Capture: a folder, or its transforms.json."""
+    _: KW_ONLY
+    box: str | None = None
+    """Box of the scene, as two corners x0,y0,z0,x1,y1,z1 in the capture's world units, as of nf fit. Default: found."""
+    draw: Path | None = None
+    """Folder for two photos with the box drawn over them."""

@@ -65,15 +65,16 @@ class Supervision(Options):
     masks: Path | None = None
     """Folder of masks named like their photos; requires --mask-means."""
     mask_means: MaskMeaning | None = None
-    """Meaning of white pixels in --masks: ignore (people, the car) or keep (only the object)."""
+    """Meaning of white pixels in --masks: ignore (people, the car) or keep (only the object; outside of it the scene is
+    empty). Alone, keep is for the masks that the capture has."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range(self, depth_weight=(0, 1000))
-        if (self.masks is None) != (self.mask_means is None):
-            raise UsageError(
-                "--masks and --mask-means go together: give the folder, and whether its white means ignore or keep"
-            )
+        if self.masks is not None and self.mask_means is None:
+            raise UsageError("--masks: say too whether its white means ignore or keep, by --mask-means")
+        if self.masks is None and self.mask_means == "ignore":
+            raise UsageError("--mask-means ignore: needs the folder of the masks, --masks FOLDER")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +106,12 @@ class FitOptions(ConfigurableTraining, Supervision, Source, LivePage, Kernels, S
     time that there is."""
     downscale: int | None = None
     """Factor by which width and height of the photos are divided. Default: 1, and more for large photos."""
+    box: str | None = None
+    """Box of the scene, which is finest inside, as two corners x0,y0,z0,x1,y1,z1 in the capture's world units. Default:
+    found from cameras, points and photos."""
     background: Background = "auto"
-    """Background of the scene; auto trains on random colours, then takes white for photos with alpha, else black."""
+    """Background of the scene; auto trains on random colours, then takes white for photos with alpha, else black; of
+    opaque photos with a border of one colour it takes this colour."""
     still: bool = False
     """Fit a scene that stands still, whatever times the frames of its capture have."""
     eval_every: float = 30.0

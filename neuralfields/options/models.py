@@ -262,6 +262,9 @@ class EditOptions(Distillation):
     """Box to erase, as two corners x0,y0,z0,x1,y1,z1 in the capture's world units; may be repeated."""
     keep_box: tuple[str, ...] = ()
     """Box to keep, erasing everything outside of it; may be repeated."""
+    clean: bool = False
+    """Empty what only few cameras see and what touches nothing else (floaters, specks), and change nothing else; of
+    Gaussians the same as --drop-floaters."""
     drop_floaters: bool = False
     """Drop Gaussians that stand far from all others."""
     drop_largest: float = 0.0
@@ -292,6 +295,8 @@ class EditOptions(Distillation):
             raise UsageError("--at, --scale, --rotate, --insert-box and --mode say how a scene comes in; add --insert")
         if not all(abs(value) < 1e9 for value in (*(self.at or ()), *self.rotate)):
             raise UsageError(f"--at {self.at}, --rotate {self.rotate}: numbers below 1e9 are needed")
+        if self.clean and (self.erase_box or self.keep_box or self.insert is not None or self.to is not None):
+            raise UsageError("--clean: goes alone; give boxes and --to in a second edit")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ Vocabulary
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import reduce
 
@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from neuralfields.cameras import Camera
+from neuralfields.captures.bounds import Silhouette, votes
 from neuralfields.domain import SEGMENTS
-from neuralfields.ops.occupancy_bits import BRICK_CELLS, BRICKS, CELLS, pack_bricks
+from neuralfields.ops.occupancy_bits import BRICK_CELLS, BRICKS, CELLS, grown, pack_bricks
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
 
 UNSEEN = -1.0
@@ -35,6 +36,8 @@ DECAY = 0.8
 # looks.
 DECAY_IN_TIME = 0.9
 MOST_LAYERS = 16  # of the grid in training, 8 MB each
+EDGE_NEIGHBOURS = 9  # of 27: a flat surface beside a cell
+CARVING_ERRORS = 0.05  # share of the photos whose silhouettes may be wrong about a brick
 
 
 class Occupancy:
@@ -64,6 +67,23 @@ class Occupancy:
             for camera in cameras:
                 seen |= _sees(camera, middle, radius)
             self.density[cascade :: self.cascades, ~seen] = UNSEEN
+        self._open_visible()
+
+    def hide_background(
+        self, silhouettes: Sequence[Silhouette], centre: tuple[float, float, float], side: float
+    ) -> None:
+        """Marks bricks that lie wholly on the background of some photos: space carving, by silhouettes of an object.
+
+        One photo in twenty may err, so that a bad mask takes nothing away; nor do poses that are a pixel off.
+        """
+        if not silhouettes:
+            return
+        for cascade in range(self.cascades):
+            edge = 2.0**cascade
+            middle = (self._brick.double() + 0.5 / BRICKS - 0.5) * edge * side
+            middle = middle.numpy() + np.asarray(centre, dtype=np.float64)
+            inside, empty = votes(silhouettes, middle, 3**0.5 / 2 * edge * side / BRICKS, whole=True)
+            self.density[cascade :: self.cascades, torch.from_numpy(empty > CARVING_ERRORS * inside)] = UNSEEN
         self._open_visible()
 
     def hide_empty(self, low: Tensor, high: Tensor) -> None:
@@ -171,6 +191,14 @@ class Occupancy:
         """Density threshold of an occupied cell: Instant-NGP's, or a share of the visible cells' mean if less."""
         mean = float(self._sums.sum()) / max(len(self._visible) * BRICK_CELLS, 1)
         return min(DENSITY_THRESHOLD, MEAN_SHARE * mean)
+
+    def edges_open(self) -> Tensor:
+        """Bits with the gaps in edges opened, to render a finished fit by: see `EDGE_NEIGHBOURS`.
+
+        Cells that random samples missed cut notches out of silhouettes. What no camera sees stays empty.
+        """
+        hidden = self.density[:, :, 0] < 0
+        return torch.where(hidden, self.bits, grown(self.bits, EDGE_NEIGHBOURS))
 
     def share(self) -> float:
         """Share of occupied cells."""

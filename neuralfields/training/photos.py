@@ -10,7 +10,8 @@ import torch
 
 from neuralfields.cameras import Camera
 from neuralfields.captures.images import LoadedFrames, load_frames
-from neuralfields.captures.mask_folder import polarity_doubt, with_masks
+from neuralfields.captures.mask_folder import cut_by_masks, polarity_doubt, with_masks
+from neuralfields.captures.readers import boxed, silhouettes
 from neuralfields.captures.sightings import with_sightings
 from neuralfields.errors import InputError
 from neuralfields.evaluation.evaluate import measure
@@ -31,6 +32,7 @@ from neuralfields.supervision.pixels import Pixels
 from neuralfields.supervision.pose_refinement import PoseRefinement
 from neuralfields.supervision.robust import Robust
 from neuralfields.supervision.sparse_depth import SparseDepth
+from neuralfields.training.findings import with_findings
 from neuralfields.training.loop import Loop, checkpoint_identity, run_with_checkpoint
 from neuralfields.training.plan import FitPlan, WatchFit, input_record
 from neuralfields.training.radiance import Background, RadianceTrainer
@@ -47,8 +49,8 @@ def fit_photos(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchFit 
     known, scene = scene.warnings, prepare_scene(scene, options)
     loaded = load_frames(scene, scene.train, options.downscale)
     held_out = load_frames(scene, scene.test, scale_of(scene, loaded)) if scene.test else None
-    doubt = polarity_doubt(loaded.masks, options.mask_means) if options.mask_means else None
-    for line in (*scene.warnings[len(known) :], *loaded.warnings, *([doubt] if doubt else [])):
+    scene, lines = framed(scene, loaded, options)
+    for line in (*scene.warnings[len(known) :], *loaded.warnings, *lines):
         progress.note(line)
     maps = _depth_maps(scene, options, loaded, progress)
     training = new_training(scene, plan, loaded, maps)
@@ -66,7 +68,8 @@ def fit_photos(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchFit 
         return _standing(scene, options, training, loop, loaded, held_out)
 
     def model() -> Model:
-        return _measured(standing(), training, loop, loaded, held_out)
+        made, volume = _measured(standing(), training, loop, loaded, held_out), training.finished
+        return with_findings(made, scene, options, (volume, training.background.colour), (loaded, held_out))
 
     with nullcontext() if watch is None else watch(scene, options, loop, model):
         run_with_checkpoint(loop, options, identity, standing)
@@ -104,6 +107,7 @@ def new_training(scene: Scene, plan: FitPlan, loaded: LoadedFrames, maps: MapRay
         adjustments = replace(adjustments, depth=maps.rays.to(device))
     training = RadianceTrainer(field.to(device), scene.bounds, pixels, background, options.seed, adjustments, settings)
     training.occupancy.hide_unseen(loaded.cameras, scene.bounds.centre, scene.bounds.side)
+    training.occupancy.hide_background(silhouettes(loaded, None), scene.bounds.centre, scene.bounds.side)
     training.occupancy.to(device)
     return training
 
@@ -112,7 +116,30 @@ def prepare_scene(scene: Scene, options: FitOptions) -> Scene:
     """Adds to the scene the masks and the sightings of sparse points that are asked for."""
     if options.masks is not None and options.mask_means is not None:
         scene = with_masks(scene, options.masks, options.mask_means)
+    elif options.mask_means == "keep":
+        scene = cut_by_masks(scene)
     return with_sightings(scene) if options.sparse_depth else scene
+
+
+def framed(scene: Scene, loaded: LoadedFrames, options: FitOptions) -> tuple[Scene, list[str]]:
+    """The scene with the box and the backdrop that its photos show, and what there is to say of them and its masks."""
+    before, scene, lines = scene, boxed(scene, loaded, options.box), []
+    if scene.bounds != before.bounds:
+        centre = ", ".join(f"{c + o:.4g}" for c, o in zip(scene.bounds.centre, scene.bounds.origin, strict=True))
+        lines.append(f"box: side {scene.bounds.side:.4g} about ({centre}), by {scene.because}")
+    if scene.backdrop is not None and options.background == "auto":
+        red, green, blue = (round(255 * value) for value in scene.backdrop)
+        lines.append(
+            f"background: ({red}, {green}, {blue}), the one colour of the photos' borders; --background sets it"
+        )
+    if options.mask_means is not None:
+        masks = [
+            image[..., 3] >= 128 if scene.frames[index].mask_cuts else mask
+            for image, mask, index in zip(loaded.images, loaded.masks, loaded.indices, strict=True)
+        ]
+        doubt = polarity_doubt(masks, options.mask_means)
+        lines += [] if doubt is None else [doubt]
+    return scene, lines
 
 
 def _adjustments(scene: Scene, plan: FitPlan, loaded: LoadedFrames, pixels: Pixels) -> Adjustments:
@@ -142,9 +169,12 @@ def _targets(loaded: LoadedFrames) -> list[torch.Tensor]:
 def choose_background(scene: Scene, options: FitOptions) -> Background:
     """Chooses the background. Default: random colours in training, so that a ray must become opaque to match.
 
-    Renders are then evaluated over white where photos have alpha, and over black where they have not.
+    Renders are then evaluated over white where photos have alpha, and over black where they have not. Of opaque photos
+    before a plain backdrop it is the backdrop's colour: random ones would make it something opaque before the cameras.
     """
     colour = BACKGROUNDS.get(options.background, (1.0, 1.0, 1.0) if scene.has_alpha else (0.0, 0.0, 0.0))
+    if options.background == "auto" and scene.backdrop is not None:
+        return Background(scene.backdrop, False)
     return Background(colour, options.background in ("auto", "random"))
 
 
@@ -217,7 +247,7 @@ def _measured(
     if not loop.validate or held_out is None:
         return replace(model, metrics=metrics)
     adjust, colour = training.adjustments, training.background.colour
-    others, scores = measured(training.volume, colour, (adjust.poses, adjust.exposure), loaded, held_out)
+    others, scores = measured(training.finished, colour, (adjust.poses, adjust.exposure), loaded, held_out)
     return replace(model, metrics=metrics | scores, cameras=(*model.cameras[: len(loaded.cameras)], *others))
 
 
@@ -225,7 +255,9 @@ def _learned_record(training: RadianceTrainer, options: FitOptions, names: tuple
     """Results of the optional supervision, for the model's record."""
     adjust, found = training.adjustments, {}
     if options.masks is not None:
-        found |= {"masks": str(options.masks.resolve()), "mask_means": options.mask_means}
+        found |= {"masks": str(options.masks.resolve())}
+    if options.mask_means is not None:
+        found |= {"mask_means": options.mask_means}
     if adjust.exposure is not None:
         found["exposure_gains"] = adjust.exposure.record(names)
     if adjust.robust is not None:

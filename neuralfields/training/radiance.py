@@ -6,7 +6,7 @@ Dynamic batch size: the number of rays follows the number of samples that the la
 about the same.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -93,9 +93,15 @@ class RadianceTrainer(Trainer):
         """The current field with its occupancy grid, to render."""
         return Volume(self.field, self.bounds, self.occupancy.bits)
 
+    @property
+    def finished(self) -> Volume:
+        """The field as a model renders it: with the gaps in the occupancy's edges opened."""
+        return replace(self.volume, occupancy=self.occupancy.edges_open())
+
     def occupied(self) -> Tensor:
         """The occupancy bits as a model holds them: of every segment of time, also where a short fit had one."""
-        parts = self.occupancy.bits.reshape(self.occupancy.segments, -1, self.occupancy.bits.shape[1])
+        bits = self.occupancy.edges_open()
+        parts = bits.reshape(self.occupancy.segments, -1, bits.shape[1])
         return parts.repeat_interleave(self.field.domain.segments // len(parts), 0).flatten(0, 1)
 
     def step(self, progress: float) -> StepReport:

@@ -23,8 +23,17 @@ from neuralfields.splatting.photos import PhotoPyramid, copied_bytes, training_p
 from neuralfields.supervision.exposure import Exposure
 from neuralfields.supervision.pixels import Pixels
 from neuralfields.supervision.pose_refinement import PoseRefinement
+from neuralfields.training.findings import with_findings
 from neuralfields.training.loop import Loop, checkpoint_identity, run_with_checkpoint
-from neuralfields.training.photos import asked_for, choose_background, measured, photos_hash, prepare_scene, scale_of
+from neuralfields.training.photos import (
+    asked_for,
+    choose_background,
+    framed,
+    measured,
+    photos_hash,
+    prepare_scene,
+    scale_of,
+)
 from neuralfields.training.plan import FitPlan, WatchFit, input_record
 from neuralfields.training.splat_beginning import beginning
 from neuralfields.training.splats import SplatTrainer, budget
@@ -45,7 +54,8 @@ def fit_gaussians(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchF
     bent = any(pinhole(scene.frames[index].camera) is not scene.frames[index].camera for index in scene.train)
     loaded = load_frames(scene, scene.train, options.downscale, copies=copied_bytes(scene.has_alpha, bent))
     held_out = load_frames(scene, scene.test, scale_of(scene, loaded)) if scene.test else None
-    for line in (*scene.warnings[len(known) :], *loaded.warnings):
+    scene, lines = framed(scene, loaded, options)
+    for line in (*scene.warnings[len(known) :], *loaded.warnings, *lines):
         progress.note(line)
     background = choose_background(scene, options)
     begin = time.perf_counter()
@@ -70,7 +80,8 @@ def fit_gaussians(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchF
         return _standing(scene, plan, training, loop, loaded, held_out)
 
     def model() -> Model:
-        return _measured(standing(), training, loop, loaded, held_out)
+        made = _measured(standing(), training, loop, loaded, held_out)
+        return with_findings(made, scene, options, (made.renderable(), background.colour), (loaded, held_out))
 
     with nullcontext() if watch is None else watch(scene, options, loop, model):
         run_with_checkpoint(loop, options, identity, standing)

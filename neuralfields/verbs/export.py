@@ -3,12 +3,12 @@
 from typing import Any
 
 from neuralfields.codecs import load_any
-from neuralfields.distillation.boxes import parse_box
 from neuralfields.errors import UsageError
 from neuralfields.evaluation.export import MeshForm, export
 from neuralfields.files import size_text
 from neuralfields.gpu.device import use_machine
 from neuralfields.options.models import ExportOptions
+from neuralfields.settings import parse_box
 from neuralfields.signals.writers import OutputSize, signal_text
 
 

@@ -59,8 +59,10 @@ def _run_verb(options: FitOptions) -> dict[str, Any]:
     for view in watching:
         view.linger(model, out)
     made = {key: model.made[key] for key in ("seconds", "steps", "field", "scene")}
-    kind = {"kind": source.domain.kind} if isinstance(source, Signal) else {}
-    return {"path": str(out), **kind, **made, **model.metrics}
+    signal = isinstance(source, Signal)
+    kind = {"kind": source.domain.kind} if signal else {}
+    found = {} if signal else {"warnings": model.made.get("warnings", [])}
+    return {"path": str(out), **kind, **made, **model.metrics, **found}
 
 
 def _watch(
@@ -83,9 +85,10 @@ def text(result: dict[str, Any]) -> str:
     if "psnr_given" in result:
         score += f" (adjusted; {result['psnr_given']:.2f} dB by the given cameras and exposure)"
     path = result["path"]
+    warnings = "".join(f"\nwarning: {line}" for line in result.get("warnings", []))
     return (
         f"wrote {path}: {result['steps']} steps in {result['seconds']:.1f} s{score}\n"
-        f"render it with: nf render {path} turn.mp4 --path orbit     measure it with: nf eval {path}"
+        f"render it with: nf render {path} turn.mp4 --path orbit     measure it with: nf eval {path}{warnings}"
     )
 
 
@@ -110,7 +113,8 @@ def _dry_run(plan: FitPlan, out: Path) -> dict[str, Any]:
         masks = [frame for frame in source.frames if frame.mask_path is not None]
         if masks:
             ignored = "white" if any(frame.mask_ignores for frame in masks) else "black"
-            facts["masks"] = f"{len(masks)}, {ignored} is ignored"
+            fate = "empty" if any(frame.mask_cuts for frame in masks) else "ignored"
+            facts["masks"] = f"{len(masks)}, {ignored} is {fate}"
     return {
         "dry_run": True,
         "scene": source.name,

@@ -1,6 +1,7 @@
 """Inner cubes for every way cameras can stand, and for the real captures."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,17 @@ import pytest
 
 from neuralfields.cameras import Camera, pose_from_matrix
 from neuralfields.captures.arrangement import arrange, nearest_point
-from neuralfields.captures.bounds import Hints, describe_bounds, estimate_bounds, points_in_view
+from neuralfields.captures.bounds import (
+    Hints,
+    Silhouette,
+    around_cube,
+    common_cube,
+    describe_bounds,
+    estimate_bounds,
+    find_bounds,
+    object_bounds,
+    points_in_view,
+)
 from neuralfields.captures.readers import read_scene
 from neuralfields.scene import Bounds
 from tests.support import make_captures
@@ -44,12 +55,59 @@ def test_layouts() -> None:
 @pytest.mark.parametrize("radius", [0.01, 4.0, 3000.0])
 def test_around_without_points_holds_all_cameras(radius: float) -> None:
     ring = cameras(make_captures.ring(12, radius, (5, 5, 5)))
-    bounds = estimate_bounds(ring, None, "colmap")
+    bounds, why = find_bounds(ring, None, "colmap")
     assert bounds.centre == pytest.approx((5, 5, 5), abs=1e-3 * radius)
     assert bounds.side == pytest.approx(2 * 1.1 * radius, rel=1e-2)
-    assert (bounds.contraction, bounds.cascades) == ("cube", 7)
+    assert (bounds.contraction, bounds.cascades, why) == ("cube", 7, "the cameras, which it holds")
     assert bounds.near == pytest.approx(0.02 * bounds.side)
     assert inside(bounds, np.stack([c.centre for c in ring])) == 1
+
+
+@pytest.mark.parametrize("radius", [0.01, 4.0, 3000.0])
+def test_what_cameras_see_together(radius: float) -> None:
+    ring = cameras(make_captures.ring(12, radius, (5, 5, 5)))
+    centre, half = common_cube(ring)
+    assert centre == pytest.approx((5, 5, 5), abs=1e-3 * radius)
+    assert half == pytest.approx(1.1 * 50 / 107 * radius * np.hypot(1, 0.5), rel=1e-3)  # tangent x distance
+    bounds = around_cube(ring, centre, half)
+    centres = np.stack([c.centre for c in ring])
+    gap = np.linalg.norm(np.maximum(np.abs(centres - 5) - half, 0), axis=1).min()
+    assert 0.2 * gap < bounds.near < 0.3 * gap  # a part of the way to the cube
+    assert np.abs(centres - bounds.centre).max() < bounds.side * 2 ** (bounds.cascades - 2)
+    wide = [replace(c, fx=40.0, fy=40.0) for c in ring]
+    assert common_cube(wide)[1] == pytest.approx(1.1 * radius, rel=1e-2)  # no more than holds the cameras
+
+
+def shapes(ring: list[Camera], radius: float, middle: np.ndarray, wrong: int = 0) -> list[Silhouette]:
+    """Silhouettes of a ball, exactly; the first `wrong` of them empty."""
+    v, u = np.mgrid[:100, :100] + 0.5
+    found = []
+    for index, camera in enumerate(ring):
+        d = np.stack([(u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy, np.ones_like(u)], -1)
+        d = d @ camera.world_from_camera[:3, :3].T
+        d /= np.linalg.norm(d, axis=-1, keepdims=True)
+        offset = middle - camera.centre
+        along = d @ offset
+        found.append(Silhouette(camera, (offset @ offset - along**2 < radius**2) & (index >= wrong)))
+    return found
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 2e4])
+def test_the_visual_hull_bounds_an_object(scale: float) -> None:
+    ring = cameras(make_captures.ring(24, 4.0 * scale, tuple(scale * np.array([5.0, -3, 2]))))
+    ball = scale * np.array([5.2, -3.1, 2.1])
+    start = estimate_bounds(ring, None, "colmap")
+    bounds = object_bounds(shapes(ring, 0.5 * scale, ball, wrong=1), ring)
+    assert bounds.centre == pytest.approx(ball, abs=0.2 * scale)  # all cameras stand at one height
+    assert 1.0 * scale < bounds.side < 1.6 * scale < 0.5 * start.side
+    assert (bounds.contraction, bounds.cascades) == ("box", 1)
+
+
+def test_silhouettes_that_do_not_agree_bound_nothing() -> None:
+    ring = cameras(make_captures.ring(24))
+    true = shapes(ring, 0.4, np.zeros(3))
+    wrong = [replace(s, map=np.roll(s.map, 30 * (k % 3 - 1), 0)) for k, s in enumerate(true)]
+    assert object_bounds(wrong, ring) is None
 
 
 def test_one_stray_camera_does_not_blow_up_the_cube() -> None:
@@ -142,9 +200,10 @@ def test_statue_is_around_and_all_cameras_are_inside(shared_data: Path) -> None:
     assert inside(scene.bounds, centres) == 1
     assert np.abs(centres - scene.bounds.centre).max() > 0.4 * scene.bounds.side  # and not much larger
     assert scene.bounds.contraction == "cube"
-    lines = describe_bounds(scene.bounds, [frame.camera for frame in scene.frames], scene.points)
+    lines = describe_bounds(scene.bounds, [frame.camera for frame in scene.frames], scene.points, scene.because)
     assert "look inward" in lines[0]
     assert re.search("100% of the cameras inside", lines[1])
+    assert lines[2] == "it follows the cameras, which it holds; --box sets another"
 
 
 @pytest.mark.parametrize("name", ["llff_fern", "sceaux_castle_11"])

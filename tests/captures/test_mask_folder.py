@@ -8,7 +8,7 @@ import torch
 
 from neuralfields import cli
 from neuralfields.captures.images import load_frames, read_mask
-from neuralfields.captures.mask_folder import polarity_doubt, with_masks
+from neuralfields.captures.mask_folder import cut_by_masks, cut_out, polarity_doubt, with_masks
 from neuralfields.captures.readers import read_scene
 from neuralfields.errors import InputError, UsageError
 from neuralfields.evaluation.evaluate import evaluate
@@ -33,16 +33,46 @@ def capture(tmp_path: Path) -> Path:
     return tmp_path / "capture"
 
 
-@pytest.mark.parametrize("means, kept", [("keep", slice(None, 16)), ("ignore", slice(16, None))])
-def test_white_means_what_is_said(capture: Path, tmp_path: Path, means: str, kept: slice) -> None:
+def test_white_is_ignored_where_that_is_said(capture: Path, tmp_path: Path) -> None:
     for index in range(8):
         mask(tmp_path / "masks" / (f"{index:04d}.png" if index % 2 else f"{index:04d}.png.png"))
-    scene = with_masks(read_scene(capture), tmp_path / "masks", means)
-    assert not scene.warnings
+    scene = with_masks(read_scene(capture), tmp_path / "masks", "ignore")
+    assert not scene.warnings and not scene.has_alpha
     expected = np.zeros((24, 32), bool)
-    expected[:, kept] = True
+    expected[:, 16:] = True
     for found in load_frames(scene, range(8), 1).masks:
         np.testing.assert_array_equal(found, expected)
+
+
+def test_white_is_kept_and_the_rest_is_empty_with_a_soft_edge(capture: Path, tmp_path: Path) -> None:
+    for index in range(8):
+        mask(tmp_path / "masks" / f"{index:04d}.png")
+    before = read_scene(capture)
+    scene = with_masks(before, tmp_path / "masks", "keep")
+    assert not scene.warnings and scene.has_alpha
+    loaded = load_frames(scene, range(8), 1)
+    assert loaded.masks == [None] * 8
+    for image, given in zip(loaded.images, load_frames(before, range(8), 1).images, strict=True):
+        np.testing.assert_array_equal(image[..., :3], given)
+        assert (image[:, :15, 3] == 255).all() and not image[:, 17:, 3].any()
+        assert set(image[:, 15, 3]) == {191} and set(image[:, 16, 3]) == {64}
+
+
+def test_a_photo_s_own_alpha_stays(tmp_path: Path) -> None:
+    image = np.full((4, 6, 4), 200, np.uint8)
+    image[:, :2, 3] = 10
+    cut = cut_out(image, np.ones((4, 6), bool))
+    np.testing.assert_array_equal(cut, image)
+
+
+def test_keep_alone_is_for_the_masks_of_the_capture(capture: Path) -> None:
+    with pytest.raises(InputError, match="the capture has no masks; name their folder by --masks"):
+        cut_by_masks(read_scene(capture))
+    for index in range(8):
+        mask(capture / "masks" / f"{index:04d}.png")
+    scene = read_scene(capture)
+    assert not scene.has_alpha and load_frames(scene, [0], 1).masks[0] is not None
+    assert load_frames(cut_by_masks(scene), [0], 1).images[0].shape == (24, 32, 4)
 
 
 def test_photos_without_a_mask_are_named(capture: Path, tmp_path: Path) -> None:
@@ -92,11 +122,12 @@ def test_a_doubtful_polarity_is_said() -> None:
 
 
 def test_the_polarity_has_to_be_stated(capsys: pytest.CaptureFixture[str]) -> None:
-    for given in ({"masks": Path("m")}, {"mask_means": "keep"}):
-        with pytest.raises(UsageError, match="--masks and --mask-means go together"):
-            FitOptions(scene=Path("x"), **given)
+    with pytest.raises(UsageError, match="--masks: say too whether its white means ignore or keep"):
+        FitOptions(scene=Path("x"), masks=Path("m"))
+    with pytest.raises(UsageError, match="--mask-means ignore: needs the folder of the masks"):
+        FitOptions(scene=Path("x"), mask_means="ignore")
     assert cli.main(["fit", "x", "--masks", "m"]) == 2
-    assert "go together" in capsys.readouterr().err
+    assert "ignore or keep" in capsys.readouterr().err
 
 
 def test_a_fit_takes_them_and_its_file_is_measured_by_them(tmp_path: Path, small_steps: None) -> None:

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from neuralfields.cli import main
-from neuralfields.distillation.boxes import NOTHING, Edit, parse_box
+from neuralfields.distillation.boxes import NOTHING, Edit
 from neuralfields.errors import UsageError
 from neuralfields.models.model import Model, volume_of
 from neuralfields.models.nf_file import load, save
 from neuralfields.ops.contract import Contraction, contract, uncontract
 from neuralfields.scene import Bounds
+from neuralfields.settings import parse_box
 
 
 @pytest.mark.parametrize("kind, extent", [("box", 1.0), ("box", 4.0), ("cube", 16.0)])

@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from neuralfields.cameras import Camera
-from neuralfields.ops.occupancy_bits import BRICKS, CELLS, occupied
+from neuralfields.cameras import NO_DISTORTION, Camera
+from neuralfields.captures.bounds import Silhouette
+from neuralfields.ops.occupancy_bits import BRICKS, CELLS, cells_of, grown, occupied
+from neuralfields.ops.occupancy_bits import bricks_of as bits_of
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
 from neuralfields.rendering.occupancy import DECAY, DENSITY_THRESHOLD, UNSEEN, Occupancy
 
 CENTRE, RADIUS, DENSITY = torch.tensor([0.55, 0.48, 0.5]), 0.3, 100.0
+BALL = np.array([0.2, -0.1, 0.1])
 FOX = (0.0578421, -0.0805099, -0.000980296, 0.00015575, 0.0, 0.0, 0.0, 0.0)
 
 
@@ -214,3 +217,83 @@ def test_density_in_hidden_bricks_is_never_asked_for():
 
     grid.update(strict, seeded(), 1.0, True)
     assert torch.equal(grid.bits[0] == 0, hidden)
+
+
+def silhouette_of_ball(camera: Camera, middle: np.ndarray, radius: float) -> Silhouette:
+    v, u = np.mgrid[: camera.height, : camera.width] + 0.5
+    d = np.stack([(u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy, np.ones_like(u)], -1)
+    d = d @ camera.world_from_camera[:3, :3].T
+    d /= np.linalg.norm(d, axis=-1, keepdims=True)
+    offset = middle - camera.centre
+    return Silhouette(camera, offset @ offset - (d @ offset) ** 2 < radius**2)
+
+
+def test_silhouettes_carve_what_lies_beside_an_object_and_nothing_of_it():
+    generator, shapes = np.random.default_rng(0), []
+    for _ in range(24):
+        away = generator.normal(size=3)
+        eye = 4 * away / np.linalg.norm(away)
+        shapes.append(silhouette_of_ball(looking_at(eye, np.zeros(3), "perspective", NO_DISTORTION, 100.0), BALL, 0.5))
+    shapes[0] = Silhouette(shapes[0].camera, np.zeros_like(shapes[0].map))  # a mask that is all black
+    grid = Occupancy(1)
+    grid.hide_background(shapes, (0.0, 0.0, 0.0), 2.0)
+    middle = (grid._brick.numpy() + 0.5 / BRICKS - 0.5) * 2.0
+    distance, size = np.linalg.norm(middle - BALL, axis=1), 3**0.5 / BRICKS
+    opened = (grid.bits[0] != 0).numpy()
+    assert opened[distance < 0.5 + size].all()
+    assert not opened[distance > 0.5 + 4 * size].any()
+    whole = Occupancy(1)
+    whole.hide_background([], (0.0, 0.0, 0.0), 2.0)
+    assert bool((whole.bits != 0).all())
+
+
+class Post:
+    """A volume of a thin post, slanted, with an analytic picture: rendered through an occupancy grid."""
+
+    low, high, density = 0.47, 0.525, 400.0
+
+    def sigma(self, x: torch.Tensor) -> torch.Tensor:
+        across = x[:, 0] - 0.13 * (x[:, 1] - 0.5)
+        return torch.where((across > self.low) & (across < self.high), self.density, 0.0)
+
+    def opacity(self, x: torch.Tensor, bits: torch.Tensor) -> torch.Tensor:
+        """Opacity of rays along z through (x, y) [R, 2], by steps of a quarter of a cell."""
+        z = (torch.arange(4 * CELLS) + 0.5) / (4 * CELLS)
+        points = torch.cat([x[:, None].expand(-1, len(z), -1), z[None, :, None].expand(len(x), -1, -1)], 2)
+        flat = points.reshape(-1, 3)
+        inside = occupied(flat, torch.zeros(len(flat), dtype=torch.int64), bits)
+        depth = (self.sigma(flat) * inside).reshape(len(x), -1).sum(1) / (4 * CELLS)
+        return 1 - torch.exp(-depth)
+
+
+def test_an_edge_has_no_notches_once_it_is_opened():
+    """Cells that a sample missed are empty; opened, every pixel of an analytic edge is whole again."""
+    post, grid, generator = Post(), Occupancy(1), seeded(4)
+    for _ in range(3):
+        grid.update(post.sigma, generator, 1.0, False)
+        grid.density *= 0.9  # the maxima fade as in a fit
+    y = torch.linspace(0.1, 0.9, 400)
+    edge = 0.13 * (y - 0.5) + post.low + 0.001
+    rays = torch.stack([edge, y], 1)
+    solid = torch.full_like(grid.bits, -1)
+    assert bool((post.opacity(rays, solid) > 0.99).all())
+    hard = grid.bits.clone()
+    holes = cells_of(hard)
+    for k in range(20, 110, 9):  # cells of the edge that ended empty, all along the ray
+        column = int((0.13 * ((k + 0.5) / CELLS - 0.5) + post.low + 0.001) * CELLS)
+        holes[0, :, k, column] = False
+    grid.bits = bits_of(holes)
+    assert float(post.opacity(rays, grid.bits).min()) < 0.5  # notches
+    assert float(post.opacity(rays, grid.edges_open()).min()) > 0.99
+    grid.density[0, :, :] = UNSEEN
+    assert torch.equal(grid.edges_open(), grid.bits)  # what no camera sees stays as it is
+
+
+def test_opening_edges_adds_a_layer_and_no_more():
+    cells = torch.zeros(1, CELLS, CELLS, CELLS, dtype=torch.bool)
+    cells[0, :, :, 40:60] = True
+    cells[0, 5, 5, 100] = True  # a speck stays a speck
+    more = cells_of(grown(bits_of(cells), 9))
+    assert bool(more[0, 1:-1, 1:-1, 39:61].all())
+    assert int(more.sum()) <= int(cells.sum()) + 2 * CELLS * CELLS
+    assert bool(more[0, 5, 5, 100]) and not bool(more[0, 5, 5, 101])
