@@ -34,7 +34,7 @@ MEAN_SHARE = 0.5
 DECAY = 0.8
 # Of a scene that moves: a look sees one moment, and what passes a cell in a twentieth of the time is seen once in 20
 # looks.
-DECAY_IN_TIME = 0.9
+DECAY_IN_TIME = 0.85
 MOST_LAYERS = 16  # of the grid in training, 8 MB each
 EDGE_NEIGHBOURS = 9  # of 27: a flat surface beside a cell
 CARVING_ERRORS = 0.05  # share of the photos whose silhouettes may be wrong about a brick

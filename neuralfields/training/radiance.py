@@ -26,9 +26,9 @@ from neuralfields.supervision.pixels import Batch, Pixels
 from neuralfields.supervision.sparse_depth import depth_loss
 from neuralfields.training.trainer import StepReport, Trainer
 
-# Share of a fit after which a scene that moves has an occupancy grid for each segment of time: before, little is known
+# Share and steps of a fit after which a scene that moves has an occupancy grid for each segment of time: before, little is known
 # of when a cell is empty, and eight grids would take eight times as long to learn.
-SPLIT_AT = 0.3
+SPLIT_AT, SPLIT_AFTER = 0.3, 1000  # steps
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,8 @@ class RadianceTrainer(Trainer):
     def step(self, progress: float) -> StepReport:
         """Takes a training step; `progress` of the fit in [0, 1] sets learning rate and coarse-to-fine stage."""
         self.advance(progress)
-        if self.occupancy.moves and progress >= SPLIT_AT and self.occupancy.segments == 1:
+        late = progress >= SPLIT_AT and self.step_count >= SPLIT_AFTER
+        if self.occupancy.moves and late and self.occupancy.segments == 1:
             self.occupancy.split()
         generator = self.generator()
         update_occupancy(self.occupancy, self.volume, self.step_count, generator, self.settings)
