@@ -26,8 +26,8 @@ from neuralfields.supervision.pixels import Batch, Pixels
 from neuralfields.supervision.sparse_depth import depth_loss
 from neuralfields.training.trainer import StepReport, Trainer
 
-# Share and steps of a fit after which a scene that moves has an occupancy grid for each segment of time: before, little is known
-# of when a cell is empty, and eight grids would take eight times as long to learn.
+# Share and steps of a fit after which a scene that moves has an occupancy grid for each segment of time: before, little
+# is known of when a cell is empty, and eight grids would take eight times as long to learn.
 SPLIT_AT, SPLIT_AFTER = 0.3, 1000  # steps
 
 
