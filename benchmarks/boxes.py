@@ -73,10 +73,10 @@ class Edges:
         self.bits, self.figures = torch.zeros(0), {}
         self.originals = Occupancy.edges_open, photos.measured
 
-    def open_(self, occupancy: Occupancy) -> torch.Tensor:
+    def open_(self, occupancy: Occupancy, least: int) -> torch.Tensor:
         """Takes the place of `Occupancy.edges_open`, as a function of the class."""
         self.bits = occupancy.bits.clone()
-        return self.originals[0](occupancy)
+        return self.originals[0](occupancy, least)
 
     def measured(self, volume: Volume, *rest: object) -> tuple:
         """Takes the place of `photos.measured`."""
@@ -97,7 +97,14 @@ def measure(folder: Path, box: str, steps: int, seed: int, downscale: int | None
     """Fits a capture within one of the boxes."""
     scene, name = read_scene(folder), folder.name
     options = FitOptions(
-        scene=folder, steps=steps, seed=seed, quiet=True, eval_every=0, downscale=downscale, **MASKED.get(name, {})
+        scene=folder,
+        steps=steps,
+        seed=seed,
+        quiet=True,
+        eval_every=0,
+        downscale=downscale,
+        recipe=("open_edges=9",),
+        **MASKED.get(name, {}),
     )
     found: list[Bounds] = []
 

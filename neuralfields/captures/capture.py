@@ -148,7 +148,9 @@ def place(listed: Sequence[Listed], finder: Finder, source: str, kind: str) -> C
     notes = Notes()
     groups: dict[str, set[str]] = {"train": set(), "test": set()}
     alpha = False
-    listed = [one for entry in listed for one in spread(entry, finder)]
+    films = [spread(entry, finder) for entry in listed]
+    if all(film[0].name != entry.name for film, entry in zip(films, listed, strict=True)):
+        listed = [one for film in films for one in film]  # a folder among photos is no photo
     for entry in listed:
         path = finder.find(entry.name, entry.where)
         if path is None:

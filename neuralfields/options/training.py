@@ -35,6 +35,8 @@ class TrainingSettings:
     """share of the grid that an update looks at"""
     occupancy_warmup: int = _setting(400, 0, 1 << 30)
     """first steps, in which an update looks at all of the grid where the field has a fused path"""
+    open_edges: int = _setting(0, 0, 27)
+    """of the 27 cells around a cell that must be occupied for it to be opened when a fit has ended; 0 opens none"""
     distortion: float = _setting(0.1, 0.0, 1e3)
     """weight of the distortion loss, which pulls a ray's weight together and so clears floaters"""
     distortion_ramp: int = _setting(1000, 1, 1 << 30)

@@ -36,7 +36,6 @@ DECAY = 0.8
 # looks.
 DECAY_IN_TIME = 0.85
 MOST_LAYERS = 16  # of the grid in training, 8 MB each
-EDGE_NEIGHBOURS = 9  # of 27: a flat surface beside a cell
 CARVING_ERRORS = 0.05  # share of the photos whose silhouettes may be wrong about a brick
 
 
@@ -192,13 +191,13 @@ class Occupancy:
         mean = float(self._sums.sum()) / max(len(self._visible) * BRICK_CELLS, 1)
         return min(DENSITY_THRESHOLD, MEAN_SHARE * mean)
 
-    def edges_open(self) -> Tensor:
-        """Bits with the gaps in edges opened, to render a finished fit by: see `EDGE_NEIGHBOURS`.
+    def edges_open(self, least: int) -> Tensor:
+        """Bits with cells opened of whose 27 neighbours `least` are occupied; a flat surface beside a cell has 9.
 
         Cells that random samples missed cut notches out of silhouettes. What no camera sees stays empty.
         """
         hidden = self.density[:, :, 0] < 0
-        return torch.where(hidden, self.bits, grown(self.bits, EDGE_NEIGHBOURS))
+        return torch.where(hidden, self.bits, grown(self.bits, least))
 
     def share(self) -> float:
         """Share of occupied cells."""

@@ -26,8 +26,8 @@ from neuralfields.supervision.pixels import Batch, Pixels
 from neuralfields.supervision.sparse_depth import depth_loss
 from neuralfields.training.trainer import StepReport, Trainer
 
-# Share and steps of a fit after which a scene that moves has an occupancy grid for each segment of time: before, little is
-# known of when a cell is empty, and eight grids would take eight times as long to learn.
+# Share and steps of a fit after which a scene that moves has an occupancy grid for each segment of time: before, little
+# is known of when a cell is empty, and eight grids would take eight times as long to learn.
 SPLIT_AT, SPLIT_AFTER = 0.3, 1000  # steps
 
 
@@ -95,12 +95,16 @@ class RadianceTrainer(Trainer):
 
     @property
     def finished(self) -> Volume:
-        """The field as a model renders it: with the gaps in the occupancy's edges opened."""
-        return replace(self.volume, occupancy=self.occupancy.edges_open())
+        """The field as a model renders it: with the gaps in the occupancy's edges opened, if that is asked for."""
+        return replace(self.volume, occupancy=self._final_bits())
+
+    def _final_bits(self) -> Tensor:
+        least = self.settings.open_edges
+        return self.occupancy.edges_open(least) if least else self.occupancy.bits
 
     def occupied(self) -> Tensor:
         """The occupancy bits as a model holds them: of every segment of time, also where a short fit had one."""
-        bits = self.occupancy.edges_open()
+        bits = self._final_bits()
         parts = bits.reshape(self.occupancy.segments, -1, bits.shape[1])
         return parts.repeat_interleave(self.field.domain.segments // len(parts), 0).flatten(0, 1)
 

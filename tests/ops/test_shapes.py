@@ -18,6 +18,7 @@ from torch import Tensor
 
 from neuralfields import ops
 from neuralfields.ops.blend import tile_lists
+from neuralfields.ops.contract import Contraction
 from neuralfields.ops.hash_grid import HashGeometry
 from neuralfields.ops.march import MarchSettings
 from neuralfields.ops.project import project
@@ -75,6 +76,7 @@ ARGUMENTS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "composite.composite_reference": sums,
     "contract.contract": lambda: (line(5, 3), "cube", 2.0),
     "contract.contract_reference": lambda: (line(5, 3), "cube", 2.0),
+    "contract.uncontract": lambda: (line(5, 3), Contraction("cube", 2.0)),
     "grid.grid_interpolate": lambda: (line(5, 2), line(3, 4, 6)),
     "grid.grid_interpolate_reference": lambda: (line(5, 2), line(3, 4, 6)),
     "hash_grid.hash_encode": lattice,
@@ -88,6 +90,7 @@ ARGUMENTS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "network.network_reference": WEIGHTS,
     "occupancy_bits.bricks_of": CELLS,
     "occupancy_bits.cells_of": lambda: (FULL,),
+    "occupancy_bits.grown": lambda: (FULL, 9),
     "occupancy_bits.occupied": lambda: (line(5, 3), torch.zeros(5, dtype=torch.int64), FULL),
     "occupancy_bits.pack_bricks": BRICKS,
     "occupancy_bits.pack_bricks_by_torch": BRICKS,

@@ -284,9 +284,9 @@ def test_an_edge_has_no_notches_once_it_is_opened():
         holes[0, :, k, column] = False
     grid.bits = bits_of(holes)
     assert float(post.opacity(rays, grid.bits).min()) < 0.5  # notches
-    assert float(post.opacity(rays, grid.edges_open()).min()) > 0.99
+    assert float(post.opacity(rays, grid.edges_open(9)).min()) > 0.99
     grid.density[0, :, :] = UNSEEN
-    assert torch.equal(grid.edges_open(), grid.bits)  # what no camera sees stays as it is
+    assert torch.equal(grid.edges_open(9), grid.bits)  # what no camera sees stays as it is
 
 
 def test_opening_edges_adds_a_layer_and_no_more():

@@ -42,7 +42,7 @@ def test_what_moves_is_where_it_was_at_each_time(moving_file):
         renders = [model.renderable().render(replace(camera, time=time), (1, 1, 1)).rgb for time in times]
         own, other = (psnr(seen.numpy(), photo) for seen in renders)
         gains.append(own - other)
-    assert min(gains) > 0 and sum(gains) / len(gains) > 0.4  # blind to time: 0 exactly
+    assert min(gains) > 0 and sum(gains) / len(gains) > 0.2  # a field blind to time: 0 exactly
 
 
 def test_the_file_keeps_the_times(moving_file, tmp_path):
