@@ -2,8 +2,7 @@
 
 Tensors of the file
   field.<name>, values.core, values.rest   parameters: of a field at its coarse-to-fine stage, or of Gaussians
-  occupancy.bits                           as in a .nf file
-  model.cameras.*                          the cameras of the model, as in a .nf file
+  model.occupancy, model.cameras.*         the occupancy and the cameras of the model, as in a .nf file
   all others                               moments, averages, statistics: of the trainer alone (training/)
 
 The JSON text is `State`. Its first key is `version`, by which the file is told from a .nf file.
@@ -69,6 +68,8 @@ def standing(model: Model, folder: Path) -> tuple[Header, dict[str, Tensor]]:
     header = header_of(model, {})
     header.digest, header.made = ZERO_DIGEST.decode(), portable(header.made, folder)
     tensors = camera_tensors(model.cameras, model.held_out)
+    if model.occupancy is not None:
+        tensors["occupancy"] = model.occupancy.detach().cpu().contiguous()
     return header, {CAMERAS + name: tensor for name, tensor in tensors.items()}
 
 
@@ -200,7 +201,7 @@ def _gaussians(path: Path, header: Header, tensors: dict[str, Tensor]) -> Gaussi
 
 
 def _occupancy(path: Path, header: Header, tensors: dict[str, Tensor]) -> Tensor | None:
-    bits = tensors.get("occupancy.bits")
+    bits = tensors.get(f"{CAMERAS}occupancy")
     if bits is not None and (bits.dtype != torch.int64 or bits.shape != (header.bounds.cascades, CASCADE_WORDS)):
         raise InputError(f"{path}: its occupancy grid does not fit its bounds; {REMEDY}")
     return bits

@@ -133,7 +133,7 @@ def test_refined_poses_and_exposure_are_those_of_the_step(tmp_path: Path) -> Non
     scene = read_scene(tiny_capture_folder())
     given = [scene.frames[i].camera.world_from_camera for i in scene.train]
     moved = [np.abs(a - b.world_from_camera).max() for a, b in zip(given, model.cameras, strict=False)]
-    assert 0 < max(moved) < 0.1 and len(model.made["exposure_gains"]) == len(scene.train)
+    assert 0 < max(moved) < 0.5 and len(model.made["exposure_gains"]) == len(scene.train)
 
 
 def test_a_signal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
