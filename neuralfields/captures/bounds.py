@@ -310,6 +310,9 @@ def describe_bounds(
     ]
     if because:
         lines.append(f"it follows {because}; --box sets another")
+    if bounds.times is not None:
+        first, last = bounds.times
+        lines.append(f"times: from {first:.6g} to {last:.6g}, in which the scene moves; nf fit --still takes none")
     if any(bounds.origin):
         about = ", ".join(f"{v:.10g}" for v in bounds.origin)
         lines.append(f"positions are kept about ({about}), in double precision; exports are in the capture's own")

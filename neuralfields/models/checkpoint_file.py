@@ -2,8 +2,7 @@
 
 Tensors of the file
   field.<name>, values.core, values.rest   parameters: of a field at its coarse-to-fine stage, or of Gaussians
-  occupancy.bits                           as in a .nf file
-  model.cameras.*                          the cameras of the model, as in a .nf file
+  model.occupancy, model.cameras.*         the occupancy and the cameras of the model, as in a .nf file
   all others                               moments, averages, statistics: of the trainer alone (training/)
 
 The JSON text is `State`. Its first key is `version`, by which the file is told from a .nf file.
@@ -69,6 +68,8 @@ def standing(model: Model, folder: Path) -> tuple[Header, dict[str, Tensor]]:
     header = header_of(model, {})
     header.digest, header.made = ZERO_DIGEST.decode(), portable(header.made, folder)
     tensors = camera_tensors(model.cameras, model.held_out)
+    if model.occupancy is not None:
+        tensors["occupancy"] = model.occupancy.detach().cpu().contiguous()
     return header, {CAMERAS + name: tensor for name, tensor in tensors.items()}
 
 
@@ -134,7 +135,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> tuple[Mod
         if name.startswith(("field.", "values.")) and not bool(torch.isfinite(tensor).all()):
             raise InputError(f"{path}: tensor {name[:80]} holds values that are not finite; {REMEDY}")
     field = _gaussians(path, header, tensors) if header.field == GAUSSIANS else _field(path, header, tensors, state)
-    occupancy, cameras = _occupancy(path, header, tensors), _cameras(path, header, tensors)
+    occupancy, cameras = _occupancy(path, header, field, tensors), _cameras(path, header, tensors)
     held_out = torch.nonzero(tensors[f"{CAMERAS}cameras.held_out"]).flatten().tolist()
     if occupancy is not None:
         occupancy = occupancy.to(device)
@@ -199,9 +200,9 @@ def _gaussians(path: Path, header: Header, tensors: dict[str, Tensor]) -> Gaussi
         raise InputError(f"{path}: its Gaussians cannot be ({first_line(error)}); {REMEDY}") from None
 
 
-def _occupancy(path: Path, header: Header, tensors: dict[str, Tensor]) -> Tensor | None:
-    bits = tensors.get("occupancy.bits")
-    if bits is not None and (bits.dtype != torch.int64 or bits.shape != (header.bounds.cascades, CASCADE_WORDS)):
+def _occupancy(path: Path, header: Header, field: Field, tensors: dict[str, Tensor]) -> Tensor | None:
+    bits, layers = tensors.get(f"{CAMERAS}occupancy"), header.bounds.cascades * field.domain.segments
+    if bits is not None and (bits.dtype != torch.int64 or bits.shape != (layers, CASCADE_WORDS)):
         raise InputError(f"{path}: its occupancy grid does not fit its bounds; {REMEDY}")
     return bits
 

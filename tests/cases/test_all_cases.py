@@ -169,6 +169,7 @@ def case_16(nf: Nf, folder: Path) -> None:
     """Frames with a time: fitted as a scene that moves, or as a still one where that is asked for."""
     moving, still = (read_scene(folder).bounds, read_scene(folder).still().bounds)
     assert moving.times is not None and still.times is None
+    assert "times: from 0 to 1, in which the scene moves; nf fit --still takes none" in nf("check", folder)
     for words in ((), ("--still",)):
         nf("fit", folder, "--dry-run", "--field", "kplanes", *words)
 
