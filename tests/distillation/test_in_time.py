@@ -26,6 +26,7 @@ def difference(one: Model, two: Model, time: float, other: float) -> float:
     return float((seen[0] - seen[1]).abs().mean())
 
 
+@pytest.mark.slow
 def test_to_another_field_in_time(teacher):
     """After some steps the student is nearer to the teacher at the same time than to itself at another."""
     options = ConvertOptions(model=moving_file_path(), to="hash", steps=80, set=SMALL, quiet=True, eval_every=0)

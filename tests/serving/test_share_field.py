@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from neuralfields.codecs import load_any
+from neuralfields.compression import fields
 from neuralfields.compression.compress import Goal
 from neuralfields.compression.fields import compress_field
 from neuralfields.errors import UsageError
@@ -47,9 +48,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("shared-field")
     model = hash_model()
     save(model, made / "a.nf")
-    (made / "a.nfz").write_bytes(compress_field(model, Goal(0.1)).data)
-    shared(made, made / "a.nfz", background="white")
+    with pytest.MonkeyPatch.context() as patch:
+        small_pictures(patch)
+        (made / "a.nfz").write_bytes(compress_field(model, Goal(0.1)).data)
+        shared(made, made / "a.nfz", background="white")
     return made
+
+
+def small_pictures(patch: pytest.MonkeyPatch) -> None:
+    """Few and small pictures judge, and the poster is small: these clouds are fog, which takes long to render."""
+    patch.setattr(pages, "POSTER_SIDE", 48)
+    for name, value in {"SIDE": 24, "PROBES": 1, "VIEWS": 2, "REPORT": 1}.items():
+        patch.setattr(fields, name, value)
 
 
 @pytest.mark.skipif(NODE is None, reason="no node on this machine (Debian's package nodejs)")
@@ -76,7 +86,8 @@ def test_the_page_decodes_the_same_numbers(folder: Path, tmp_path: Path) -> None
     assert np.array_equal(table, packed) and np.unique(table).size > 40
 
 
-def test_what_the_file_holds(folder: Path, tmp_path: Path) -> None:
+def test_what_the_file_holds(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_pictures(monkeypatch)
     page = (folder / "page.html").read_text()
     assert base64.b64decode(element(page, "scene-0")) == (folder / "a.nfz").read_bytes()
     kinds = ("field",)
