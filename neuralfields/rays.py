@@ -46,6 +46,15 @@ class Rays:
         return Rays(*(torch.cat([getattr(part, name) for part in parts]) for name in ("origins", "directions")), times)
 
 
+def through_box(
+    origins: Float[Tensor, "R 3"], directions: Float[Tensor, "R 3"], low: Float[Tensor, " 3"], high: Float[Tensor, " 3"]
+) -> tuple[Float[Tensor, " R"], Float[Tensor, " R"]]:
+    """Distances at which lines enter and leave a box, negative ones too; those that miss it enter after they leave."""
+    steep = torch.where(directions.abs() < 1e-9, 1e-9, directions)  # a ray along a face divides by zero
+    a, b = (low - origins) / steep, (high - origins) / steep
+    return torch.minimum(a, b).amax(1), torch.maximum(a, b).amin(1)
+
+
 @dataclass(frozen=True)
 class Render:
     """What a ray sees.

@@ -322,10 +322,8 @@ def split(capture: Capture) -> tuple[tuple[int, ...], tuple[int, ...], list[str]
     if films := _films(capture.frames, pool):
         out = {index for film in films[::HOLD_OUT_EVERY] for index in film}
         return tuple(i for i in pool if i not in out), tuple(sorted(out)), warnings
-    times = [frame.camera.time for frame in capture.frames]
-    order = [
-        (0.0 if time_range(capture.frames) is None else time, name) for time, name in zip(times, names, strict=True)
-    ]
+    still = time_range(capture.frames) is None
+    order = [(0.0 if still else frame.camera.time, frame.name) for frame in capture.frames]
     held_out = set(sorted(pool, key=order.__getitem__)[::HOLD_OUT_EVERY])  # as other programs sort, who compare by it
     return tuple(i for i in pool if i not in held_out), tuple(sorted(held_out)), warnings
 

@@ -271,7 +271,8 @@ def compare(
 
     It shows the teacher, as what it is `called`, beside the student, and the error between them.
     """
-    views = _views(teacher, Viewpoints(_known_cameras(teacher, []), teacher.bounds), PICTURE_SIDE**2)
+    cameras = _known_cameras(teacher, []) or rings(teacher.bounds)
+    views = _views(teacher, Viewpoints(cameras, teacher.bounds), PICTURE_SIDE**2)
     mine, theirs = student.renderable(), _edited(teacher, edit)
     wanted = [theirs.render(view, teacher.background).rgb for view in views]
     mean, each = mean_psnr(mine, views, wanted, teacher.background)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
 from neuralfields.fields.field import HeadedField, ParameterGroup
+from neuralfields.layers.differences import gradient_of
 from neuralfields.layers.hash_table import HashTable
 from neuralfields.layers.heads import Heads
 from neuralfields.scene import Bounds
@@ -30,8 +31,7 @@ from neuralfields.settings import require_range
 
 RESIDUAL = 0.25  # of h_0 in the distance: what Adam's first steps move the surface by
 POINTS = 512  # of the penalty: so many samples of the step, and so many random points
-CORNERS = ((1.0, -1.0, -1.0), (-1.0, -1.0, 1.0), (-1.0, 1.0, -1.0), (1.0, 1.0, 1.0))  # of a tetrahedron
-SLOPE = 1 / 512  # least half side of its cube, in inner cubes
+SLOPE = 1 / 512  # least half side of what gradients are taken over, in inner cubes
 GROWTH = (0.1, 0.2, 0.3, 0.45)  # shares of a fit at which finer levels come in
 LEAST_BETA = 2e-4
 SHARPENING = 5.0  # of Adam's steps of log beta: a short fit would end blurred
@@ -164,12 +164,10 @@ class SurfaceField(HeadedField):
         """Gradient of the distance at points about the inner cube's middle, by differences over the finest cell."""
         cell = 0.25 / (self.config.inner * float(self.layout.scales[self.active - 1]))
         step = max(SLOPE, min(cell, 1 / 32))
-        corners = step * v.new_tensor(CORNERS)
-        around = (v[:, None] + corners).reshape(-1, 3)
         near = self._near
-        d = self.distance(self.features(around * (2 * self.config.inner) + 0.5)).reshape(-1, 4, 1)
+        slope, _ = gradient_of(lambda at: self.distance(self.features(at * (2 * self.config.inner) + 0.5)), v, step)
         self._near = near
-        return (d * corners).sum(1) / (4 * step**2)
+        return slope
 
     def stages(self) -> tuple[float, ...]:
         """Shares of a fit at which a finer level comes in."""

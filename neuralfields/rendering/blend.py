@@ -5,73 +5,42 @@ as fine as the smaller of both fields needs.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from neuralfields.cameras import Camera
 from neuralfields.fields.blend import BlendField, Config
-from neuralfields.fields.field import Field
 from neuralfields.ops.occupancy_bits import CELLS, bricks_of, cells_of
-from neuralfields.rays import Rays, Render
+from neuralfields.rays import Rays, Render, through_box
 from neuralfields.rendering.renderable import Colour
-from neuralfields.rendering.volume import RENDER_CHUNK, RENDER_CHUNK_GPU, Volume, by_parts, finish
+from neuralfields.rendering.volume import RENDER_CHUNK, OfVolume, Volume, finish
 from neuralfields.scene import Bounds
 
 FINEST = 1 / 8  # least step of a small insert, as a share of the base's
 MARGIN = 1e-4  # of the box's sides: by rounding, a ray just beside it may have a sample in it
 
 
-@dataclass(frozen=True)
-class Blended:
-    """A renderable blend: `whole`, a volume of the blend, with the occupancy of both."""
-
-    whole: Volume
-
-    @property
-    def field(self) -> Field:
-        """The blend."""
-        return self.whole.field
-
-    @property
-    def bounds(self) -> Bounds:
-        """The base's."""
-        return self.whole.bounds
-
-    @property
-    def occupancy(self) -> Tensor:
-        """Cells where either field is."""
-        return self.whole.occupancy
-
-    @property
-    def device(self) -> torch.device:
-        """The fields' device."""
-        return self.whole.device
+class Blended(OfVolume):
+    """A renderable blend: `volume`, of the blend, with the base's bounds and the occupancy of both."""
 
     @property
     def base(self) -> Volume:
         """The base by itself."""
-        field = self.whole.field
+        field = self.volume.field
         assert isinstance(field, BlendField)
-        return Volume(field.base, self.whole.bounds, field.base_occupancy)
+        return Volume(field.base, self.volume.bounds, field.base_occupancy)
 
     @torch.no_grad()
     def render_rays(self, rays: Rays, background: Colour) -> Render:
         """Renders rays [R] of the world's frame: rgb [R, 3], opacity and depth [R]."""
         seen = self.base.render_rays(rays, background)
-        config = self.whole.field.config
+        config = self.volume.field.config
         near = meets_box(config, rays).nonzero().flatten()
         colour, fine = torch.tensor(background, device=self.device), self._coarseness(config)
         for part in near.split(RENDER_CHUNK):
-            again = finish(self.whole.sums(rays[part], coarseness=fine), colour, self.bounds.side)
+            again = finish(self.volume.sums(rays[part], coarseness=fine), colour, self.bounds.side)
             seen.rgb[part], seen.opacity[part], seen.depth[part] = again.rgb, again.opacity, again.depth
         return seen
-
-    def render(self, camera: Camera, background: Colour) -> Render:
-        """Renders a camera's view: rgb [H, W, 3], opacity and depth [H, W], depth in world units."""
-        chunk = RENDER_CHUNK if self.device.type == "cpu" else RENDER_CHUNK_GPU
-        return by_parts(camera, chunk, self.device, lambda rays: self.render_rays(rays, background))
 
     def _coarseness(self, config: Config) -> float:
         return min(1.0, max(FINEST, config.insert.side * config.scale / self.bounds.side))
@@ -83,9 +52,8 @@ def meets_box(config: Config, rays: Rays) -> Tensor:
     directions = rays.directions @ rays.directions.new_tensor(config.turn)
     low, high = origins.new_tensor(config.low), origins.new_tensor(config.high)
     margin = MARGIN * (high - low)
-    steep = torch.where(directions.abs() < 1e-9, 1e-9, directions)
-    a, b = (low - margin - origins) / steep, (high + margin - origins) / steep
-    return torch.maximum(a, b).amin(1) >= torch.minimum(a, b).amax(1).clamp(min=0)
+    enter, leave = through_box(origins, directions, low - margin, high + margin)
+    return leave >= enter.clamp(min=0)
 
 
 @torch.no_grad()
@@ -100,9 +68,8 @@ def blended_occupancy(config: Config, base: Volume, insert: Volume) -> Tensor:
         for cascade, step in enumerate(steps):
             _clear(config, cells[cascade], bounds, step)
     for theirs, corner, size in _occupied_cells(config, insert):
-        looks = min(
-            8, 1 + math.ceil(size * config.scale / steps[0] - 1e-6)
-        )  # so many along a cell, its faces among them
+        # So many along a cell, its faces among them.
+        looks = min(8, 1 + math.ceil(size * config.scale / steps[0] - 1e-6))
         line = torch.linspace(0, 1, looks) * size
         for offset in torch.cartesian_prod(line, line, line):
             local = corner[theirs] + offset

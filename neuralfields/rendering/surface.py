@@ -17,7 +17,8 @@ from torch import Tensor
 
 from neuralfields.cameras import Camera
 from neuralfields.fields.field import Field, values_at
-from neuralfields.rays import Rays, Render
+from neuralfields.layers.differences import gradient_of
+from neuralfields.rays import Rays, Render, through_box
 from neuralfields.rendering.renderable import Colour
 from neuralfields.rendering.volume import RENDER_CHUNK, by_parts
 from neuralfields.scene import Bounds
@@ -47,10 +48,8 @@ class Surface:
         return torch.nn.functional.normalize(self.slopes(u)[0], dim=1)
 
     def slopes(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """The level's gradients [S, 3], by finite differences at the corners of a tetrahedron, and their mean level."""
-        corners = u.new_tensor([[1, -1, -1], [-1, -1, 1], [-1, 1, -1], [1, 1, 1]])
-        a, b, c, d = (self.level(u + SLOPE * corner) for corner in corners)
-        return torch.stack([a - b - c + d, c + d - a - b, b + d - a - c], 1) / (4 * SLOPE), (a + b + c + d) / 4
+        """The level's gradients [S, 3], by finite differences, and its mean around the points [S]."""
+        return gradient_of(self.level, u, SLOPE)
 
     def colours(self, u: Tensor) -> Tensor:
         """Colours [S, 3] in [0, 1]: the field's, or clay."""
@@ -102,7 +101,8 @@ class Leveled(Protocol):
 @torch.no_grad()
 def trace(surface: Leveled, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
     """Sphere-traces rays in the unit cube to their first crossings: origins, unit directions [R, 3] -> t, hit [R]."""
-    near, far = _through_cube(origins, directions)
+    near, far = through_box(origins, directions, origins.new_zeros(3), origins.new_ones(3))
+    near = near.clamp(min=0)  # nothing behind the origin
     t, hit = near.clone(), torch.zeros_like(near, dtype=torch.bool)
     ray = torch.nonzero(far > near).flatten()
     before = near[ray]
@@ -131,10 +131,3 @@ def _bisect(surface: Leveled, origins: Tensor, directions: Tensor, outside: Tens
         within = surface.level(origins + middle[:, None] * directions) < 0
         outside, inside = torch.where(within, outside, middle), torch.where(within, middle, inside)
     return (outside + inside) / 2
-
-
-def _through_cube(origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """Intersects rays with the unit cube: t of entry (not behind the origin) and of exit; entry > exit for a miss."""
-    safe = torch.where(directions.abs() < 1e-9, 1e-9, directions)
-    one, other = -origins / safe, (1 - origins) / safe
-    return torch.minimum(one, other).amax(1).clamp(min=0), torch.maximum(one, other).amin(1)

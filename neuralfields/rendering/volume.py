@@ -154,6 +154,42 @@ class Volume:
         return by_parts(camera, chunk, self.device, lambda rays: self.render_rays(rays, background, fused))
 
 
+@dataclass(frozen=True)
+class OfVolume:
+    """A renderable of a volume whose rays are rendered in a way of their own: a subclass has `render_rays`."""
+
+    volume: Volume
+
+    @property
+    def field(self) -> Field:
+        """The volume's field."""
+        return self.volume.field
+
+    @property
+    def bounds(self) -> Bounds:
+        """The volume's bounds."""
+        return self.volume.bounds
+
+    @property
+    def occupancy(self) -> Tensor:
+        """The volume's occupancy grid."""
+        return self.volume.occupancy
+
+    @property
+    def device(self) -> torch.device:
+        """The volume's device."""
+        return self.volume.device
+
+    def render_rays(self, rays: Rays, background: Colour) -> Render:
+        """Renders rays [R] of the world's frame."""
+        raise NotImplementedError
+
+    def render(self, camera: Camera, background: Colour) -> Render:
+        """Renders a camera's view: rgb [H, W, 3], opacity and depth [H, W], depth in world units."""
+        chunk = RENDER_CHUNK if self.device.type == "cpu" else RENDER_CHUNK_GPU
+        return by_parts(camera, chunk, self.device, lambda rays: self.render_rays(rays, background))
+
+
 def _training_sums(volume: Volume, samples: Samples, directions: Tensor, density: Tensor) -> Tensor:
     """Field and composite with gradients, [R, 7]; `density`: the samples' densities, evaluated without gradients."""
     f = volume.field.features(volume.unit(samples.x))

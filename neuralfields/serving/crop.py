@@ -12,7 +12,7 @@ import torch
 from neuralfields.cameras import Camera
 from neuralfields.distillation.boxes import cells
 from neuralfields.gaussians import Gaussians
-from neuralfields.rays import Rays, Render
+from neuralfields.rays import Render, through_box
 from neuralfields.rendering.in_time import in_segments
 from neuralfields.rendering.renderable import Renderable
 from neuralfields.rendering.splat import Splats
@@ -31,7 +31,7 @@ def render_box(volume: Volume | Splats, camera: Camera, background: Corner, box:
         return Splats(gaussians_inside(volume.gaussians, box), volume.bounds).render(camera, background)
     rays, there = camera_rays(camera, volume.device), volume.device
     colour = torch.tensor(background, device=there)
-    enter, leave = _through(rays, box)
+    enter, leave = through_box(rays.origins, rays.directions, *(rays.origins.new_tensor(corner) for corner in box))
     enter = enter.clamp(min=volume.bounds.near)
     hit = (leave > enter).nonzero()[:, 0]
     rgb = colour.repeat(len(rays), 1)
@@ -56,7 +56,7 @@ def render_cut(surface: Renderable, camera: Camera, background: Corner, box: Box
     if box is None:
         return surface.render(camera, background)
     rays = camera_rays(camera, surface.device)
-    enter, leave = _through(rays, box)
+    enter, leave = through_box(rays.origins, rays.directions, *(rays.origins.new_tensor(corner) for corner in box))
     enter = enter.clamp(min=0)
     moved = replace(rays, origins=rays.origins + rays.directions * enter[:, None])
     seen = surface.render_rays(moved, background)
@@ -65,14 +65,6 @@ def render_cut(surface: Renderable, camera: Camera, background: Corner, box: Box
     normal = None if seen.normal is None else torch.where(kept[:, None], seen.normal, 0.0)
     depth, opacity = torch.where(kept, seen.depth + enter, 0.0), torch.where(kept, seen.opacity, 0.0)
     return Render(rgb, opacity, depth, normal).reshape(camera.height, camera.width)
-
-
-def _through(rays: Rays, box: Box) -> tuple[torch.Tensor, torch.Tensor]:
-    """Distances [R] at which rays enter and leave a box; enter is beyond leave where they miss it."""
-    low, high = (rays.origins.new_tensor(corner) for corner in box)
-    steep = torch.where(rays.directions.abs() < 1e-9, 1e-9, rays.directions)  # a ray along a face divides by zero
-    a, b = (low - rays.origins) / steep, (high - rays.origins) / steep
-    return torch.minimum(a, b).amax(1), torch.maximum(a, b).amin(1)
 
 
 def gaussians_inside(gaussians: Gaussians, box: Box) -> Gaussians:

@@ -29,7 +29,7 @@ from neuralfields.errors import UsageError
 from neuralfields.fields import field_name
 from neuralfields.fields.hash import HashField
 from neuralfields.rendering.splat import Splats
-from neuralfields.rendering.volume import WEIGHT_FLOOR, Volume
+from neuralfields.rendering.volume import WEIGHT_FLOOR, OfVolume, Volume
 
 MAGIC, LAYOUT, HEADER = b"NFHF", 1, 16
 MOST_BYTES = 200_000_000
@@ -38,12 +38,12 @@ MOST_BYTES = 200_000_000
 WIDEST, MOST_BLOCKS = 64, 12
 
 
-def refusal(volume: Volume | Splats) -> str:
+def refusal(volume: Volume | OfVolume | Splats) -> str:
     """Reason why the page's shader cannot draw a scene; empty where it can, and for Gaussians, which have their own."""
     if isinstance(volume, Splats):
         return ""
     field = volume.field
-    if volume.moves:
+    if field.domain.dimensions == 4:
         return "the page has no shader for a field that moves"
     if not isinstance(field, HashField):
         return f"the page has no shader for a field of kind {field_name(field)!r}"
@@ -72,7 +72,7 @@ def pack(volume: Volume, version: int = 0) -> bytes:
     return b"".join(part.ljust(-(-len(part) // 8) * 8, b" " if part is text else b"\0") for part in parts)
 
 
-def described_field(volume: Volume, data: bytes) -> dict[str, Any]:
+def field_description(volume: Volume, data: bytes) -> dict[str, Any]:
     """Plain data for the page: a hash field as it is decoded from `data`. Raises UsageError where it draws none."""
     reason = refusal(volume)
     if reason:

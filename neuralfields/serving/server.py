@@ -214,8 +214,10 @@ class Server:
         if path.startswith("splats/") and path.endswith("/file") and request.method == "POST":
             return await self._file_of(path[7:-5], request)
         kind, slash, name = path.partition("/")
-        if slash and kind == "sound" and request.method == "GET" and (subject := self._subject(name)) and subject.sound:
-            return web.Response(body=subject.sound, content_type="audio/wav", headers=HEADERS)
+        if slash and kind == "sound" and request.method == "GET":
+            subject = self._subject(name)
+            sound = subject.shown.sound if subject is not None and subject.shown is not None else None
+            return web.Response(body=sound, status=200 if sound else 404, content_type="audio/wav", headers=HEADERS)
         if slash and kind in ("splats", "field") and request.method == "GET":
             return await self._packed(kind, name, request.query.get("version"))
         kind, data = self.assets.get(path or "index.html", (None, b""))

@@ -24,7 +24,7 @@ from neuralfields.files import size_text
 from neuralfields.pictures.panels import to_uint8
 from neuralfields.rendering.splat import near_of
 from neuralfields.serving.bundle import bundle
-from neuralfields.serving.field import described_field
+from neuralfields.serving.field import field_description
 from neuralfields.serving.framing import camera_of
 from neuralfields.serving.server import assets
 from neuralfields.serving.stage import Stage
@@ -150,7 +150,7 @@ def _subject(subject: Subject, data: bytes) -> dict[str, Any]:
     if subject.splats:
         return found | {"near": near_of(subject.splats().bounds)}
     assert subject.volume is not None  # others are refused before
-    return found | {"field": described_field(subject.volume(), data)}
+    return found | {"field": field_description(subject.volume(), data)}
 
 
 def _poster(stage: Stage) -> str:

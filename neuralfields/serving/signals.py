@@ -35,6 +35,10 @@ MARGIN = 1.06
 FARTHER = 1.3  # than the cameras of a fit stand from a shape: corners of its cube are seen too
 WAVEFORM = (360, 1600)  # rows of a channel, columns
 PAPER, INK, MIDDLE = (24, 27, 32), (110, 168, 254), (70, 76, 86)
+EXTREMES: tuple[Any, Any] = (np.minimum, np.maximum)
+
+
+Point = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Shown:
 
     renderable: Renderable
     home: Camera
-    up: tuple[float, float, float]
+    up: Point
     facts: dict[str, str]
     sound: bytes | None = None
 
@@ -82,10 +86,10 @@ def sound_of(path: Path) -> Shown:
     return _sound(sound.values.numpy() * sound.facts.gain, sound.facts.rate)
 
 
-def mesh_of(path: Path, origin: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Shown:
-    """A mesh file, moved into the frame of what is shown beside it. Raises InputError as the reader does."""
+def mesh_of(path: Path, origin: Point = (0.0, 0.0, 0.0)) -> Shown:
+    """A mesh file, about a point of its world, as what is shown beside it is. Raises InputError as the reader does."""
     mesh = read_mesh(path)
-    mesh = type(mesh)(mesh.vertices - np.array(origin), mesh.faces, mesh.colours)
+    mesh = replace(mesh, vertices=mesh.vertices - np.array(origin))
     return _standing(MeshView(mesh), {"vertices": f"{len(mesh.vertices):,}", "faces": f"{len(mesh.faces):,}"})
 
 
@@ -152,7 +156,7 @@ def waveform(values: np.ndarray) -> np.ndarray:
     edges = np.linspace(0, len(values), min(columns, len(values)) + 1).astype(int)[:-1]
     strips = []
     for channel in values.T:
-        low, high = (pick.reduceat(channel, edges).repeat(-(-columns // len(edges)))[:columns] for pick in _EXTREMES)
+        low, high = (pick.reduceat(channel, edges).repeat(-(-columns // len(edges)))[:columns] for pick in EXTREMES)
         level = 1 - 2 * (np.arange(rows)[:, None] + 0.5) / rows  # of each row's middle
         strip = np.full((rows, columns, 3), PAPER, np.uint8)
         strip[rows // 2 - 1 : rows // 2 + 1] = MIDDLE
@@ -161,9 +165,6 @@ def waveform(values: np.ndarray) -> np.ndarray:
     return np.concatenate(strips)
 
 
-_EXTREMES: tuple[Any, Any] = (np.minimum, np.maximum)
-
-
-def rendered(shown: Shown) -> Callable[..., Render]:
+def renderer_of(shown: Shown) -> Callable[..., Render]:
     """How a subject of the viewer renders it, cut to a box where there is one."""
     return lambda camera, colour, box: render_cut(shown.renderable, camera, colour, box)

@@ -85,12 +85,8 @@ class Stage:
             "subjects": [
                 {"name": s.name, "kind": s.kind, "facts": s.facts, "rendered": s.render is not None}
                 | {"splats": s.splats is not None, "field": s.volume is not None, "why": s.why}
-                | {
-                    "sound": s.sound is not None,
-                    "stands_in": s.stands_in,
-                    "may_stand_in": s.may_stand_in,
-                    "background": list(s.background),
-                }
+                | {"stands_in": s.stands_in, "may_stand_in": s.may_stand_in, "background": list(s.background)}
+                | {"sound": s.shown is not None and s.shown.sound is not None}
                 for s in self.subjects
             ],
             "depth_colours": colour_table(DEPTH_STOPS).ravel().tolist() if modes else [],
@@ -126,9 +122,8 @@ class Stage:
             eye["fov"] = float(np.degrees(2 * np.arctan(max(-seen[2], seen[3]))))
             up, pivot = arrangement.common_up(self.cameras), arrangement.focus_point(self.cameras, self.bounds)
             return eye, up, pivot, seen
-        if self.subjects and (home := self.subjects[0].home):
-            eye, seen = eye_of(home[0]), extent(home[0])
-            return eye, np.array(home[1]), centre, seen
+        if self.subjects and (shown := self.subjects[0].shown):
+            return eye_of(shown.home), np.array(shown.up), centre, extent(shown.home)
         splats = [subject.splats() for subject in self.subjects if subject.splats]
         if splats and len(splats) == len(self.subjects) and len(splats[0].gaussians):
             pose, seen, pivot = home_view(splats[0], AWAY_Y_DOWN, Y_DOWN)
@@ -195,7 +190,8 @@ def stage_of(things: Sequence[Any], scene: Any = None, device: str = "auto") -> 
         raise UsageError("view: nothing was given; name a .nf file or a capture")
     subjects, models, scenes = [], [], []
     for thing in things:
-        subject, model, found = subject_of(thing, scene, device)
+        origin = models[0].bounds.origin if models else (0.0, 0.0, 0.0)
+        subject, model, found = subject_of(thing, scene, device, origin)
         subjects.append(subject)
         models += [model] if model else []
         scenes += [found] if found else []
@@ -224,8 +220,8 @@ def _recorded(models: list[Model], notes: list[str]) -> Scene | None:
 def build_stage(subjects: list[Subject], models: list[Model], scene: Scene | None) -> Stage:
     """Makes a stage with the cameras of the first model that has any, else of the capture, and their photos."""
     model = next((model for model in models if model.is_scene and model.cameras), None)
-    homes = [subject.around for subject in subjects if subject.around]
-    others = homes[0] if homes else Bounds((0.0, 0.0, 0.0), 2.0)
+    others = [subject.shown.renderable.bounds for subject in subjects if subject.shown]
+    others = others[0] if others else Bounds((0.0, 0.0, 0.0), 2.0)
     bounds = models[0].bounds if models and models[0].is_scene else scene.bounds if scene else others
     cameras: list[Camera] = []
     names: list[str] = []

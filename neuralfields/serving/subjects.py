@@ -22,19 +22,17 @@ from neuralfields.gpu.device import choose_device
 from neuralfields.media import kind_of
 from neuralfields.models.model import Model
 from neuralfields.rays import Render
-from neuralfields.rendering.blend import Blended
 from neuralfields.rendering.renderable import Colour
 from neuralfields.rendering.splat import Splats
-from neuralfields.rendering.traced import Traced
-from neuralfields.rendering.volume import Volume
-from neuralfields.scene import Bounds, Scene
+from neuralfields.rendering.volume import OfVolume, Volume
+from neuralfields.scene import Scene
 from neuralfields.serving.crop import Box, render_box
 from neuralfields.serving.field import refusal
-from neuralfields.serving.signals import Shown, film_of, mesh_of, picture_of, rendered, signal_of, sound_of
+from neuralfields.serving.signals import Point, Shown, film_of, mesh_of, picture_of, renderer_of, signal_of, sound_of
 
 SLOW_START = 60_000.0  # initial guess of a subject's rays a second
 GREY = (0.5, 0.5, 0.5)
-PLAIN = {"image": picture_of, "video": film_of, "sound": sound_of, "shape": mesh_of}  # files that are shown as they are
+PLAIN = {"image": picture_of, "video": film_of, "sound": sound_of}  # files that are shown as they are, and meshes
 
 
 @dataclass
@@ -44,8 +42,8 @@ class Subject:
     `facts`: name and value, for the page to list. Rays a second, moving averages: `speed` of whole views, by which the
     next one's size is chosen, and `band_speed` of bands, of which an empty one is many times as fast. `splats` or
     `volume`: what the page draws itself, and `version`, which changes when that does; `why`: reason why it cannot.
-    `model`: what a stand-in can be distilled from (stand_in.py); `stands_in`: `volume` is one. `home`: the camera that
-    sees all of it and what is up, `around`: its bounds, where no capture says so; `sound`: a WAV file to listen to.
+    `model`: what a stand-in can be distilled from (stand_in.py); `stands_in`: `volume` is one. `shown`: of what is no
+    scene, with where it is seen from and its sound.
     """
 
     name: str
@@ -61,9 +59,7 @@ class Subject:
     why: str = ""
     model: Model | None = None
     stands_in: bool = False
-    home: tuple[Camera, tuple[float, float, float]] | None = None
-    around: Bounds | None = None
-    sound: bytes | None = None
+    shown: Shown | None = None
 
     @property
     def may_stand_in(self) -> bool:
@@ -95,7 +91,7 @@ def drawn_by_the_page(subject: Subject, volume: Volume | Splats) -> Subject:
     """Lets the page draw a subject itself where it can; `volume`: what is shown now."""
     if isinstance(volume, Splats):
         subject.splats = lambda: volume
-    elif isinstance(volume, Volume | Traced | Blended):
+    elif isinstance(volume, Volume | OfVolume):
         subject.why = refusal(volume)
         subject.volume = None if subject.why else lambda: volume
     return subject
@@ -114,13 +110,18 @@ def facts_of(model: Model, size: int) -> dict[str, str]:
     return facts
 
 
-def subject_of(thing: Any, scene: Any, device: str) -> tuple[Subject, Model | None, Scene | None]:
-    """The subject of a thing, with the model or the capture that it is of. Raises as the readers do."""
+def subject_of(
+    thing: Any, scene: Any, device: str, origin: Point = (0.0, 0.0, 0.0)
+) -> tuple[Subject, Model | None, Scene | None]:
+    """The subject of a thing, with the model or the capture that it is of. Raises as the readers do.
+
+    `origin`: the point of the files' world that is (0, 0, 0) here, by which meshes are moved.
+    """
     if isinstance(thing, Subject):
         return thing, None, None
     if isinstance(thing, Model):
         return model_subject(field_name(thing.field), thing, thing.field.bytes()), thing, None
-    if isinstance(thing, str | Path) and (shown := _plain_file(Path(thing))):
+    if isinstance(thing, str | Path) and (shown := _plain_file(Path(thing), origin)):
         return signal_subject(Path(thing).name, shown), None, None
     if isinstance(thing, str | Path) and _is_model_file(Path(thing)):
         model = read_model(Path(thing), scene, device)
@@ -134,9 +135,11 @@ def subject_of(thing: Any, scene: Any, device: str) -> tuple[Subject, Model | No
     raise UsageError(f"view: cannot show a {type(thing).__name__}; give a .nf file, a capture, a Model or a Scene")
 
 
-def _plain_file(path: Path) -> Shown | None:
+def _plain_file(path: Path, origin: Point) -> Shown | None:
     """What a file shows that is no model: an image, a film, a sound, a mesh; None for any other."""
     kind = kind_of(path) if path.is_file() and not is_splat_file(path) else None
+    if kind == "shape":
+        return mesh_of(path, origin)
     return PLAIN[kind](path) if kind in PLAIN else None
 
 
@@ -146,7 +149,7 @@ def original_of(model: Model) -> Subject | None:
     if model.is_scene or not isinstance(path, str):
         return None
     try:
-        shown = _plain_file(Path(path))
+        shown = _plain_file(Path(path), model.bounds.origin)
     except NeuralfieldsError:
         return None
     return None if shown is None else signal_subject(Path(path).name, shown)
@@ -154,10 +157,7 @@ def original_of(model: Model) -> Subject | None:
 
 def signal_subject(name: str, shown: Shown, facts: dict[str, str] | None = None) -> Subject:
     """Makes a subject of something that is no scene."""
-    return Subject(
-        name, "signal", rendered(shown), GREY, {**(facts or {}), **shown.facts},
-        home=(shown.home, shown.up), around=shown.renderable.bounds, sound=shown.sound,
-    )  # fmt: skip
+    return Subject(name, "signal", renderer_of(shown), GREY, (facts or {}) | shown.facts, shown=shown)
 
 
 def _is_model_file(path: Path) -> bool:

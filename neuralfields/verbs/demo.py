@@ -61,7 +61,11 @@ def run(options: DemoOptions) -> dict[str, Any]:
             overwrite=options.overwrite, quiet=options.quiet,
         )
     )  # fmt: skip
-    shared = share(ShareOptions((target,), out=page, overwrite=options.overwrite, quiet=options.quiet, **PAGE))
+    shared = share(
+        ShareOptions(
+            (target,), out=page, threads=options.threads, overwrite=options.overwrite, quiet=options.quiet, **PAGE
+        )
+    )
     return {
         "model": str(target),
         "psnr": report.psnr,

@@ -18,7 +18,6 @@ from neuralfields.models.model import Model
 from neuralfields.options.models import ShareOptions
 from neuralfields.pictures import camera_paths as paths
 from neuralfields.progress import StageDisplay
-from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Bounds
 from neuralfields.serving.field import refusal
 from neuralfields.serving.messages import eye_of
@@ -84,8 +83,7 @@ def _model_of(path: Path) -> Model:
         if not len(model.field.gaussians()):
             raise InputError(f"{path}: there are no Gaussians to share")
         return model
-    renderable = model.renderable() if model.is_scene else None
-    reason = refusal(renderable) if isinstance(renderable, Volume) else "the page draws scenes"
+    reason = refusal(model.renderable()) if model.is_scene else "the page draws scenes"
     if reason:
         advice = f"; make Gaussians of it first: nf convert {path.name} --to gaussians" if model.is_scene else ""
         raise UsageError(f"{path}: {reason}{advice}")

@@ -101,12 +101,11 @@ def test_too_many_photos_are_refused_before_they_are_decoded(
     assert code == 6 and "give --downscale 2, or fewer photos" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_the_split_of_many_photos_takes_no_time() -> None:
-    frames = tuple(Frame(f"{i:06d}", Path("a"), CAMERA) for i in range(100_000))
+    frames = tuple(Frame(f"{i:06d}", Path("a"), CAMERA) for i in range(20_000))
     begun = time.process_time()
     train, test, _ = split(Capture("transforms/blender", frames, len(frames)))
-    assert len(train) + len(test) == 100_000 and test[:2] == (0, 8)
+    assert len(train) + len(test) == 20_000 and test[:2] == (0, 8)
     assert time.process_time() - begun < 3
 
 

@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -161,3 +162,5 @@ def test_the_commands_read_it(tmp_path: Path, capsys, monkeypatch):
     assert "bits a parameter" in capsys.readouterr().out
     assert cli.main(["info", "a.nfz"]) == 0 and "compressed field" in capsys.readouterr().out
     assert cli.main(["compress", "a.nf", "--method", "neuralgs"]) == 2
+    nf_file.save(replace(a_model(), cameras=(), held_out=(), camera_names=()), Path("b.nf"))  # drawn cameras look at it
+    assert cli.main(["compress", "b.nf", "b.nfz", "--max-bytes", "4kB", "--quiet"]) == 0 and Path("b.png").exists()

@@ -9,7 +9,8 @@ import torch
 
 from neuralfields.cameras import Camera, look_at
 from neuralfields.evaluation.export import surface_mesh
-from neuralfields.fields.surface import CORNERS, Config, SurfaceField, log_laplace
+from neuralfields.fields.surface import Config, SurfaceField, log_laplace
+from neuralfields.layers.differences import CORNERS
 from neuralfields.mesh.mesh import faults
 from neuralfields.models.model import Model
 from neuralfields.models.nf_file import load, save

@@ -23,7 +23,7 @@ from neuralfields.models.model import Model, volume_of
 from neuralfields.models.nf_file import save
 from neuralfields.pictures.panels import to_uint8
 from neuralfields.serving import share as pages
-from neuralfields.serving.field import _codes, described_field, layers_of
+from neuralfields.serving.field import _codes, field_description, layers_of
 from neuralfields.serving.messages import camera_of
 from tests.serving.test_share import Shared, element, shared
 from tests.support.browser import needs_chromium
@@ -71,7 +71,7 @@ def test_the_page_decodes_the_same_numbers(folder: Path, tmp_path: Path) -> None
     shutil.copy(folder / "a.nfz", tmp_path)
     (tmp_path / "package.json").write_text('{"type": "module"}')
     (tmp_path / "decode.js").write_text(DECODE)
-    about = described_field(volume_of(model), (folder / "a.nfz").read_bytes())
+    about = field_description(volume_of(model), (folder / "a.nfz").read_bytes())
     (tmp_path / "about.json").write_text(json.dumps(about))
     done = subprocess.run([str(NODE), "decode.js"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

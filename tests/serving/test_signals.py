@@ -21,7 +21,7 @@ from neuralfields.rendering.billboard import Billboard
 from neuralfields.rendering.mesh_view import MeshView
 from neuralfields.rendering.surface import AMBIENT
 from neuralfields.serving.server import Server
-from neuralfields.serving.signals import mesh_of, picture_of, rendered, sound_of, waveform
+from neuralfields.serving.signals import mesh_of, picture_of, renderer_of, sound_of, waveform
 from neuralfields.serving.stage import stage_of
 from neuralfields.signals.readers import read_signal
 from neuralfields.signals.sound import wav
@@ -65,7 +65,7 @@ def test_a_crop_cuts_a_surface_and_shows_what_is_behind(tmp_path: Path) -> None:
     open3d()
     write_mesh(tmp_path / "box.ply", box())
     shown = mesh_of(tmp_path / "box.ply", origin=(0.5, 1.0, 1.5))
-    look, camera = rendered(shown), before((0.0, 0.0, -4.0))
+    look, camera = renderer_of(shown), before((0.0, 0.0, -4.0))
     whole = look(camera, BEHIND, None)
     assert float(whole.depth[16, 24]) == pytest.approx(2.5, abs=0.01)  # its front, at z = -1.5
     cut = look(camera, BEHIND, ((-1.0, -1.0, 0.0), (1.0, 1.0, 9.0)))
@@ -173,3 +173,17 @@ def test_what_is_not_shown_is_named(tmp_path: Path) -> None:
         stage_of([tmp_path / "a.gif"])
     with pytest.raises(UsageError, match="nothing was given"):
         stage_of([])
+
+
+def test_the_mesh_of_a_far_shape_stands_where_its_field_does(tmp_path: Path) -> None:
+    """Both are about the model's origin: float32 would deform what is thousands of sides away."""
+    open3d()
+    mesh = box()
+    write_mesh(tmp_path / "far.ply", replace(mesh, vertices=mesh.vertices + np.array([5e5, 0.0, -2e5])))
+    path = tmp_path / "far.ply"
+    model = fit_scene(read_signal(path), replace(chosen(path, steps=2), set=(*SMALL, "finest=32")))
+    assert any(model.bounds.origin)
+    save(model, tmp_path / "a.nf")
+    for given in ([tmp_path / "a.nf"], [tmp_path / "a.nf", path]):
+        shown = stage_of(given).subjects[1].shown
+        assert np.abs(np.array(shown.renderable.bounds.centre) - np.array(model.bounds.centre)).max() < 0.5

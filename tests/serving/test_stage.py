@@ -10,14 +10,21 @@ import pytest
 import torch
 from PIL import Image
 
-from neuralfields.cameras import Camera, project
+from neuralfields.cameras import Camera, look_at, project
 from neuralfields.captures.readers import read_scene
+from neuralfields.distillation.insert import blend, placed
 from neuralfields.errors import InputError, UsageError
 from neuralfields.evaluation.render import render
+from neuralfields.fields.surface import Config as SurfaceConfig
+from neuralfields.fields.surface import SurfaceField
 from neuralfields.models.model import Model
+from neuralfields.models.nf_file import save
+from neuralfields.options.models import EditOptions, ShareOptions
 from neuralfields.serving.shading import Reference
 from neuralfields.serving.stage import extent, stage_of, straightened
+from neuralfields.verbs import share
 from tests.support.foreign_files import snapshot_of, write_snapshot
+from tests.support.hash_models import hash_model
 from tests.support.make_captures import colmap
 from tests.support.view_ball import Ball, ball_stage, eye
 
@@ -135,3 +142,28 @@ def test_a_stage_is_plain_data_with_any_name() -> None:
     stage = ball_stage()
     stage.names[0] = "</script><img src=x onerror=alert(1)>.png"
     assert json.loads(json.dumps(stage.describe()))["cameras"][0]["name"] == stage.names[0]
+
+
+def test_scenes_of_every_kind_are_shown_and_told_apart(tmp_path: Path) -> None:
+    """A blend and a surface field are drawn by the server, which says why, cut to a box too."""
+    base, other = hash_model(), hash_model(seed=1)
+    surface = SurfaceField(SurfaceConfig(levels=2, table=6, finest=32, first=2, hidden=8))
+    placement = placed(base, other, EditOptions(Path("a.nf"), insert=Path("b.nf"), scale=0.5))
+    models = {"blend": blend(base, other, placement), "surface": replace(base, field=surface)}
+    camera = looking_in(base)
+    for kind, model in models.items():
+        subject = stage_of([model]).subjects[0]
+        assert (subject.why, subject.volume) == (f"the page has no shader for a field of kind {kind!r}", None)
+        whole = subject.render(camera, (0.0, 0.0, 0.0), None)
+        centre, half = base.bounds.centre, base.bounds.side / 4
+        cut = subject.render(camera, (0.0, 0.0, 0.0), tuple(tuple(c + sign * half for c in centre) for sign in (-1, 1)))
+        assert 0 < float(cut.opacity.sum()) < float(whole.opacity.sum())
+        save(model, tmp_path / f"{kind}.nf")
+        with pytest.raises(UsageError, match=rf"no shader for a field of kind '{kind}'; make Gaussians of it first"):
+            share.run(ShareOptions((tmp_path / f"{kind}.nf",), out=tmp_path / "a.html", quiet=True))
+
+
+def looking_in(model: Model) -> Camera:
+    centre = np.array(model.bounds.centre)
+    pose = look_at(centre + np.array([0.0, -2.0 * model.bounds.side, 0.3]), centre, np.array([0.0, 0.0, 1.0]))
+    return Camera(pose, 24, 24, 30.0, 30.0, 12.0, 12.0)

@@ -34,7 +34,6 @@ def at_most(extra: float) -> Iterator[None]:
     if not CLEAR.exists():
         pytest.skip("this system does not tell a process's own peak")
     gc.collect()
-    gc.freeze()  # hundreds of tests ask this: each looks at what is new alone, which takes 0.01 s in place of 0.2
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         trim(0)  # what the C library keeps of freed memory would be used again unseen
     CLEAR.write_text("5")  # forgets the peak so far
