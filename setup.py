@@ -4,8 +4,10 @@ Needs a C++17 compiler and nothing else: no torch, no CUDA. The kernels' namespa
 so that bodies of different builds can never be merged by the linker.
 """
 
+import hashlib
 import os
 import platform
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,8 +22,9 @@ X86_64 = platform.machine().lower() in ("x86_64", "amd64")
 INSTRUCTION_SETS = [("portable", 16, [])]
 if X86_64:
     INSTRUCTION_SETS += [("x86_64_v3", 32, ["-march=x86-64-v3"]), ("x86_64_v4", 64, ["-march=x86-64-v4"])]
-COMMON = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fopenmp", "-Wall", "-Wextra", "-Wno-psabi"]
+COMMON = ["-std=c++17", "-O3", "-g0", "-fPIC", "-fvisibility=hidden", "-fopenmp", "-Wall", "-Wextra", "-Wno-psabi"]
 KERNEL = ["-fno-math-errno", "-fno-trapping-math"]
+OBJECTS = Path("build/objects")  # kept: a second install of the same sources links in seconds instead of minutes
 
 
 class BuildNative(build_ext):
@@ -41,22 +44,37 @@ class BuildNative(build_ext):
             flags = [*KERNEL, *flags, f"-DNF_ISA={name}", f"-DNF_VECTOR_BYTES={width}"]
             jobs += [(str(CPU / source), name, flags) for source in ("kernels.cpp", "splat.cpp")]
 
-        def compile_one(job: tuple[str, str, list[str]]) -> str:
+        OBJECTS.mkdir(parents=True, exist_ok=True)
+        made_of = self.made_of()
+
+        def compile_one(job: tuple[str, str, list[str]]) -> Path:
             source, name, flags = job
-            folder = Path(self.build_temp) / name
-            folder.mkdir(parents=True, exist_ok=True)
-            target = folder / (Path(source).stem + ".o")
-            command = [*self.compiler.compiler_cxx, "-c", source, "-o", str(target), *COMMON, *flags]
-            command += [f"-I{path}" for path in [*include, *self.compiler.include_dirs]]
-            self.spawn(command)
-            return str(target)
+            key = hashlib.sha256(made_of + repr((COMMON, flags)).encode()).hexdigest()[:16]
+            target = OBJECTS / f"{Path(source).stem}-{name}-{key}.o"
+            if not target.exists():
+                unfinished = target.with_suffix(f".{os.getpid()}")
+                command = [*self.compiler.compiler_cxx, "-c", source, "-o", str(unfinished), *COMMON, *flags]
+                self.spawn([*command, *(f"-I{path}" for path in [*include, *self.compiler.include_dirs])])
+                unfinished.replace(target)
+            return target
 
         with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
             objects = list(pool.map(compile_one, jobs))
+        for old in {*OBJECTS.glob("*.o")} - {*objects}:
+            old.unlink(missing_ok=True)
         target = self.get_ext_fullpath(ext.name)
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         shared = ["-bundle", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared"]
-        self.spawn([*self.compiler.compiler_cxx, *shared, "-fopenmp", *objects, "-o", target, "-s"])
+        self.spawn([*self.compiler.compiler_cxx, *shared, "-fopenmp", *map(str, objects), "-o", target, "-s"])
+
+    def made_of(self) -> bytes:
+        """A hash of all that an object file depends on but its flags: sources, compiler, nanobind, Python."""
+        compiler = self.compiler.compiler_cxx
+        told = subprocess.run([compiler[0], "--version"], capture_output=True, check=True).stdout
+        hashed = hashlib.sha256(repr((compiler, told, nanobind.__version__, sys.version)).encode())
+        for path in sorted(Path("cuda").rglob("*.*")):
+            hashed.update(str(path).encode() + b"\0" + path.read_bytes() + b"\0")
+        return hashed.digest()
 
 
 setup(

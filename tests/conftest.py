@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,8 @@ def pytest_configure(config: pytest.Config) -> None:
     of dozens of processes would compile the package, and each worker rewrite the assertions of every test. Whoever
     starts the workers runs no test, and needs no torch.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts what runs behind it so, children and all
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not WORKER:
         config.add_cleanup(begin_run())
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

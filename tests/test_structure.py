@@ -1,10 +1,11 @@
 """The shape of the code: what imports what, how long things are, what is written down."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 import pytest
@@ -76,16 +77,25 @@ def is_type_checking(node: ast.AST) -> bool:
 
 def running(node: ast.AST) -> Iterator[ast.AST]:
     """All nodes below but those that only a type checker reads."""
-    for child in ast.iter_child_nodes(node):
-        if not is_type_checking(child):
-            yield child
-            yield from running(child)
+    left = [node]
+    while left:
+        for child in ast.iter_child_nodes(left.pop()):
+            if not is_type_checking(child):
+                yield child
+                left.append(child)
 
 
-def imports(module: str) -> set[str]:
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    """Parsed once for all tests that look at it."""
+    return ast.parse(path.read_text())
+
+
+@functools.cache
+def imports(module: str) -> frozenset[str]:
     """The modules of the package that this one imports when it runs, at the top or within functions."""
     found = set()
-    for node in running(ast.parse(MODULES[module].read_text())):
+    for node in running(parsed(MODULES[module])):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -98,10 +108,10 @@ def imports(module: str) -> set[str]:
                 while below and ".".join(below) not in MODULES:
                     below.pop()
                 found.add(".".join(below) or "__init__")
-    return found - {module}
+    return frozenset(found - {module})
 
 
-def misplaced(module: str, others: set[str]) -> list[str]:
+def misplaced(module: str, others: Set[str]) -> list[str]:
     """Those of the imported modules that lie above the importing one."""
     mine = layer_of(module)
     assert mine is not None, f"{place_of(module)} has no place: put it into LAYERS of tests/test_structure.py"
@@ -114,9 +124,8 @@ def misplaced(module: str, others: set[str]) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_point_downward(module):
-    assert not misplaced(module, imports(module))
+def test_imports_point_downward():
+    assert [line for module in MODULES for line in misplaced(module, imports(module))] == []
 
 
 def test_the_judge_of_imports_sees_one_that_points_upward():
@@ -168,7 +177,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 def definitions(module: str) -> Iterator[tuple[str, Function | ast.ClassDef, ast.ClassDef | None]]:
     """Functions, classes and their methods, none nested in a function."""
-    for node in ast.parse(MODULES[module].read_text()).body:
+    for node in parsed(MODULES[module]).body:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             yield node.name, node, None
         if isinstance(node, ast.ClassDef):
@@ -182,32 +191,45 @@ def is_autograd(owner: ast.ClassDef | None) -> bool:
     return owner is not None and any(ast.unparse(base).endswith("autograd.Function") for base in owner.bases)
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_public_names_are_documented_and_annotated(module):
-    assert ast.get_docstring(ast.parse(MODULES[module].read_text())), f"{module} has no docstring"
+def undocumented(module: str) -> Iterator[str]:
+    """What a module's public names lack: docstrings, and types of arguments and results."""
+    if not ast.get_docstring(parsed(MODULES[module])):
+        yield f"{module} has no docstring"
     for name, node, owner in definitions(module):
         if any(part.startswith("_") for part in name.split(".")) or is_autograd(owner):
             continue
-        assert ast.get_docstring(node), f"{module}.{name} has no docstring"
+        if not ast.get_docstring(node):
+            yield f"{module}.{name} has no docstring"
         if isinstance(node, ast.ClassDef):
             continue
-        assert node.returns is not None, f"{module}.{name} says not what it returns"
+        if node.returns is None:
+            yield f"{module}.{name} says not what it returns"
         a = node.args
         every = [*a.posonlyargs, *a.args, *a.kwonlyargs, *filter(None, [a.vararg, a.kwarg])]
         bare = [arg.arg for arg in every if arg.annotation is None and arg.arg not in ("self", "cls")]
-        assert not bare, f"{module}.{name}: no type on {', '.join(bare)}"
+        if bare:
+            yield f"{module}.{name}: no type on {', '.join(bare)}"
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_functions_are_short_and_take_few_arguments(module):
+def test_public_names_are_documented_and_annotated():
+    assert [line for module in MODULES for line in undocumented(module)] == []
+
+
+def oversized(module: str) -> Iterator[str]:
+    """Functions of a module that are too long, and public ones that take too many arguments."""
     for name, node, _ in definitions(module):
         if isinstance(node, ast.ClassDef):
             continue
         lines = node.end_lineno - node.lineno + 1
-        assert lines <= MOST_FUNCTION_LINES, f"{module}.{name} has {lines} lines"
+        if lines > MOST_FUNCTION_LINES:
+            yield f"{module}.{name} has {lines} lines"
         arguments = [a for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs) if a.arg != "self"]
-        if not name.startswith("_"):
-            assert len(arguments) <= MOST_ARGUMENTS, f"{module}.{name} takes {len(arguments)} arguments"
+        if not name.startswith("_") and len(arguments) > MOST_ARGUMENTS:
+            yield f"{module}.{name} takes {len(arguments)} arguments"
+
+
+def test_functions_are_short_and_take_few_arguments():
+    assert [line for module in MODULES for line in oversized(module)] == []
 
 
 def native_functions(text: str) -> Iterator[tuple[str, int]]:
@@ -237,10 +259,14 @@ def native_sources() -> list[Path]:
     return sorted(p for suffix in ("h", "cpp", "cu") for p in (REPOSITORY / "cuda").rglob(f"*.{suffix}"))
 
 
-@pytest.mark.parametrize("path", native_sources(), ids=lambda path: str(path.relative_to(REPOSITORY / "cuda")))
-def test_native_functions_are_short(path):
-    found = native_functions(path.read_text(encoding="utf-8"))
-    assert [(name, lines) for name, lines in found if lines > MOST_FUNCTION_LINES] == []
+def test_native_functions_are_short():
+    long = [
+        f"{path.relative_to(REPOSITORY)}: {name} has {lines} lines"
+        for path in native_sources()
+        for name, lines in native_functions(path.read_text(encoding="utf-8"))
+        if lines > MOST_FUNCTION_LINES
+    ]
+    assert long == []
 
 
 def test_the_judge_of_native_functions_counts_their_lines():
@@ -296,13 +322,16 @@ def test_torch_is_loaded_by_what_needs_it_alone(module):
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, timeout=60).returncode == 0
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("ops.")])
-def test_nothing_is_loaded_or_built_at_import(module):
+def touches_the_native_core(module: str) -> bool:
+    """Whether importing a module loads or builds it."""
+    for node in parsed(MODULES[module]).body:
+        if isinstance(node, (ast.Assign, ast.AnnAssign, ast.Expr)):
+            calls = [n for n in ast.walk(node) if isinstance(n, ast.Call)]
+            if {n.func.id for n in calls if isinstance(n.func, ast.Name)} & {"library", "kernel"}:
+                return True
+    return False
+
+
+def test_nothing_is_loaded_or_built_at_import():
     """Importing an op neither loads the native core nor needs it."""
-    tree = ast.parse(MODULES[module].read_text())
-    for node in tree.body:
-        if not isinstance(node, (ast.Assign, ast.AnnAssign, ast.Expr)):
-            continue
-        calls = [n for n in ast.walk(node) if isinstance(n, ast.Call)]
-        names = {n.func.id for n in calls if isinstance(n.func, ast.Name)}
-        assert not names & {"library", "kernel"}, f"{module} touches the native core at import"
+    assert [name for name in MODULES if name.startswith("ops.") and touches_the_native_core(name)] == []

@@ -1,3 +1,5 @@
+import functools
+
 import pytest
 import torch
 
@@ -21,28 +23,28 @@ def assert_same(got: Samples, want: Samples) -> None:
         torch.testing.assert_close(getattr(got, name), getattr(want, name), rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("cascades", [1, 2, 4])
-def test_reference_with_even_steps(cascades, generator, instruction_set):
-    occupancy = sparse(cascades, generator)
-    origins, directions, jitter = rays(200, cascades, generator)
-    got = march_rays(origins, directions, jitter, occupancy, EVEN)
-    assert got.x.shape[0] > 1000
-    assert_same(got, march_rays_reference(origins, directions, jitter, occupancy, EVEN))
+@functools.cache
+def marched_by_reference(cascades: int, even: bool) -> tuple[tuple[torch.Tensor, ...], torch.Tensor, Samples]:
+    """Rays, occupancy and their samples, once for all instruction sets."""
+    generator = torch.Generator().manual_seed(7)
+    occupancy = (sparse if even else nested)(cascades, generator)
+    lines = rays(70 if even else 150, cascades, generator)
+    return lines, occupancy, march_rays_reference(*lines, occupancy, EVEN if even else GROWING)
 
 
+@pytest.mark.parametrize("even", [True, False], ids=["even", "growing"])
 @pytest.mark.parametrize("cascades", [1, 2, 4])
-def test_reference_with_growing_steps(cascades, generator, instruction_set):
-    occupancy = nested(cascades, generator)
-    origins, directions, jitter = rays(150, cascades, generator)
-    got = march_rays(origins, directions, jitter, occupancy, GROWING)
+def test_reference(cascades, even, instruction_set):
+    lines, occupancy, want = marched_by_reference(cascades, even)
+    got = march_rays(*lines, occupancy, EVEN if even else GROWING)
     assert got.x.shape[0] > 1000
-    assert_same(got, march_rays_reference(origins, directions, jitter, occupancy, GROWING))
+    assert_same(got, want)
 
 
 def test_reference_with_growing_steps_and_cascades_that_disagree(generator):
     """Where a step outgrows its cells in the middle of an empty brick, the coarser cascade has to be asked."""
     occupancy = sparse(4, generator)
-    origins, directions, jitter = rays(400, 4, generator)
+    origins, directions, jitter = rays(150, 4, generator)
     assert_same(
         march_rays(origins, directions, jitter, occupancy, GROWING),
         march_rays_reference(origins, directions, jitter, occupancy, GROWING),

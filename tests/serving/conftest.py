@@ -1,3 +1,3 @@
-"""One browser for each file of tests."""
+"""One browser for all tests of the page that a worker runs."""
 
 from tests.support.browser import browser  # noqa: F401

@@ -15,6 +15,7 @@ import pytest
 from neuralfields.errors import UsageError
 from neuralfields.serving.messages import LARGEST_MESSAGE
 from neuralfields.serving.server import MOST_PAGES, Server, assets, is_local, listen
+from tests.support.own_loop import run_in_own_loop
 from tests.support.view_ball import Page, ball_stage, view
 
 
@@ -33,7 +34,7 @@ def talk(server: Server, work: Callable[[aiohttp.ClientSession, str], Any], base
         async with aiohttp.ClientSession() as web:
             return await work(web, base or f"http://127.0.0.1:{server.port}/")
 
-    return asyncio.run(run())
+    return run_in_own_loop(run())
 
 
 @contextlib.asynccontextmanager

@@ -19,6 +19,7 @@ from neuralfields.serving.session import MOST_IN_FLIGHT, Session
 from neuralfields.serving.shading import paint
 from neuralfields.serving.stage import Stage
 from neuralfields.serving.worker import ThreadWorker
+from tests.support.own_loop import run_in_own_loop
 from tests.support.view_ball import Ball, ball_stage, eye, view
 
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
@@ -63,7 +64,7 @@ def converse(talk: Callable[[Wire], Any], stage: Stage | None = None, draws: boo
             await wire.session.end()
 
     try:
-        asyncio.run(run())
+        run_in_own_loop(run())
     finally:
         worker.pool.shutdown(wait=True)
     return wire
@@ -283,11 +284,11 @@ def test_all_pages_get_their_turn() -> None:
         assert unfinished
         return counts
 
-    assert min(asyncio.run(run())) >= 1
+    assert min(run_in_own_loop(run())) >= 1
     worker.pool.shutdown(wait=True)
 
 
 def test_the_worker_sets_its_threads() -> None:
     worker = ThreadWorker(1)
-    assert asyncio.run(worker.run(torch.get_num_threads)) == 1
+    assert run_in_own_loop(worker.run(torch.get_num_threads)) == 1
     worker.close()

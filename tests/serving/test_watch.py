@@ -26,6 +26,7 @@ from neuralfields.training.fit import fit_scene
 from neuralfields.verbs import fit
 from neuralfields.verbs import fit as fit_verb
 from tests.support.make_captures import photo
+from tests.support.own_loop import run_in_own_loop
 from tests.support.settings import training_settings
 from tests.support.small_fit import SMALL
 from tests.support.view_ball import Page, view
@@ -174,7 +175,7 @@ def test_pictures_take_their_share_and_no_more() -> None:
             wish.cancel()
         return watching / whole
 
-    assert asyncio.run(flood()) == pytest.approx(SHARE, abs=0.06)
+    assert run_in_own_loop(flood()) == pytest.approx(SHARE, abs=0.06)
 
 
 def test_time_in_hand_does_not_pile_up() -> None:
@@ -208,7 +209,7 @@ def test_the_worker_gives_results_and_errors_and_gives_up() -> None:
             await waiting
         return value, text
 
-    value, text = asyncio.run(ask())
+    value, text = run_in_own_loop(ask())
     assert value == 5 and "invalid literal" in text
 
 

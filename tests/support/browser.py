@@ -77,8 +77,9 @@ class Screen:
         return caught.value.suggested_filename, Path(caught.value.path()).read_bytes()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
+    """Started once: it takes three seconds of a core. Its loop is alive between tests (`own_loop.py`)."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:

@@ -10,7 +10,11 @@ from neuralfields.fields.field import Field
 from neuralfields.ops.adam import adam_reference
 from neuralfields.training.optimiser import BETAS, EPSILON, Optimiser
 
-SMALL = {"hash": {"levels": 2, "table": 8, "finest": 32, "hidden": 16}}
+GRID = {"levels": 2, "table": 8, "finest": 32, "hidden": 16}
+SMALL = {
+    "hash": GRID, "surface": GRID, "voxels": {"resolution": 17, "colour_resolution": 9},
+    "kplanes": {"resolutions": (8, 16)}, "triplane": {"resolution": 17}, "lowrank": {"resolution": 17},
+}  # fmt: skip
 
 
 def make(name: str = "hash", seed: int = 0) -> Field:
