@@ -185,6 +185,8 @@ def _student(teacher: Model, options: ConvertOptions, pictures: list[torch.Tenso
     kind = field_class(name)
     stored = Precision(options.half, options.bits)
     seed, domain = options.seed, teacher.field.domain
+    if kind.PHOTOS:
+        raise UsageError(f"--to {name}: its colours are read from photos, which a model has not; fit the capture")
     if options.max_bytes is not None:
         return _sized(teacher, options, kind, pictures)
     if type(teacher.field) is kind and not options.set:  # a subclass is another architecture

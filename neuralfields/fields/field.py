@@ -9,13 +9,16 @@ Vocabulary
   stage        0 at first; a coarse-to-fine field has one more than it grows times
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from neuralfields.cameras import Camera
 from neuralfields.domain import RADIANCE, Domain
 from neuralfields.layers.heads import Heads
 from neuralfields.ops.contract import Contraction
@@ -90,6 +93,7 @@ class Field(nn.Module):
     Config: ClassVar[type]
     DOMAINS: ClassVar[tuple[str, ...]] = ("radiance",)
     MOVES: ClassVar[bool] = False  # whether it takes time as a fourth coordinate of a scene
+    PHOTOS: ClassVar[bool] = False  # whether it keeps the training photos and reads colours from them
     # Settings of the Config from the smallest to the largest field that makes sense, for a target size in bytes.
     SIZES: ClassVar[tuple[dict[str, Any], ...]] = ()
     # Values that files older than a setting were made with, if its default is another now.
@@ -115,6 +119,15 @@ class Field(nn.Module):
     def placed(cls, config: Any, bounds: Bounds) -> Any:
         """Chooses the settings of a Config that depend on where a scene is, before the field is made."""
         return config
+
+    def looking_at(
+        self, images: Sequence[np.ndarray], cameras: Sequence[Camera], bounds: Bounds, seed: int = 0
+    ) -> None:
+        """Keeps photos, uint8 [H, W, 3 or 4] of pinhole cameras, to read colours from. For fields with `PHOTOS`.
+
+        `seed`: of what it makes anew to read them.
+        """
+        raise NotImplementedError
 
     def features(self, x: Float[Tensor, "S D"]) -> Float[Tensor, "S F"]:
         """Encodes points: x [S, D] -> features f [S, F]."""

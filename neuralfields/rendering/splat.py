@@ -114,7 +114,7 @@ def near_of(bounds: Bounds) -> float:
 def pinhole(camera: Camera) -> Camera:
     """The camera without its lens's distortion. Raises UsageError for a fisheye, which no pinhole stands for."""
     if camera.model != "perspective":
-        raise UsageError(f"Gaussians are drawn by pinhole cameras, not by a {camera.model} lens; undistort the photos")
+        raise UsageError(f"a pinhole camera is needed, not a {camera.model} lens; undistort the photos")
     return camera if not any(camera.distortion) else replace(camera, distortion=NO_DISTORTION)
 
 

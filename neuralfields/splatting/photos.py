@@ -85,6 +85,19 @@ def undistorted(
     return values, straight, None if inside.all() else inside
 
 
+def source_photos(loaded: LoadedFrames) -> tuple[list[np.ndarray], list[Camera]]:
+    """Photos as pinholes see them, and their cameras; what a mask leaves out is transparent."""
+    straight = _straightened(loaded)
+    images = [image if mask is None else _transparent(image, mask) for image, _, mask in straight]
+    return images, [camera for _, camera, _ in straight]
+
+
+def _transparent(image: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """A photo [H, W, 4] without the pixels that do not count."""
+    alpha = image[..., 3:] if image.shape[2] == 4 else np.uint8(255)
+    return np.concatenate([image[..., :3], np.where(keep[..., None], alpha, np.uint8(0))], axis=2)
+
+
 def training_photos(loaded: LoadedFrames, bounds: Bounds, antialiased: bool) -> tuple[list[PhotoPyramid], Photos]:
     """The photos of a fit at full and half size, and the same as a beginning takes them."""
     photos, images, cameras, insides = [], [], [], []

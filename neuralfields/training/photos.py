@@ -25,6 +25,7 @@ from neuralfields.pictures.background import over
 from neuralfields.progress import Progress
 from neuralfields.rendering.renderable import Colour, Renderable
 from neuralfields.scene import Scene
+from neuralfields.splatting.photos import source_photos
 from neuralfields.supervision.adjustments import Adjustments
 from neuralfields.supervision.depth_maps import MapRays, depth_map_rays
 from neuralfields.supervision.exposure import Exposure
@@ -98,6 +99,8 @@ def new_training(scene: Scene, plan: FitPlan, loaded: LoadedFrames, maps: MapRay
     kind = field_class(options.field)
     config = kind.placed(config, scene.bounds)
     field = make_field(kind, config, scene.bounds.domain, options.seed, _targets(loaded))
+    if kind.PHOTOS:
+        field.looking_at(*source_photos(loaded), scene.bounds, options.seed)
     pixels = Pixels(loaded.images, loaded.cameras, loaded.masks)
     if not len(pixels):
         raise InputError(f"{scene.root}: the masks leave no pixel to train on; check their polarity (black is ignored)")
