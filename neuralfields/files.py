@@ -212,6 +212,14 @@ def set_aside(path: Path) -> Path | None:
     return path.rename(kept)
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept: NEURALFIELDS_CACHE, else neuralfields/ under XDG_CACHE_HOME or ~/.cache."""
+    given = os.environ.get("NEURALFIELDS_CACHE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "neuralfields"
+
+
 @contextmanager
 def atomic_file(path: Path, needed: int | None = None) -> Iterator[Path]:
     """Yields a temporary path to write; on success it replaces `path`, on any failure it is gone.

@@ -20,6 +20,9 @@ Who decodes what, and where it is not imageio's v3 interface, why (measured: ima
   animations    imageio writes them (.gif, .webp).
 """
 
+import hashlib
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neuralfields.errors import InputError, UsageError
-from neuralfields.files import require_ordinary
+from neuralfields.files import cache_folder, disk_error, require_ordinary
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +43,7 @@ VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".m4a", ".aac", ".opus")
 MESHES = (".obj", ".ply", ".stl", ".off", ".glb", ".gltf")
 SIGNALS = {"image": IMAGES, "shape": MESHES, "video": VIDEOS, "sound": SOUNDS}
+MOST_FRAMES = 20_000  # of a film of a capture
 WRITTEN_IMAGES = (".png", ".jpg", ".jpeg")
 WRITTEN_VIDEOS = (".mp4", ".gif", ".webp")
 
@@ -209,6 +213,34 @@ def video_frames(path: Path, keys_only: bool = False) -> Iterator[Any]:
         if keys_only:
             stream.codec_context.skip_frame = "NONKEY"
         yield from container.decode(stream)
+
+
+def frames_folder(path: Path) -> Path:
+    """A folder in the cache with all frames of a video, 00000.png and on; they are decoded once.
+
+    Raises as `open_av`, InputError for more than `MOST_FRAMES`, ResourceError where the disk is full.
+    """
+    facts = path.stat()
+    told = f"{path.resolve()}|{facts.st_size}|{facts.st_mtime_ns}"
+    folder = cache_folder() / "films" / hashlib.sha256(told.encode()).hexdigest()[:24]
+    if folder.is_dir():
+        return folder
+    from PIL import Image
+
+    unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")
+    try:
+        unfinished.mkdir(parents=True, exist_ok=True)
+        for index, frame in enumerate(video_frames(path)):
+            if index == MOST_FRAMES:
+                raise InputError(f"{path}: more than {MOST_FRAMES} frames; cut the film, or give fewer as pictures")
+            Image.fromarray(frame_pixels(frame)).save(unfinished / f"{index:05d}.png", compress_level=1)
+        if not folder.is_dir():
+            unfinished.rename(folder)
+    except OSError as error:
+        raise disk_error(error, folder, None) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
 
 
 def frame_times(path: Path) -> list[float]:

@@ -22,7 +22,7 @@ from neuralfields.captures.images import FEWEST_IMAGES, LARGEST_BAD_SHARE, Image
 from neuralfields.captures.mask_names import find_mask, unused_masks
 from neuralfields.errors import InputError
 from neuralfields.files import natural
-from neuralfields.media import IMAGES
+from neuralfields.media import IMAGES, VIDEOS, frames_folder
 from neuralfields.scene import Frame, time_range
 
 HOLD_OUT_EVERY = 8
@@ -77,11 +77,12 @@ class Capture:
 
 @dataclass(frozen=True)
 class Finder:
-    """Resolves a capture's file names to files inside `root`, or anywhere with `allow_outside`."""
+    """Resolves file names to files inside `root`, or anywhere with `allow_outside`; `films`: where their frames are."""
 
     root: Path
     allow_outside: bool = False
     folders: dict[str, dict[str, str]] = field(default_factory=dict)
+    films: dict[str, Path] = field(default_factory=dict)
 
     def find(self, name: str, where: str) -> Path | None:
         """Resolves a name as written, then with image suffixes added, then ignoring case; None if no file matches.
@@ -89,6 +90,8 @@ class Finder:
         Raises InputError for URLs, NUL, and paths or links that leave the folder.
         """
         clean = name.replace("\\", "/")
+        if (film := clean.rpartition("/")[0]) in self.films:
+            return self.films[film] / Path(clean).name
         if "\0" in clean or not clean:
             raise InputError(f"{where}: path {name!r} is empty or holds a NUL byte; a relative file name is needed")
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://|(file|data|https?):", clean, re.IGNORECASE):
@@ -156,7 +159,7 @@ def place(listed: Sequence[Listed], finder: Finder, source: str, kind: str) -> C
         if path is None:
             missing.append(entry.name)
             continue
-        name = _relative(path, finder.root)
+        name = _name(entry, path, finder)
         if name in frames:
             notes.add("listed twice, the first entry is used", name)
             continue
@@ -219,11 +222,10 @@ def _refuse_too_few(
         )
 
 
-def _relative(path: Path, root: Path) -> str:
-    try:
-        return path.relative_to(root).as_posix()
-    except ValueError:
-        return Path(os.path.relpath(path, root)).as_posix()
+def _name(entry: Listed, path: Path, finder: Finder) -> str:
+    if os.path.dirname(entry.name) in finder.films:
+        return os.path.normpath(entry.name)
+    return Path(os.path.relpath(path, finder.root)).as_posix()
 
 
 @dataclass
@@ -341,7 +343,11 @@ def _films(frames: Sequence[Frame], pool: Sequence[int]) -> list[list[int]]:
 
 
 def spread(entry: Listed, finder: Finder) -> list[Listed]:
-    """The pictures of a camera's film, where `name` is the folder that holds them: at times 0, 1, 2 ... by name."""
+    """The pictures of a camera's film, where `name` is the film or a folder that holds them: at times 0, 1, 2 ..."""
+    if Path(entry.name).suffix.lower() in VIDEOS and (film := finder.find(entry.name, entry.where)) is not None:
+        finder.films[entry.name] = frames_folder(film)
+        names = sorted(path.name for path in finder.films[entry.name].iterdir())
+        return [replace(entry, name=f"{entry.name}/{name}", time=float(i)) for i, name in enumerate(names)]
     folder = os.path.normpath(os.path.join(finder.root, entry.name.replace("\\", "/")))
     if "\0" in entry.name or not os.path.isdir(folder) or not finder.holds(Path(folder)):
         return [entry]

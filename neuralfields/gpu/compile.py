@@ -11,7 +11,6 @@ damaged one is detected by its digest and compiled anew.
 
 import hashlib
 import io
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from neuralfields.errors import NeuralfieldsError, UsageError
-from neuralfields.files import atomic_write_bytes
+from neuralfields.files import atomic_write_bytes, cache_folder
 
 INSTALL = "pip install 'neuralfields[cuda]'"
 MAGIC = b"neuralfields cubin 1\n"
@@ -53,14 +52,6 @@ def source_folder() -> Path:
         if (folder / "gpu" / "machine.h").is_file():
             return folder
     raise NeuralfieldsError(f"the CUDA sources are missing beside {package}; install neuralfields again")
-
-
-def cache_folder() -> Path:
-    """NEURALFIELDS_CACHE, else neuralfields/ under XDG_CACHE_HOME or ~/.cache."""
-    given = os.environ.get("NEURALFIELDS_CACHE")
-    if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "neuralfields"
 
 
 @lru_cache(maxsize=1)

@@ -12,7 +12,8 @@ import torch
 from neuralfields.domain import CASCADE_WORDS
 from neuralfields.errors import NeuralfieldsError
 from neuralfields.fields.hash import Config, HashField
-from neuralfields.gpu.compile import Built, Module, build, cache_folder, compiler_version, key
+from neuralfields.files import cache_folder
+from neuralfields.gpu.compile import Built, Module, build, compiler_version, key
 from neuralfields.gpu.grid import grid_module
 from neuralfields.gpu.hash_render import CudaPass
 from neuralfields.gpu.launch import arch, missing_for_cuda

@@ -1,15 +1,19 @@
 """Times of frames: read, checked, held out by, and left where a scene stands still."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from neuralfields import media
 from neuralfields.captures.check import check_scene
+from neuralfields.captures.images import read_image
 from neuralfields.captures.readers import read_scene
 from neuralfields.errors import InputError
 from neuralfields.options.fit import FitOptions
+from neuralfields.pictures.film import write_video
 from neuralfields.training.plan import plan_fit
 from tests.support import make_captures
 from tests.support.moving import moving_capture, moving_scene
@@ -89,6 +93,44 @@ def test_a_folder_of_pictures_is_a_film_of_its_camera(tmp_path):
     assert scene.bounds.times == (0.0, 2.0) and len(scene.frames) == 12
     assert [f.camera.time for f in scene.frames[:4]] == [0.0, 1.0, 2.0, 0.0]
     assert {scene.frames[i].name[:5] for i in scene.test} == {"cam00"}
+
+
+def test_a_film_of_a_camera_is_read_frame_by_frame(tmp_path, monkeypatch):
+    """One entry a camera, which names an .mp4; its frames are decoded once, into the cache."""
+    monkeypatch.setenv("NEURALFIELDS_CACHE", str(tmp_path / "cache"))
+    folder = moving_scene().write(tmp_path / "films", cameras=4, frames=3, size=32)
+    document, entries = json.loads((folder / "transforms.json").read_text()), {}
+    for frame in document["frames"]:
+        entries.setdefault(Path(frame["file_path"]).parts[0], frame["transform_matrix"])
+    shown = {}
+    for name in entries:
+        pictures = [read_image(path)[..., :3] for path in sorted((folder / name).glob("*.png"))]
+        write_video(folder / f"{name}.mp4", pictures, 30)
+        shown[name] = pictures
+        shutil.rmtree(folder / name)
+    document["frames"] = [{"file_path": f"{name}.mp4", "transform_matrix": m} for name, m in entries.items()]
+    make_captures.save(folder, document)
+    scene = read_scene(folder)
+    assert scene.bounds.times == (0.0, 2.0) and len(scene.frames) == 12
+    assert scene.frames[5].name == "cam01.mp4/00002.png" and scene.frames[5].camera.time == 2.0
+    assert {scene.frames[i].name[:5] for i in scene.test} == {"cam00"}
+    read = read_image(scene.frames[5].path).astype(int)
+    off = [float(np.abs(read - picture).mean()) for picture in shown["cam01"]]
+    assert off[2] < 8 and off[2] == min(off)  # a film has half the colours' resolution
+    monkeypatch.setattr(media, "video_frames", lambda path: pytest.fail("it was decoded again"))
+    assert [frame.path for frame in read_scene(folder).frames] == [frame.path for frame in scene.frames]
+
+
+def test_a_damaged_film_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("NEURALFIELDS_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "here"
+    document = make_captures.transforms(folder)
+    (folder / "cam.mp4").write_bytes(b"no film at all")
+    document["frames"] = [document["frames"][0] | {"file_path": "cam.mp4"}]
+    make_captures.save(folder, document)
+    with pytest.raises(InputError, match=r"cam\.mp4: is not a readable video"):
+        read_scene(folder)
+    assert not [*(tmp_path / "cache" / "films").iterdir()]
 
 
 def test_a_folder_outside_is_no_film(tmp_path):

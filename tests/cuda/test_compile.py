@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from neuralfields.errors import NeuralfieldsError, UsageError
+from neuralfields.files import cache_folder
 from neuralfields.gpu import compile as cuda_compile
 from neuralfields.gpu import launch as cuda_launch
-from neuralfields.gpu.compile import Module, build, cache_folder, compile_module, key, source_folder
+from neuralfields.gpu.compile import Module, build, compile_module, key, source_folder
 from neuralfields.gpu.grid import grid_module
 from neuralfields.gpu.rbf import KINDS, rbf_module
 from neuralfields.gpu.splat import CHANNELS, blend_module
