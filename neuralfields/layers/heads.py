@@ -34,10 +34,6 @@ class Heads(nn.Module):
         else:
             self.value = weights([inputs] + [hidden] * sum(layers) + [domain.channels])
 
-    def directional(self) -> Tensor:
-        """The weights of the colour network by which it sees the direction, a view: [hidden, degree^2 - 1]."""
-        return self.colour[0].detach()[:, self.colour[0].shape[1] - self.degree**2 + 1 :]
-
     def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Decodes f [S, inputs], unit directions [S, 3] -> log_density [S], rgb [S, 3]."""
         code, rgb = self.code_and_colour(f, directions)

@@ -55,8 +55,6 @@ class TrainingSettings:
     """steps before exposures are estimated"""
     exposure_warmup: int = _setting(100, 0, 1 << 30)
     """steps before they are applied"""
-    exposure_alone: float = _setting(0.4, 0.0, 1.0)
-    """share of a fit with --exposure in which colours do not depend on direction, so that gains explain the photos"""
     robust_warmup: int = _setting(200, 0, 1 << 30)
     """steps before anything is left out as transient"""
     robust_memory: float = _setting(0.995, 0.0, 1.0)

@@ -10,6 +10,7 @@ Vocabulary
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -160,22 +161,33 @@ def normals(found: DepthMap, camera: Camera, row: Tensor, column: Tensor) -> Ten
     return local @ torch.from_numpy(camera.world_from_camera[:3, :3].T.copy()).to(local.dtype)
 
 
-def _votes(
+def met(
     index: int, others: list[int], depths: list[Tensor], cameras: list[Camera], poses: Tensor, times: int
-) -> Tensor:
-    """How many of `others` have the points of photo `index` at the same depth, [h, w]."""
+) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+    """Where each of `others` sees the points of photo `index`: its index, row and column [h w], and whether its own
+    map has them at the same depth, [h w] bool.
+    """
     height, width = depths[index].shape
     rows, columns = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     pixels = torch.stack([columns, rows, torch.ones_like(rows)]).reshape(3, -1).double()
     local = torch.linalg.inv(_intrinsics(cameras[index], times)) @ pixels * depths[index].reshape(1, -1).double()
     world = poses[index, :3, :3] @ local + poses[index, :3, 3:]
-    votes = torch.zeros(height * width, dtype=torch.int32)
     for other in others:
         there = poses[other, :3, :3].T @ (world - poses[other, :3, 3:])
         x, y, z = (_intrinsics(cameras[other], times) @ there).unbind(0)
         column, row = (x / z.clamp(min=1e-9)).floor().long(), (y / z.clamp(min=1e-9)).floor().long()
         h, w = depths[other].shape
         inside = (z > 0) & (column >= 0) & (column < w) & (row >= 0) & (row < h)
-        theirs = depths[other][row.clamp(0, h - 1), column.clamp(0, w - 1)]
-        votes += inside & ((theirs / z.clamp(min=1e-9) - 1).abs() < AGREEMENT)
-    return votes.reshape(height, width)
+        row, column = row.clamp(0, h - 1), column.clamp(0, w - 1)
+        agrees = (depths[other][row, column] / z.clamp(min=1e-9) - 1).abs() < AGREEMENT
+        yield other, row, column, inside & agrees
+
+
+def _votes(
+    index: int, others: list[int], depths: list[Tensor], cameras: list[Camera], poses: Tensor, times: int
+) -> Tensor:
+    """How many of `others` have the points of photo `index` at the same depth, [h, w]."""
+    votes = torch.zeros(depths[index].numel(), dtype=torch.int32)
+    for _, _, _, agrees in met(index, others, depths, cameras, poses, times):
+        votes += agrees
+    return votes.reshape(depths[index].shape)

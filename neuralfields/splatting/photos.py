@@ -85,6 +85,17 @@ def undistorted(
     return values, straight, None if inside.all() else inside
 
 
+def plain_photos(loaded: LoadedFrames, bounds: Bounds) -> Photos:
+    """Photos as pinholes see them, over grey where they have alpha, and which of their pixels show the scene."""
+    images, cameras, insides = [], [], []
+    for image, camera, mask in _straightened(loaded):
+        values = torch.from_numpy(np.ascontiguousarray(image))
+        images.append(values if values.shape[2] == 3 else _over_grey(values))
+        cameras.append(camera)
+        insides.append(_inside(values, None if mask is None else torch.from_numpy(mask)))
+    return Photos(images, cameras, bounds, insides)
+
+
 def source_photos(loaded: LoadedFrames) -> tuple[list[np.ndarray], list[Camera]]:
     """Photos as pinholes see them, and their cameras; what a mask leaves out is transparent."""
     straight = _straightened(loaded)

@@ -29,6 +29,7 @@ PHOTO_MEMORY = 0.7  # of a whole photo's sums, from one step on it to the next
 SATURATED = 250 / 255  # brighter pixels of a photo have lost their exposure
 LARGEST = 1.6  # of a gain's size: a factor of 5
 PRIOR = 1e-5  # of a gain of 0, beside the mean of own^2
+TYPICAL = 0.2  # mean of own^2
 
 
 class Exposure:
@@ -40,6 +41,14 @@ class Exposure:
         self.settings = settings or training_options.DEFAULT
         self.gain = torch.zeros(photos, 3, device=device)
         self.sums = torch.zeros(2, photos, 3, device=device)  # of own photo, of own^2
+        self.begun = False
+
+    def begin(self, gain: Tensor, share: float = 1.0) -> None:
+        """Begins with gains [N, 3] found beforehand; `share`: of a step's pixels that are one photo's."""
+        self.gain = gain.clamp(-LARGEST, LARGEST).to(self.gain)
+        own = torch.full_like(self.gain, TYPICAL * share)
+        self.sums = torch.stack([own * torch.exp(self.gain), own])
+        self.begun = True
 
     def applied(self, sums: RaySums, camera: Tensor) -> RaySums:
         """Applies the gains of the photos `camera` [R] to the rendered colours, clamped at 1."""
@@ -52,12 +61,12 @@ class Exposure:
         photo = batch.over(background) - (1 - sums.opacity)[:, None] * background
         kept = weight[:, None] * (batch.rgb < SATURATED)
         pair = torch.stack([sums.rgb * photo, sums.rgb.square()]) * kept
-        if step < self.settings.exposure_start:
+        if step < self.settings.exposure_start:  # there is no scene yet to compare with
             return
         new = torch.zeros_like(self.sums).index_add_(1, batch.camera, pair) / len(weight)
         memory = math.exp(-ranks.total(len(weight)) / len(self.gain) / MEMORY_RAYS)
         self.sums = memory * self.sums + (1 - memory) * ranks.mean(new)
-        if step >= self.settings.exposure_warmup:
+        if self.begun or step >= self.settings.exposure_warmup:
             both, own = self.sums.clamp(min=0) + PRIOR / len(self.gain)
             gain = torch.log(both / own).clamp(-LARGEST, LARGEST)
             self.gain = gain - gain.mean(0)

@@ -21,11 +21,13 @@ from neuralfields.fields import field_class, make_field
 from neuralfields.models.model import BACKGROUNDS, Model
 from neuralfields.models.record import provenance, throughput
 from neuralfields.options.fit import FitOptions
+from neuralfields.options.training import TrainingSettings
 from neuralfields.pictures.background import over
 from neuralfields.progress import Progress
 from neuralfields.rendering.renderable import Colour, Renderable
 from neuralfields.scene import Scene
-from neuralfields.splatting.photos import source_photos
+from neuralfields.splatting.photo_gains import photo_gains
+from neuralfields.splatting.photos import plain_photos, source_photos
 from neuralfields.supervision.adjustments import Adjustments
 from neuralfields.supervision.depth_maps import MapRays, depth_map_rays
 from neuralfields.supervision.exposure import Exposure
@@ -147,7 +149,7 @@ def framed(scene: Scene, loaded: LoadedFrames, options: FitOptions) -> tuple[Sce
 
 def _adjustments(scene: Scene, plan: FitPlan, loaded: LoadedFrames, pixels: Pixels) -> Adjustments:
     depth, options, settings = None, plan.options, plan.settings
-    photos, device = len(loaded.images), pixels.values.device
+    device = pixels.values.device
     if options.sparse_depth:
         sightings = [scene.frames[index].sightings for index in loaded.indices]
         depth = SparseDepth(sightings, scene.points, loaded.cameras).to(pixels.values.device)
@@ -155,10 +157,18 @@ def _adjustments(scene: Scene, plan: FitPlan, loaded: LoadedFrames, pixels: Pixe
             raise InputError(f"{scene.root}: no training photo sees a sparse point; fit without --sparse-depth")
     return Adjustments(
         poses=PoseRefinement(pixels, loaded.cameras, settings) if options.refine_poses else None,
-        exposure=Exposure(photos, device, settings) if options.exposure else None,
+        exposure=_exposure(scene, loaded, device, settings) if options.exposure else None,
         robust=Robust(pixels, settings) if options.robust else None,
         depth=depth,
     )
+
+
+def _exposure(scene: Scene, loaded: LoadedFrames, device: torch.device | str, settings: TrainingSettings) -> Exposure:
+    """Exposures that begin as photos of the same points differ; at 0 for fisheye lenses, which are not swept."""
+    made = Exposure(len(loaded.images), device, settings)
+    if all(camera.model == "perspective" for camera in loaded.cameras):
+        made.begin(photo_gains(plain_photos(loaded, scene.bounds)), 1 / len(loaded.images))
+    return made
 
 
 def _targets(loaded: LoadedFrames) -> list[torch.Tensor]:

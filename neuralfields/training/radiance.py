@@ -13,7 +13,7 @@ from torch import Tensor
 
 from neuralfields import ranks
 from neuralfields.errors import InputError
-from neuralfields.fields.field import Field, HeadedField
+from neuralfields.fields.field import Field
 from neuralfields.models.model import Model
 from neuralfields.options import training as training_options
 from neuralfields.options.training import TrainingSettings
@@ -118,8 +118,6 @@ class RadianceTrainer(Trainer):
         update_occupancy(self.occupancy, self.volume, self.step_count, generator, self.settings)
         if ranks.rank():  # all processes update the same cells, and draw rays of their own
             generator = self.generator(ranks.rank())
-        if self.adjustments.exposure is not None and progress < self.settings.exposure_alone:
-            forget_directions(self.field)
         batch = self.pixels.batch(self.rays, generator)
         jitter = torch.rand(self.rays, generator=generator, device=self.device)
         colour = self._background(generator)
@@ -187,12 +185,3 @@ class RadianceTrainer(Trainer):
         self.occupancy.restore(tensors["occupancy.density"], tensors["occupancy.bits"], counters["cursor"])
         self.rays = counters["rays"]
         self.adjustments.restore(tensors)
-
-
-def forget_directions(field: Field) -> None:
-    """Makes the colours of a field with heads the same from all sides, until its next step.
-
-    Else what differs between photos by exposure is learned as light that depends on direction, before there are gains.
-    """
-    if isinstance(field, HeadedField):
-        field.heads.directional().zero_()

@@ -19,6 +19,7 @@ from neuralfields.rendering.splat import pinhole
 from neuralfields.scene import Scene
 from neuralfields.settings import flag
 from neuralfields.splatting.initial import Photos, one_gaussian
+from neuralfields.splatting.photo_gains import photo_gains
 from neuralfields.splatting.photos import PhotoPyramid, copied_bytes, training_photos
 from neuralfields.supervision.exposure import Exposure
 from neuralfields.supervision.pixels import Pixels
@@ -69,6 +70,8 @@ def fit_gaussians(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchF
         progress.note(f"{len(gaussians)} Gaussians {how}, up to {most}")
     gaussians, photos = gaussians.to(plan.device), [photo.to(plan.device) for photo in photos]
     exposure = Exposure(len(photos), plan.device, plan.settings) if options.exposure else None
+    if exposure is not None:
+        exposure.begin(photo_gains(given))
     poses = _poses(photos, given, plan) if options.refine_poses else None
     training = SplatTrainer(gaussians, photos, scene.bounds, background, most, options.seed, exposure, poses)
     loop = Loop(training, plan.budget, options, progress, _validation(training, held_out, background.colour))

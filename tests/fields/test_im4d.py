@@ -66,7 +66,10 @@ def rays_to(points: np.ndarray, eye: np.ndarray) -> torch.Tensor:
 
 
 def test_colours_are_those_of_the_pixels_that_the_points_project_to() -> None:
-    """Of the photos with the smallest angles to the ray, at the instant that is nearest; 5 of 255 at most are the film's, 1 on average."""
+    """Of the photos with the smallest angles to the ray, at the instant that is nearest.
+
+    5 of 255 at most are the film's, 1 on average.
+    """
     off = []
     photos, every, chance = ring(2), cameras(2), np.random.default_rng(0)
     points = np.add(BOUNDS.centre, chance.uniform(-0.6, 0.6, (40, 3)))

@@ -49,6 +49,18 @@ def test_known_gains_are_found_but_for_their_mean() -> None:
     assert float(what.gain.mean(0).abs().max()) < 1e-6
 
 
+def test_gains_that_were_found_beforehand_hold_from_the_first_step() -> None:
+    """And steps that agree with them leave them."""
+    true = torch.exp(torch.linspace(-0.5, 0.5, 7))[:, None] * torch.ones(3)
+    what, gain = Exposure(7), torch.log(true)
+    what.begin(gain - gain.mean(0), 1 / 7)
+    torch.testing.assert_close(what.gain, gain - gain.mean(0))
+    for step in range(60):
+        batch, sums = seen(true, 500, step)
+        what.follow(step, batch, sums, torch.zeros(3), torch.ones(500))
+        torch.testing.assert_close(what.gain, gain - gain.mean(0), atol=1e-3, rtol=0)
+
+
 def test_what_is_saturated_or_left_out_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     set_training(monkeypatch, exposure_warmup=0)
     true = torch.tensor([[0.8] * 3, [1.25] * 3])
