@@ -4,6 +4,7 @@
 // While the eye moves, a picture as large as the GPU makes in some milliseconds is drawn; how many pixels that are is
 // learnt from every one. At rest the next has twice as many each way, band by band, until it is as large as the canvas.
 
+import { Fence } from "./fence.js";
 import { tangent } from "./math.js";
 import { ACROSS, blocksOf, fieldFragment, fours } from "./field_shaders.js";
 import { NORMAL_FRAGMENT, SHOW_FRAGMENT } from "./field_show.js";
@@ -62,7 +63,7 @@ export class FieldLayer {
   constructor(gl, wake) {
     if (!gl.getExtension("EXT_color_buffer_float")) throw new Error("this GPU renders no floating point");
     Object.assign(this, { gl, wake, shown: false, loaded: null, span: [0, 1], mode: "rgb", behind: [1, 1, 1], box: null, resolution: 1 });
-    Object.assign(this, { pace: FIRST, loads: 0, fence: null, job: null, key: null, since: 0, buffers: [] });
+    Object.assign(this, { pace: FIRST, loads: 0, fence: new Fence(gl), job: null, key: null, since: 0, buffers: [] });
     this.show = program(gl, WHOLE_VERTEX, SHOW_FRAGMENT);
     this.normal = program(gl, WHOLE_VERTEX, NORMAL_FRAGMENT);
     this.empty = gl.createVertexArray();
@@ -120,7 +121,7 @@ export class FieldLayer {
   /** Whether what is shown is what this eye sees, in full resolution. */
   settled(eye) {
     const { front, fence, last } = this;
-    return Boolean(front.eye && last && !fence && front.key === this.key && front.eye === eye && front.size[0] === last[0] && front.size[1] === last[1]);
+    return Boolean(front.eye && last && !fence.busy && front.key === this.key && front.eye === eye && front.size[0] === last[0] && front.size[1] === last[1]);
   }
 
   draw(frame) {
@@ -139,7 +140,7 @@ export class FieldLayer {
     const key = JSON.stringify([eye, aspect, this.box, this.loads, full]), now = performance.now();
     this.last = full;
     if (key !== this.key) Object.assign(this, { key, job: null, since: now });
-    if (this.fence) return;
+    if (this.fence.busy) return;
     const { front } = this;
     const few = this.cold ? COLD : Math.max(FEWEST, this.pace * MOVING);
     if (front.key !== key) this.job = this.begin(eye, full, Math.sqrt(few / (full[0] * full[1])));
@@ -172,20 +173,14 @@ export class FieldLayer {
       Object.assign(this, { front: back, back: this.front, job: null, logs: null });
       if (this.cold) back.key = null; // another one at once
     }
-    this.fence = gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0);
-    gl.flush();
-    this.wait(performance.now(), width * rows, job);
+    this.fence.begin((milliseconds) => this.learn(milliseconds, width * rows, job));
   }
 
-  /** Waits for the GPU to be done with so many pixels, without holding the page up, and learns its pace. */
-  wait(begin, pixels, job) {
-    const { gl } = this, state = gl.clientWaitSync(this.fence, 0, 0);
-    if (state === gl.TIMEOUT_EXPIRED) return void setTimeout(() => this.wait(begin, pixels, job), 1);
-    gl.deleteSync(this.fence);
-    this.fence = null;
-    const now = performance.now(), pace = pixels / Math.max(now - begin, 0.2);
+  /** Takes how long the GPU took for so many pixels. */
+  learn(milliseconds, pixels, job) {
+    const pace = pixels / Math.max(milliseconds, 0.2);
     if (!this.cold) this.pace = pace < this.pace ? pace : 0.5 * (pace + this.pace);
-    if (!this.job) this.taken = now - job.begin;
+    if (!this.job) this.taken = performance.now() - job.begin;
     this.cold = false;
     this.wake();
   }

@@ -94,7 +94,8 @@ export class Local {
     this.askStandIn();
     for (const layer of this.layers) layer.shown = false;
     if (!this.shows) return;
-    const { layer } = this;
+    const { layer, app: { lines, points, read, photo, thumbs } } = this;
+    layer.deep = lines.count + read.count > 0 || (points.shown && points.count > 0) || photo.opacity > 0 || thumbs.shown;
     Object.assign(layer, { shown: true, mode: state.what, box: this.app.box(), resolution: state.resolution, behind: this.app.behind(this.subject) });
     layer.span = state.drawn === "both" ? [0, state.split] : [0, 1];
   }

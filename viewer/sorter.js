@@ -3,6 +3,7 @@
 // Depths are positive float32, whose bits sort as whole numbers do: two passes of counting by 16 bits each sort them
 // exactly (radix sort, least significant digit first), and equal depths keep their order.
 
+import { ACROSS } from "./splat_shaders.js";
 import { isWorker } from "./workers.js";
 
 /** Indices of the means [3 N] with depth dot(mean - place, forward) > near, farthest first. */
@@ -32,6 +33,13 @@ export function farthestFirst(means, place, forward, near, room = {}) {
   const order = new Uint32Array(seen);
   for (let i = 0; i < seen; i++) order[high[keys[first[i]] >>> 16]++] = first[i];
   return order;
+}
+
+/** Whole rows of a texture of so many texels across. */
+export function rowsOf(order, across) {
+  const rows = new Uint32Array(Math.max(1, Math.ceil(order.length / across)) * across);
+  rows.set(order);
+  return rows;
 }
 
 /** Counts become the places at which their digits begin, the largest digit first. */
@@ -65,7 +73,7 @@ if (isWorker("sorter")) {
     if (data.means) [means, marks] = [data.means, null];
     if (data.marks) marks = data.marks;
     if (!data.place) return;
-    const order = farthestFirst(means, data.place, data.forward, data.near, room);
-    self.postMessage({ order, inView: countInView(means, marks, data), version: data.version }, [order.buffer]);
+    const found = farthestFirst(means, data.place, data.forward, data.near, room), order = rowsOf(found, ACROSS);
+    self.postMessage({ order, drawn: found.length, inView: data.box ? countInView(means, marks, data) : null, version: data.version }, [order.buffer]);
   };
 }

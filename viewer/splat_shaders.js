@@ -1,23 +1,27 @@
 // Shaders of the Gaussians. The formulas are those of cuda/project.h and cuda/blend.h, whose names they keep; the layout
 // of the textures is that of neuralfields/serving/splats.py.
+//
+//   placeFragment   once for each Gaussian: its ellipse in the picture and its colour, into two data textures
+//   SPLAT_VERTEX    a triangle each, from those; no instances, each of which costs some drivers as much as a draw call
 
 export const ACROSS = 2048; // texels of a row of the data textures
 
-/** A Gaussian as four corners of the rectangle along its ellipse's axes; `many` harmonics a channel. */
-export const splatVertex = (many) => `
+/** Where a Gaussian is seen and how: a pixel of a data texture for each, in the order in which they are blended. */
+export const placeFragment = (many) => `
 #define MANY ${many}
 #define TEXELS ${Math.ceil((3 * (many - 1)) / 16)}
-layout(location = 0) in uint id;
-uniform usampler2D core, rest, marks;
+precision highp int;
+uniform usampler2D core, rest, marks, order;
+uniform int count;            // Gaussians in order
 uniform float ranges[16];
 uniform mat3 turn;            // columns: right, down, forward
 uniform vec3 place, low, high; // the eye, and the box in which centres are drawn
 uniform vec2 size;            // pixels
 uniform float focal, near, unitOfDepth;
 uniform bool antialiased, normals, marked;
-flat out vec3 value;          // colour or normal
-flat out vec3 depthCutPeak;   // depth, cut 2 log(255 opacity), log opacity
-out vec2 at;                  // along the ellipse's axes, in standard deviations
+layout(location = 0) out uvec4 shape; // float32: centre in pixels, half the ellipse's long axis
+layout(location = 1) out uvec4 look;  // float32 cut 2 log(255 opacity) and depth; float16 colour or normal, half the short axis
+int id;
 
 ivec2 texelAt(int index) { return ivec2(index % ${ACROSS}, index / ${ACROSS}); }
 
@@ -38,7 +42,7 @@ mat3 rotationOf(uvec3 code) {
 vec3 others(vec3 d) {
   uint words[4 * TEXELS];
   for (int t = 0; t < TEXELS; ++t) {
-    uvec4 texel = texelFetch(rest, texelAt(int(id) * TEXELS + t), 0);
+    uvec4 texel = texelFetch(rest, texelAt(id * TEXELS + t), 0);
     for (int j = 0; j < 4; ++j) words[4 * t + j] = texel[j];
   }
   float x = d.x, y = d.y, z = d.z, xx = x * x, yy = y * y, zz = z * z;
@@ -74,12 +78,16 @@ vec3 others(vec3 d) { return vec3(0.0); }
 #endif
 
 void main() {
-  gl_Position = vec4(2.0, 2.0, 2.0, 1.0); // outside: nothing is drawn of it
-  uvec4 a = texelFetch(core, texelAt(2 * int(id)), 0), b = texelFetch(core, texelAt(2 * int(id) + 1), 0);
+  shape = look = uvec4(0u); // a cut of 0: nothing is drawn of it
+  int at = int(gl_FragCoord.y) * ${ACROSS} + int(gl_FragCoord.x);
+  if (at >= count) return;
+  id = int(texelFetch(order, texelAt(at), 0).r);
+  uvec4 a = texelFetch(core, texelAt(2 * id), 0);
   vec3 mean = uintBitsToFloat(a.xyz), away = mean - place, local = away * turn;
   if (local.z <= near || any(lessThan(mean, low)) || any(greaterThan(mean, high))) return;
-  uint mark = marked ? texelFetch(marks, texelAt(int(id)), 0).r : 0u; // choice.js: 1 selected, 2 deleted
+  uint mark = marked ? texelFetch(marks, texelAt(id), 0).r : 0u; // choice.js: 1 selected, 2 deleted
   if ((mark & 2u) != 0u) return;
+  uvec4 b = texelFetch(core, texelAt(2 * id + 1), 0);
   vec3 scale = exp(vec3(unpackHalf2x16(b.x).y, unpackHalf2x16(b.y)));
   vec2 logitRed = unpackHalf2x16(b.z), greenBlue = unpackHalf2x16(b.w);
   mat3 r = rotationOf(uvec3(a.w & 65535u, a.w >> 16, b.x & 65535u));
@@ -96,21 +104,45 @@ void main() {
   if (antialiased) peak += 0.5 * log(max(sharp, 1e-12) / det);
   float cut = 2.0 * (peak + 5.541263545158426);
   if (!(cut > 0.0) || !(det > 0.0)) return;
+  vec2 centre = plane * focal + half_, reach = sqrt(cut * vec2(xx, yy));
+  if (any(lessThan(centre, -reach)) || any(greaterThan(centre, size + reach))) return;
 
   float middle = 0.5 * (xx + yy), apart = length(vec2(0.5 * (xx - yy), xy));
   float longest = middle + apart, shortest = max(det / longest, 1e-6);
   vec2 axis = abs(xy) > 1e-6 * middle ? normalize(vec2(xy, longest - xx)) : xx >= yy ? vec2(1.0, 0.0) : vec2(0.0, 1.0);
-  at = sqrt(cut) * vec2((gl_VertexID & 1) == 0 ? -1.0 : 1.0, gl_VertexID < 2 ? -1.0 : 1.0);
-  vec2 pixel = plane * focal + half_ + at.x * sqrt(longest) * axis + at.y * sqrt(shortest) * vec2(-axis.y, axis.x);
-  gl_Position = vec4(pixel / half_ - 1.0, 0.0, 1.0);
-  gl_Position.y = -gl_Position.y;
-  depthCutPeak = vec3(local.z / unitOfDepth, cut, peak);
-
+  vec3 value;
   if (normals) {
     int k = scale.x <= min(scale.y, scale.z) ? 0 : scale.y <= scale.z ? 1 : 2;
     value = dot(away, r[k]) > 0.0 ? -r[k] : r[k];
   } else value = max(vec3(0.0), 0.5 + 0.28209479177387814 * vec3(logitRed.y, greenBlue) + others(normalize(away)));
   if ((mark & 1u) != 0u && !normals) value = mix(value, vec3(1.0, 0.78, 0.12), 0.7);
+  shape = floatBitsToUint(vec4(centre, sqrt(longest) * axis));
+  look = uvec4(floatBitsToUint(vec2(cut, local.z / unitOfDepth)), packHalf2x16(min(value.rg, 60000.0)), packHalf2x16(vec2(min(value.b, 60000.0), min(sqrt(shortest), 60000.0))));
+}`;
+
+/** The three corners of a triangle around each Gaussian's ellipse. */
+export const SPLAT_VERTEX = `
+uniform usampler2D shapes, looks; // as placeFragment writes them
+uniform vec2 size;                // pixels
+uniform int first;                // the place in order of the first that is drawn now
+flat out vec3 value;              // colour or normal
+flat out vec3 depthCutPeak;       // depth, cut 2 log(255 opacity), log opacity
+out vec2 at;                      // along the ellipse's axes, in standard deviations
+
+void main() {
+  gl_Position = vec4(2.0, 2.0, 2.0, 1.0); // outside: nothing is drawn of it
+  int index = first + gl_VertexID / 3, corner = gl_VertexID % 3;
+  ivec2 texel = ivec2(index % ${ACROSS}, index / ${ACROSS});
+  uvec4 look = texelFetch(looks, texel, 0);
+  float cut = uintBitsToFloat(look.x);
+  if (!(cut > 0.0)) return;
+  vec4 shape = uintBitsToFloat(texelFetch(shapes, texel, 0));
+  vec2 last = unpackHalf2x16(look.w), across = last.y * normalize(vec2(-shape.w, shape.z));
+  at = sqrt(cut) * (corner == 2 ? vec2(0.0, 2.0) : vec2(corner == 0 ? -1.7320509 : 1.7320509, -1.0));
+  gl_Position = vec4(2.0 * (shape.xy + at.x * shape.zw + at.y * across) / size - 1.0, 0.0, 1.0);
+  gl_Position.y = -gl_Position.y;
+  value = vec3(unpackHalf2x16(look.z), last.x);
+  depthCutPeak = vec3(uintBitsToFloat(look.y), cut, 0.5 * cut - 5.541263545158426);
 }`;
 
 export const SPLAT_FRAGMENT = `
@@ -146,6 +178,7 @@ uniform int mode; // 0 colour and rings, 1 depth, 2 opacity, 3 normals
 uniform vec3 behind;
 uniform vec2 spread, reach, logs; // tangents of half the view; near and far; log depth that is nearest and farthest
 uniform float unitOfDepth;
+uniform bool deep; // whether depth was blended
 out vec4 colour;
 void main() {
   vec2 uv = 0.5 + 0.5 * ndc;
@@ -159,5 +192,5 @@ void main() {
   }
   if (mode == 3) shown = a * (s.a > 1e-4 ? 0.5 + 0.5 * normalize(s.rgb + 1e-9) : vec3(0.5));
   colour = mode == 2 ? vec4(vec3(a), 1.0) : vec4(min(shown + (1.0 - a) * behind, 1.0), 1.0);
-  gl_FragDepth = s.a > 0.5 ? clamp(reach.y / (reach.y - reach.x) * (1.0 - reach.x / max(z, reach.x)), 0.0, 1.0) : 1.0;
+  gl_FragDepth = deep && s.a > 0.5 ? clamp(reach.y / (reach.y - reach.x) * (1.0 - reach.x / max(z, reach.x)), 0.0, 1.0) : 1.0;
 }`;

@@ -7,8 +7,8 @@ that. Names of one module are unknown in another, so none collide:
     const scene = (() => { const { viewProjection } = math; ...; return { Scene }; })();
 
 The modules are our own and keep to: `import { a, b } from "./x.js";`, `export function|class|const name`. No default
-exports, no renaming, no cycles, no `import.meta`; anything else raises InputError. Lines of comment and indentation are
-left out: they mean nothing in their template strings either, which are shaders.
+exports, no renaming, no cycles, no `import.meta`; anything else raises InputError. Comments and indentation are left
+out: they mean nothing in their template strings either, which are shaders.
 """
 
 import re
@@ -19,6 +19,7 @@ from neuralfields.errors import InputError
 IMPORT = re.compile(r'^import \{([\w\s,]*)\} from "\./(\w+)\.js";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async function|function|class|const|let) (\w+))", re.MULTILINE)
 BLANK = re.compile(r"^[ \t]*(?://[^\n]*|/\*(?:(?!\*/).)*\*/[ \t]*)?\n|^[ \t]+", re.MULTILINE | re.DOTALL)
+BESIDE = re.compile(r"[ \t]+//[^\n\"'`]*$", re.MULTILINE)  # a comment after code; with a quote it might lie within a text
 LEFT = re.compile(r"^\s*(?:import|export)\b|\bimport\.meta\b|\bimport\(", re.MULTILINE)
 
 
@@ -51,7 +52,7 @@ def _wrapped(name: str, source: str) -> str:
     """A module as a constant that holds what it exports."""
     exported = EXPORT.findall(source)
     body = IMPORT.sub(lambda match: f"const {{{match[1]}}} = {match[2]}_js;\n", source)
-    body = BLANK.sub("", EXPORT.sub("", body))
+    body = BLANK.sub("", BESIDE.sub("", EXPORT.sub("", body)))
     left = LEFT.search(body)
     if left:
         raise InputError(f"{name}.js: {left[0].strip()!r} in a form that is not bundled; see serving/bundle.py")
