@@ -1,25 +1,30 @@
-// The brush: a circle over the picture that selects while it is dragged. Alt takes out of the selection; the right button
-// turns the camera meanwhile; a second finger moves it and takes the stroke back.
+// The brush: a circle over the picture that selects while it is dragged, or a rectangle that is drawn and selects what is
+// in it at the end. Alt takes out of the selection; the right button turns the camera meanwhile; a second finger moves it
+// and takes the stroke back.
 
 import { CHOSEN } from "./choice.js";
-import { dropHidden, project, underBrush } from "./picking.js";
+import { dropHidden, inRectangle, project, underBrush } from "./picking.js";
 
 export class Brush {
-  /** `host` has choice, layer, app and changed(); `circle` is the element that follows the pointer. */
-  constructor(host, circle) {
-    Object.assign(this, { host, circle, on: false, radius: 24, visible: false, stroke: null });
+  /** `host` has choice, layer, app and changed(); `outline` is the element that follows the pointer. */
+  constructor(host, outline) {
+    Object.assign(this, { host, outline, on: false, box: false, radius: 24, visible: false, stroke: null });
     const { canvas } = host.app, first = { capture: true };
     canvas.addEventListener("pointerdown", (event) => this.down(event), first);
     canvas.addEventListener("pointermove", (event) => this.move(event), first);
     for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => this.up(event), first);
-    canvas.addEventListener("pointerleave", () => { this.circle.hidden = true; });
+    canvas.addEventListener("pointerleave", () => { if (!this.stroke) this.outline.hidden = true; });
   }
 
-  turn(on) {
+  /** On or off; `box`: a rectangle in place of the circle. */
+  turn(on, box = false) {
     const { controls, canvas } = this.host.app;
     this.on = controls.swapped = on;
-    canvas.classList.toggle("brushing", on);
-    if (!on) this.circle.hidden = true;
+    this.box = box;
+    canvas.classList.toggle("brushing", on && !box);
+    canvas.classList.toggle("boxing", on && box);
+    this.outline.classList.toggle("box", box);
+    this.outline.hidden = true;
   }
 
   down(event) {
@@ -37,8 +42,8 @@ export class Brush {
     const projected = project(layer.loaded.core, { eye, aspect: width / height, near: layer.loaded.near, box: layer.box });
     if (this.visible) dropHidden(projected, layer.depthMap());
     const last = [event.clientX, event.clientY];
-    this.stroke = { id: event.pointerId, last, projected, ids: [], on: !event.altKey };
-    this.take(last);
+    this.stroke = { id: event.pointerId, first: last, last, projected, ids: [], on: !event.altKey };
+    if (!this.box) this.take(last);
   }
 
   move(event) {
@@ -46,14 +51,18 @@ export class Brush {
     this.show(event);
     if (this.stroke?.id !== event.pointerId) return;
     event.stopImmediatePropagation();
-    this.take([event.clientX, event.clientY]);
+    const now = [event.clientX, event.clientY];
+    if (this.box) this.stroke.last = now;
+    else this.take(now);
   }
 
   up(event) {
     if (this.stroke?.id !== event.pointerId) return;
     event.stopImmediatePropagation();
+    if (this.box) this.flip(inRectangle(this.stroke.projected, ...[this.stroke.first, this.stroke.last].map((place) => this.within(place))));
     const { ids } = this.stroke;
     this.stroke = null;
+    if (this.box || event.pointerType === "touch") this.outline.hidden = true;
     this.host.choice.remember(ids, CHOSEN);
     this.host.changed();
   }
@@ -62,23 +71,38 @@ export class Brush {
   drop() {
     this.host.choice.flip(this.stroke.ids, CHOSEN);
     this.stroke = null;
+    this.outline.hidden = true;
     this.host.changed();
+  }
+
+  /** A point of the page as shares of the picture. */
+  within([x, y]) {
+    const { left, top, width, height } = this.host.app.canvas.getBoundingClientRect();
+    return [(x - left) / width, (y - top) / height];
   }
 
   take(now) {
     const { stroke, host } = this, { left, top, width, height } = host.app.canvas.getBoundingClientRect();
     const [from, to] = [stroke.last, now].map(([x, y]) => [x - left, y - top]);
-    const ids = host.choice.open(underBrush(stroke.projected, from, to, this.radius, [width, height]), stroke.on);
     stroke.last = now;
-    host.choice.flip(ids, CHOSEN);
-    for (const id of ids) stroke.ids.push(id);
+    this.flip(underBrush(stroke.projected, from, to, this.radius, [width, height]));
     host.changed();
   }
 
+  flip(found) {
+    const { stroke, host } = this, ids = host.choice.open(found, stroke.on);
+    host.choice.flip(ids, CHOSEN);
+    for (const id of ids) stroke.ids.push(id);
+  }
+
   show({ clientX, clientY }) {
-    const { left, top } = this.host.app.canvas.getBoundingClientRect(), { style } = this.circle;
-    this.circle.hidden = false;
-    style.width = style.height = `${2 * this.radius}px`;
-    style.transform = `translate(${clientX - left - this.radius}px, ${clientY - top - this.radius}px)`;
+    const { left, top } = this.host.app.canvas.getBoundingClientRect(), { style } = this.outline, at = [clientX - left, clientY - top];
+    if (this.box && !this.stroke) return;
+    const first = this.box ? [this.stroke.first[0] - left, this.stroke.first[1] - top] : at.map((v) => v - this.radius);
+    const [low, high] = [Math.min, Math.max].map((pick) => [0, 1].map((k) => pick(first[k], this.box ? at[k] : at[k] + this.radius)));
+    this.outline.hidden = false;
+    style.width = `${high[0] - low[0]}px`;
+    style.height = `${high[1] - low[1]}px`;
+    style.transform = `translate(${low[0]}px, ${low[1]}px)`;
   }
 }

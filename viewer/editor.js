@@ -1,25 +1,16 @@
-// Selecting, deleting and saving Gaussians: the panel's part, its keys, and what the layer shows of it.
+// Selecting, deleting and saving Gaussians in the live page: the panel's part. The server writes the file.
 
-import { Brush } from "./brush.js";
-import { Choice } from "./choice.js";
 import { download } from "./download.js";
-import { isTyping } from "./keys.js";
 import { insideBox } from "./picking.js";
+import { Selection } from "./selection.js";
 
 const $ = (id) => document.getElementById(id);
 
-export class Editor {
+export class Editor extends Selection {
   constructor(app) {
-    Object.assign(this, { app, choice: null, of: null, saved: 0 });
-    this.brush = new Brush(this, $("brush"));
-    $("brush-on").onclick = () => this.paint(!this.brush.on);
-    $("brush-size").oninput = () => { this.brush.radius = $("brush-size").valueAsNumber; };
-    $("brush-visible").onchange = () => { this.brush.visible = $("brush-visible").checked; };
-    const press = { "select-box": () => this.box(), "select-invert": () => this.edit("invert"), "select-none": () => this.edit("clear"),
-      "select-delete": () => this.edit("remove"), "select-undo": () => this.edit("undo"), "select-redo": () => this.edit("redo"), "select-save": () => this.save() };
-    for (const [id, act] of Object.entries(press)) $(id).onclick = act;
-    window.addEventListener("keydown", (event) => this.key(event));
-    window.addEventListener("beforeunload", (event) => { if (this.choice && this.choice.gone !== this.saved) event.preventDefault(); });
+    super(app);
+    this.of = null; // which Gaussians the choice is of
+    $("select-box").onclick = () => this.box();
   }
 
   get layer() {
@@ -43,16 +34,16 @@ export class Editor {
   loaded(subject) {
     if (!this.able) return Object.assign(this, { choice: null, of: null });
     const { count, version } = this.layer.loaded, of = `${subject} ${version} ${count}`;
-    if (of !== this.of) Object.assign(this, { of, choice: new Choice(count), saved: 0 });
+    if (of !== this.of) {
+      this.of = of;
+      this.begun(count);
+    }
     this.changed();
   }
 
-  paint(on) {
-    if (on && !this.ready()) return;
-    this.brush.turn(on);
-    $("brush-on").setAttribute("aria-pressed", String(on));
-    $("select").open = $("select").open || on;
-    if (on) this.app.note("drag to select, with Alt to take out; the right button turns, Shift moves");
+  paint(on, box) {
+    super.paint(on, box);
+    $("select").open = $("select").open || this.brush.on;
   }
 
   /** Whether the page draws; where it only could, it begins to. */
@@ -65,13 +56,7 @@ export class Editor {
     return true;
   }
 
-  /** One of the actions of a Choice by its name. */
-  edit(name) {
-    if (!this.choice || !this.ready()) return;
-    this.choice[name]();
-    this.changed();
-  }
-
+  /** Selects what is inside the crop box and the slice. */
   box() {
     const box = this.app.box();
     if (!this.ready() || !this.choice) return;
@@ -81,34 +66,6 @@ export class Editor {
     }
     this.choice.choose(insideBox(this.layer.loaded.core, box));
     this.changed();
-  }
-
-  changed() {
-    this.layer.mark(this.choice);
-    this.show();
-    this.app.wake();
-  }
-
-  show() {
-    const { choice } = this, number = (n) => n.toLocaleString("en");
-    $("select-count").textContent = choice ? `${number(choice.chosen)} selected of ${number(choice.left)}${choice.gone ? `, ${number(choice.gone)} deleted` : ""}` : "";
-    for (const id of ["select-delete", "select-none"]) $(id).disabled = !choice?.chosen;
-    $("select-undo").disabled = !choice?.done.length;
-    $("select-redo").disabled = !choice?.undone.length;
-    $("select-save").disabled = !choice?.left;
-  }
-
-  key(event) {
-    if (!this.able || isTyping(event)) return;
-    const key = event.key.toLowerCase(), control = event.ctrlKey || event.metaKey;
-    if (control && key === "z") this.edit(event.shiftKey ? "redo" : "undo");
-    else if (control && key === "y") this.edit("redo");
-    else if (control || event.altKey) return;
-    else if ((key === "delete" || key === "backspace") && this.choice?.chosen) this.edit("remove");
-    else if (key === "escape" && (this.choice?.chosen || this.brush.on)) this.brush.on ? this.paint(false) : this.edit("clear");
-    else if (key === "l") this.paint(!this.brush.on);
-    else return;
-    event.preventDefault();
   }
 
   /** The server writes what is left of its own Gaussians into a file; it is told which are deleted. */

@@ -1,4 +1,4 @@
-// What a shared page can draw, by kind: {layer, decode}. A page holds the code of the kinds that are in it alone
-// (share_splats.js, share_field.js), which enter themselves here.
+// What a shared page can draw, by kind: {layer, decode}; `editor` where what is in it can be edited. A page holds the code of the kinds that are in it alone
+// (share_splats.js, share_field.js, share_editor.js), which enter themselves here.
 
 export const KINDS = {};

@@ -12,19 +12,23 @@ export function half(x) {
   return sign | (BITS[0] - 0x3f000000);
 }
 
-/** What `unpack` of splats.js gives, from Gaussians as nfz.js decodes them; means beyond what float32 squares are left out. */
+/** Indices of the Gaussians whose means are not beyond what float32 squares: the others are left out. */
+export function kept({ count, means }) {
+  const found = [];
+  for (let i = 0; i < count; i++) if ([0, 1, 2].every((k) => Math.abs(means[3 * i + k]) <= FARTHEST)) found.push(i);
+  return found;
+}
+
+/** What `unpack` of splats.js gives, from Gaussians as nfz.js decodes them. */
 export function pack(gaussians, near) {
   const many = gaussians.harmonics.length / (3 * gaussians.count), texels = Math.ceil((3 * (many - 1)) / 16);
-  const kept = [];
-  for (let i = 0; i < gaussians.count; i++)
-    if ([0, 1, 2].every((k) => Math.abs(gaussians.means[3 * i + k]) <= FARTHEST)) kept.push(i);
-  const count = kept.length, means = new Float32Array(3 * count), core = new Uint32Array(8 * count), ranges = new Float32Array(16);
+  const indices = kept(gaussians), count = indices.length, means = new Float32Array(3 * count), core = new Uint32Array(8 * count), ranges = new Float32Array(16);
   const floats = new Float32Array(core.buffer), words = new Uint16Array(core.buffer);
   const rest = new Uint32Array(4 * texels * count), codes = new Int8Array(rest.buffer);
-  for (const i of kept)
+  for (const i of indices)
     for (let k = 3; k < 3 * many; k++) ranges[Math.floor(k / 3)] = Math.max(ranges[Math.floor(k / 3)], Math.abs(gaussians.harmonics[3 * many * i + k]));
   const inverse = Float64Array.from(ranges, (range) => 1 / Math.max(range, 1e-30));
-  kept.forEach((i, row) => {
+  indices.forEach((i, row) => {
     for (let k = 0; k < 3; k++) {
       means[3 * row + k] = floats[8 * row + k] = gaussians.means[3 * i + k];
       words[16 * row + 9 + k] = half(gaussians.scales[3 * i + k]);

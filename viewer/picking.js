@@ -47,6 +47,14 @@ export function underBrush(projected, from, to, radius, [width, height]) {
   return found;
 }
 
+/** Indices of centres in the rectangle between two corners in [0, 1] of the picture. */
+export function inRectangle(projected, a, b) {
+  const found = [], low = [0, 1].map((k) => Math.min(a[k], b[k])), high = [0, 1].map((k) => Math.max(a[k], b[k]));
+  for (let i = 0; i < projected.length; i += 3)
+    if ([0, 1].every((k) => projected[i + k] >= low[k] && projected[i + k] <= high[k])) found.push(i / 3);
+  return found;
+}
+
 /** Indices of the centres in a box of two corners. */
 export function insideBox(core, [low, high]) {
   const places = placesOf(core), found = [];

@@ -37,10 +37,12 @@ class Shared extends Page {
       await Promise.all(stage.subjects.map(async (subject, i) => {
         const element = $(`scene-${i}`), text = element.textContent.trim();
         element.remove();
+        const editor = KINDS.editor ? new KINDS.editor(this, text) : null;
         const parts = await KINDS[subject.kind].decode(text, subject, (share) => this.progress(i, share)).catch((error) => {
           throw new Error(stage.subjects.length > 1 ? `${subject.name}: ${error.message}` : error.message);
         });
         this.layers[i].load(parts, stage.depth_colours, this.state.size);
+        editor?.loaded();
         this.progress(i, 1);
       }));
       if (this.slow) this.note("no graphics processor is used here: the picture is drawn coarsely, and slowly");

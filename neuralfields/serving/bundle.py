@@ -7,8 +7,9 @@ that. Names of one module are unknown in another, so none collide:
     const scene = (() => { const { viewProjection } = math; ...; return { Scene }; })();
 
 The modules are our own and keep to: `import { a, b } from "./x.js";`, `export function|class|const name`. No default
-exports, no renaming, no cycles, no `import.meta`; anything else raises InputError. Comments and indentation are left
-out: they mean nothing in their template strings either, which are shaders.
+exports, no renaming, no cycles, no `import.meta`; anything else raises InputError. Comments, indentation and spaces
+around signs are left out. Of their template strings those of several lines are shaders, in which they mean nothing
+either; all other texts stay as they are.
 """
 
 import re
@@ -19,7 +20,15 @@ from neuralfields.errors import InputError
 IMPORT = re.compile(r'^import \{([\w\s,]*)\} from "\./(\w+)\.js";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async function|function|class|const|let) (\w+))", re.MULTILINE)
 BLANK = re.compile(r"^[ \t]*(?://[^\n]*|/\*(?:(?!\*/).)*\*/[ \t]*)?\n|^[ \t]+", re.MULTILINE | re.DOTALL)
-BESIDE = re.compile(r"[ \t]+//[^\n\"'`]*$", re.MULTILINE)  # a comment after code; with a quote it might lie within a text
+BESIDE = re.compile(
+    r"[ \t]+//[^\n\"'`]*$", re.MULTILINE
+)  # a comment after code; with a quote it might lie within a text
+TEXT = re.compile(
+    r"""\"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|(?<=[(,=:\[!&|?{};>])[ ]*/(?![*/])(?:[^/\\\n\[]|\\.|\[(?:[^\]\\\n]|\\.)*\])+/[a-z]*"""
+)
+SIGN = re.compile(r"[ \t]*([{}()\[\];,:?=<>*/%&|!~^])[ \t]*")
+ADDED = re.compile(r"(?<![+-])[ \t]*([+-])[ \t]*(?![+-])")
+JOINED = re.compile(r"([{};,(\[])\n+")
 LEFT = re.compile(r"^\s*(?:import|export)\b|\bimport\.meta\b|\bimport\(", re.MULTILINE)
 
 
@@ -56,4 +65,57 @@ def _wrapped(name: str, source: str) -> str:
     left = LEFT.search(body)
     if left:
         raise InputError(f"{name}.js: {left[0].strip()!r} in a form that is not bundled; see serving/bundle.py")
-    return f"const {name}_js = (() => {{\n{body}return {{ {', '.join(exported)} }};\n}})();\n"
+    return f"const {name}_js = (() => {{\n{shrunk(body)}return{{{','.join(exported)}}};\n}})();\n"
+
+
+def shrunk(code: str) -> str:
+    """JavaScript without the spaces and line ends that it does not need; what is in quotes, or matches a text, stays."""
+    found, begin = [], 0
+    while (at := code.find("`", begin)) >= 0:
+        end = _template_end(code, at + 1)
+        found += [_tight(code[begin:at]), _template(code[at + 1 : end - 1])]
+        begin = end
+    return "".join([*found, _tight(code[begin:])])
+
+
+def _template_end(code: str, begin: int) -> int:
+    """Where a template string ends whose first character is at `begin`: behind its closing quote."""
+    at = begin
+    while code[at] != "`":
+        if code.startswith("${", at):
+            depth, at = 1, at + 2
+            while depth:
+                if code[at] == "`":
+                    at = _template_end(code, at + 1)
+                    continue
+                depth += {"{": 1, "}": -1}.get(code[at], 0)
+                at += 1
+        else:
+            at += 2 if code[at] == "\\" else 1
+    return at + 1
+
+
+def _template(text: str) -> str:
+    """A template string; of several lines: a shader, whose directives stay in lines of their own."""
+    if "\n" not in text:
+        return f"`{text}`"
+    lines = [line if line.lstrip().startswith("#") or "${" in line else _signs(line) for line in text.split("\n")]
+    joined = [line if line.lstrip().startswith("#") else line.rstrip() for line in lines if line.strip()]
+    out = ""
+    for line in joined:
+        apart = line.lstrip().startswith("#") or not out or out.rsplit("\n", 1)[-1].lstrip().startswith("#")
+        out += ("\n" if apart or out[-1] not in ";{}," else "") + line
+    return f"`{out}\n`"
+
+
+def _tight(code: str) -> str:
+    """JavaScript without template strings."""
+    parts, begin = [], 0
+    for match in TEXT.finditer(code):
+        parts += [_signs(code[begin : match.start()]), match[0]]
+        begin = match.end()
+    return JOINED.sub(r"\1", "".join([*parts, _signs(code[begin:])]))
+
+
+def _signs(code: str) -> str:
+    return ADDED.sub(r"\1", SIGN.sub(r"\1", code))

@@ -11,6 +11,7 @@ import html
 import io
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -34,8 +35,8 @@ from neuralfields.version import VERSION
 MOST_BYTES = 100_000_000
 POSTER_SIDE, POSTER_QUALITY = 960, 75
 ASPECT = 4 / 3  # of the poster of a scene that has no cameras
-WORKERS = {"splats": ("sorter", "decoder"), "field": ("field_decoder",)}  # of each kind of scene
-STYLES = ("style.css", "share.css")
+WORKERS = {"splats": ("sorter", "decoder"), "field": ("field_decoder",), "editor": ()}  # of each part of the code
+STYLES = ("base.css", "share.css")
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def share_page(stage: Stage, files: list[bytes], about: About, path: dict[str, A
     """
     described = _described(stage, files, about, path, views)
     behind = ", ".join(str(round(255 * value)) for value in stage.subjects[0].background)
-    code, style = code_of_page(kinds_of(stage)), f"{style_of_page()}:root {{ --behind: rgb({behind}); }}\n"
+    code, style = code_of_page(parts_of(stage)), f"{style_of_page()}:root {{ --behind: rgb({behind}); }}\n"
     scenes = "\n".join(
         f'<script type="text/plain" id="scene-{i}">{base64.b64encode(data).decode()}</script>'
         for i, data in enumerate(files)
@@ -90,22 +91,29 @@ def kinds_of(stage: Stage) -> tuple[str, ...]:
     return tuple(sorted({_kind(subject) for subject in stage.subjects}))
 
 
+def parts_of(stage: Stage) -> tuple[str, ...]:
+    """What the page's code must have: the kinds of its subjects, and an editor of Gaussians that are alone in it."""
+    kinds = kinds_of(stage)
+    return (*kinds, "editor") if kinds == ("splats",) and len(stage.subjects) == 1 else kinds
+
+
 def _kind(subject: Subject) -> str:
     return "splats" if subject.splats else "field"
 
 
-def code_of_page(kinds: Sequence[str] = ("splats",)) -> str:
-    """The page's script: all modules that it needs to draw those kinds, as one. What runs last begins."""
+def code_of_page(parts: Sequence[str] = ("splats", "editor")) -> str:
+    """The page's script: all modules that it needs for those parts (`parts_of`), as one. What runs last begins."""
     sources = {name.removesuffix(".js"): data.decode() for name, (_, data) in assets().items() if name.endswith(".js")}
-    entries = [name for kind in kinds for name in (*WORKERS[kind], f"share_{kind}")]
+    entries = [name for part in parts for name in (*WORKERS[part], f"share_{part}")]
     code = bundle([*entries, "share"], sources)
     assert "</script" not in code.lower() and "<!--" not in code  # would end or confuse the element around it
     return code
 
 
 def style_of_page() -> str:
-    """The page's style sheets, one after the other."""
-    return "".join(assets()[name][1].decode() for name in STYLES)
+    """The page's style sheets, one after the other, without comments and the spaces that mean nothing."""
+    style = "".join(assets()[name][1].decode() for name in STYLES)
+    return re.sub(r"\s*([{};,])\s*", r"\1", re.sub(r"/\*.*?\*/", "", style, flags=re.DOTALL)).strip()
 
 
 def _policy(code: str, style: str) -> str:

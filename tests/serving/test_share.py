@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,11 @@ from neuralfields.options.models import ShareOptions
 from neuralfields.pictures.camera_paths import write_keyframes
 from neuralfields.pictures.panels import to_uint8
 from neuralfields.serving import share as pages
-from neuralfields.serving.bundle import bundle
+from neuralfields.serving.bundle import BESIDE, BLANK, bundle, shrunk
 from neuralfields.serving.messages import camera_of
 from neuralfields.verbs import share
 from tests.support.browser import Screen, needs_chromium
+from tests.support.page_files import NODE
 from tests.support.splats import lopsided
 
 HOSTILE = "</title></script><script>window.bad = 1</script><img src=x onerror='window.bad=1'>\"' onload=\"&lt;--><!--"
@@ -129,7 +131,7 @@ def test_modules_become_one_script() -> None:
     }  # fmt: skip
     made = bundle(["a", "b"], modules)
     assert made.count("const own") == 2 and "comment" not in made and "Three" not in made
-    assert made.index("b_js = ") < made.index("const { x, f } = b_js;") and "return { f, x };" in made
+    assert made.index("b_js = ") < made.index("const{x,f}=b_js;") and "return{f,x};" in made
     assert "import" not in made and "export" not in made
     for source, match in {
         'import { z } from "./a.js";\n': "imports itself by a -> b -> a", 'import * as z from "./a.js";\n': "'import'",
@@ -138,6 +140,32 @@ def test_modules_become_one_script() -> None:
     }.items():  # fmt: skip
         with pytest.raises(InputError, match=match):
             bundle(["a"], {**modules, "b": source})
+
+
+TRICKY = r"""const a = [1, -2, 3], text = "a  +  b // c", other = 'it''s {  x  }'.length, word = `x  ${ a.map((v) => `<${v + 1}>`).join(",  ") }  y`;
+const pattern = /[\/ ,]+ ?/g, twice = 4 / 2 / 1; // "quoted"
+let i = 0;
+const sum = a[0] + +a[1] - -a[2] + i++ + ++i; /* between */
+const shader = `
+  #define F(x) (x * 2)
+  // a comment
+  float y = F(${ twice }) * ( 1.0 + 2.0 ) ;
+`;
+const chosen = i > 1 ? .5 : `multi ${ { k: "}" }.k }`;
+console.log(JSON.stringify([text, word, "a / b,c".split(pattern), twice, sum, chosen, a?.[0]]), /#define F\(x\) \(x \* 2\)/.test(shader), shader.includes("comment"));
+""".replace("'it''s", "\"it's").replace("}'.length", '}".length')
+
+
+@pytest.mark.skipif(NODE is None, reason="no Node on this machine")
+def test_what_is_left_out_means_nothing() -> None:
+    """Texts, patterns, signs beside signs and directives of shaders stay; the same is printed from fewer letters."""
+    small = shrunk(BLANK.sub("", BESIDE.sub("", TRICKY)))
+    whole, less = (
+        subprocess.run([NODE, "-e", code], capture_output=True, text=True, check=True).stdout
+        for code in (TRICKY, small)
+    )
+    assert whole.startswith('["a  +  b // c","x  <2>,  <-1>,  <4>  y",["a","b","c"],2,') and " true " in whole
+    assert less == whole.replace("true true", "true false") and len(small) < 0.9 * len(TRICKY)
 
 
 # ---------------------------------------------------------------- in the browser
