@@ -20,12 +20,10 @@ from neuralfields.errors import InputError
 IMPORT = re.compile(r'^import \{([\w\s,]*)\} from "\./(\w+)\.js";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async function|function|class|const|let) (\w+))", re.MULTILINE)
 BLANK = re.compile(r"^[ \t]*(?://[^\n]*|/\*(?:(?!\*/).)*\*/[ \t]*)?\n|^[ \t]+", re.MULTILINE | re.DOTALL)
-BESIDE = re.compile(
-    r"[ \t]+//[^\n\"'`]*$", re.MULTILINE
-)  # a comment after code; with a quote it might lie within a text
-TEXT = re.compile(
-    r"""\"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|(?<=[(,=:\[!&|?{};>])[ ]*/(?![*/])(?:[^/\\\n\[]|\\.|\[(?:[^\]\\\n]|\\.)*\])+/[a-z]*"""
-)
+BESIDE = re.compile(r"[ \t]+//[^\n\"'`]*$", re.MULTILINE)  # after code; what has quotes might lie within a text
+QUOTED = r""""(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'"""
+PATTERN = r"(?<=[(,=:\[!&|?{};>])\s*/(?![*/])(?:[^/\\\n\[]|\\.|\[(?:[^\]\\\n]|\\.)*\])+/[a-z]*"
+TEXT = re.compile(f"{QUOTED}|{PATTERN}")
 SIGN = re.compile(r"[ \t]*([{}()\[\];,:?=<>*/%&|!~^])[ \t]*")
 ADDED = re.compile(r"(?<![+-])[ \t]*([+-])[ \t]*(?![+-])")
 JOINED = re.compile(r"([{};,(\[])\n+")
@@ -69,7 +67,7 @@ def _wrapped(name: str, source: str) -> str:
 
 
 def shrunk(code: str) -> str:
-    """JavaScript without the spaces and line ends that it does not need; what is in quotes, or matches a text, stays."""
+    """JavaScript without the spaces and line ends that it does not need; texts and patterns stay."""
     found, begin = [], 0
     while (at := code.find("`", begin)) >= 0:
         end = _template_end(code, at + 1)

@@ -142,7 +142,8 @@ def test_modules_become_one_script() -> None:
             bundle(["a"], {**modules, "b": source})
 
 
-TRICKY = r"""const a = [1, -2, 3], text = "a  +  b // c", other = 'it''s {  x  }'.length, word = `x  ${ a.map((v) => `<${v + 1}>`).join(",  ") }  y`;
+TRICKY = r"""const a = [1, -2, 3], text = "a  +  b // c", other = "it's {  x  }".length;
+const word = `x  ${ a.map((v) => `<${v + 1}>`).join(",  ") }  y`;
 const pattern = /[\/ ,]+ ?/g, twice = 4 / 2 / 1; // "quoted"
 let i = 0;
 const sum = a[0] + +a[1] - -a[2] + i++ + ++i; /* between */
@@ -152,8 +153,9 @@ const shader = `
   float y = F(${ twice }) * ( 1.0 + 2.0 ) ;
 `;
 const chosen = i > 1 ? .5 : `multi ${ { k: "}" }.k }`;
-console.log(JSON.stringify([text, word, "a / b,c".split(pattern), twice, sum, chosen, a?.[0]]), /#define F\(x\) \(x \* 2\)/.test(shader), shader.includes("comment"));
-""".replace("'it''s", "\"it's").replace("}'.length", '}".length')
+console.log(JSON.stringify([text, word, "a / b,c".split(pattern), twice, sum, chosen, a?.[0], other]),
+  /#define F\(x\) \(x \* 2\)/.test(shader), shader.includes("comment"));
+"""
 
 
 @pytest.mark.skipif(NODE is None, reason="no Node on this machine")

@@ -1,4 +1,4 @@
-"""Gaussians selected, deleted and saved in a shared file: by brush and box, by keys and fingers, without any request."""
+"""Gaussians selected, deleted and saved in a shared file: by brush, box, keys and fingers, without a request."""
 
 import json
 import shutil

@@ -1,0 +1,174 @@
+"""The page that draws: frames a second by size and number of Gaussians, time to the first picture, memory, bytes.
+
+python benchmarks/page.py [--data FOLDER] [--field SAMPLE.nf] [--seconds 2] [--quick]
+
+`drawn`: random Gaussians of degree 3 (a ball, as large each as their number lets them be) and a hash field, drawn by
+the live page in chromium. `frames_a_second` is of a camera that turns, `share` the part of the whole picture's pixels
+that a moving one had at the end, `whole_s` the seconds of a whole picture. `files`: shared pages opened from the disk;
+`first_s` from the click to the first picture of the scene itself, `whole_s` to the whole one, `heap_MB` of JavaScript
+then; the page of splat-transform where that is installed, by bytes. The GPU is named in each row: without one it is
+SwiftShader, on the processor.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from playwright.sync_api import Browser, Page, sync_playwright
+from table import FOLDER, row, write
+
+import neuralfields
+from neuralfields.fields.gaussians import GaussianField
+from neuralfields.gaussians import Gaussians
+from neuralfields.models.model import Model
+from neuralfields.options.models import ShareOptions
+from neuralfields.scene import Bounds
+from neuralfields.verbs import share
+
+TITLE = "The page that draws: Gaussians and a hash field by size, shared pages by bytes and seconds"
+COMMAND = "python benchmarks/page.py"
+SIZES, NUMBERS = ((480, 270), (960, 540), (1920, 1080)), (10_000, 100_000, 500_000)
+FLAGS = [
+    "--no-sandbox", "--use-angle=swiftshader", "--use-gl=angle", "--enable-unsafe-swiftshader", "--disable-quic",
+    "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--enable-precise-memory-info",
+]  # fmt: skip
+GPU = """(() => {
+    const { gl } = neuralfields.scene, names = gl.getExtension("WEBGL_debug_renderer_info");
+    return gl.getParameter(names ? names.UNMASKED_RENDERER_WEBGL : gl.RENDERER);
+})()"""
+LAYER = "(neuralfields.local?.layer ?? neuralfields.layers[0])"
+TURN = """async (seconds) => {
+    const app = neuralfields, layer = app.local?.layer ?? app.layers[0], begin = performance.now();
+    let pictures = 0, last = layer.front, now = begin;
+    while ((now = performance.now()) - begin < 1000 * seconds || !pictures) {
+        app.controls.turn(0.02, 0);
+        app.moved();
+        await new Promise((done) => requestAnimationFrame(done));
+        if (layer.front !== last) { last = layer.front; pictures++; }
+    }
+    const { canvas } = app, [width, height] = layer.front.size;
+    return [(1000 * pictures) / (now - begin), (width * height) / (canvas.width * canvas.height)];
+}"""
+
+
+def ball(count: int) -> Model:
+    """Random Gaussians of degree 3 in a ball; the volume of all of them is the same for every number."""
+    chance = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(count, *shape, generator=chance)
+
+    places = normal(3)
+    places = places / places.norm(dim=1, keepdim=True) * torch.rand(count, 1, generator=chance) ** (1 / 3)
+    scales = torch.full((count, 3), 0.02 * (100_000 / count) ** (1 / 3)).log() + 0.4 * normal(3)
+    harmonics = 0.2 * normal(16, 3) * torch.tensor([4.0] + [1.0] * 15)[:, None]
+    gaussians = Gaussians(places, scales, normal(4), 1.5 * normal(), harmonics)
+    return Model(GaussianField.of(gaussians), Bounds((0.0, 0.0, 0.0), 2.4))
+
+
+def until(page: Page, expression: str, seconds: float = 240) -> float:
+    """Waits for that; the seconds it took."""
+    begin = time.monotonic()
+    while not page.evaluate(f"Boolean({expression})"):
+        if time.monotonic() - begin > seconds:
+            raise TimeoutError(f"{expression} is not true after {seconds} s")
+        time.sleep(0.02)
+    return time.monotonic() - begin
+
+
+@contextmanager
+def opened(browser: Browser, url: str, size: tuple[int, int], panel: int = 0) -> Iterator[Page]:
+    """A page whose canvas has that size."""
+    context = browser.new_context(viewport={"width": size[0] + panel, "height": size[1]})
+    page = context.new_page()
+    page.set_default_timeout(240_000)
+    page.goto(url, wait_until="commit")
+    yield page
+    context.close()
+
+
+def drawn(browser: Browser, name: str, model: Any, sizes: tuple[tuple[int, int], ...], seconds: float) -> list[dict]:
+    """Rows of a model in the live page, a size each."""
+    rows, count = [], len(model.field.gaussians()) if hasattr(model.field, "gaussians") else None
+    with neuralfields.view(model, port=0, threads=1) as viewer:
+        for size in sizes:
+            with opened(browser, viewer.url, size, panel=320) as page:
+                until(page, "window.neuralfields && neuralfields.state.stage")
+                page.evaluate("drawn.value = 'page'; drawn.onchange()")
+                until(page, f"neuralfields.local.draws && {LAYER}.begun")
+                rate, part = page.evaluate(TURN, seconds)
+                whole = until(page, "neuralfields.rests")
+                rows.append(
+                    row(
+                        COMMAND, what=name, gaussians=count or "", size=f"{size[0]}x{size[1]}",
+                        frames_a_second=round(rate, 2), share=round(part, 3), whole_s=round(whole, 2),
+                        gpu=page.evaluate(GPU),
+                    )
+                )  # fmt: skip
+                print({key: rows[-1][key] for key in list(rows[-1])[:6]}, flush=True)
+    return rows
+
+
+def files(browser: Browser, name: str, path: Path, folder: Path) -> list[dict]:
+    """Rows of the shared page of a file, and of the one that splat-transform makes of it."""
+    out = folder / f"{name}.html"
+    made = share.run(ShareOptions((path,), out=out, quiet=True, overwrite=True))
+    begin = time.monotonic()
+    with opened(browser, out.as_uri(), (960, 540)) as page:
+        until(page, f"window.neuralfields && {LAYER}.begun")
+        first = time.monotonic() - begin
+        until(page, "neuralfields.rests")
+        rows = [
+            row(
+                COMMAND, what=f"nf share {name}", size="960x540", first_s=round(first, 2),
+                whole_s=round(time.monotonic() - begin, 2), bytes=made["bytes"], code=made["code"],
+                heap_MB=round(page.evaluate("performance.memory.usedJSHeapSize") / 1e6, 1), gpu=page.evaluate(GPU),
+            )
+        ]  # fmt: skip
+    other = os.environ.get("NEURALFIELDS_SPLAT_TRANSFORM") or shutil.which("splat-transform")
+    if other and path.suffix == ".ply":
+        theirs = folder / f"{name}-other.html"
+        subprocess.run([other, str(path), str(theirs)], check=True, capture_output=True, timeout=200)
+        rows.append(row(COMMAND, what=f"splat-transform {name}", bytes=theirs.stat().st_size))
+    for one in rows:
+        print({key: value for key, value in one.items() if key not in ("machine", "command")}, flush=True)
+    return rows
+
+
+def main() -> None:
+    """Writes the table."""
+    default = os.environ.get("NEURALFIELDS_DATA", FOLDER.parent.parent / "shared" / "data")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(default))
+    parser.add_argument("--field", type=Path, help="a hash field of the sample scene, as nf demo writes it")
+    parser.add_argument("--seconds", type=float, default=2.0, help="that the camera turns")
+    parser.add_argument("--quick", action="store_true", help="few Gaussians in a small picture; nothing is written")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = []
+    numbers, sizes = ((2_000,), ((160, 90),)) if options.quick else (NUMBERS, SIZES)
+    with sync_playwright() as play, tempfile.TemporaryDirectory() as folder:
+        browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        for count in numbers:
+            rows += drawn(browser, "Gaussians", ball(count), sizes, options.seconds)
+        if not options.quick:
+            rows += files(browser, "playbot", options.data / "splats/splat_playbot/playbot_lod3_sh2.ply", Path(folder))
+        if options.field:
+            rows += files(browser, "sample", options.field, Path(folder))
+            rows += drawn(browser, "hash field", neuralfields.load(options.field), sizes[:1], options.seconds)
+        browser.close()
+    if not options.quick:
+        write("page", TITLE, rows)
+
+
+if __name__ == "__main__":
+    main()
