@@ -2,12 +2,12 @@
 
 python benchmarks/page.py [--data FOLDER] [--field SAMPLE.nf] [--seconds 2] [--quick]
 
-`drawn`: random Gaussians of degree 3 (a ball, as large each as their number lets them be) and a hash field, drawn by
-the live page in chromium. `frames_a_second` is of a camera that turns, `share` the part of the whole picture's pixels
-that a moving one had at the end, `whole_s` the seconds of a whole picture. `files`: shared pages opened from the disk;
-`first_s` from the click to the first picture of the scene itself, `whole_s` to the whole one, `heap_MB` of JavaScript
-then; the page of splat-transform where that is installed, by bytes. The GPU is named in each row: without one it is
-SwiftShader, on the processor.
+Gaussians (random discs of degree 3 on a sphere, some 30 over each pixel) and a hash field are drawn by the live page in
+chromium. `frames_a_second` is of a camera that turns, `share` the part of the whole picture's pixels that a moving one
+had at the end, `whole_s` the seconds of a whole picture. `nf share`: shared pages opened from the disk; `first_s` from
+the click to the first picture of the scene itself, `whole_s` to the whole one, `heap_MB` of JavaScript then; the page
+of splat-transform where that is installed, by bytes. The GPU is named in each row: without one it is SwiftShader, on
+the processor.
 """
 
 import argparse
@@ -61,17 +61,19 @@ TURN = """async (seconds) => {
 
 
 def ball(count: int) -> Model:
-    """Random Gaussians of degree 3 in a ball; the volume of all of them is the same for every number."""
+    """Random discs of degree 3 on a sphere, some 30 over each pixel of it, whatever their number."""
     chance = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(count, *shape, generator=chance)
 
     places = normal(3)
-    places = places / places.norm(dim=1, keepdim=True) * torch.rand(count, 1, generator=chance) ** (1 / 3)
-    scales = torch.full((count, 3), 0.02 * (100_000 / count) ** (1 / 3)).log() + 0.4 * normal(3)
+    places = places / places.norm(dim=1, keepdim=True)
+    across = torch.cat([torch.zeros(count, 1), places], 1)  # w, x, y, z that turns z to the normal, by half a turn
+    across[:, 3] += 1
+    scales = torch.tensor([1.0, 1.0, 0.1]).mul((3 / count) ** 0.5).log() + 0.4 * normal(3)
     harmonics = 0.2 * normal(16, 3) * torch.tensor([4.0] + [1.0] * 15)[:, None]
-    gaussians = Gaussians(places, scales, normal(4), 1.5 * normal(), harmonics)
+    gaussians = Gaussians(places, scales, across, 1 + normal(), harmonics)
     return Model(GaussianField.of(gaussians), Bounds((0.0, 0.0, 0.0), 2.4))
 
 

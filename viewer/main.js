@@ -89,7 +89,9 @@ class App extends Page {
     this.enter(stage);
     if (!again) {
       state.subjects = stage.subjects.length > 1 && stage.subjects[1].rendered ? [0, 1] : [0];
-      state.show.cameras = state.show.points = !stage.subjects.some((subject) => subject.rendered);
+      const bare = !stage.subjects.some((subject) => subject.rendered);
+      Object.assign(state.show, { cameras: bare, points: bare });
+      if (bare) this.panel.photo(); // in a camera there is nothing else to see
       this.home();
     }
     this.local.reset();
@@ -98,6 +100,7 @@ class App extends Page {
     this.panel.begin(stage);
     this.time.begin(stage.times, state.time ?? stage.eye.time);
     for (const note of stage.notes) this.note(note);
+    if (!again) this.follow();
     this.redraw();
     this.moved(true);
   }
@@ -157,6 +160,10 @@ class App extends Page {
     this.panel.camera();
     this.redraw();
     this.moved(true);
+  }
+
+  mode(what) {
+    this.panel.show(what);
   }
 
   moved(keep = false) {
@@ -283,7 +290,10 @@ class App extends Page {
   }
 
   prepare() {
-    this.picture.pivot = this.state.pivot;
+    const { what, pivot, subjects } = this.state;
+    this.picture.pivot = pivot;
+    // Beside a picture that is carried along there is what its own edges mostly show.
+    this.picture.behind = subjects.map((index) => (what === "opacity" || what === "error" ? DARK : this.behind(index)));
     this.picture.split = this.state.subjects.length > 1 ? this.state.split : null;
     this.local.prepare();
   }
@@ -319,6 +329,7 @@ class App extends Page {
   }
 }
 
+const DARK = [0.02, 0.02, 0.02];
 const BITMAP = { premultiplyAlpha: "none", colorSpaceConversion: "none" };
 
 try {

@@ -5,6 +5,7 @@
 // What is seen comes from a source, which describes itself as a `stage` (neuralfields/serving/stage.py): the viewer's
 // server (main.js) or the file that the page is (share.js). Both fill in the empty methods.
 
+import { Address } from "./address.js";
 import { Controls } from "./controls.js";
 import { dot, eyeFromPose, length, lookAt, sub, tidy } from "./math.js";
 import { Scene } from "./scene.js";
@@ -44,6 +45,11 @@ export class Page {
     state.stage = stage;
     state.size = stage.bounds.side;
     this.scene.reach = [state.size * 2e-3, state.size * 2 ** stage.bounds.cascades * 8];
+  }
+
+  /** Looks from where the address says, and keeps it there; after home(). */
+  follow() {
+    this.address ??= new Address(this);
   }
 
   /** Back to where it began. */
@@ -106,6 +112,7 @@ export class Page {
   /** The eye moved or what is shown changed: another picture is wanted. */
   moved(keep = false) {
     if (!keep) this.state.tight = null;
+    this.address?.moved();
     this.stale = true;
     this.wake();
   }
@@ -163,6 +170,9 @@ export class Page {
 
   /** Moves the eye by what plays; whether anything does. */
   advance() { return false; }
+
+  /** Shows it in a mode. */
+  mode() {}
 
   /** Another picture is wanted. */
   wanted() {}

@@ -21,6 +21,8 @@ export class Panel {
     this.pictures();
     this.compare();
     this.keys();
+    for (const group of document.querySelectorAll("[role=radiogroup]")) this.radios(group);
+    $("hide").onclick = $("unhide").onclick = () => this.bare();
     $("help").onclick = () => $("help-text").showModal();
     $("all").onclick = () => app.frameAll();
     for (const [id, step] of [["back", -1], ["forward", 1]]) $(id).onclick = () => app.views.go(step);
@@ -34,6 +36,29 @@ export class Panel {
 
   lower(low) {
     $("handle").setAttribute("aria-expanded", String(!low));
+  }
+
+  /** Hides the panel, or shows it again. */
+  bare() {
+    const bare = document.body.classList.toggle("bare");
+    if (document.activeElement === document.body || document.activeElement.id.endsWith("hide")) $(bare ? "unhide" : "hide").focus();
+  }
+
+  /** Arrow keys go from one choice of a group to the next, as in every form; Tab passes by all but the chosen. */
+  radios(group) {
+    const tabs = () => { for (const one of group.children) one.tabIndex = one.getAttribute("aria-checked") === "true" ? 0 : -1; };
+    group.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key];
+      if (!step) return;
+      const there = [...group.children].filter((one) => !one.disabled && !one.hidden);
+      const next = there[(there.indexOf(event.target) + step + there.length) % there.length];
+      next.click();
+      next.focus();
+      event.preventDefault();
+      event.stopPropagation();
+    });
+    new MutationObserver(tabs).observe(group, { subtree: true, attributeFilter: ["aria-checked"] });
+    tabs();
   }
 
   changed() {
@@ -284,7 +309,7 @@ export class Panel {
       "[": () => this.neighbour(-1), "]": () => this.neighbour(1), v: () => this.photo(),
       c: toggle("cameras"), x: toggle("axes"), b: toggle("bounds"), p: toggle("points"),
       k: () => app.films.add(), " ": () => (app.time.times ? app.time.play(!app.time.playing) : app.films.play()), g: () => app.films.still(),
-      h: () => { document.body.classList.toggle("bare"); }, z: () => app.frameAll(), "?": () => $("help").click(),
+      h: () => this.bare(), z: () => app.frameAll(), "?": () => $("help").click(),
       ",": () => app.views.go(-1), ".": () => app.views.go(1),
     };
     MODES.forEach((what, index) => { keys[index + 1] = () => this.show(what); });

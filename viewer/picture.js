@@ -100,7 +100,7 @@ export class PictureLayer {
     this.program = program(gl, VERTEX, FRAGMENT);
     this.sides = [new Side(gl), new Side(gl)];
     this.empty = gl.createVertexArray();
-    this.behind = [0.051, 0.059, 0.071];
+    this.behind = []; // the colour of each side where it has no picture
     this.pivot = [0, 0, 0];
     this.carry = true; // whether a sharp picture is laid over coarse ones
     this.split = null; // where the second side begins, 0 to 1 of the width; null: one side alone
@@ -153,13 +153,13 @@ export class PictureLayer {
     this.sides.forEach((side, index) => {
       if (!side.header || (index && this.split === null)) return;
       gl.scissor(index ? edge : 0, 0, index ? width - edge : edge, height);
-      this.drawSide(frame, side);
+      this.drawSide(frame, side, this.behind[index] ?? [0.051, 0.059, 0.071]);
     });
     gl.disable(gl.SCISSOR_TEST);
     gl.depthFunc(gl.LEQUAL);
   }
 
-  drawSide({ gl, eye, aspect, near, far }, side) {
+  drawSide({ gl, eye, aspect, near, far }, side, behind) {
     const u = this.program.uniforms, then = side.eye, { header } = side;
     const ty = tangent(eye.fov), tyThen = tangent(then.fov);
     const away = Math.max(dot(sub(this.pivot, then.position), then.forward), near * 10);
@@ -172,7 +172,7 @@ export class PictureLayer {
     gl.uniform2f(u.spreadThen, (tyThen * header.width) / header.height, tyThen);
     gl.uniform2f(u.reach, near, far);
     gl.uniform2f(u.range, header.depth.near, header.depth.far);
-    gl.uniform3fv(u.behind, this.behind);
+    gl.uniform3fv(u.behind, behind);
     const { now } = side, sharp = side.sharp ?? now, tySharp = tangent(sharp.eye.fov);
     const carried = this.carry && sharp !== now && sharp.kind === now.kind && !OF_THE_VIEW.includes(now.header.what);
     gl.uniform1i(u.carried, carried);

@@ -1,4 +1,8 @@
-// Gaussians as the .ply that other programs read, byte for byte as neuralfields/codecs/ply.py writes it.
+// Gaussians as the .ply that other programs read, byte for byte as neuralfields/codecs/ply.py writes it; in a worker.
+
+import { answerAside, askAside, fromBase64 } from "./aside.js";
+import { decode } from "./nfz.js";
+import { kept } from "./packing.js";
 
 const numbered = (name, count) => [...Array(count).keys()].map((i) => `${name}_${i}`);
 
@@ -24,3 +28,14 @@ export function plyOf({ count, means, scales, rotations, opacities, harmonics, a
   }
   return bytes;
 }
+
+/** The bytes of a .ply of a .nfz in base64, without the packed Gaussians whose bit in `gone` is 1 (choice.js). */
+export async function plyAside(text, gone) {
+  return (await askAside("ply", { text, gone }, () => {})).ply;
+}
+
+answerAside("ply", ({ text, gone }, tell) => {
+  const gaussians = decode(fromBase64(text), tell);
+  const ply = plyOf(gaussians, kept(gaussians).filter((_, row) => !((gone[row >> 3] >> (row & 7)) & 1)));
+  return [{ ply }, [ply.buffer]];
+});

@@ -27,6 +27,7 @@ class Shared extends Page {
     this.enter(stage);
     this.furnish(stage);
     this.home();
+    this.follow();
     this.start();
     this.load(stage);
   }
@@ -99,6 +100,7 @@ class Shared extends Page {
   }
 
   mode(what) {
+    if (![...$("modes").options].some(({ value }) => value === what)) return;
     this.state.what = $("modes").value = what;
     this.moved(true);
   }

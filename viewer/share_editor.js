@@ -1,9 +1,9 @@
 // Selecting, deleting and saving Gaussians in a shared file: a bar over the tools. A worker decodes the file's own bytes
 // again and writes what is left of them as .ply, with every digit that they have.
 
-import { plyAside } from "./decoder.js";
 import { download } from "./download.js";
 import { KINDS } from "./kinds.js";
+import { plyAside } from "./ply.js";
 import { Selection } from "./selection.js";
 
 const $ = (id) => document.getElementById(id);

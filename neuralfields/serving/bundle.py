@@ -80,30 +80,38 @@ def _template_end(code: str, begin: int) -> int:
     """Where a template string ends whose first character is at `begin`: behind its closing quote."""
     at = begin
     while code[at] != "`":
-        if code.startswith("${", at):
-            depth, at = 1, at + 2
-            while depth:
-                if code[at] == "`":
-                    at = _template_end(code, at + 1)
-                    continue
-                depth += {"{": 1, "}": -1}.get(code[at], 0)
-                at += 1
-        else:
-            at += 2 if code[at] == "\\" else 1
+        at = _hole_end(code, at + 2) if code.startswith("${", at) else at + (2 if code[at] == "\\" else 1)
     return at + 1
+
+
+def _hole_end(code: str, begin: int) -> int:
+    """Where an expression within a template string ends whose first character is at `begin`: behind its brace."""
+    depth, at = 1, begin
+    while depth:
+        if code[at] == "`":
+            at = _template_end(code, at + 1)
+        else:
+            depth += {"{": 1, "}": -1}.get(code[at], 0)
+            at += 1
+    return at
 
 
 def _template(text: str) -> str:
     """A template string; of several lines: a shader, whose directives stay in lines of their own."""
     if "\n" not in text:
         return f"`{text}`"
-    lines = [line if line.lstrip().startswith("#") or "${" in line else _signs(line) for line in text.split("\n")]
-    joined = [line if line.lstrip().startswith("#") else line.rstrip() for line in lines if line.strip()]
-    out = ""
-    for line in joined:
-        apart = line.lstrip().startswith("#") or not out or out.rsplit("\n", 1)[-1].lstrip().startswith("#")
-        out += ("\n" if apart or out[-1] not in ";{}," else "") + line
-    return f"`{out}\n`"
+    holes: list[str] = []
+    while (at := text.find("${")) >= 0:
+        end = _hole_end(text, at + 2)
+        holes.append(text[at:end])
+        text = f"{text[:at]}\0{text[end:]}"
+    out, apart = "", True
+    for line in filter(str.strip, text.split("\n")):
+        directive = line.lstrip().startswith("#")
+        out += "\n" if directive or apart or out[-1] not in ";{}," else ""
+        out += line if directive else _signs(line).rstrip()
+        apart = directive
+    return "`" + re.sub("\0", lambda _: holes.pop(0), out) + "\n`"
 
 
 def _tight(code: str) -> str:

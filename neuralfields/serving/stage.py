@@ -10,6 +10,7 @@ Vocabulary
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,8 @@ class Stage:
             "modes": modes + (["error"] if modes and self.album else []),
             "cameras": [self._camera(index) for index in range(len(self.cameras))],
             "times": None if self.bounds.times is None else list(self.bounds.times),
-            "bounds": {"centre": list(self.bounds.centre), "side": self.bounds.side, "cascades": self.bounds.cascades},
+            "bounds": {"centre": list(self.bounds.centre), "side": self.bounds.side, "cascades": self.bounds.cascades}
+            | {"origin": list(self.bounds.origin)},
             "points": 0 if self.points is None else len(self.points),
             "eye": eye,
             "extent": None if seen is None else list(seen),
@@ -179,6 +181,17 @@ def straightened(photo: Reference) -> np.ndarray:
 # ---------------------------------------------------------------- stages of models and captures
 
 
+def _tell_apart(subjects: list[Subject], things: Sequence[Any]) -> None:
+    """Names files of one name by their folders too; what still has the name of another is numbered."""
+    names = [subject.name for subject in subjects]
+    for subject, thing in zip(subjects, things, strict=True):
+        if names.count(subject.name) > 1 and isinstance(thing, str | Path):
+            subject.name = f"{Path(thing).resolve().parent.name}/{subject.name}"
+    for place, subject in enumerate(subjects):
+        same = sum(other.name == subject.name for other in subjects[:place])
+        subject.name += f" ({same + 1})" if same else ""
+
+
 def stage_of(things: Sequence[Any], scene: Any = None, device: str = "auto") -> Stage:
     """Makes a stage of models, model files, captures (folders or `Scene`s), objects with `render(camera) -> Render`.
 
@@ -195,6 +208,7 @@ def stage_of(things: Sequence[Any], scene: Any = None, device: str = "auto") -> 
         subjects.append(subject)
         models += [model] if model else []
         scenes += [found] if found else []
+    _tell_apart(subjects, things)
     if len(subjects) == len(models) == 1 and (original := original_of(models[0])):
         subjects.append(original)
     notes: list[str] = []
