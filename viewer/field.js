@@ -59,7 +59,7 @@ export function blocksOfBricks(occupancy) {
 }
 
 export class FieldLayer {
-  /** `wake` is called when another picture can be drawn. Throws where the GPU renders no floating point. */
+  /** `wake` is called when another picture can be shown; wake(true) when it can go on with work(). Throws where the GPU renders no floating point. */
   constructor(gl, wake) {
     if (!gl.getExtension("EXT_color_buffer_float")) throw new Error("this GPU renders no floating point");
     Object.assign(this, { gl, wake, shown: false, loaded: null, span: [0, 1], mode: "rgb", behind: [1, 1, 1], box: null, resolution: 1 });
@@ -126,6 +126,7 @@ export class FieldLayer {
 
   draw(frame) {
     if (!this.shown || !this.loaded) return;
+    this.frame = frame;
     this.advance(frame);
     if (!this.front.eye) return;
     if (this.mode === "normals") this.turn(frame);
@@ -133,6 +134,14 @@ export class FieldLayer {
   }
 
   // ---------------------------------------------------------------- how much, and when
+
+  /** Goes on with the picture that is drawn aside. */
+  work() {
+    const { front, frame } = this;
+    if (!this.shown || !this.loaded || !frame) return;
+    this.advance(frame);
+    if (this.front !== front) this.wake();
+  }
 
   /** Goes on with what the eye is to see, unless the GPU is busy with it. */
   advance({ eye, aspect, width, height }) {
@@ -158,7 +167,7 @@ export class FieldLayer {
 
   again(milliseconds) {
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.wake(), milliseconds);
+    this.timer = setTimeout(() => this.wake(true), milliseconds);
   }
 
   /** Draws the next rows of the picture in work, all of them where it is that of a moving eye. */
@@ -182,7 +191,8 @@ export class FieldLayer {
     if (!this.cold) this.pace = pace < this.pace ? pace : 0.5 * (pace + this.pace);
     if (!this.job) this.taken = performance.now() - job.begin;
     this.cold = false;
-    this.wake();
+    const { front, last } = this;
+    this.wake(Boolean(this.job) || front.size[0] !== last[0] || front.size[1] !== last[1]); // what is whole says how long it took
   }
 
   // ---------------------------------------------------------------- pictures

@@ -14,7 +14,7 @@ export class Local {
     Object.assign(this, { app, made: {}, without: {}, subject: null, busy: false, last: 0, refused: new Map(), asked: new Set() });
     for (const [kind, [Layer]] of Object.entries(KINDS)) {
       try {
-        this.made[kind] = new Layer(app.scene.gl, () => app.wake());
+        this.made[kind] = new Layer(app.scene.gl, (work) => app.wake(work));
       } catch (error) {
         this.without[kind] = error.message;
       }

@@ -11,16 +11,16 @@ import { dot, eyeFromPose, length, lookAt, sub, tidy } from "./math.js";
 import { Scene } from "./scene.js";
 
 export class Page {
-  /** Draws on a canvas and says things in an element. Throws where there is no WebGL2. */
-  constructor(canvas, message) {
+  /** Draws on a canvas and says things in an element; `smooth`: lines too. Throws where there is no WebGL2. */
+  constructor(canvas, message, smooth = true) {
     this.canvas = canvas;
     this.message = message;
-    this.scene = new Scene(canvas);
+    this.scene = new Scene(canvas, smooth);
     this.state = {
       stage: null, eye: lookAt([1, -1, 1], [0, 0, 0], [0, 0, 1], 45), pivot: [0, 0, 0], up: [0, 0, 1], size: 1,
       what: "rgb", background: "auto", resolution: 1, subjects: [0], split: 0.5, camera: null, tight: null,
     };
-    this.dirty = this.stale = this.fast = false;
+    this.dirty = this.stale = this.fast = this.working = false;
     this.controls = new Controls(canvas, this.state, () => this.touched());
     canvas.addEventListener("webglcontextlost", (event) => { event.preventDefault(); this.note("the GPU gave this page up; it begins anew as soon as it can"); });
     canvas.addEventListener("dblclick", (event) => {
@@ -122,8 +122,15 @@ export class Page {
     this.moved();
   }
 
-  wake() {
-    this.dirty = true;
+  /** Something else is to be seen; `work`: not yet, a layer only goes on with what it draws aside. */
+  wake(work = false) {
+    if (work) this.working = true;
+    else this.dirty = true;
+  }
+
+  /** Whether the GPU is busy with the next picture: the last one stays until it is there. */
+  get held() {
+    return this.scene.layers.some((layer) => layer.shown && layer.begun && layer.fence?.busy);
   }
 
   resized() {
@@ -149,11 +156,14 @@ export class Page {
       this.stale = false;
       this.wanted();
     }
-    if (this.dirty && this.state.stage) {
+    if (this.dirty && this.state.stage && !this.held) {
       this.dirty = false;
       this.prepare();
       this.scene.draw(this.state.eye);
       this.shown();
+    } else if (this.working) {
+      this.working = false;
+      for (const layer of this.scene.layers) layer.work?.();
     }
     requestAnimationFrame((next) => this.tick(next));
   }

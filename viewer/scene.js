@@ -7,10 +7,10 @@
 import { viewProjection } from "./math.js";
 
 export class Scene {
-  /** Throws where there is no WebGL2. */
-  constructor(canvas) {
+  /** `smooth`: whether lines are drawn over the picture. Throws where there is no WebGL2. */
+  constructor(canvas, smooth = true) {
     this.canvas = canvas;
-    this.gl = canvas.getContext("webgl2", { alpha: false, antialias: true, powerPreference: "low-power" });
+    this.gl = canvas.getContext("webgl2", { alpha: false, antialias: smooth, powerPreference: "low-power" });
     if (!this.gl) throw new Error("this page needs WebGL2, which this browser does not offer");
     this.layers = [];
     this.reach = [0.001, 1000];

@@ -15,13 +15,13 @@ const COARSE = 0.5; // pixels that are drawn of those that are shown, each way, 
 
 class Shared extends Page {
   constructor(stage) {
-    super($("canvas"), $("message"));
+    super($("canvas"), $("message"), false);
     const { gl } = this.scene, { state } = this;
     this.slow = inSoftware(gl);
     state.resolution = this.slow ? COARSE : 1;
     this.playing = null; // a Walk, or "turn"
     this.done = stage.subjects.map(() => 0);
-    this.layers = stage.subjects.map(({ kind }) => new KINDS[kind].layer(gl, () => this.wake()));
+    this.layers = stage.subjects.map(({ kind }) => new KINDS[kind].layer(gl, (work) => this.wake(work)));
     if (stage.subjects.every(({ kind }) => kind === stage.subjects[0].kind)) for (const layer of this.layers.slice(1)) layer.like = this.layers[0];
     this.scene.layers = this.layers;
     this.enter(stage);

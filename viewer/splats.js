@@ -34,7 +34,7 @@ export function unpack(buffer) {
 }
 
 export class SplatLayer {
-  /** `wake` is called when another picture can be drawn. Throws where the GPU cannot blend half floats. */
+  /** `wake` is called when another picture can be shown; wake(true) when it can go on with work(). Throws where the GPU cannot blend half floats. */
   constructor(gl, wake) {
     if (!gl.getExtension("EXT_color_buffer_float") && !gl.getExtension("EXT_color_buffer_half_float"))
       throw new Error("this GPU blends no floating point");
@@ -148,11 +148,21 @@ export class SplatLayer {
 
   draw(frame) {
     if (!this.shown || !this.loaded) return;
+    this.frame = frame;
     this.sort(frame);
     if (this.sorted) this.advance(frame);
     if (!this.front.eye) return;
     this.logs = this.mode === "depth" && this.front.deep ? this.like?.logs ?? this.front.range(this.unit) : [0, 1];
     this.compose(frame);
+  }
+
+  /** Goes on with the picture that is drawn aside. */
+  work() {
+    const { front, frame } = this;
+    if (!this.shown || !this.loaded || !this.sorted || !frame) return;
+    this.sort(frame);
+    this.advance(frame);
+    if (this.front !== front) this.wake();
   }
 
   /** Goes on with what the eye is to see, unless the GPU is busy with it. */
@@ -178,7 +188,7 @@ export class SplatLayer {
 
   again(milliseconds) {
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.wake(), milliseconds);
+    this.timer = setTimeout(() => this.wake(true), milliseconds);
   }
 
   /** Blends the next Gaussians of the picture in work, all of them where it is that of a moving eye. */
@@ -203,7 +213,7 @@ export class SplatLayer {
       this.pace = (many / taken) * ((size[0] * size[1]) / (full[0] * full[1]));
     } else if (!coarse) this.pace = many / taken;
     this.cold = false;
-    this.wake();
+    this.wake(true);
   }
 
   // ---------------------------------------------------------------- pictures
