@@ -10,7 +10,8 @@ export class Scene {
   /** `smooth`: whether lines are drawn over the picture. Throws where there is no WebGL2. */
   constructor(canvas, smooth = true) {
     this.canvas = canvas;
-    this.gl = canvas.getContext("webgl2", { alpha: false, antialias: smooth, powerPreference: "low-power" });
+    const fine = smooth && (window.devicePixelRatio || 1) < 2 && !inSoftware(document.createElement("canvas").getContext("webgl2"));
+    this.gl = canvas.getContext("webgl2", { alpha: false, antialias: fine, powerPreference: "low-power" });
     if (!this.gl) throw new Error("this page needs WebGL2, which this browser does not offer");
     this.layers = [];
     this.reach = [0.001, 1000];
@@ -86,6 +87,7 @@ const SOFTWARE = /swiftshader|llvmpipe|softpipe|software|basic render/i;
 
 /** Whether WebGL is drawn by the processor. */
 export function inSoftware(gl) {
+  if (!gl) return false;
   const names = gl.getExtension("WEBGL_debug_renderer_info");
   return SOFTWARE.test(gl.getParameter(names ? names.UNMASKED_RENDERER_WEBGL : gl.RENDERER));
 }

@@ -183,7 +183,8 @@ out vec4 colour;
 void main() {
   vec2 uv = 0.5 + 0.5 * ndc;
   vec4 s = texture(sum, uv);
-  float z = texture(depth, uv).r / max(s.a, 1e-4) * unitOfDepth, a = clamp(s.a, 0.0, 1.0);
+  float z = 0.0, a = clamp(s.a, 0.0, 1.0);
+  if (deep) z = texture(depth, uv).r / max(s.a, 1e-4) * unitOfDepth;
   vec3 shown = s.rgb;
   if (mode == 1) {
     float far = log(max(z * length(vec3(ndc * spread, 1.0)), 1e-12));

@@ -276,6 +276,8 @@ export class SplatLayer {
     gl.useProgram(made);
     gl.bindVertexArray(this.empty);
     bind(gl, [[u.sum, front.sum], [u.depth, front.deep ? front.depth : front.sum], [u.colours, this.colours]]);
+    gl.bindTexture(gl.TEXTURE_2D, front.sum);
+    nearest(gl, same(front.size, [width, height]) ? gl.NEAREST : gl.LINEAR); // one look at it is cheaper than four
     gl.uniform1i(u.mode, MODES[this.mode] ?? 0);
     gl.uniform1i(u.deep, front.deep);
     gl.uniform3fv(u.behind, this.mode === "rings" ? [0.051, 0.059, 0.071] : this.behind);
