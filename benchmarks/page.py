@@ -3,12 +3,12 @@
 python benchmarks/page.py [--data FOLDER] [--field SAMPLE.nf] [--seconds 2] [--quick]
 
 Gaussians (random discs of degree 3 on a sphere, some 30 over each pixel) and a hash field are drawn by the live page in
-chromium. `moving_s` is the processor time of the browser's GPU process for a picture while the camera turns, `share` the
-part of the whole picture's pixels that such a one had, `whole_s` the processor time from the last move to the whole
-picture: what a core without other work takes. `nf share`: shared pages opened from the disk; `first_s`, in seconds, from
-the click to the first picture of the scene itself, `sharp_s` to the whole one, `heap_MB` of JavaScript then; the page
-of splat-transform where that is installed, by bytes. The GPU is named in each row: without one it is SwiftShader, on
-the processor.
+chromium. `moving_s` is the processor time of the browser's GPU process for a picture while the camera turns, `share`
+the part of the whole picture's pixels that such a one had, `whole_s` the processor time from the last move to the whole
+picture: what a core without other work takes. `nf share`: shared pages opened from the disk; `first_s` are the seconds
+from the click to the first picture of the scene itself, `sharp_s` to the whole one, `heap_MB` of JavaScript then; the
+page of splat-transform where that is installed, by bytes. The GPU is named in each row: without one it is SwiftShader,
+on the processor.
 """
 
 import argparse
@@ -171,7 +171,7 @@ def files(browser: Browser, name: str, path: Path, folder: Path) -> list[dict]:
     other = os.environ.get("NEURALFIELDS_SPLAT_TRANSFORM") or shutil.which("splat-transform")
     if other and path.suffix == ".ply":
         theirs = folder / f"{name}-other.html"
-        subprocess.run([other, str(path), str(theirs)], check=True, capture_output=True, timeout=200)
+        subprocess.run([other, "-g", "cpu", str(path), str(theirs)], check=True, capture_output=True, timeout=200)
         rows.append(row(COMMAND, what=f"splat-transform {name}", bytes=theirs.stat().st_size))
     for one in rows:
         print({key: value for key, value in one.items() if key not in ("machine", "command")}, flush=True)
@@ -188,20 +188,25 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few Gaussians in a small picture; nothing is written")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows = []
+    rows: list[dict] = []
     numbers = {2_000: ((160, 90),)} if options.quick else NUMBERS
     with sync_playwright() as play, tempfile.TemporaryDirectory() as folder:
         browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        for count, sizes in numbers.items():
-            rows += drawn(browser, "Gaussians", ball(count), sizes, options.seconds)
+        steps = [
+            (drawn, (browser, "Gaussians", ball(count), sizes, options.seconds)) for count, sizes in numbers.items()
+        ]
         if not options.quick:
-            rows += files(browser, "playbot", options.data / "splats/splat_playbot/playbot_lod3_sh2.ply", Path(folder))
+            playbot = options.data / "splats" / "splat_playbot" / "playbot_lod3_sh2.ply"
+            steps.insert(0, (files, (browser, "playbot", playbot, Path(folder))))
         if options.field:
-            rows += files(browser, "sample", options.field, Path(folder))
-            rows += drawn(browser, "hash field", neuralfields.load(options.field), SIZES[:1], options.seconds)
+            steps.insert(1, (files, (browser, "sample", options.field, Path(folder))))
+            field = neuralfields.load(options.field)
+            steps.insert(2, (drawn, (browser, "hash field", field, SIZES[:1], options.seconds)))
+        for measure, given in steps:
+            rows += measure(*given)
+            if not options.quick:
+                write("page", TITLE, rows)
         browser.close()
-    if not options.quick:
-        write("page", TITLE, rows)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import { Connection } from "./connection.js";
 import { Editor } from "./editor.js";
 import { Films } from "./film.js";
 import { Fit } from "./fit.js";
+import { Handles } from "./handles.js";
 import { Local } from "./local.js";
 import { MarkLayer, PhotoLayer, COLOURS, axes, box, frusta } from "./marks.js";
 import { eyeFromPose, eyeMessage, sameEye, short, tidy, lookAt, sub, length, cross, unit, viewProjection, add, scale, dot, tangent } from "./math.js";
@@ -29,8 +30,9 @@ class App extends Page {
     this.points = new MarkLayer(gl, "POINTS", 2);
     this.photo = new PhotoLayer(gl);
     this.read = new MarkLayer(gl);
+    this.grips = Object.assign(new MarkLayer(gl, "POINTS", 9), { over: true });
     this.thumbs = new ThumbLayer(gl);
-    this.scene.layers = [this.picture, this.thumbs, this.photo, this.points, this.lines, this.read];
+    this.scene.layers = [this.picture, this.thumbs, this.photo, this.points, this.lines, this.read, this.grips];
     Object.assign(this.state, {
       show: { cameras: false, axes: false, bounds: false, points: false }, crop: null, slice: null, drawn: "page",
     });
@@ -47,6 +49,7 @@ class App extends Page {
     this.time = new Time(this);
     this.views = new Views(this);
     this.probe = new Probe(this, this.read, $("probe"));
+    this.handles = new Handles(this, this.grips);
     this.panel = new Panel(this);
     this.listen();
     this.start();
@@ -231,6 +234,7 @@ class App extends Page {
       if (from.every((v, k) => v < to[k])) lines.push(...box(from, to, COLOURS.cut));
     }
     this.lines.set(this.scene.gl, lines);
+    this.handles.redraw();
     this.points.shown = show.points;
     this.wake();
   }

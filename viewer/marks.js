@@ -36,6 +36,7 @@ export class MarkLayer {
     this.buffer = gl.createBuffer();
     this.count = 0;
     this.shown = true;
+    this.over = false; // whether nothing hides it
     gl.bindVertexArray(this.array);
     gl.bindBuffer(gl.ARRAY_BUFFER, this.buffer);
     gl.enableVertexAttribArray(0);
@@ -58,9 +59,11 @@ export class MarkLayer {
     gl.enable(gl.BLEND);
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
     gl.depthMask(false);
+    if (this.over) gl.disable(gl.DEPTH_TEST);
     gl.uniformMatrix4fv(this.program.uniforms.matrix, false, matrix);
     gl.uniform1f(this.program.uniforms.size, this.size * Math.min(window.devicePixelRatio || 1, 2));
     gl.drawArrays(this.mode, 0, this.count);
+    gl.enable(gl.DEPTH_TEST);
     gl.depthMask(true);
   }
 }

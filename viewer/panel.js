@@ -135,6 +135,7 @@ export class Panel {
       if (this.state.stage) this.changed();
     };
     this.flipped = false;
+    this.readCut = read;
     for (const id of ["crop", "slice"]) $(id).onchange = read;
     for (const id of ["x0", "x1", "y0", "y1", "z0", "z1", "slice-at"]) $(id).oninput = read;
     $("slice-flip").onclick = () => { this.flipped = !this.flipped; read(); };

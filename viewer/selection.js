@@ -33,7 +33,8 @@ export class Selection {
     this.brush.turn(on, box);
     $("brush-on").setAttribute("aria-pressed", String(on && !box));
     $("box-on").setAttribute("aria-pressed", String(on && box));
-    if (on) this.app.note("drag to select, with Alt to take out; the right button turns, Shift moves");
+    const fingers = window.matchMedia("(pointer: coarse)").matches;
+    if (on) this.app.note(fingers ? "one finger selects, two move the camera" : "drag to select, with Alt to take out; the right button turns, Shift moves");
   }
 
   /** One of the actions of a Choice by its name. */

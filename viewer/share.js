@@ -18,7 +18,7 @@ class Shared extends Page {
     super($("canvas"), $("message"), false);
     const { gl } = this.scene, { state } = this;
     this.slow = inSoftware(gl);
-    state.resolution = this.slow ? COARSE : 1;
+    state.resolution = this.slow && stage.subjects.some(({ kind }) => kind === "field") ? COARSE : 1; // a field takes minutes
     this.playing = null; // a Walk, or "turn"
     this.done = stage.subjects.map(() => 0);
     this.layers = stage.subjects.map(({ kind }) => new KINDS[kind].layer(gl, (work) => this.wake(work)));
@@ -46,7 +46,7 @@ class Shared extends Page {
         editor?.loaded();
         this.progress(i, 1);
       }));
-      if (this.slow) this.note("no graphics processor is used here: the picture is drawn coarsely, and slowly");
+      if (this.slow) this.note("no graphics processor is used here: the picture is drawn coarsely while it moves, and slowly");
     } catch (error) {
       $("loading").hidden = true;
       this.say(error.message);

@@ -20,10 +20,9 @@ from neuralfields.errors import InputError
 IMPORT = re.compile(r'^import \{([\w\s,]*)\} from "\./(\w+)\.js";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async function|function|class|const|let) (\w+))", re.MULTILINE)
 BLANK = re.compile(r"^[ \t]*(?://[^\n]*|/\*(?:(?!\*/).)*\*/[ \t]*)?\n|^[ \t]+", re.MULTILINE | re.DOTALL)
-BESIDE = re.compile(r"[ \t]+//[^\n\"'`]*$", re.MULTILINE)  # after code; what has quotes might lie within a text
 QUOTED = r""""(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'"""
 PATTERN = r"(?<=[(,=:\[!&|?{};>])\s*/(?![*/])(?:[^/\\\n\[]|\\.|\[(?:[^\]\\\n]|\\.)*\])+/[a-z]*"
-TEXT = re.compile(f"{QUOTED}|{PATTERN}")
+TEXT = re.compile(f"//[^\\n]*|{QUOTED}|{PATTERN}")  # and comments, which go
 SIGN = re.compile(r"[ \t]*([{}()\[\];,:?=<>*/%&|!~^])[ \t]*")
 ADDED = re.compile(r"(?<![+-])[ \t]*([+-])[ \t]*(?![+-])")
 JOINED = re.compile(r"([{};,(\[])\n+")
@@ -59,7 +58,7 @@ def _wrapped(name: str, source: str) -> str:
     """A module as a constant that holds what it exports."""
     exported = EXPORT.findall(source)
     body = IMPORT.sub(lambda match: f"const {{{match[1]}}} = {match[2]}_js;\n", source)
-    body = BLANK.sub("", BESIDE.sub("", EXPORT.sub("", body)))
+    body = BLANK.sub("", EXPORT.sub("", body))
     left = LEFT.search(body)
     if left:
         raise InputError(f"{name}.js: {left[0].strip()!r} in a form that is not bundled; see serving/bundle.py")
@@ -106,7 +105,7 @@ def _template(text: str) -> str:
         holes.append(text[at:end])
         text = f"{text[:at]}\0{text[end:]}"
     out, apart = "", True
-    for line in filter(str.strip, text.split("\n")):
+    for line in filter(str.strip, re.sub("//.*", "", text).split("\n")):
         directive = line.lstrip().startswith("#")
         out += "\n" if directive or apart or out[-1] not in ";{}," else ""
         out += line if directive else _signs(line).rstrip()
@@ -118,7 +117,7 @@ def _tight(code: str) -> str:
     """JavaScript without template strings."""
     parts, begin = [], 0
     for match in TEXT.finditer(code):
-        parts += [_signs(code[begin : match.start()]), match[0]]
+        parts += [_signs(code[begin : match.start()]), "" if match[0].startswith("//") else match[0]]
         begin = match.end()
     return JOINED.sub(r"\1", "".join([*parts, _signs(code[begin:])]))
 

@@ -10,6 +10,7 @@ Vocabulary
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,11 @@ import torch
 
 from neuralfields.cameras import Camera, look_at
 from neuralfields.gaussians import Gaussians
+from neuralfields.rays import Render
+from neuralfields.rendering.renderable import Colour
 from neuralfields.rendering.splat import Splats
+from neuralfields.scene import Bounds
+from neuralfields.serving.crop import Box
 
 SHARES = (0.05, 0.95)
 COMMON = 0.75  # quantile of sizes beyond which a Gaussian weighs no more: a few huge ones are the background
@@ -28,8 +33,10 @@ MARGIN = 1.06
 MOST = 100_000  # Gaussians that are looked at, evenly taken
 FOV = 45.0  # degrees
 SIDES, BONUS = 8, 1.25
+RATIO = 4.0  # between the sides of cubes beyond which two scenes are of different worlds
 SMALL = 96  # pixels of the pictures that are compared
 
+Rendering = Callable[[Camera, Colour, Box | None], Render]
 Extent = tuple[float, float, float, float]
 Home = tuple[np.ndarray, Extent, np.ndarray]
 
@@ -54,6 +61,30 @@ def camera_of(home: Home, side: int) -> Camera:
     scale = side / max(right, bottom)
     width, height = max(8, round(scale * right)), max(8, round(scale * bottom))
     return Camera(pose, width, height, width / 2 / right, height / 2 / bottom, width / 2, height / 2)
+
+
+def same_place(render: Rendering, own: Bounds, page: Bounds) -> tuple[Rendering, bool] | None:
+    """A renderer that shows a scene where the page's is, and whether it had to be made as large; None: it is there.
+
+    Scenes of one world that count from different origins are moved; one whose inner cube is elsewhere, or of a quite
+    different size, is seen as if its cube were the page's. Depth is in units of the page.
+    """
+    middle, here = (np.add(bounds.centre, bounds.origin) for bounds in (own, page))
+    ratio = own.side / page.side
+    apart = np.linalg.norm(middle - here) > 0.5 * (own.side + page.side) or not 1 / RATIO < ratio < RATIO
+    scale = ratio if apart else 1.0
+    shift = np.subtract(own.centre, np.multiply(page.centre, scale)) if apart else np.subtract(page.origin, own.origin)
+    if not apart and np.abs(shift).max() <= 1e-9 * page.side:
+        return None
+
+    def seen(camera: Camera, background: Colour, box: Box | None) -> Render:
+        pose = camera.world_from_camera.copy()
+        pose[:3, 3] = pose[:3, 3] * scale + shift
+        moved = box and tuple(tuple(float(v) for v in np.multiply(corner, scale) + shift) for corner in box)
+        found = render(replace(camera, world_from_camera=pose), background, moved)
+        return replace(found, depth=found.depth / scale)
+
+    return seen, bool(apart)
 
 
 def _detail(splats: Splats, view: Home) -> float:

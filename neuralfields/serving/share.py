@@ -36,7 +36,7 @@ MOST_BYTES = 100_000_000
 POSTER_SIDE, POSTER_QUALITY = 960, 75
 ASPECT = 4 / 3  # of the poster of a scene that has no cameras
 WORKERS = {"splats": ("sorter", "decoder"), "field": ("field_decoder",), "editor": ()}  # of each part of the code
-STYLES = ("base.css", "share.css")
+STYLES = {"splats": (), "field": (), "editor": ("select.css",)}  # beside those of every page
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,10 @@ def share_page(stage: Stage, files: list[bytes], about: About, path: dict[str, A
     """
     described = _described(stage, files, about, path, views)
     behind = ", ".join(str(round(255 * value)) for value in stage.subjects[0].background)
-    code, style = code_of_page(parts_of(stage)), f"{style_of_page()}:root {{ --behind: rgb({behind}); }}\n"
+    code, style = (
+        code_of_page(parts_of(stage)),
+        f"{style_of_page(parts_of(stage))}:root {{ --behind: rgb({behind}); }}\n",
+    )
     scenes = "\n".join(
         f'<script type="text/plain" id="scene-{i}">{base64.b64encode(data).decode()}</script>'
         for i, data in enumerate(files)
@@ -110,9 +113,12 @@ def code_of_page(parts: Sequence[str] = ("splats", "editor")) -> str:
     return code
 
 
-def style_of_page() -> str:
-    """The page's style sheets, one after the other, without comments and the spaces that mean nothing."""
-    style = "".join(assets()[name][1].decode() for name in STYLES)
+def style_of_page(parts: Sequence[str] = ("splats", "editor")) -> str:
+    """The style sheets of a page of those parts, one after the other, without comments and needless spaces."""
+    style = "".join(
+        assets()[name][1].decode()
+        for name in ("base.css", "share.css", *(name for part in parts for name in STYLES[part]))
+    )
     return re.sub(r"\s*([{};,])\s*", r"\1", re.sub(r"/\*.*?\*/", "", style, flags=re.DOTALL)).strip()
 
 

@@ -28,7 +28,7 @@ from neuralfields.pictures.undistort import lookup, sample
 from neuralfields.rendering.renderable import Colour
 from neuralfields.scene import Bounds, Scene
 from neuralfields.serving.album import Album
-from neuralfields.serving.framing import Extent, home_view
+from neuralfields.serving.framing import Extent, home_view, same_place
 from neuralfields.serving.messages import eye_of
 from neuralfields.serving.shading import Reference, jpeg, png
 from neuralfields.serving.subjects import GREY, Subject, capture_of, original_of, subject_of
@@ -181,6 +181,18 @@ def straightened(photo: Reference) -> np.ndarray:
 # ---------------------------------------------------------------- stages of models and captures
 
 
+def _bring(subject: Subject, own: Bounds, page: Bounds, notes: list[str]) -> None:
+    """Shows a subject where the first one is, by the server; a note says so where it had to be made as large."""
+    found = same_place(subject.render, own, page) if subject.render else None
+    if found is None:
+        return
+    subject.render, apart = found
+    subject.splats = subject.volume = subject.model = None
+    subject.why = "it is moved to where the first scene is"
+    if apart:
+        notes.append(f"{subject.name} lies in another world: it is shown in the box of the first, as large")
+
+
 def _tell_apart(subjects: list[Subject], things: Sequence[Any]) -> None:
     """Names files of one name by their folders too; what still has the name of another is numbered."""
     names = [subject.name for subject in subjects]
@@ -202,16 +214,18 @@ def stage_of(things: Sequence[Any], scene: Any = None, device: str = "auto") -> 
     if not things:
         raise UsageError("view: nothing was given; name a .nf file or a capture")
     subjects, models, scenes = [], [], []
+    notes: list[str] = []
     for thing in things:
         origin = models[0].bounds.origin if models else (0.0, 0.0, 0.0)
         subject, model, found = subject_of(thing, scene, device, origin)
+        if model and models and model.is_scene and models[0].is_scene:
+            _bring(subject, model.bounds, models[0].bounds, notes)
         subjects.append(subject)
         models += [model] if model else []
         scenes += [found] if found else []
     _tell_apart(subjects, things)
     if len(subjects) == len(models) == 1 and (original := original_of(models[0])):
         subjects.append(original)
-    notes: list[str] = []
     shown = capture_of(scene) if scene is not None else scenes[0] if scenes else _recorded(models, notes)
     stage = build_stage(subjects, models, shown)
     stage.notes = notes

@@ -65,7 +65,7 @@ def run(options: ShareOptions) -> dict[str, Any]:
     return {
         "path": str(out),
         "bytes": len(page),
-        "code": len(code_of_page(parts_of(stage))) + len(style_of_page()),
+        "code": len(code_of_page(parts_of(stage))) + len(style_of_page(parts_of(stage))),
         "scenes": [len(data) for data in files],
     }
 

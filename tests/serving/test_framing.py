@@ -1,15 +1,18 @@
 """The home view of Gaussians: all of them seen, strays and haze not counted, from the side that shows most."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from neuralfields.cameras import Camera, look_at
 from neuralfields.gaussians import Gaussians
+from neuralfields.rays import Render
 from neuralfields.rendering.splat import Splats
 from neuralfields.scene import Bounds
-from neuralfields.serving.framing import camera_of, framed, home_view
+from neuralfields.serving.framing import camera_of, framed, home_view, same_place
 
 UP, AWAY = np.array([0.0, -1.0, 0.0]), np.array([0.7, -0.5, -1.1])
 BOUNDS = Bounds((0.0, 0.0, 0.0), 2.0)
@@ -78,3 +81,24 @@ def test_one_gaussian_and_the_picture_of_a_view() -> None:
     assert np.isfinite(pose).all() and min(seen[1], seen[3]) > 0 and np.allclose(pivot, [3, 4, 5])
     camera = camera_of((pose, (-0.2, 0.4, -0.1, 0.1), pivot), 96)
     assert (camera.width, camera.height) == (96, 24) and camera.width / 2 / camera.fx == pytest.approx(0.4)
+
+
+def test_a_scene_of_another_world_is_seen_in_the_box_of_the_first() -> None:
+    """The same scene, ten times as large and elsewhere, makes the same picture; depth in the page's units."""
+    page, seen = Bounds((0.0, 0.0, 0.0), 2.0), []
+    own = Bounds((50.0, -20.0, 3.0), 20.0, origin=(1.0, 2.0, 3.0))
+
+    def render(camera: Camera, background: Any, box: Any) -> Render:
+        seen.append((camera.world_from_camera[:3, 3].tolist(), box))
+        return Render(torch.zeros(1, 1, 3), torch.ones(1, 1), torch.full((1, 1), 30.0))
+
+    brought, apart = same_place(render, own, page)
+    camera = Camera(look_at(np.array([0.0, -3.0, 0.5]), np.zeros(3), np.array([0.0, 0.0, 1.0])), 4, 4, 4, 4, 2, 2)
+    found = brought(camera, (0.0, 0.0, 0.0), ((-1.0, -1.0, -1.0), (1.0, 1.0, 0.0)))
+    assert apart and float(found.depth) == pytest.approx(3.0)
+    assert seen[-1][0] == pytest.approx([50.0, -50.0, 8.0])
+    assert np.allclose(seen[-1][1], [[40, -30, -7], [60, -10, 3]])
+    moved, apart = same_place(render, replace(page, origin=(0.5, 0.0, 0.0)), page)
+    moved(camera, (0.0, 0.0, 0.0), None)
+    assert not apart and seen[-1] == (pytest.approx([-0.5, -3.0, 0.5]), None)
+    assert same_place(render, page, page) is None

@@ -23,7 +23,7 @@ from neuralfields.options.models import ShareOptions
 from neuralfields.pictures.camera_paths import write_keyframes
 from neuralfields.pictures.panels import to_uint8
 from neuralfields.serving import share as pages
-from neuralfields.serving.bundle import BESIDE, BLANK, bundle, shrunk
+from neuralfields.serving.bundle import BLANK, bundle, shrunk
 from neuralfields.serving.messages import camera_of
 from neuralfields.verbs import share
 from tests.support.browser import Screen, needs_chromium
@@ -144,7 +144,7 @@ def test_modules_become_one_script() -> None:
 
 TRICKY = r"""const a = [1, -2, 3], text = "a  +  b // c", other = "it's {  x  }".length;
 const word = `x  ${ a.map((v) => `<${v + 1}>`).join(",  ") }  y`;
-const pattern = /[\/ ,]+ ?/g, twice = 4 / 2 / 1; // "quoted"
+const pattern = /[\/ ,]+ ?/g, twice = 4 / 2 / 1; // it's "quoted" and not code;
 let i = 0;
 const sum = a[0] + +a[1] - -a[2] + i++ + ++i; /* between */
 const shader = `
@@ -161,7 +161,7 @@ console.log(JSON.stringify([text, word, "a / b,c".split(pattern), twice, sum, ch
 @pytest.mark.skipif(NODE is None, reason="no Node on this machine")
 def test_what_is_left_out_means_nothing() -> None:
     """Texts, patterns, signs beside signs and directives of shaders stay; the same is printed from fewer letters."""
-    small = shrunk(BLANK.sub("", BESIDE.sub("", TRICKY)))
+    small = shrunk(BLANK.sub("", TRICKY))
     whole, less = (
         subprocess.run([NODE, "-e", code], capture_output=True, text=True, check=True).stdout
         for code in (TRICKY, small)

@@ -155,6 +155,32 @@ def test_beside_a_picture_that_is_carried_along_there_is_its_background(screen: 
 
 
 @needs_chromium
+def test_the_crop_box_is_dragged_by_its_faces(screen: Screen) -> None:
+    """By the pixels between the face's middle and where it is dropped; not past the other face; the camera stays."""
+    page = screen.page
+    page.keyboard.press("r")
+    page.evaluate("cut.open = crop.checked = true; crop.onchange()")
+    screen.rest()
+    before = screen.eye()
+    faces = page.evaluate("neuralfields.handles.faces.map((f) => neuralfields.handles.seen(f.point))")
+    assert page.evaluate("neuralfields.grips.count") == 6
+    (x, y), (beyond_x, beyond_y) = faces[5], faces[4]  # the top, z to; the bottom
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(0.75 * x + 0.25 * beyond_x, 0.75 * y + 0.25 * beyond_y, steps=6)
+    page.mouse.up()
+    assert float(page.input_value("#z1")) == pytest.approx(0.75, abs=0.04) and float(page.input_value("#z0")) == 0
+    x, y = page.evaluate("neuralfields.handles.seen(neuralfields.handles.faces[5].point)")
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(beyond_x, beyond_y + 60, steps=6)
+    page.mouse.up()
+    assert 0 < float(page.input_value("#z1")) <= 0.02 and screen.eye() == before
+    page.evaluate("z1.value = '1'; crop.checked = cut.open = false; crop.onchange()")
+    assert page.evaluate("neuralfields.grips.count") == 0
+
+
+@needs_chromium
 def test_a_photo_is_seen_where_there_is_no_field(browser: Any, tiny_capture: Path) -> None:
     with neuralfields.view(tiny_capture, port=0, threads=1) as viewer:
         screen = Screen(browser, viewer.url, (740, 300))
