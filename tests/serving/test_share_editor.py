@@ -131,6 +131,20 @@ def test_box_brush_delete_undo_save(screen: Shared, scene: Path, tmp_path: Path)
 
 
 @needs_chromium
+def test_on_a_wall_of_pixels_the_tools_grow(browser: Any, page: Path) -> None:
+    """At 3840x2160 without scaling by the system: larger tools and bar, within the window, beside one another."""
+    screen = Shared(browser, page, (3840, 2160), whole=False)
+    screen.until("Boolean(neuralfields.state.stage)")
+    screen.page.evaluate("neuralfields.state.resolution = 0.02")
+    screen.page.click("#edit")
+    tools, bar, card = (screen.page.locator(name).bounding_box() for name in ("#tools", "#editing", "#card"))
+    assert tools["height"] > 55 and bar["y"] + bar["height"] <= tools["y"]
+    for box in (tools, bar, card):
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 3840 and box["y"] + box["height"] <= 2160
+    screen.close()
+
+
+@needs_chromium
 def test_a_finger_selects_two_turn_back(browser: Any, page: Path) -> None:
     """On a phone: the bar fits, one finger brushes, a second takes the stroke back and moves the camera."""
     screen = Shared(browser, page, (360, 640), whole=False, has_touch=True, is_mobile=True)
