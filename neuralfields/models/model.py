@@ -60,8 +60,13 @@ class Model:
         """A scene that moves as it is at one time, in the capture's own unit; itself if it stands still."""
         if self.field.domain.dimensions != 4:
             return self
-        still = volume_of(self).at(self.bounds.moment(time))
         cameras = tuple(replace(camera, time=None) for camera in self.cameras)
+        if isinstance(self.field, GaussianField):
+            gaussians = self.field.gaussians().at(self.bounds.moment(time))
+            seen = gaussians.take(gaussians.opacities > UNSEEN)
+            field, bounds = GaussianField.of(seen, self.field.config.most), replace(self.bounds, times=None)
+            return replace(self, field=field, bounds=bounds, cameras=cameras)
+        still = volume_of(self).at(self.bounds.moment(time))
         return replace(self, field=still.field, bounds=still.bounds, occupancy=still.occupancy, cameras=cameras)
 
     def renderable(self) -> Renderable:
@@ -81,6 +86,7 @@ class Model:
 
 
 RENDERERS: dict[type, Callable[[Volume], Renderable]] = {BlendField: Blended, SurfaceField: Traced}
+UNSEEN = -5.5  # logit of an opacity under 1/245: what has faded so far is left out of a moment
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
 
 

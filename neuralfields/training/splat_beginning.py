@@ -1,6 +1,7 @@
 """Where a fit of Gaussians begins: at depths that photos agree on, at sparse points, on a hash field, or at random."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from neuralfields.domain import RADIANCE
 from neuralfields.errors import UsageError
 from neuralfields.fields import field_class, make_field
 from neuralfields.gaussians import Gaussians
+from neuralfields.motion import CENTRE, DURATION, standing
 from neuralfields.options.training import TrainingSettings
 from neuralfields.scene import Scene
 from neuralfields.splatting.depth_maps import depth_maps
@@ -38,6 +40,8 @@ def beginning(scene: Scene, plan: FitPlan, loaded: LoadedFrames, photos: Photos,
 
     Raises UsageError for sparse points that are not there.
     """
+    if scene.bounds.times is not None:
+        return beginning_in_time(plan, photos, most)
     kind, degree = plan.config.beginning, plan.config.degree
     generator = torch.Generator().manual_seed(plan.options.seed)
     first = max(1000, most // 2)
@@ -66,6 +70,16 @@ def beginning(scene: Scene, plan: FitPlan, loaded: LoadedFrames, photos: Photos,
         if len(found):
             return found, "on the surfaces of a hash field"
     return at_random(photos, degree, first, generator), "at random"
+
+
+def beginning_in_time(plan: FitPlan, photos: Photos, most: int) -> tuple[Gaussians, str]:
+    """Gaussians of a scene that moves to begin with, and where they are from."""
+    generator = torch.Generator().manual_seed(plan.options.seed)
+    gaussians = at_random(photos, plan.config.degree, max(1000, most // 2), generator)
+    motion = standing(len(gaussians), gaussians.means)
+    motion[:, CENTRE] = torch.rand(len(gaussians), generator=generator)
+    motion[:, DURATION] = 0.0
+    return replace(gaussians, motion=motion), "at random"
 
 
 def _quick_field(scene: Scene, plan: FitPlan, loaded: LoadedFrames, seconds: float) -> Any:

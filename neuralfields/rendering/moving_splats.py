@@ -1,0 +1,169 @@
+"""The pass of Gaussians that move: those of one moment, drawn by the pass of still ones, and the way back.
+
+  values -> still ones of the moment -> SplatPass -> picture ... gradient of the still ones -> of all values -> Adam
+
+Vocabulary
+  values   Packed, its core [N, 32]: the 16 numbers of ops/splat_pass.py, the 15 of motion.py, and one of no use
+  shown    Packed, its core [N, 16]: what they are at the moment; the higher harmonics are the same memory
+Those that have faded at the moment stay in their places and are left out where they would be projected.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from neuralfields.gaussians import Gaussians
+from neuralfields.motion import (
+    CENTRE,
+    DURATION,
+    LARGEST_OPACITY,
+    MOTION,
+    PATH,
+    POWERS,
+    SHORTEST,
+    TURN,
+    fade,
+    faded,
+    moved_means,
+    turned,
+)
+from neuralfields.ops.adam import adam
+from neuralfields.ops.blend import COLOUR_ONLY, Blended
+from neuralfields.ops.project import View
+from neuralfields.ops.splat_pass import CORE, MEANS, OPACITY, ROTATIONS, Adam, Background, Packed, SplatPass
+
+WIDE = CORE + 16
+OWN = slice(CORE, CORE + MOTION)  # of a value: its motion
+LONGEST = 3.5  # logarithm: a duration that a fit does not leave
+
+
+@dataclass(frozen=True)
+class MotionRates:
+    """Rates of one step of Adam: of centres, log durations, the three powers of paths, and turns."""
+
+    centres: float
+    durations: float
+    paths: tuple[float, float, float]
+    turns: float
+
+    def numbers(self) -> list[float]:
+        """One for each number of a value beyond its core."""
+        paths = [rate for rate in self.paths for _ in range(3)]
+        return [self.centres, self.durations, *paths, *[self.turns] * 4, 0.0]
+
+
+@dataclass(frozen=True)
+class _Gradient(Adam):
+    """Rates by which the pass leaves the gradient itself in the core's first moments, and the core as it is."""
+
+    def core_settings(self) -> list[float]:
+        return [0.0, 0.0, 0.0, 1.0]
+
+
+def packed(gaussians: Gaussians) -> Packed:
+    """Gaussians that move as values; copies."""
+    parts = gaussians.means, gaussians.scales, gaussians.rotations, gaussians.opacities, gaussians.harmonics
+    still = Packed.of(*parts)
+    unused = still.core.new_zeros(len(still), WIDE - CORE - MOTION)
+    return Packed(torch.cat([still.core, gaussians.motion, unused], 1).contiguous(), still.rest)
+
+
+def unpacked(values: Packed, antialiased: bool) -> Gaussians:
+    """The reverse of `packed`: copies."""
+    return Gaussians(*values.unpacked(), antialiased=antialiased, motion=values.core[:, OWN].contiguous().clone())
+
+
+class MovingPass:
+    """Pictures and steps of Gaussians that move, with the calls of `SplatPass`; `moment` is that of the next picture."""
+
+    def __init__(self, values: Packed) -> None:
+        self.moment, self.rates = 0.0, MotionRates(0.0, 0.0, (0.0, 0.0, 0.0), 0.0)
+        self._shown_at: float | None = None
+        self.replace(values)
+
+    def replace(self, values: Packed) -> None:
+        """Takes other Gaussians, e.g. after densification."""
+        self.values, self._shown_at = values, None
+        self.shown = Packed(values.core[:, :CORE].contiguous().clone(), values.rest)
+        self._gradient = Packed(torch.zeros_like(self.shown.core), values.rest)
+        self._squares = Packed(torch.zeros_like(self.shown.core), values.rest)
+        self.run = SplatPass(self.shown)
+
+    def _show(self) -> None:
+        """Brings `shown` to the moment."""
+        if self._shown_at == self.moment:
+            return
+        core, shown = self.values.core, self.shown.core
+        motion = core[:, OWN]
+        shown.copy_(core[:, :CORE])
+        shown[:, MEANS] = moved_means(core[:, MEANS], motion, self.moment)
+        shown[:, ROTATIONS] = turned(core[:, ROTATIONS], motion, self.moment)
+        shown[:, OPACITY] = faded(core[:, OPACITY], motion, self.moment)
+        self.run.replace(self.shown)  # the boxes of its chunks have moved
+        self._shown_at = self.moment
+
+    def render(
+        self,
+        view: View,
+        background: Background,
+        degree: int,
+        level: int = COLOUR_ONLY,
+        importance: Tensor | None = None,
+    ) -> Blended:
+        """The picture at `moment`; see `SplatPass.render`."""
+        self._show()
+        return self.run.render(view, background, degree, level, importance)
+
+    def backward(
+        self,
+        d_rgb: Tensor,
+        d_opacity: Tensor | None = None,
+        d_depth: Tensor | None = None,
+        d_normal: Tensor | None = None,
+        error: Tensor | None = None,
+    ) -> Tensor:
+        """Gradients of the last picture; see `SplatPass.backward`."""
+        return self.run.backward(d_rgb, d_opacity, d_depth, d_normal, error)
+
+    def adam(self, moments: tuple[Packed, Packed], rates: Adam, statistics: Tensor | None = None) -> None:
+        """One step, in place, of what the last picture saw, also of its motion by `self.rates`; statistics as there."""
+        first, second = moments
+        self._gradient.core.zero_()
+        given = _Gradient(**{name: getattr(rates, name) for name in rates.__dataclass_fields__})
+        given = replace(given, means=0.0, scales=0.0, rotations=0.0, opacities=0.0, colours=0.0)
+        kept = Packed(self._gradient.core, first.rest), Packed(self._squares.core, second.rest)
+        self.run.adam(kept, given, statistics)
+        gradient, change = self.gradient(), torch.zeros_like(self.values.core)
+        adam(change, gradient, (first.core, second.core), rates.step, (1.0, *rates.betas, rates.epsilon), True)
+        each = change.new_tensor([*rates.rates(), *self.rates.numbers()])
+        core = self.values.core.addcmul_(change, each)
+        core[:, CORE + DURATION].clamp_(SHORTEST, LONGEST)
+        core[:, CORE + CENTRE].clamp_(0, 1)
+        self._shown_at = None
+
+    def gradient(self) -> Tensor:
+        """The gradient [N, 32] of the values, from that of what was shown.
+
+        With g = 1 / (1 + e^o (1 - T)): d_o = g d_shown and d_fade = (1 + e^o) g d_shown.
+        """
+        d, core = self._gradient.core, self.values.core
+        motion, moment = core[:, OWN], self.moment
+        dt = moment - motion[:, CENTRE]
+        found = torch.zeros_like(core)
+        found[:, :CORE] = d
+        grown = core[:, OPACITY].clamp(max=LARGEST_OPACITY).exp()
+        log_left = fade(motion, moment)
+        share = d[:, OPACITY] / (1 - grown * torch.expm1(log_left))
+        found[:, OPACITY] = share
+        d_fade = (1 + grown) * share
+        found[:, CORE + DURATION] = -2 * log_left * d_fade
+        by_power = dt[:, None].pow(torch.arange(1, POWERS + 1, device=dt.device))
+        path, d_means = motion[:, PATH].unflatten(1, (POWERS, 3)), d[:, MEANS]
+        found[:, CORE + PATH.start : CORE + PATH.stop] = (by_power[:, :, None] * d_means[:, None]).flatten(1)
+        found[:, CORE + TURN.start : CORE + TURN.stop] = dt[:, None] * d[:, ROTATIONS]
+        found[:, CORE + CENTRE] = 2 * dt * torch.exp(-2 * motion[:, DURATION]) * d_fade
+        slopes = by_power.new_ones(len(dt), 1), 2 * by_power[:, :1], 3 * by_power[:, 1:2]
+        speed = (torch.cat(slopes, 1)[:, :, None] * path).sum(1)
+        found[:, CORE + CENTRE] -= (speed * d_means).sum(1) + (motion[:, TURN] * d[:, ROTATIONS]).sum(1)
+        return found

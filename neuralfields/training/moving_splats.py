@@ -1,0 +1,52 @@
+"""Fits Gaussians to photos of a scene that moves: steps as in splats.py, each at the moment of its photo.
+
+Each Gaussian also learns when it is there, for how long, and where it goes (motion.py; arXiv:2312.16812).
+"""
+
+from typing import Any
+
+from neuralfields.gaussians import Gaussians
+from neuralfields.ops.project import View
+from neuralfields.ops.splat_pass import Adam, Packed
+from neuralfields.rendering.moving_splats import MotionRates, MovingPass, packed, unpacked
+from neuralfields.training.splats import MEANS_LAST, MEANS_RATE, ROTATIONS_RATE, SplatTrainer
+
+CENTRES_RATE, DURATIONS_RATE = 2e-3, 2e-2
+PATH_RATES = (4.0, 8.0, 16.0)  # in rates of the means: a Gaussian sees little of its path in one photo
+
+
+class MovingSplatTrainer(SplatTrainer):
+    """Gaussians in time being fitted."""
+
+    run: MovingPass
+
+    @property
+    def gaussians(self) -> Gaussians:
+        """The Gaussians as they are."""
+        return unpacked(self.state.values, self.antialiased)
+
+    def packed(self, gaussians: Gaussians) -> Packed:
+        """Gaussians with their motion in one core."""
+        return packed(gaussians)
+
+    def pass_of(self, values: Packed) -> MovingPass:
+        """The pass of a moment."""
+        return MovingPass(values)
+
+    def _view(self, turn: int, smaller: int) -> View:
+        """The photo's view; the pass goes to its moment."""
+        self.run.moment = self.photos[turn].moment
+        return super()._view(turn, smaller)
+
+    def _rates(self, progress: float) -> Adam:
+        rates = super()._rates(progress)
+        paths = tuple(rates.means * times for times in PATH_RATES)
+        slower = MEANS_LAST**progress
+        self.run.rates = MotionRates(CENTRES_RATE * slower, DURATIONS_RATE * slower, paths, 4 * ROTATIONS_RATE)
+        return rates
+
+
+def trainer_of(gaussians: Gaussians, *arguments: Any) -> SplatTrainer:
+    """The trainer of Gaussians, by whether they move; arguments as of `SplatTrainer`."""
+    kind = SplatTrainer if gaussians.motion is None else MovingSplatTrainer
+    return kind(gaussians, *arguments)
