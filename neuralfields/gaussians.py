@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from neuralfields.errors import InputError
-from neuralfields.motion import DURATION, MOTION, PATH, POWERS, TURN, faded, moved_means, standing, turned
+from neuralfields.motion import DURATION, MOTION, PATH, POWERS, TURN, faded, motionless, moved_means, turned
 
 DC = 0.28209479177387814  # Y_0 = 1 / (2 sqrt(pi))
 COUNTS = (1, 4, 9, 16)  # harmonics of degree 0 to 3
@@ -153,7 +153,7 @@ def _joined_motion(parts: Sequence[Gaussians]) -> Tensor | None:
     """The motion of all of some sets in order, or None where none of them moves."""
     if all(part.motion is None for part in parts):
         return None
-    return torch.cat([standing(len(p), p.means) if p.motion is None else p.motion for p in parts])
+    return torch.cat([motionless(len(p), p.means) if p.motion is None else p.motion for p in parts])
 
 
 def empty(degree: int = 0) -> Gaussians:
@@ -309,7 +309,9 @@ def _require_shapes(gaussians: Gaussians, where: object) -> None:
             raise InputError(f"{where}: {name} is {value.dtype} on {value.device}, float32 on one device is needed")
     motion = gaussians.motion
     if motion is not None and (motion.shape != (many, MOTION) or motion.dtype != torch.float32):
-        raise InputError(f"{where}: motion is {motion.dtype} {list(motion.shape)}, float32 [{many}, {MOTION}] is needed")
+        raise InputError(
+            f"{where}: motion is {motion.dtype} {list(motion.shape)}, float32 [{many}, {MOTION}] is needed"
+        )
     for name, value in gaussians.extra.items():
         if value.ndim < 1 or value.shape[0] != many:
             raise InputError(f"{where}: extra {name} is {list(value.shape)}, {many} rows are needed")

@@ -28,7 +28,7 @@ LARGEST_OPACITY = 40.0  # logit beyond which exp in float32 overflows in a produ
 SHORTEST = math.log(1e-3)
 
 
-def standing(count: int, like: Tensor) -> Tensor:
+def motionless(count: int, like: Tensor) -> Tensor:
     """The motion [N, 15] of what stands still for ever."""
     motion = like.new_zeros(count, MOTION)
     motion[:, CENTRE], motion[:, DURATION] = 0.5, FOR_EVER

@@ -81,6 +81,8 @@ def write_gaussians(gaussians: Gaussians, path: Path | str) -> None:
         raise UsageError(f"{path}: splats are written as {', '.join(writable())}; choose one of them")
     if not len(gaussians):
         raise InputError(f"{path}: there are no Gaussians to write")
+    if gaussians.motion is not None:
+        raise UsageError(f"{path}: a splat file stands still, these Gaussians move; name one time with --time")
     module.write(gaussians.require_sound(path), path)
 
 

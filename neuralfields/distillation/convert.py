@@ -43,8 +43,9 @@ from neuralfields.progress import Progress
 from neuralfields.rendering.in_time import Still
 from neuralfields.rendering.renderable import Renderable
 from neuralfields.rendering.splat import Splats
+from neuralfields.rendering.splat_sequence import SequenceField
 from neuralfields.rendering.volume import Volume
-from neuralfields.scene import Scene
+from neuralfields.scene import Bounds, Scene
 from neuralfields.settings import parse_settings
 from neuralfields.training.loop import Budget, Loop
 from neuralfields.training.radiance import RadianceTrainer
@@ -161,7 +162,16 @@ def _at_time(teacher: Model, options: ConvertOptions) -> Model:
 def _known_cameras(teacher: Model, real: list[Camera]) -> list[Camera]:
     """Cameras to sample viewpoints like: the model's, the capture's, or rings round a splat file, which has none."""
     given = list(teacher.cameras or real)
-    return given or (rings(teacher.bounds) if isinstance(teacher.field, GaussianField) else [])
+    return given or (_around(teacher.bounds) if isinstance(teacher.field, GaussianField | SequenceField) else [])
+
+
+def _around(bounds: Bounds) -> list[Camera]:
+    """Rings of cameras round a scene; where it moves, each looks at another of its times."""
+    cameras = rings(bounds)
+    if bounds.times is None:
+        return cameras
+    times = np.random.default_rng(0).permutation(np.linspace(*bounds.times, len(cameras)))
+    return [replace(camera, time=float(time)) for camera, time in zip(cameras, times, strict=True)]
 
 
 def _cameras(scene: Scene | None) -> list[Camera]:
@@ -246,6 +256,10 @@ def _edited(teacher: Model, edit: Edit | None) -> Renderable:
     if isinstance(teacher.field, GaussianField):
         gaussians = teacher.field.gaussians()
         return Splats(gaussians if edit is None else edit.gaussians(gaussians), teacher.bounds)
+    if isinstance(teacher.field, SequenceField):
+        if edit is not None:
+            raise UsageError("a sequence of splats has no boxes; make a model of it first: nf convert --to gaussians")
+        return teacher.renderable()
     return volume_of(teacher) if edit is None else edit.volume(volume_of(teacher))
 
 
@@ -273,7 +287,7 @@ def compare(
 
     It shows the teacher, as what it is `called`, beside the student, and the error between them.
     """
-    cameras = _known_cameras(teacher, []) or rings(teacher.bounds)
+    cameras = _known_cameras(teacher, []) or _around(teacher.bounds)
     views = _views(teacher, Viewpoints(cameras, teacher.bounds), PICTURE_SIDE**2)
     mine, theirs = student.renderable(), _edited(teacher, edit)
     wanted = [theirs.render(view, teacher.background).rgb for view in views]

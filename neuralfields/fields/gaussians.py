@@ -1,8 +1,8 @@
 """3D Gaussian Splatting (arXiv:2308.04079): a scene as coloured, oriented ellipsoids, drawn by rasterisation.
 
 Not a function of a point: it has no features to decode and no density to march through. What it shares with the other
-architectures is its place on the command line, its model file, and that it renders (`Model.renderable`). In a scene that
-moves each has a lifetime and a path of its own (motion.py).
+architectures is its place on the command line, its model file, and that it renders (`Model.renderable`). In a scene
+that moves each has a lifetime and a path of its own (motion.py).
 """
 
 from dataclasses import dataclass

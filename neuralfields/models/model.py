@@ -18,6 +18,7 @@ from neuralfields.fields.surface import SurfaceField
 from neuralfields.rendering.blend import Blended
 from neuralfields.rendering.renderable import Colour, Renderable
 from neuralfields.rendering.splat import Splats
+from neuralfields.rendering.splat_sequence import SequenceField, SplatSequence
 from neuralfields.rendering.surface import Surface
 from neuralfields.rendering.traced import Traced
 from neuralfields.rendering.volume import Volume
@@ -63,9 +64,11 @@ class Model:
         cameras = tuple(replace(camera, time=None) for camera in self.cameras)
         if isinstance(self.field, GaussianField):
             gaussians = self.field.gaussians().at(self.bounds.moment(time))
-            seen = gaussians.take(gaussians.opacities > UNSEEN)
-            field, bounds = GaussianField.of(seen, self.field.config.most), replace(self.bounds, times=None)
-            return replace(self, field=field, bounds=bounds, cameras=cameras)
+            still = GaussianField.of(gaussians.take(gaussians.opacities > UNSEEN), self.field.config.most)
+            return replace(self, field=still, bounds=replace(self.bounds, times=None), cameras=cameras)
+        if isinstance(self.field, SequenceField):
+            still = GaussianField.of(self.field.gaussians(self.bounds.moment(time)))
+            return replace(self, field=still, bounds=replace(self.bounds, times=None), cameras=cameras)
         still = volume_of(self).at(self.bounds.moment(time))
         return replace(self, field=still.field, bounds=still.bounds, occupancy=still.occupancy, cameras=cameras)
 
@@ -79,6 +82,8 @@ class Model:
             raise UsageError(f"a field of {kind} cannot be rendered from cameras; write it with nf export")
         if isinstance(self.field, GaussianField):
             return Splats(self.field.gaussians(), self.bounds)
+        if isinstance(self.field, SequenceField):
+            return SplatSequence(self.field, self.bounds)
         if self.is_scene:
             volume = volume_of(self)
             return RENDERERS.get(type(self.field), lambda plain: plain)(volume)

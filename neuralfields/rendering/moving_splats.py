@@ -23,7 +23,6 @@ from neuralfields.motion import (
     POWERS,
     SHORTEST,
     TURN,
-    fade,
     faded,
     moved_means,
     turned,
@@ -75,7 +74,7 @@ def unpacked(values: Packed, antialiased: bool) -> Gaussians:
 
 
 class MovingPass:
-    """Pictures and steps of Gaussians that move, with the calls of `SplatPass`; `moment` is that of the next picture."""
+    """Pictures and steps of Gaussians that move, with the calls of `SplatPass`; `moment` is the next picture's."""
 
     def __init__(self, values: Packed) -> None:
         self.moment, self.rates = 0.0, MotionRates(0.0, 0.0, (0.0, 0.0, 0.0), 0.0)
@@ -147,23 +146,22 @@ class MovingPass:
 
         With g = 1 / (1 + e^o (1 - T)): d_o = g d_shown and d_fade = (1 + e^o) g d_shown.
         """
-        d, core = self._gradient.core, self.values.core
-        motion, moment = core[:, OWN], self.moment
-        dt = moment - motion[:, CENTRE]
-        found = torch.zeros_like(core)
-        found[:, :CORE] = d
-        grown = core[:, OPACITY].clamp(max=LARGEST_OPACITY).exp()
-        log_left = fade(motion, moment)
-        share = d[:, OPACITY] / (1 - grown * torch.expm1(log_left))
-        found[:, OPACITY] = share
+        d, core = self._gradient.core.t().contiguous(), self.values.core.t().contiguous()  # one number of all in a row
+        centre, duration, path, turn = (core[OWN][part] for part in (CENTRE, DURATION, PATH, TURN))
+        path, d_means = path.unflatten(0, (POWERS, 3)), d[MEANS]
+        dt, sharp = self.moment - centre, torch.exp(-duration)
+        log_left = -(dt * sharp).square()
+        grown = core[OPACITY].clamp(max=LARGEST_OPACITY).exp()
+        share = d[OPACITY] / (1 - grown * torch.expm1(log_left))
         d_fade = (1 + grown) * share
-        found[:, CORE + DURATION] = -2 * log_left * d_fade
-        by_power = dt[:, None].pow(torch.arange(1, POWERS + 1, device=dt.device))
-        path, d_means = motion[:, PATH].unflatten(1, (POWERS, 3)), d[:, MEANS]
-        found[:, CORE + PATH.start : CORE + PATH.stop] = (by_power[:, :, None] * d_means[:, None]).flatten(1)
-        found[:, CORE + TURN.start : CORE + TURN.stop] = dt[:, None] * d[:, ROTATIONS]
-        found[:, CORE + CENTRE] = 2 * dt * torch.exp(-2 * motion[:, DURATION]) * d_fade
-        slopes = by_power.new_ones(len(dt), 1), 2 * by_power[:, :1], 3 * by_power[:, 1:2]
-        speed = (torch.cat(slopes, 1)[:, :, None] * path).sum(1)
-        found[:, CORE + CENTRE] -= (speed * d_means).sum(1) + (motion[:, TURN] * d[:, ROTATIONS]).sum(1)
-        return found
+        speed = path[0] + dt * (2 * path[1] + 3 * dt * path[2])
+        away = (speed * d_means).sum(0) + (turn * d[ROTATIONS]).sum(0)
+        found = core
+        found[:CORE] = d
+        found[OPACITY] = share
+        ones = found[CORE : CORE + MOTION]
+        slow, fast, d_turn = dt * d_means, dt * dt * d_means, dt * d[ROTATIONS]
+        parts = [(2 * dt * sharp.square() * d_fade - away)[None], (-2 * log_left * d_fade)[None]]
+        torch.cat([*parts, slow, fast, dt * fast, d_turn], out=ones)
+        found[CORE + MOTION :] = 0
+        return found.t().contiguous()

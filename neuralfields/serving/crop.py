@@ -28,6 +28,7 @@ def render_box(volume: Volume | Splats, camera: Camera, background: Corner, box:
     if box is None:
         return volume.render(camera, background)
     if isinstance(volume, Splats):
+        volume = volume.at(camera.time)
         return Splats(gaussians_inside(volume.gaussians, box), volume.bounds).render(camera, background)
     rays, there = camera_rays(camera, volume.device), volume.device
     colour = torch.tensor(background, device=there)

@@ -15,6 +15,7 @@ import torch
 from neuralfields.cameras import Camera
 from neuralfields.captures.readers import read_scene
 from neuralfields.codecs import is_foreign, is_splat_file, load_any
+from neuralfields.codecs.splat_sequence import sequence_files
 from neuralfields.errors import NeuralfieldsError, UsageError
 from neuralfields.fields import field_name
 from neuralfields.files import size_text
@@ -161,7 +162,9 @@ def signal_subject(name: str, shown: Shown, facts: dict[str, str] | None = None)
 
 
 def _is_model_file(path: Path) -> bool:
-    """Whether a path is read as a model: a .nf, or any file but a capture's transforms.json."""
+    """Whether a path is read as a model: a .nf, any file but a capture's transforms.json, a folder of splat files."""
+    if path.is_dir():
+        return bool(sequence_files(path))
     return path.suffix.lower() == ".nf" or (path.is_file() and path.suffix.lower() != ".json")
 
 

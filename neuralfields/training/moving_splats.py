@@ -9,10 +9,10 @@ from neuralfields.gaussians import Gaussians
 from neuralfields.ops.project import View
 from neuralfields.ops.splat_pass import Adam, Packed
 from neuralfields.rendering.moving_splats import MotionRates, MovingPass, packed, unpacked
-from neuralfields.training.splats import MEANS_LAST, MEANS_RATE, ROTATIONS_RATE, SplatTrainer
+from neuralfields.training.splats import MEANS_LAST, ROTATIONS_RATE, SplatTrainer
 
 CENTRES_RATE, DURATIONS_RATE = 2e-3, 2e-2
-PATH_RATES = (4.0, 8.0, 16.0)  # in rates of the means: a Gaussian sees little of its path in one photo
+PATH_RATES = (16.0, 32.0, 32.0)  # in rates of the means: a Gaussian sees little of its path in one photo
 
 
 class MovingSplatTrainer(SplatTrainer):

@@ -13,7 +13,7 @@ from neuralfields.evaluation.quick import mean_psnr
 from neuralfields.fields.gaussians import GaussianField
 from neuralfields.models.model import Model
 from neuralfields.models.record import provenance, throughput
-from neuralfields.motion import standing
+from neuralfields.motion import motionless
 from neuralfields.options.fit import FitOptions
 from neuralfields.progress import Progress
 from neuralfields.rendering.splat import pinhole
@@ -68,7 +68,7 @@ def fit_gaussians(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchF
     if options.resume:  # all of it is in the checkpoint
         gaussians = replace(one_gaussian(plan.config.degree), antialiased=plan.config.antialiased)
         if scene.bounds.times is not None:
-            gaussians = replace(gaussians, motion=standing(1, gaussians.means))
+            gaussians = replace(gaussians, motion=motionless(1, gaussians.means))
     else:
         gaussians, how = beginning(scene, plan, loaded, given, most)
         progress.note(f"{len(gaussians)} Gaussians {how}, up to {most}")

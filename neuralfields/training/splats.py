@@ -21,8 +21,8 @@ from neuralfields.ops.pixel_rays import pixel_rays
 from neuralfields.ops.project import View
 from neuralfields.ops.splat_pass import Adam, Packed, SplatPass, morton_order
 from neuralfields.rays import Rays, Render
-from neuralfields.rendering.renderable import Colour
 from neuralfields.rendering.moving_splats import MovingPass
+from neuralfields.rendering.renderable import Colour
 from neuralfields.rendering.splat import Splats, finished, parameters
 from neuralfields.scene import Bounds
 from neuralfields.splatting.densify import State, grown

@@ -1,16 +1,14 @@
-"""Gaussians that move: the pass of a moment against the still ones, its gradient against autograd, and motion itself."""
+"""Gaussians that move: the pass of a moment against still ones, its gradient against autograd, and motion."""
 
-import math
 from dataclasses import replace
 
 import pytest
 import torch
 
-from neuralfields.gaussians import Gaussians, flipped, moved
-from neuralfields.motion import CENTRE, DURATION, MOTION, drift, standing
+from neuralfields.gaussians import Gaussians
+from neuralfields.motion import CENTRE, DURATION, MOTION
 from neuralfields.ops.project import View
-from neuralfields.ops.splat_pass import Adam, MEANS, OPACITY
-from neuralfields.rendering.moving_splats import CORE, MotionRates, MovingPass, _Gradient, packed, unpacked
+from neuralfields.rendering.moving_splats import CORE, MovingPass, _Gradient, packed
 from neuralfields.rendering.splat import render_gaussians
 
 VIEW = View((1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0), (0.0, 0.0, -4.0), (40.0, 40.0), (16.0, 16.0), (32, 32))
