@@ -4,6 +4,7 @@
 // as long as the eye's place or direction differ from the sorted ones.
 
 import { add, length, scale, sub, tangent } from "./math.js";
+import { MOTION, fromHalves, instant } from "./motion.js";
 import { bind, nearest, program } from "./scene.js";
 import { ACROSS, SHOW_FRAGMENT, SPLAT_FRAGMENT, WHOLE_VERTEX, splatVertex } from "./splat_shaders.js";
 import { startWorker } from "./workers.js";
@@ -16,13 +17,14 @@ export function unpack(buffer) {
   const view = new DataView(buffer), word = (i) => view.getUint32(4 * i, true);
   if (buffer.byteLength < HEADER + RANGES || word(0) !== 0x5053464e || word(1) !== 1) throw new Error("no Gaussians of this layout");
   const count = word(2), many = word(3), texels = Math.ceil((3 * (many - 1)) / 16);
-  if (buffer.byteLength !== HEADER + RANGES + count * (32 + 16 * texels)) throw new Error("Gaussians are cut short");
+  const moves = Boolean(word(5) & 2), still = HEADER + RANGES + count * (32 + 16 * texels);
+  if (buffer.byteLength !== still + (moves ? 2 * MOTION * count : 0)) throw new Error("Gaussians are cut short");
   const core = new Uint32Array(buffer, HEADER + RANGES, 8 * count);
   const rest = new Uint32Array(buffer, HEADER + RANGES + 32 * count, 4 * texels * count);
   const floats = new Float32Array(core.buffer, core.byteOffset, core.length), means = new Float32Array(3 * count);
   for (let i = 0; i < count; i++) for (let k = 0; k < 3; k++) means[3 * i + k] = floats[8 * i + k];
-  const ranges = new Float32Array(buffer, HEADER, 16);
-  return { count, many, version: word(4), antialiased: Boolean(word(5) & 1), near: view.getFloat32(24, true), ranges, core, rest, means };
+  const ranges = new Float32Array(buffer, HEADER, 16), motion = moves ? fromHalves(new Uint16Array(buffer, still)) : null;
+  return { motion, moment: null, count, many, version: word(4), antialiased: Boolean(word(5) & 1), near: view.getFloat32(24, true), ranges, core, rest, means };
 }
 
 export class SplatLayer {
@@ -71,6 +73,17 @@ export class SplatLayer {
     this.wake();
   }
 
+  /** Goes to a moment in [0, 1] of a scene that moves. */
+  goTo(moment) {
+    const { loaded } = this;
+    if (!loaded?.motion || loaded.moment === moment) return;
+    const { core, means } = instant(loaded, moment);
+    this.fill(this.core, core);
+    this.worker.postMessage({ means }, [means.buffer]);
+    loaded.moment = moment;
+    this.wake();
+  }
+
   /** Shows what is selected and leaves out what is deleted. */
   mark(choice) {
     const { gl } = this, { marks } = choice;
@@ -98,7 +111,7 @@ export class SplatLayer {
   sort({ eye, aspect }) {
     if (this.asked) return;
     const ty = tangent(eye.fov), box = this.box ?? [[-FAR, -FAR, -FAR], [FAR, FAR, FAR]];
-    const wanted = { ...eye, box, spread: [ty * aspect, ty], near: this.loaded.near, gone: this.gone };
+    const wanted = { ...eye, box, spread: [ty * aspect, ty], near: this.loaded.near, gone: this.gone, moment: this.loaded.moment };
     if (this.sorted && JSON.stringify(this.sorted) === JSON.stringify(wanted)) return;
     this.asked = wanted;
     this.worker.postMessage({ ...wanted, place: eye.position, version: this.loaded.version });
@@ -121,7 +134,7 @@ export class SplatLayer {
   /** Whether the order is that of this eye. */
   settled(eye) {
     const { sorted } = this;
-    return Boolean(sorted && !this.asked && length(sub(sorted.position, eye.position)) === 0 && length(sub(sorted.forward, eye.forward)) === 0);
+    return Boolean(sorted && !this.asked && sorted.moment === this.loaded.moment && length(sub(sorted.position, eye.position)) === 0 && length(sub(sorted.forward, eye.forward)) === 0);
   }
 
   draw(frame) {
