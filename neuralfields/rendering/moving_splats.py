@@ -39,12 +39,16 @@ LONGEST = 3.5  # logarithm: a duration that a fit does not leave
 
 @dataclass(frozen=True)
 class MotionRates:
-    """Rates of one step of Adam: of centres, log durations, the three powers of paths, and turns."""
+    """Rates of one step of Adam: of centres, log durations, the three powers of paths, and turns.
+
+    `lasting` times each log duration is taken from the loss, of what is seen: what need not be brief stays.
+    """
 
     centres: float
     durations: float
     paths: tuple[float, float, float]
     turns: float
+    lasting: float = 0.0
 
     def numbers(self) -> list[float]:
         """One for each number of a value beyond its core."""
@@ -161,7 +165,8 @@ class MovingPass:
         found[OPACITY] = share
         ones = found[CORE : CORE + MOTION]
         slow, fast, d_turn = dt * d_means, dt * dt * d_means, dt * d[ROTATIONS]
-        parts = [(2 * dt * sharp.square() * d_fade - away)[None], (-2 * log_left * d_fade)[None]]
+        d_duration = -2 * log_left * d_fade - self.rates.lasting * (d[OPACITY] != 0)
+        parts = [(2 * dt * sharp.square() * d_fade - away)[None], d_duration[None]]
         torch.cat([*parts, slow, fast, dt * fast, d_turn], out=ones)
         found[CORE + MOTION :] = 0
         return found.t().contiguous()

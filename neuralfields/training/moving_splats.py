@@ -12,6 +12,7 @@ from neuralfields.rendering.moving_splats import MotionRates, MovingPass, packed
 from neuralfields.training.splats import MEANS_LAST, ROTATIONS_RATE, SplatTrainer
 
 CENTRES_RATE, DURATIONS_RATE = 2e-3, 2e-2
+LASTING = 0.0
 PATH_RATES = (16.0, 32.0, 32.0)  # in rates of the means: a Gaussian sees little of its path in one photo
 
 
@@ -42,7 +43,7 @@ class MovingSplatTrainer(SplatTrainer):
         rates = super()._rates(progress)
         paths = tuple(rates.means * times for times in PATH_RATES)
         slower = MEANS_LAST**progress
-        self.run.rates = MotionRates(CENTRES_RATE * slower, DURATIONS_RATE * slower, paths, 4 * ROTATIONS_RATE)
+        self.run.rates = MotionRates(CENTRES_RATE * slower, DURATIONS_RATE * slower, paths, 4 * ROTATIONS_RATE, LASTING)
         return rates
 
 
