@@ -244,7 +244,7 @@ def _lineage(teacher: Model) -> list[dict[str, Any]]:
     """The teacher and what it was converted from."""
     origin = {
         "field": field_name(_whole(teacher.field)),
-        "config": asdict(teacher.field.config),
+        "config": {} if teacher.field.config is None else asdict(teacher.field.config),
         "made": teacher.made,
         "metrics": teacher.metrics,
     }
