@@ -4,11 +4,13 @@
 
 Vocabulary
   values   Packed, its core [N, 32]: the 16 numbers of ops/splat_pass.py, the 15 of motion.py, and one of no use
+  flat     values' cores, or their moments, the other way round: [32, N], one number of all Gaussians after the other,
+           which is several times as fast to compute with; `sync` brings the values up to it
   shown    Packed, its core [N, 16]: what they are at the moment; the higher harmonics are the same memory
 Those that have faded at the moment stay in their places and are left out where they would be projected.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -78,7 +80,10 @@ def unpacked(values: Packed, antialiased: bool) -> Gaussians:
 
 
 class MovingPass:
-    """Pictures and steps of Gaussians that move, with the calls of `SplatPass`; `moment` is the next picture's."""
+    """Pictures and steps of Gaussians that move, with the calls of `SplatPass`; `moment` is the next picture's.
+
+    Between `adam` and `sync` the cores of values and moments are those of before.
+    """
 
     def __init__(self, values: Packed) -> None:
         self.moment, self.rates = 0.0, MotionRates(0.0, 0.0, (0.0, 0.0, 0.0), 0.0)
@@ -88,21 +93,28 @@ class MovingPass:
     def replace(self, values: Packed) -> None:
         """Takes other Gaussians, e.g. after densification."""
         self.values, self._shown_at = values, None
+        self._flat, self._moments = values.core.t().contiguous(), None
         self.shown = Packed(values.core[:, :CORE].contiguous().clone(), values.rest)
-        self._gradient = Packed(torch.zeros_like(self.shown.core), values.rest)
-        self._squares = Packed(torch.zeros_like(self.shown.core), values.rest)
+        self._gradient: tuple[Packed, Packed] | None = None
         self.run = SplatPass(self.shown)
+
+    def sync(self) -> None:
+        """Brings the cores of the values, and of the moments of the last `adam`, up to date."""
+        self.values.core.copy_(self._flat.t())
+        if self._moments is not None:
+            for moment, flat in self._moments:
+                moment.core.copy_(flat.t())
 
     def _show(self) -> None:
         """Brings `shown` to the moment."""
         if self._shown_at == self.moment:
             return
-        core, shown = self.values.core, self.shown.core
-        motion = core[:, OWN]
-        shown.copy_(core[:, :CORE])
-        shown[:, MEANS] = moved_means(core[:, MEANS], motion, self.moment)
-        shown[:, ROTATIONS] = turned(core[:, ROTATIONS], motion, self.moment)
-        shown[:, OPACITY] = faded(core[:, OPACITY], motion, self.moment)
+        core, still = self._flat.t(), self._flat[:CORE].clone()
+        motion, now = core[:, OWN], still.t()
+        now[:, MEANS] = moved_means(core[:, MEANS], motion, self.moment)
+        now[:, ROTATIONS] = turned(core[:, ROTATIONS], motion, self.moment)
+        now[:, OPACITY] = faded(core[:, OPACITY], motion, self.moment)
+        self.shown.core.copy_(now)
         self.run.replace(self.shown)  # the boxes of its chunks have moved
         self._shown_at = self.moment
 
@@ -130,43 +142,49 @@ class MovingPass:
         return self.run.backward(d_rgb, d_opacity, d_depth, d_normal, error)
 
     def adam(self, moments: tuple[Packed, Packed], rates: Adam, statistics: Tensor | None = None) -> None:
-        """One step, in place, of what the last picture saw, also of its motion by `self.rates`; statistics as there."""
-        first, second = moments
-        self._gradient.core.zero_()
-        given = _Gradient(**{name: getattr(rates, name) for name in rates.__dataclass_fields__})
-        given = replace(given, means=0.0, scales=0.0, rotations=0.0, opacities=0.0, colours=0.0)
-        kept = Packed(self._gradient.core, first.rest), Packed(self._squares.core, second.rest)
-        self.run.adam(kept, given, statistics)
-        gradient, change = self.gradient(), torch.zeros_like(self.values.core)
-        adam(change, gradient, (first.core, second.core), rates.step, (1.0, *rates.betas, rates.epsilon), True)
+        """One step of what the last picture saw, also of its motion by `self.rates`; statistics as there."""
+        gradient = self.gradient(moments, rates, statistics).t()
+        if self._moments is None or any(a is not b for a, (b, _) in zip(moments, self._moments, strict=True)):
+            self._moments = [(moment, moment.core.t().contiguous()) for moment in moments]
+        first, second = (flat for _, flat in self._moments)
+        change = torch.zeros_like(self._flat)
+        adam(change, gradient, (first, second), rates.step, (1.0, *rates.betas, rates.epsilon), True)
         each = change.new_tensor([*rates.rates(), *self.rates.numbers()])
-        core = self.values.core.addcmul_(change, each)
-        core[:, CORE + DURATION].clamp_(SHORTEST, LONGEST)
-        core[:, CORE + CENTRE].clamp_(0, 1)
+        self._flat.addcmul_(change, each[:, None])
+        self._flat[CORE + DURATION].clamp_(SHORTEST, LONGEST)
+        self._flat[CORE + CENTRE].clamp_(0, 1)
         self._shown_at = None
 
-    def gradient(self) -> Tensor:
-        """The gradient [N, 32] of the values, from that of what was shown.
+    def gradient(self, moments: tuple[Packed, Packed], rates: Adam, statistics: Tensor | None = None) -> Tensor:
+        """The gradient [N, 32] of the values, from that of what was shown; a step of the higher harmonics, in place.
 
         With g = 1 / (1 + e^o (1 - T)): d_o = g d_shown and d_fade = (1 + e^o) g d_shown.
         """
-        d, core = self._gradient.core.t().contiguous(), self.values.core.t().contiguous()  # one number of all in a row
-        centre, duration, path, turn = (core[OWN][part] for part in (CENTRE, DURATION, PATH, TURN))
+        core, motion = self._flat, self._flat[OWN]
+        d = self._shown_gradient(moments, rates, statistics).t().contiguous()
+        centre, duration, path, turn = (motion[part] for part in (CENTRE, DURATION, PATH, TURN))
         path, d_means = path.unflatten(0, (POWERS, 3)), d[MEANS]
         dt, sharp = self.moment - centre, torch.exp(-duration)
         log_left = -(dt * sharp).square()
         grown = core[OPACITY].clamp(max=LARGEST_OPACITY).exp()
         share = d[OPACITY] / (1 - grown * torch.expm1(log_left))
         d_fade = (1 + grown) * share
+        d_duration = -2 * log_left * d_fade - self.rates.lasting * (share != 0)
         speed = path[0] + dt * (2 * path[1] + 3 * dt * path[2])
         away = (speed * d_means).sum(0) + (turn * d[ROTATIONS]).sum(0)
-        found = core
-        found[:CORE] = d
-        found[OPACITY] = share
-        ones = found[CORE : CORE + MOTION]
-        slow, fast, d_turn = dt * d_means, dt * dt * d_means, dt * d[ROTATIONS]
-        d_duration = -2 * log_left * d_fade - self.rates.lasting * (d[OPACITY] != 0)
-        parts = [(2 * dt * sharp.square() * d_fade - away)[None], d_duration[None]]
-        torch.cat([*parts, slow, fast, dt * fast, d_turn], out=ones)
-        found[CORE + MOTION :] = 0
-        return found.t().contiguous()
+        d_centre = 2 * dt * sharp.square() * d_fade - away
+        slow, fast = dt * d_means, dt * dt * d_means
+        d[OPACITY] = share
+        parts = d_centre[None], d_duration[None], slow, fast, dt * fast, dt * d[ROTATIONS]
+        return torch.cat([d, *parts, torch.zeros_like(d_centre)[None]]).t()
+
+    def _shown_gradient(self, moments: tuple[Packed, Packed], rates: Adam, statistics: Tensor | None) -> Tensor:
+        """The gradient [N, 16] of what was shown: the pass's own Adam, by rates that leave it in the first moments."""
+        if self._gradient is None:
+            cores = [torch.zeros_like(self.shown.core) for _ in range(2)]
+            self._gradient = tuple(Packed(core, moment.rest) for core, moment in zip(cores, moments, strict=True))
+        self._gradient[0].core.zero_()
+        named = {name: getattr(rates, name) for name in rates.__dataclass_fields__}
+        named |= dict.fromkeys(("means", "scales", "rotations", "opacities", "colours"), 0.0)
+        self.run.adam(self._gradient, _Gradient(**named), statistics)
+        return self._gradient[0].core

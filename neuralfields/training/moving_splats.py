@@ -5,6 +5,9 @@ Each Gaussian also learns when it is there, for how long, and where it goes (mot
 
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from neuralfields.gaussians import Gaussians
 from neuralfields.ops.project import View
 from neuralfields.ops.splat_pass import Adam, Packed
@@ -12,7 +15,7 @@ from neuralfields.rendering.moving_splats import MotionRates, MovingPass, packed
 from neuralfields.training.splats import MEANS_LAST, ROTATIONS_RATE, SplatTrainer
 
 CENTRES_RATE, DURATIONS_RATE = 2e-3, 2e-2
-LASTING = 0.0
+LASTING = 1e-7
 PATH_RATES = (16.0, 32.0, 32.0)  # in rates of the means: a Gaussian sees little of its path in one photo
 
 
@@ -24,6 +27,7 @@ class MovingSplatTrainer(SplatTrainer):
     @property
     def gaussians(self) -> Gaussians:
         """The Gaussians as they are."""
+        self.run.sync()
         return unpacked(self.state.values, self.antialiased)
 
     def packed(self, gaussians: Gaussians) -> Packed:
@@ -33,6 +37,15 @@ class MovingSplatTrainer(SplatTrainer):
     def pass_of(self, values: Packed) -> MovingPass:
         """The pass of a moment."""
         return MovingPass(values)
+
+    def _grow(self, progress: float, generator: torch.Generator) -> None:
+        self.run.sync()
+        super()._grow(progress, generator)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything the next step depends on, for a checkpoint."""
+        self.run.sync()
+        return super().tensors()
 
     def _view(self, turn: int, smaller: int) -> View:
         """The photo's view; the pass goes to its moment."""

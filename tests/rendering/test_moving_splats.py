@@ -8,7 +8,8 @@ import torch
 from neuralfields.gaussians import Gaussians
 from neuralfields.motion import CENTRE, DURATION, MOTION
 from neuralfields.ops.project import View
-from neuralfields.rendering.moving_splats import CORE, MovingPass, _Gradient, packed
+from neuralfields.ops.splat_pass import Adam
+from neuralfields.rendering.moving_splats import CORE, MovingPass, packed
 from neuralfields.rendering.splat import render_gaussians
 
 VIEW = View((1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0), (0.0, 0.0, -4.0), (40.0, 40.0), (16.0, 16.0), (32, 32))
@@ -34,9 +35,8 @@ def gradient_of(gaussians: Gaussians, moment: float, d_rgb: torch.Tensor) -> tor
     run.moment = moment
     run.render(VIEW, (0.2, 0.3, 0.4), 1)
     run.backward(d_rgb)
-    rates = _Gradient(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1)
-    run.run.adam((run._gradient, run._squares), rates)
-    return run.gradient()
+    moments = (run.values.zeros_like(), run.values.zeros_like())
+    return run.gradient(moments, Adam(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1))
 
 
 @pytest.mark.parametrize("moment", [0.0, 0.3, 1.0])
