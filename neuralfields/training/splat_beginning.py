@@ -86,7 +86,7 @@ def beginning_in_time(scene: Scene, plan: FitPlan, photos: Photos, count: int) -
         lacks = "moves, which has no such beginning" if kind == "field" else "has no sparse points to begin with"
         raise UsageError(f"{scene.root}: {lacks}; leave out --set beginning={kind}")
     if kind == "random":
-        return alive_for_a_while(at_random(photos, degree, count, generator), generator), "at random"
+        return alive_for_a_while(at_random(photos, degree, count, generator), photos, generator), "at random"
     if kind == "points" or (kind == "auto" and sparse >= FEW_POINTS):
         still = from_points(scene.points, photos, degree, count // 2)
         moving = from_photos_in_time(photos, degree, count - len(still), generator, moving=1.0)
