@@ -57,19 +57,3 @@ def faded(opacities: Tensor, motion: Tensor, moment: float) -> Tensor:
     log_left = fade(motion, moment)
     held = opacities.clamp(max=LARGEST_OPACITY)
     return held + log_left - torch.log1p(held.exp() * -torch.expm1(log_left))
-
-
-def drift(motion: Tensor) -> Tensor:
-    """How far each Gaussian moves while it is there, [N] in world units: the length of its path over its lifetime.
-
-    Of eight parts, from one duration before its centre to one after it, within the scene's time.
-    """
-    centre, length = motion[:, CENTRE], motion[:, DURATION].exp()
-    begin, end = (centre - length).clamp(0, 1), (centre + length).clamp(0, 1)
-    one, two, three = motion[:, PATH].unflatten(1, (POWERS, 3)).unbind(1)
-    places = []
-    for share in torch.linspace(0, 1, 9).tolist():
-        dt = (begin + share * (end - begin) - centre)[:, None]
-        places.append(dt * (one + dt * (two + dt * three)))
-    path = torch.stack(places)
-    return (path[1:] - path[:-1]).norm(dim=2).sum(0)
