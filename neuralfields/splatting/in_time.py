@@ -5,7 +5,7 @@
 Vocabulary
   others    photos that judge a place: the nearest in time for what moves, some of all times for what stands still
   cost      of a place: mean difference of colour to the half of the others that fits best (the rest may be hidden);
-            infinite where one of them sees through the place, by its mask or its alpha
+            more than of any colour where one of them sees through the place, by its mask or its alpha
 """
 
 import math
@@ -16,17 +16,21 @@ from torch import Tensor
 
 from neuralfields.cameras import project
 from neuralfields.gaussians import Gaussians
-from neuralfields.motion import CENTRE, DURATION, motionless
+from neuralfields.motion import CENTRE, DURATION, PATH, motionless
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
 from neuralfields.splatting.initial import OPACITY, WIDTH, Photos, gaussians_at, reach_of, widths_of
 
 PLACES = 24  # along a ray
 OTHERS = 8
+HOLE = 10.0  # cost of a place that is seen through, above all costs of colours
 MOVING = 0.6  # share of the Gaussians that begin with a short life
 # Of these, half are on pixels whose place photos of about their time agree on most more than photos of all times, of so
 # many times as many that are looked at, by fewer places: what moves may be a small part of the pictures.
 LOOKED_AT, FEW_PLACES = 4, 10
 LIVES = (2.0, 0.4)  # of short lives: times between two photos, and share of the scene's time
+SURER = 0.65  # of the cost at rest, which a speed must be under
+ROUNDS, TRIED, BESIDE, JITTER = 4, 8, 40, 0.1  # of the search for speeds: what is tried, how near in time, how changed
+FASTEST, APART = 3.0, 0.02  # sides a moment, and sides that places are shifted by
 LONG = 2.0  # logarithm of the duration of those that stay
 
 
@@ -40,12 +44,16 @@ def from_photos_in_time(
             continue
         camera, pixel = photos.detailed(some, generator) if goes is None else _changing(photos, some, generator)
         x, _ = _agreed(photos, (camera, pixel), goes, generator)
+        speeds = torch.zeros_like(x)
+        if goes is not None:
+            x, speeds = _in_motion(photos, (camera, pixel), x, generator)
         made = gaussians_at(x, photos.read(camera, pixel), WIDTH * widths_of(x, photos.bounds), OPACITY, degree)
         motion = motionless(len(x), x)
         motion[:, DURATION] = LONG
         if goes is not None:
             motion[:, CENTRE] = moments[camera]
             motion[:, DURATION] = _lives(moments, torch.rand(len(x), generator=generator))
+            motion[:, PATH.start : PATH.start + 3] = speeds
         parts.append(replace(made, motion=motion))
     return Gaussians.cat(parts)
 
@@ -98,37 +106,101 @@ def _agreed(
     share = (torch.arange(count) + torch.rand(len(camera), count, generator=generator)) / count
     depth = near[:, None] + share * (far - near)[:, None]
     places = origins[:, None] + directions[:, None] * depth[..., None]
-    colours = photos.read(camera, pixel)
-    best, least = torch.empty(len(camera), 3), torch.empty(len(camera))
-    for index in camera.unique().tolist():
-        mine = (camera == index).nonzero().flatten()
-        if moments is not None:
-            apart = (moments - moments[index]).abs()
-            apart[index] = torch.inf
-            others = apart.argsort(stable=True)[: min(OTHERS, len(moments) - 1)]
-        else:
-            others = torch.randperm(len(photos.cameras), generator=generator)[:OTHERS]
-        cost = _cost(photos, others.tolist(), places[mine].flatten(0, 1), colours[mine].repeat_interleave(count, 0))
-        cost, place = cost.reshape(-1, count).min(1)
-        best[mine], least[mine] = places[mine, place], cost
-    return best, least
+    if moments is None:
+        others = torch.randint(0, len(photos.cameras), (len(camera), OTHERS), generator=generator)
+    else:
+        others = _near(moments, generator)[camera]
+    least, which = _cost(photos, others, places, photos.read(camera, pixel)).min(1)
+    return places[torch.arange(len(places)), which], least
 
 
-def _cost(photos: Photos, others: list[int], x: Tensor, colours: Tensor) -> Tensor:
-    """Costs [N] of places [N, 3] where a photo has colours [N, 3]."""
-    world, rows = x.double().numpy(), []
-    seen_through = torch.zeros(len(x), dtype=torch.bool)
-    for index in others:
+def _near(moments: Tensor, generator: torch.Generator, elsewhen: bool = False) -> Tensor:
+    """The photos that are nearest in time to each, [photos, at most OTHERS]; of equally near ones any.
+
+    `elsewhen`: half of them at other times than its own, if cameras film together.
+    """
+    apart = (moments[:, None] - moments).abs()
+    together = bool((apart.fill_diagonal_(torch.inf) == 0).any())
+    apart = apart + 1e-5 * torch.rand(apart.shape, generator=generator)
+    count = max(1, min(OTHERS, len(moments) - 1))
+    first = apart.argsort(dim=1)[:, :count]
+    if not (elsewhen and together):
+        return first
+    later = torch.where(apart < 2e-5, torch.inf, apart).argsort(dim=1)[:, : count - count // 2]
+    return torch.cat([first[:, : count // 2], later], 1)
+
+
+def _in_motion(
+    photos: Photos, ray: tuple[Tensor, Tensor], x: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Places [N, 3] and speeds [N, 3] (world units a moment) that photos near in time agree on more than `x` at rest.
+
+    A search at random, then among the speeds of others of about the time (after Barnes et al., PatchMatch, 2009), with
+    places a little nearer or farther; 0 where none is clearly better.
+    """
+    camera, pixel = ray
+    moments, colours = moments_of(photos), photos.read(camera, pixel)
+    others = _near(moments, generator, elsewhen=True)[camera]
+    later = moments[others] - moments[camera][:, None]
+    order = moments[camera].argsort(stable=True)
+    rank, away = order.argsort(), pixel_rays(camera_table(photos.cameras), camera, pixel)[1]
+    cost = _cost(photos, others, x[:, None], colours)[:, 0]
+    x, speed, least = x.clone(), torch.zeros_like(x), cost * SURER
+    for turn in range(ROUNDS):
+        tried = _tried(turn, speed, least / cost.clamp(min=1e-6), (order, rank), photos.bounds.side, generator)
+        apart = torch.randn(len(x), TRIED, generator=generator) * (torch.arange(TRIED) % 2) * APART * photos.bounds.side
+        places = x[:, None] + apart[..., None] * away[:, None]
+        now, which = _cost(photos, others, places, colours, tried, later).min(1)
+        better = (now < least).nonzero().flatten()
+        which = which[better]
+        x[better], speed[better], least[better] = places[better, which], tried[better, which], now[better]
+    return x, speed
+
+
+def _tried(
+    turn: int, speed: Tensor, share: Tensor, ranks: tuple[Tensor, Tensor], side: float, generator: torch.Generator
+) -> Tensor:
+    """Speeds to try [N, TRIED, 3]: of all sizes and directions at first, then those of others, the best of three.
+
+    `share` [N]: of the cost at rest that is left; `ranks`: the order in time, and the place of each in it.
+    """
+    shape, (order, rank) = (len(speed), TRIED, 3), ranks
+    random = torch.randn(shape, generator=generator)
+    if turn == 0:
+        size = FASTEST * side * torch.rand(*shape[:2], 1, generator=generator).square()
+        return torch.nn.functional.normalize(random, dim=2) * size
+    near = rank[:, None, None] + torch.randint(-BESIDE, BESIDE + 1, shape, generator=generator)
+    picks = order[near.clamp(0, len(speed) - 1)]
+    best = picks.gather(2, share[picks].argmin(2, keepdim=True))[..., 0]
+    return speed[best] * (1 + JITTER * random)
+
+
+def _cost(
+    photos: Photos,
+    others: Tensor,
+    x: Tensor,
+    colours: Tensor,
+    speeds: Tensor | None = None,
+    later: Tensor | None = None,
+) -> Tensor:
+    """Costs [N, K] of places [N, K, 3] where a photo has colours [N, 3], by its `others` [N, O].
+
+    With `speeds` [N, K, 3] they have gone on where another is so much `later` [N, O].
+    """
+    apart = torch.ones(*others.shape, x.shape[1])
+    seen_through = torch.zeros(x.shape[:2], dtype=torch.bool)
+    for index in others.unique().tolist():
+        rays, slots = (others == index).nonzero().unbind(1)
         image, inside, camera = photos.images[index], photos.inside[index], photos.cameras[index]
-        uv, depth = project(camera, world)
-        uv = torch.from_numpy(uv).nan_to_num(-1.0)
-        column, row = uv.floor().clamp(-1, 1 << 20).long().unbind(1)
+        places = x[rays] if speeds is None else x[rays] + speeds[rays] * later[rays, slots, None, None]
+        uv, depth = project(camera, places.double().numpy())
+        column, row = torch.from_numpy(uv).nan_to_num(-1.0).floor().clamp(-1, 1 << 20).long().unbind(-1)
         there = torch.from_numpy(depth > 0) & (column >= 0) & (row >= 0)
         there &= (column < camera.width) & (row < camera.height)
         column, row = column.clamp(0, camera.width - 1), row.clamp(0, camera.height - 1)
-        apart = (image[row, column].float() / 255 - colours).abs().mean(1)
-        rows.append(torch.where(there, apart, torch.ones_like(apart)))
+        difference = (image[row, column].float() / 255 - colours[rays, None]).abs().mean(2)
+        apart[rays, slots] = torch.where(there, difference, 1.0)
         if inside is not None:
-            seen_through |= there & ~inside[row, column]
-    ordered = torch.stack(rows).sort(0).values[: max(1, len(rows) // 2)].mean(0)
-    return torch.where(seen_through, ordered + 10.0, ordered)
+            seen_through[rays] |= there & ~inside[row, column]
+    fits = apart.sort(1).values[:, : max(1, others.shape[1] // 2)].mean(1)
+    return fits + HOLE * seen_through
