@@ -38,7 +38,7 @@ LEAST_OPACITY = 1e-4
 DEAD_ZONE = 0.4  # a harmonic is rounded up from 0.6 of a step: zeros are the cheapest
 # The coarsest steps, however unimportant a Gaussian is: beyond them it would be seen where it was not before.
 COARSEST = Steps(scales=0.5, rotations=0.5, opacities=0.7, colours=1.0, harmonics=1.0)
-PATH_STEP = 2.0  # of a path, in steps of places
+PATH_STEP, TURN_STEP = 2.0, 4.0  # of a path and a turn, in steps of places and rotations
 WORTH = 1e-3  # share of the Gaussians that a harmonic's axis must serve
 
 
@@ -167,7 +167,7 @@ class Quantiser:
         if self.motion is None:
             return None
         motion, classes = self.motion[placed.order], self.classes[placed.order]
-        none, path, turn = np.zeros(len(motion), np.uint8), PATH_STEP * settings.places, settings.rotations
+        none, path, turn = np.zeros(len(motion), np.uint8), PATH_STEP * settings.places, TURN_STEP * settings.rotations
         lives = rounded(motion[:, :2] / [LIFETIME, OCTAVE], 1.0, none)
         paths = [
             rounded(motion[:, PATH][:, 3 * k : 3 * k + 3], path, path_shifts(classes, lives, k + 1))

@@ -66,7 +66,7 @@ class Axes:
 class Moving:
     """Motion of N Gaussians (neuralfields/motion.py), values int32: `lifetimes` [N, 2], `paths` [N, 3] each, `turns`.
 
-    Steps: LIFETIME of centres and OCTAVE of log durations; `path` of the first power of paths, `turn` of turns.
+    Steps: LIFETIME of centres, OCTAVE (an eighth of one) of log durations, `path` of paths, `turn` of turns.
     """
 
     lifetimes: np.ndarray
@@ -81,13 +81,13 @@ class Moving:
         return np.concatenate([lives, *(path * self.path for path in self.paths), self.turns * self.turn], 1)
 
 
-LIFETIME, OCTAVE = 2.0**-11, 0.6931471805599453 / 16
+LIFETIME, OCTAVE = 2.0**-10, 0.6931471805599453 / 8
 BRIEFEST, MOST_PATH = 5, 8  # octaves under the scene's time that make a path's steps coarser; the largest shift of one
 
 
 def path_shifts(classes: np.ndarray, lifetimes: np.ndarray, power: int) -> np.ndarray:
     """Shifts uint8 [N] of the paths of a power: an error of theirs counts as long as a Gaussian is there."""
-    brief = np.clip(-lifetimes[:, 1].astype(np.int64) >> 4, 0, BRIEFEST)
+    brief = np.clip(-lifetimes[:, 1].astype(np.int64) >> 3, 0, BRIEFEST)
     return np.minimum(np.minimum(classes, 2) + power * brief, MOST_PATH).astype(np.uint8)
 
 

@@ -46,7 +46,7 @@ def test_every_number_is_within_its_step() -> None:
     off = (again.motion - wanted.motion).abs().numpy()
     assert off[:, CENTRE].max() <= LIFETIME / 2 + 1e-6 and off[:, DURATION].max() <= OCTAVE / 2 + 1e-5
     steps = np.stack(
-        [2.0 ** np.minimum(8, k * np.clip(-found.moving.lifetimes[:, 1] >> 4, 0, 5)) for k in (1, 2, 3)], 1
+        [2.0 ** np.minimum(8, k * np.clip(-found.moving.lifetimes[:, 1] >> 3, 0, 5)) for k in (1, 2, 3)], 1
     )
     assert (off[:, PATH] <= found.moving.path * steps.repeat(3, 1) / 2 + 1e-6).all()
     for moment in (0.1, 0.9):  # turned likewise, though axes are described as neighbours have them
