@@ -26,6 +26,7 @@ POWERS = 3
 FOR_EVER = math.log(32.0)  # duration of what is always there: its opacity changes by a thousandth
 LARGEST_OPACITY = 40.0  # logit beyond which exp in float32 overflows in a product
 SHORTEST = math.log(1e-3)
+OF_A_GAP = 0.75  # the least duration, in largest gaps between photos
 
 
 def motionless(count: int, like: Tensor) -> Tensor:
@@ -57,3 +58,13 @@ def faded(opacities: Tensor, motion: Tensor, moment: float) -> Tensor:
     log_left = fade(motion, moment)
     held = opacities.clamp(max=LARGEST_OPACITY)
     return held + log_left - torch.log1p(held.exp() * -torch.expm1(log_left))
+
+
+def briefest(moments: Tensor) -> float:
+    """Logarithm of the duration under which a Gaussian would be unseen between two photos, of moments [photos].
+
+    Half way through the largest gap between them one of either side is left at over a half.
+    """
+    ordered = moments.unique()
+    gap = float((ordered[1:] - ordered[:-1]).max()) if len(ordered) > 1 else 0.0
+    return min(max(math.log(max(OF_A_GAP * gap, 1e-12)), SHORTEST), 0.0)

@@ -43,7 +43,8 @@ LONGEST = 3.5  # logarithm: a duration that a fit does not leave
 class MotionRates:
     """Rates of one step of Adam: of centres, log durations, the three powers of paths, and turns.
 
-    `lasting` times each log duration is taken from the loss, of what is seen: what need not be brief stays.
+    `briefest`: the logarithm of a duration that none falls under. `lasting` times each log duration is taken from the
+    loss, of what is seen: what need not be brief stays.
     """
 
     centres: float
@@ -51,6 +52,7 @@ class MotionRates:
     paths: tuple[float, float, float]
     turns: float
     lasting: float = 0.0
+    briefest: float = SHORTEST
 
     def numbers(self) -> list[float]:
         """One for each number of a value beyond its core."""
@@ -151,7 +153,7 @@ class MovingPass:
         adam(change, gradient, (first, second), rates.step, (1.0, *rates.betas, rates.epsilon), True)
         each = change.new_tensor([*rates.rates(), *self.rates.numbers()])
         self._flat.addcmul_(change, each[:, None])
-        self._flat[CORE + DURATION].clamp_(SHORTEST, LONGEST)
+        self._flat[CORE + DURATION].clamp_(self.rates.briefest, LONGEST)
         self._flat[CORE + CENTRE].clamp_(0, 1)
         self._shown_at = None
 

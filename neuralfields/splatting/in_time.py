@@ -16,7 +16,7 @@ from torch import Tensor
 
 from neuralfields.cameras import project
 from neuralfields.gaussians import Gaussians
-from neuralfields.motion import CENTRE, DURATION, PATH, motionless
+from neuralfields.motion import CENTRE, DURATION, PATH, briefest, motionless
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
 from neuralfields.splatting.initial import OPACITY, WIDTH, Photos, gaussians_at, reach_of, widths_of
 
@@ -27,7 +27,7 @@ MOVING = 0.6  # share of the Gaussians that begin with a short life
 # Of these, half are on pixels whose place photos of about their time agree on most more than photos of all times, of so
 # many times as many that are looked at, by fewer places: what moves may be a small part of the pictures.
 LOOKED_AT, FEW_PLACES = 4, 10
-LIVES = (2.0, 0.4)  # of short lives: times between two photos, and share of the scene's time
+LONGEST = math.log(0.4)  # of short lives
 SURER = 0.65  # of the cost at rest, which a speed must be under
 ROUNDS, TRIED, BESIDE, JITTER = 4, 8, 40, 0.1  # of the search for speeds: what is tried, how near in time, how changed
 FASTEST, APART = 3.0, 0.02  # sides a moment, and sides that places are shifted by
@@ -75,9 +75,8 @@ def moments_of(photos: Photos) -> Tensor:
 
 def _lives(moments: Tensor, share: Tensor) -> Tensor:
     """Logarithms of short lives [N], evenly between the shortest and the longest by shares [N]."""
-    shortest, longest = LIVES[0] / max(1, len(moments.unique()) - 1), LIVES[1]
-    low = math.log(min(shortest, longest))
-    return low + (math.log(longest) - low) * share
+    low = min(briefest(moments), LONGEST)
+    return low + (LONGEST - low) * share
 
 
 def _changing(photos: Photos, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

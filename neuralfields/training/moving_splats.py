@@ -3,12 +3,14 @@
 Each Gaussian also learns when it is there, for how long, and where it goes (motion.py; arXiv:2312.16812).
 """
 
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from neuralfields.gaussians import Gaussians
+from neuralfields.motion import briefest
 from neuralfields.ops.project import View
 from neuralfields.ops.splat_pass import Adam, Packed
 from neuralfields.rendering.moving_splats import MotionRates, MovingPass, packed, unpacked
@@ -23,6 +25,10 @@ class MovingSplatTrainer(SplatTrainer):
     """Gaussians in time being fitted."""
 
     run: MovingPass
+
+    @cached_property
+    def _briefest(self) -> float:
+        return briefest(torch.tensor([photo.moment for photo in self.photos]))
 
     @property
     def gaussians(self) -> Gaussians:
@@ -54,9 +60,9 @@ class MovingSplatTrainer(SplatTrainer):
 
     def _rates(self, progress: float) -> Adam:
         rates = super()._rates(progress)
-        paths = tuple(rates.means * times for times in PATH_RATES)
-        slower = MEANS_LAST**progress
-        self.run.rates = MotionRates(CENTRES_RATE * slower, DURATIONS_RATE * slower, paths, 4 * ROTATIONS_RATE, LASTING)
+        paths, slower = tuple(rates.means * times for times in PATH_RATES), MEANS_LAST**progress
+        lives = CENTRES_RATE * slower, DURATIONS_RATE * slower
+        self.run.rates = MotionRates(*lives, paths, 4 * ROTATIONS_RATE, LASTING, self._briefest)
         return rates
 
 
