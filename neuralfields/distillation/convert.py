@@ -24,7 +24,7 @@ from neuralfields.codecs.splats import SPLAT_FORMATS, write_gaussians
 from neuralfields.distillation.boxes import Edit
 from neuralfields.distillation.distil import Distillation, Recipe
 from neuralfields.distillation.pictures import student_by_pictures
-from neuralfields.distillation.sampled_cameras import Viewpoints
+from neuralfields.distillation.sampled_cameras import Viewpoints, ringed
 from neuralfields.errors import InputError, UsageError
 from neuralfields.evaluation.quick import TeacherValidation, mean_psnr
 from neuralfields.fields import field_class, field_name, make_field
@@ -37,7 +37,6 @@ from neuralfields.models.nf_file import save
 from neuralfields.models.quantise import round_parameters
 from neuralfields.models.record import provenance, throughput
 from neuralfields.options.models import ConvertOptions
-from neuralfields.pictures.camera_paths import rings
 from neuralfields.pictures.panels import comparison, save_image
 from neuralfields.progress import Progress
 from neuralfields.rendering.in_time import Still
@@ -45,7 +44,7 @@ from neuralfields.rendering.renderable import Renderable
 from neuralfields.rendering.splat import Splats
 from neuralfields.rendering.splat_sequence import SequenceField
 from neuralfields.rendering.volume import Volume
-from neuralfields.scene import Bounds, Scene
+from neuralfields.scene import Scene
 from neuralfields.settings import parse_settings
 from neuralfields.training.loop import Budget, Loop
 from neuralfields.training.radiance import RadianceTrainer
@@ -162,16 +161,7 @@ def _at_time(teacher: Model, options: ConvertOptions) -> Model:
 def _known_cameras(teacher: Model, real: list[Camera]) -> list[Camera]:
     """Cameras to sample viewpoints like: the model's, the capture's, or rings round a splat file, which has none."""
     given = list(teacher.cameras or real)
-    return given or (_around(teacher.bounds) if isinstance(teacher.field, GaussianField | SequenceField) else [])
-
-
-def _around(bounds: Bounds) -> list[Camera]:
-    """Rings of cameras round a scene; where it moves, each looks at another of its times."""
-    cameras = rings(bounds)
-    if bounds.times is None:
-        return cameras
-    times = np.random.default_rng(0).permutation(np.linspace(*bounds.times, len(cameras)))
-    return [replace(camera, time=float(time)) for camera, time in zip(cameras, times, strict=True)]
+    return given or (ringed(teacher.bounds) if isinstance(teacher.field, GaussianField | SequenceField) else [])
 
 
 def _cameras(scene: Scene | None) -> list[Camera]:
@@ -287,7 +277,7 @@ def compare(
 
     It shows the teacher, as what it is `called`, beside the student, and the error between them.
     """
-    cameras = _known_cameras(teacher, []) or _around(teacher.bounds)
+    cameras = _known_cameras(teacher, []) or ringed(teacher.bounds)
     views = _views(teacher, Viewpoints(cameras, teacher.bounds), PICTURE_SIDE**2)
     mine, theirs = student.renderable(), _edited(teacher, edit)
     wanted = [theirs.render(view, teacher.background).rgb for view in views]
