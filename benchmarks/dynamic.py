@@ -32,6 +32,7 @@ CASES: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "kplanes": ("kplanes", (), False),
     "cam": ("cam", ("width=128", "layers=4"), False),
     "cam, bare": ("cam", ("width=128", "layers=4", "modulation=false"), False),
+    "gaussians": ("gaussians", (), False),
     "still": ("hash", (), True),
 }
 

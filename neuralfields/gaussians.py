@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from neuralfields.errors import InputError
+from neuralfields.motion import DURATION, MOTION, PATH, POWERS, TURN, faded, motionless, moved_means, turned
 
 DC = 0.28209479177387814  # Y_0 = 1 / (2 sqrt(pi))
 COUNTS = (1, 4, 9, 16)  # harmonics of degree 0 to 3
@@ -35,6 +36,7 @@ class Gaussians:
     units; `rotations` [N, 4] quaternions w, x, y, z, of any length but 0, world from own axes; `opacities` [N] logits;
     `harmonics` [N, K, 3]. `extra`: further tensors [N, ...] that a file brought, kept by name. `antialiased`: they were
     fitted with opacities compensated for a pixel's filter (Mip-Splatting). `notes`: what a reader changed or left out.
+    `motion` [N, 15]: where each is when and for how long (motion.py), of a scene that moves; None: all stand still.
     """
 
     means: Tensor
@@ -45,6 +47,7 @@ class Gaussians:
     extra: Mapping[str, Tensor] = field(default_factory=dict)
     antialiased: bool = False
     notes: tuple[str, ...] = ()
+    motion: Tensor | None = None
 
     def __len__(self) -> int:
         return self.means.shape[0]
@@ -62,12 +65,28 @@ class Gaussians:
     def to(self, device: torch.device | str) -> "Gaussians":
         """The same Gaussians on another device."""
         moved = {name: getattr(self, name).to(device) for name in PARAMETERS}
-        return replace(self, **moved, extra={name: value.to(device) for name, value in self.extra.items()})
+        motion = None if self.motion is None else self.motion.to(device)
+        extra = {name: value.to(device) for name, value in self.extra.items()}
+        return replace(self, **moved, extra=extra, motion=motion)
 
     def take(self, index: Tensor | slice) -> "Gaussians":
         """Those of an index: numbers [M] in any order, a mask [N] or a slice."""
         taken = {name: getattr(self, name)[index] for name in PARAMETERS}
-        return replace(self, **taken, extra={name: value[index] for name, value in self.extra.items()})
+        motion = None if self.motion is None else self.motion[index]
+        extra = {name: value[index] for name, value in self.extra.items()}
+        return replace(self, **taken, extra=extra, motion=motion)
+
+    def at(self, moment: float) -> "Gaussians":
+        """Those of a moment in [0, 1] that stand still; themselves where nothing moves."""
+        if self.motion is None:
+            return self
+        return replace(
+            self,
+            means=moved_means(self.means, self.motion, moment),
+            rotations=turned(self.rotations, self.motion, moment),
+            opacities=faded(self.opacities, self.motion, moment),
+            motion=None,
+        )
 
     def with_degree(self, degree: int) -> "Gaussians":
         """The same with harmonics up to another degree: cut, or filled with zeros."""
@@ -79,7 +98,10 @@ class Gaussians:
 
     @classmethod
     def cat(cls, parts: Sequence["Gaussians"]) -> "Gaussians":
-        """All of one or more sets in order: the highest degree of them, the extra properties that all of them have."""
+        """All of one or more sets in order: the highest degree of them, the extra properties that all of them have.
+
+        Where one moves, those that stand still do so for ever.
+        """
         degree = max(part.degree for part in parts)
         raised = [part.with_degree(degree) for part in parts]
         joined = {name: torch.cat([getattr(part, name) for part in raised]) for name in PARAMETERS}
@@ -89,6 +111,7 @@ class Gaussians:
             extra={name: torch.cat([part.extra[name] for part in parts]) for name in names},
             antialiased=all(part.antialiased for part in parts),
             notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+            motion=_joined_motion(parts),
         )
 
     def opacity(self) -> Tensor:
@@ -104,6 +127,8 @@ class Gaussians:
         found = torch.isfinite(self.opacities)
         for name in ("means", "scales", "rotations", "harmonics"):
             found &= torch.isfinite(getattr(self, name)).flatten(1).all(1)
+        if self.motion is not None:
+            found &= (self.motion.abs() <= LARGEST_MEAN).all(1) & (self.motion[:, DURATION].abs() <= LARGEST_LOG)
         found &= (self.scales.abs() <= LARGEST_LOG).all(1) & (self.means.abs() <= LARGEST_MEAN).all(1)
         lengths = torch.linalg.vector_norm(self.rotations, dim=1)
         return found & (lengths > 1e-12) & (lengths < LARGEST_MEAN)
@@ -122,6 +147,13 @@ class Gaussians:
                 f"{LARGEST_MEAN:g} or no rotation; leave them out"
             )
         return self
+
+
+def _joined_motion(parts: Sequence[Gaussians]) -> Tensor | None:
+    """The motion of all of some sets in order, or None where none of them moves."""
+    if all(part.motion is None for part in parts):
+        return None
+    return torch.cat([motionless(len(p), p.means) if p.motion is None else p.motion for p in parts])
 
 
 def empty(degree: int = 0) -> Gaussians:
@@ -159,8 +191,14 @@ def flipped(gaussians: Gaussians, axes: str) -> Gaussians:
     turn = torch.cat([torch.ones(1), signs.prod() * signs]).to(gaussians.device)
     generic = torch.tensor([0.36, 0.48, 0.8])  # where no harmonic is 0
     parity = torch.sign(basis(generic * signs, gaussians.degree) * basis(generic, gaussians.degree))
+    motion = gaussians.motion
+    if motion is not None:
+        motion = motion.clone()
+        motion[:, PATH] *= signs.to(motion.device).repeat(POWERS)
+        motion[:, TURN] *= turn
     return replace(
         gaussians,
+        motion=motion,
         means=gaussians.means * signs.to(gaussians.device),
         rotations=gaussians.rotations * turn,
         harmonics=gaussians.harmonics * parity[:, None].to(gaussians.device),
@@ -181,8 +219,15 @@ def moved(gaussians: Gaussians, to_from: Tensor, where: object = "Gaussians") ->
         raise InputError(f"{where}: a frame that mirrors, shears or scales its axes apart cannot be applied; undo it")
     device, means = gaussians.device, gaussians.means.double().cpu()
     mixed = _rotate_harmonics(turn, gaussians.degree).float().to(device)
+    motion = gaussians.motion
+    if motion is not None:
+        path = motion[:, PATH].unflatten(1, (POWERS, 3)).double().cpu() @ linear.T
+        motion = motion.clone()
+        motion[:, PATH] = path.flatten(1).float().to(device)
+        motion[:, TURN] = _times(_quaternion(turn).float().to(device), motion[:, TURN])
     return replace(
         gaussians,
+        motion=motion,
         means=(means @ linear.T + shift).float().to(device),
         scales=gaussians.scales + float(torch.log(scale)),
         rotations=_times(_quaternion(turn).float().to(device), gaussians.rotations),
@@ -262,6 +307,11 @@ def _require_shapes(gaussians: Gaussians, where: object) -> None:
             raise InputError(f"{where}: {name} is {list(value.shape)}, {wanted} is needed")
         if value.dtype != torch.float32 or value.device != gaussians.device:
             raise InputError(f"{where}: {name} is {value.dtype} on {value.device}, float32 on one device is needed")
+    motion = gaussians.motion
+    if motion is not None and (motion.shape != (many, MOTION) or motion.dtype != torch.float32):
+        raise InputError(
+            f"{where}: motion is {motion.dtype} {list(motion.shape)}, float32 [{many}, {MOTION}] is needed"
+        )
     for name, value in gaussians.extra.items():
         if value.ndim < 1 or value.shape[0] != many:
             raise InputError(f"{where}: extra {name} is {list(value.shape)}, {many} rows are needed")

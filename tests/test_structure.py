@@ -17,7 +17,7 @@ PACKAGE = REPOSITORY / "neuralfields"
 LAYERS = """
 errors version search_path files memory settings media progress
 options
-domain cameras scene rays gaussians
+domain cameras scene rays motion gaussians
 captures
 mesh
 pictures

@@ -20,7 +20,7 @@ export class Editor extends Selection {
   /** Whether there are Gaussians here that a selection can be made of: a running fit changes them all the time. */
   get able() {
     const { stage, subjects } = this.app.state;
-    return Boolean(stage && this.layer && !stage.live && subjects.length === 1 && stage.subjects[subjects[0]].splats);
+    return Boolean(stage && this.layer && !stage.live && !stage.times && subjects.length === 1 && stage.subjects[subjects[0]].splats);
   }
 
   /** The state has changed: another subject, or another that draws. */

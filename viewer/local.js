@@ -74,6 +74,11 @@ export class Local {
     return !this.draws || this.standsIn || this.app.state.drawn === "both";
   }
 
+  /** Whether a film of a scene that moves is drawn here, and not by pictures of the server. */
+  get plays() {
+    return this.draws && !this.needsServer && Boolean(this.layer.loaded?.motion);
+  }
+
   /** Asks once for something to draw in place of a subject that no shader here draws. */
   askStandIn() {
     const { stage, subjects, drawn } = this.app.state, [index] = subjects;
@@ -95,6 +100,7 @@ export class Local {
     for (const layer of this.layers) layer.shown = false;
     if (!this.shows) return;
     const { layer, app: { lines, points, read, photo, thumbs } } = this;
+    if (state.stage.times) layer.goTo?.(this.app.time.share);
     layer.deep = lines.count + read.count > 0 || (points.shown && points.count > 0) || photo.opacity > 0 || thumbs.shown;
     Object.assign(layer, { shown: true, mode: state.what, box: this.app.box(), resolution: state.resolution, behind: this.app.behind(this.subject) });
     layer.span = state.drawn === "both" ? [0, state.split] : [0, 1];

@@ -45,7 +45,7 @@ export function pack(gaussians, near) {
 }
 
 /** The three smaller numbers of a unit quaternion at [from, from + 4) with the place of the largest, as three words. */
-function turn(rotations, from, words, at) {
+export function turn(rotations, from, words, at) {
   let place = 0, square = 0;
   for (let k = 0; k < 4; k++) {
     const value = rotations[from + k];

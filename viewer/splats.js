@@ -7,6 +7,7 @@
 
 import { Fence } from "./fence.js";
 import { add, clamp, length, scale, sub, tangent } from "./math.js";
+import { MOTION, fromHalves, instant } from "./motion.js";
 import { bind, inSoftware, nearest, program } from "./scene.js";
 import { ACROSS, SHOW_FRAGMENT, SPLAT_FRAGMENT, SPLAT_VERTEX, WHOLE_VERTEX, placeFragment } from "./splat_shaders.js";
 import { SplatTarget } from "./splat_target.js";
@@ -24,13 +25,14 @@ export function unpack(buffer) {
   const view = new DataView(buffer), word = (i) => view.getUint32(4 * i, true);
   if (buffer.byteLength < HEADER + RANGES || word(0) !== 0x5053464e || word(1) !== 1) throw new Error("no Gaussians of this layout");
   const count = word(2), many = word(3), texels = Math.ceil((3 * (many - 1)) / 16);
-  if (buffer.byteLength !== HEADER + RANGES + count * (32 + 16 * texels)) throw new Error("Gaussians are cut short");
+  const moves = Boolean(word(5) & 2), still = HEADER + RANGES + count * (32 + 16 * texels);
+  if (buffer.byteLength !== still + (moves ? 2 * MOTION * count : 0)) throw new Error("Gaussians are cut short");
   const core = new Uint32Array(buffer, HEADER + RANGES, 8 * count);
   const rest = new Uint32Array(buffer, HEADER + RANGES + 32 * count, 4 * texels * count);
   const floats = new Float32Array(core.buffer, core.byteOffset, core.length), means = new Float32Array(3 * count);
   for (let i = 0; i < count; i++) for (let k = 0; k < 3; k++) means[3 * i + k] = floats[8 * i + k];
-  const ranges = new Float32Array(buffer, HEADER, 16);
-  return { count, many, version: word(4), antialiased: Boolean(word(5) & 1), near: view.getFloat32(24, true), ranges, core, rest, means };
+  const ranges = new Float32Array(buffer, HEADER, 16), motion = moves ? fromHalves(new Uint16Array(buffer, still)) : null;
+  return { motion, moment: null, count, many, version: word(4), antialiased: Boolean(word(5) & 1), near: view.getFloat32(24, true), ranges, core, rest, means };
 }
 
 export class SplatLayer {
@@ -81,6 +83,17 @@ export class SplatLayer {
     this.wake();
   }
 
+  /** Goes to a moment in [0, 1] of a scene that moves. */
+  goTo(moment) {
+    const { loaded } = this;
+    if (!loaded?.motion || loaded.moment === moment) return;
+    const { core, means } = instant(loaded, moment);
+    this.fill(this.core, core);
+    this.worker.postMessage({ means }, [means.buffer]);
+    loaded.moment = moment;
+    this.wake();
+  }
+
   /** Shows what is selected and leaves out what is deleted. */
   mark(choice) {
     const { gl } = this, { marks } = choice;
@@ -114,7 +127,7 @@ export class SplatLayer {
   sort({ eye, aspect }) {
     if (this.asked) return;
     const ty = tangent(eye.fov), box = this.box ?? [[-FAR, -FAR, -FAR], [FAR, FAR, FAR]], { position, forward } = eye;
-    const wanted = { position, forward, near: this.loaded.near };
+    const { near, moment } = this.loaded, wanted = { position, forward, near, moment };
     // What counts what is in view depends on more than the order does.
     if (this.mode === "rings") Object.assign(wanted, { ...eye, box, spread: [ty * aspect, ty], gone: this.gone });
     if (this.sorted && JSON.stringify(this.sorted) === JSON.stringify(wanted)) return;
@@ -127,7 +140,7 @@ export class SplatLayer {
     const { gl, sorted, asked } = this;
     gl.pixelStorei(gl.UNPACK_ALIGNMENT, 4);
     this.words(this.order, gl.R32UI, [ACROSS, order.length / ACROSS], gl.RED_INTEGER, gl.UNSIGNED_INT, order);
-    const moved = !sorted || [sorted, asked].map(({ position, forward }) => JSON.stringify([position, forward])).reduce((a, b) => a !== b);
+    const moved = !sorted || [sorted, asked].map(({ position, forward, moment }) => JSON.stringify([position, forward, moment])).reduce((a, b) => a !== b);
     Object.assign(this, { drawn, sorted: asked, asked: null, inView, orders: this.orders + (moved ? 1 : 0) });
     this.wake();
   }
@@ -142,7 +155,7 @@ export class SplatLayer {
   /** Whether what is shown is what this eye sees, whole. */
   settled(eye) {
     const { sorted, front, full } = this;
-    return Boolean(sorted && !this.asked && full && length(sub(sorted.position, eye.position)) === 0 && length(sub(sorted.forward, eye.forward)) === 0
+    return Boolean(sorted && !this.asked && full && sorted.moment === this.loaded.moment && length(sub(sorted.position, eye.position)) === 0 && length(sub(sorted.forward, eye.forward)) === 0
       && !this.fence.busy && front.eye === eye && front.key === this.key && same(front.size, full));
   }
 
@@ -169,7 +182,7 @@ export class SplatLayer {
   advance({ eye, aspect, width, height }) {
     const full = [width, height].map((n) => Math.max(1, Math.round(n * this.resolution))), now = performance.now();
     const kind = this.mode === "normals" || this.mode === "rings" ? this.mode : "rgb"; // the others are shown from the same sums
-    const key = JSON.stringify([eye, aspect, this.box, this.orders, this.choice?.edition, this.loaded.version, kind, full]);
+    const key = JSON.stringify([eye, aspect, this.box, this.orders, this.choice?.edition, this.loaded.version, this.loaded.moment, kind, full]);
     this.full = full;
     if (key !== this.key) Object.assign(this, { key, job: null, since: now });
     if (this.fence.busy) return;

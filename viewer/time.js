@@ -52,6 +52,11 @@ export class Time {
     return share;
   }
 
+  /** The time that is shown as a share of the scene's. */
+  get share() {
+    return (this.app.state.time - this.times[0]) / (this.times[1] - this.times[0]);
+  }
+
   /** The eye stands in a camera now, at its time. */
   follow() {
     if (!this.times) return;
@@ -108,6 +113,7 @@ export class Time {
   /** Goes on by some seconds; shows the picture of the place and asks for the next. `look` says what is shown. */
   tick(seconds, kind) {
     if (!this.playing) return;
+    if (this.app.local.plays) return this.flow(seconds);
     if (kind !== this.kind) this.empty(kind);
     const step = Math.floor(this.place), there = this.whole(step), newest = there ? this.shelf.get(step).map(({ frame }) => frame.frame).join() : null;
     if (there && this.shown !== newest) {
@@ -123,6 +129,15 @@ export class Time {
       if (!$("time-loop").checked) return this.play(false);
     }
     if (this.asked === null && (this.asked = this.missing()) !== null) this.app.ask(this.at(this.asked));
+  }
+
+  /** Goes on where the page draws each time itself: no picture has to be waited for. */
+  flow(seconds) {
+    const last = this.steps - 1, next = this.place + seconds * this.speed * (this.steps / SECONDS);
+    this.place = next <= last ? next : $("time-loop").checked ? 0 : last;
+    this.set(this.at(this.place));
+    if (next > last && !$("time-loop").checked) return this.play(false);
+    this.app.wake();
   }
 
   empty(kind) {

@@ -147,6 +147,7 @@ def boxed(scene: Scene, loaded: LoadedFrames | None, box: str | None = None) -> 
 
     Nothing is outside of an object that is cut out, or before a plain backdrop; with masks that leave an object alone
     nothing outside counts, and it would be fog. Cameras must look inward, and the bounds must not be a box already.
+    Where the scene moves, silhouettes of different times have no common hull, and the bounds stay.
     `loaded`: training photos; None: some are decoded if they are of use. `box`: two corners in the capture's units,
     x0,y0,z0,x1,y1,z1, taken instead. Raises UsageError for a wrong one.
     """
@@ -157,7 +158,8 @@ def boxed(scene: Scene, loaded: LoadedFrames | None, box: str | None = None) -> 
     if box is not None:
         return _given(scene, cameras, box)
     masked = any(frame.mask_path for frame in scene.frames)
-    if inward and scene.bounds.contraction == "cube" and (scene.has_alpha or colour or masked):
+    still = scene.bounds.times is None
+    if still and inward and scene.bounds.contraction == "cube" and (scene.has_alpha or colour or masked):
         photos = _some_loaded(scene) if loaded is None else loaded
         shapes = silhouettes(photos, colour, masks=True)
         if len(shapes) >= max(FEWEST_SILHOUETTES, min(len(photos.images), MOST_SILHOUETTES) / 2):
@@ -182,7 +184,8 @@ def _given(scene: Scene, cameras: list[Camera], box: str) -> Scene:
     bounds = around_cube(cameras, centre, half)
     if scene.has_alpha or scene.backdrop or (scene.bounds.contraction == "box" and scene.bounds.cascades == 1):
         bounds = replace(bounds, cascades=1, contraction="box")
-    return replace(scene, bounds=replace(bounds, origin=scene.bounds.origin), because="--box")
+    bounds = replace(bounds, origin=scene.bounds.origin, times=scene.bounds.times)
+    return replace(scene, bounds=bounds, because="--box")
 
 
 def _some_loaded(scene: Scene) -> LoadedFrames:

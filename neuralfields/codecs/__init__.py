@@ -6,6 +6,7 @@ A file is recognised by its content, never by its name; nothing in it is ever ru
   instant_ngp    snapshots of Instant-NGP (.ingp, .msgpack): become the `hash` field and are saved like any other
   nerfstudio     checkpoints of nerfstudio: recognised; see nerfstudio.py for what is read
   nfz            ours, compressed: fields as they were, or Gaussians
+  splat_sequence a folder of numbered splat files, one for each instant of a scene that moves
   checkpoints of a fit of ours (models/checkpoint_file.py): the field as it stood
 """
 
@@ -19,6 +20,7 @@ import torch
 
 from neuralfields.codecs import instant_ngp, nerf_pytorch, nerfstudio, nfz
 from neuralfields.codecs.placement import Placement, with_scene
+from neuralfields.codecs.splat_sequence import describe_sequence, sequence_files, sequence_model
 from neuralfields.codecs.splats import describe_splats, is_splat_file, splat_model
 from neuralfields.codecs.torch_weights import is_checkpoint, read_checkpoint
 from neuralfields.errors import InputError
@@ -54,6 +56,10 @@ def load_any(
     `place` says where a foreign scene is when its file does not. Raises InputError naming what can be read.
     """
     path = Path(path)
+    if files := sequence_files(path):
+        read = sequence_model(path, files)
+        read.field.to(device)
+        return with_scene(read, scene)
     if is_splat_file(path):
         read = splat_model(path)
         read.field.to(device)
@@ -75,13 +81,15 @@ def load_any(
 
 def is_foreign(path: Path) -> bool:
     """Whether the content of a file is not that of a .nf; raises InputError where there is no such file."""
-    if is_splat_file(path):
+    if is_splat_file(path) or sequence_files(path):
         return True
     return path.suffix.lower() != ".nf" and _head(path)[8 : 8 + len(PREFIX)] != PREFIX
 
 
 def describe_any(path: Path) -> dict[str, Any]:
     """What a file of another program is, as plain data: path, bytes, kind and what it holds."""
+    if files := sequence_files(path):
+        return describe_sequence(path, files)
     if is_splat_file(path):
         return describe_splats(path)
     if path.is_file() and nfz.is_field(path):

@@ -13,7 +13,7 @@ from neuralfields.codecs.untrusted import head_of, read_whole
 from neuralfields.compression import field_file, files, neural_file
 from neuralfields.compression.container import MAGIC
 from neuralfields.compression.grid import extent_of
-from neuralfields.compression.nfz import encode, section_bytes
+from neuralfields.compression.nfz import encode, section_bytes, times_of
 from neuralfields.compression.quantise import Quantiser, Settings
 from neuralfields.fields import field_name
 from neuralfields.files import atomic_write_bytes
@@ -68,6 +68,11 @@ def describe_field(path: Path) -> dict[str, Any]:
 def read(path: Path) -> Gaussians:
     """The Gaussians of a .nfz. Raises InputError with one line for any other file."""
     return keep_sound(files.read(read_whole(path), path), path)
+
+
+def times(path: Path) -> tuple[float, float]:
+    """The first and the last time of the scene that moves in a file."""
+    return times_of(read_whole(path), path) or (0.0, 1.0)
 
 
 def write(gaussians: Gaussians, path: Path) -> None:

@@ -16,6 +16,7 @@ A module of a format has NAME, `recognises(path)`, `read(path)` and, where it wr
 docstring states the layout, the axes and how far a round trip may be off. Only the module that is needed is imported.
 """
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -81,6 +82,8 @@ def write_gaussians(gaussians: Gaussians, path: Path | str) -> None:
         raise UsageError(f"{path}: splats are written as {', '.join(writable())}; choose one of them")
     if not len(gaussians):
         raise InputError(f"{path}: there are no Gaussians to write")
+    if gaussians.motion is not None:
+        raise UsageError(f"{path}: a splat file stands still, these Gaussians move; name one time with --time")
     module.write(gaussians.require_sound(path), path)
 
 
@@ -90,6 +93,8 @@ def splat_model(path: Path | str) -> Model:
     centre = gaussians.means.median(0).values
     reach = float(torch.quantile((gaussians.means - centre).abs().amax(1)[:1_000_000], 0.9)) if len(gaussians) else 1.0
     bounds = Bounds(tuple(centre.tolist()), max(2 * reach, 1e-6))
+    if gaussians.motion is not None:
+        bounds = replace(bounds, times=_module("nfz").times(path))
     made = {"scene": None, "notes": list(gaussians.notes)}
     return Model(GaussianField.of(gaussians), bounds, background=(0.0, 0.0, 0.0), made=made)
 

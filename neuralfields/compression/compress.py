@@ -31,7 +31,8 @@ UNSEEN, MOST_UNSEEN = 4.0, 1e-3  # share of all importance that those left out m
 class Goal:
     """What a file is to be: dB that it may lose, or bytes that it may have; whether splats may be left out.
 
-    `steps` of tuning against renderings; 0: none, seconds in all. `fitted`: dB of the original against its photos.
+    `steps` of tuning against renderings; 0, and for what moves: none, seconds in all. `fitted`: dB of the original
+    against its photos.
     """
 
     quality: float = 0.3
@@ -71,7 +72,7 @@ def compress(
     stage("steps")
     judge, seen, importance = original.judge, gaussians.take(torch.from_numpy(kept)), importance[kept]
     quantised = _once(Quantiser(seen, importance), judge, goal)
-    if goal.steps:
+    if goal.steps and gaussians.motion is None:
         wanted = (
             wanted_psnr(goal.quality, goal.fitted) if goal.most_bytes is None else judge.psnr(dequantised(quantised))
         )
@@ -79,7 +80,7 @@ def compress(
         refined = tuned(seen, importance, original.refiner(goal.seed), judge, recipe, stage)
         quantised = _better(quantised, refined, judge, goal)
     stage("coding")
-    data = encode(quantised)
+    data = encode(quantised, bounds.times)
     seconds = time.perf_counter() - begin
     stage("report")
     report = original.report(data, goal.fitted)

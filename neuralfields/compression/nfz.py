@@ -2,7 +2,8 @@
 
 Sections: `scene` (JSON: what the rest needs), `places`, then columns `classes`, `scales`, `rotations`, `opacities`,
 `colours`, `harmonics`, and `axes`, the bases of the last two. Columns are independent streams once places and classes
-are there, and rotations wait for scales.
+are there, and rotations wait for scales. A scene that moves has `moving` (JSON) and the columns `lifetimes`, `path1`,
+`path2`, `path3` and `turns`, which wait for lifetimes.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +20,10 @@ from neuralfields.compression.quantised import (
     MOST_CLASS,
     Axes,
     MostShifts,
+    Moving,
     Quantised,
     Steps,
+    path_shifts,
     rotation_shifts,
     shifts_of,
 )
@@ -31,6 +34,9 @@ SECTIONS: dict[str, Coding] = {
     "scene": "json", "places": "places", "classes": "columns", "scales": "columns", "rotations": "columns",
     "opacities": "columns", "colours": "columns", "harmonics": "columns", "axes": "raw",
 }  # fmt: skip
+MOVING: dict[str, Coding] = {"moving": "json", "lifetimes": "columns", "turns": "columns"}
+PATHS = ("path1", "path2", "path3")
+MOVING |= dict.fromkeys(PATHS, "columns")
 MOST_HEADER = 65536  # bytes of JSON
 # A file may hold this many Gaussians for each of its bytes, or FREE where that is more; a writer fills up smaller ones.
 EACH, FREE = 4, 2**18
@@ -73,8 +79,29 @@ class _Scene(msgspec.Struct, forbid_unknown_fields=True):
         return next((name for name, good in checks.items() if not good), None)
 
 
-def encode(quantised: Quantised) -> bytes:
-    """The file of quantised Gaussians; the same for the same, whatever the number of threads."""
+class _Moving(msgspec.Struct, forbid_unknown_fields=True):
+    """The `moving` section: the scene's first and last time in the capture's unit, and the steps of paths and turns."""
+
+    times: tuple[float, float]
+    path: float
+    turn: float
+
+    def problem(self) -> str | None:
+        """What is impossible about it, if anything."""
+        first, last = self.times
+        checks = {
+            "times": -LARGEST <= first < last <= LARGEST,
+            "path": 0 < self.path <= LARGEST,
+            "turn": 0 < self.turn <= LARGEST,
+        }
+        return next((name for name, good in checks.items() if not good), None)
+
+
+def encode(quantised: Quantised, times: tuple[float, float] | None = None) -> bytes:
+    """The file of quantised Gaussians; the same for the same, whatever the number of threads.
+
+    `times`: the first and the last of a scene that moves.
+    """
     q, grid, steps = quantised, quantised.grid, quantised.steps
     scene = _Scene(
         len(q), q.degree, q.antialiased, grid.centre, grid.step, grid.even, grid.low, grid.bits,
@@ -99,11 +126,60 @@ def encode(quantised: Quantised) -> bytes:
     )
     data = {"scene": msgspec.json.encode(scene), "places": places.result(), "axes": axes}
     data |= {name: future.result() for name, future in waiting.items()}
-    parts = {name: Section(coding, data[name]) for name, coding in SECTIONS.items() if name in data}
+    if q.moving is not None:
+        data |= _moving_data(q.moving, q.classes, near, times or (0.0, 1.0))
+    parts = {name: Section(coding, data[name]) for name, coding in (SECTIONS | MOVING).items() if name in data}
     lacking = -(-len(q) // EACH) - len(pack(parts)) if len(q) > FREE else 0
     if lacking > 0:
         parts["padding"] = Section("raw", bytes(lacking))
     return pack(parts)
+
+
+def _moving_data(moving: Moving, classes: np.ndarray, near: np.ndarray, times: tuple[float, float]) -> dict[str, bytes]:
+    """The sections of what moves."""
+    shifts = [path_shifts(classes, moving.lifetimes, power) for power in (1, 2, 3)]
+    found = {"moving": msgspec.json.encode(_Moving(times, moving.path, moving.turn))}
+    found["lifetimes"] = coder.encode_columns(moving.lifetimes, np.zeros_like(classes), near)
+    found |= {
+        name: coder.encode_columns(values, shift, near)
+        for name, values, shift in zip(PATHS, moving.paths, shifts, strict=True)
+    }
+    return found | {"turns": coder.encode_columns(moving.turns, shifts[0], near)}
+
+
+def _moving_of(sections: dict[str, Section], classes: np.ndarray, near: np.ndarray, path: Path | str) -> Moving | None:
+    """The reverse of `_moving_data`; None where nothing moves."""
+    if "moving" not in sections:
+        return None
+    header = _moving(sections, path)
+    for name, coding in MOVING.items():
+        if name not in sections or sections[name].coding != coding:
+            raise InputError(f"has no {name} as they are known here")
+    lives = coder.decode_columns(sections["lifetimes"].data, 2, np.zeros_like(classes), near)
+    shifts = [path_shifts(classes, lives, power) for power in (1, 2, 3)]
+    paths = [
+        coder.decode_columns(sections[name].data, 3, shift, near) for name, shift in zip(PATHS, shifts, strict=True)
+    ]
+    turns = coder.decode_columns(sections["turns"].data, 4, shifts[0], near)
+    return Moving(lives, tuple(paths), turns, header.path, header.turn)
+
+
+def _moving(sections: dict[str, Section], path: Path | str) -> _Moving:
+    try:
+        found = msgspec.json.decode(sections["moving"].data[:MOST_HEADER], type=_Moving)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(
+            f"{path}: its motion is damaged ({' '.join(str(error).split())[:120]}); copy it again"
+        ) from None
+    if (problem := found.problem()) is not None:
+        raise InputError(f"{path}: its motion has an impossible {problem}; copy it again")
+    return found
+
+
+def times_of(data: bytes, path: Path | str) -> tuple[float, float] | None:
+    """The first and the last time of a file's scene; None where it stands still."""
+    sections = unpack(data, path)
+    return _moving(sections, path).times if "moving" in sections else None
 
 
 def decode(data: bytes, path: Path | str) -> Quantised:
@@ -139,11 +215,13 @@ def decode(data: bytes, path: Path | str) -> Quantised:
             scales = columns("scales", 3, shifts_of(classes, most.scales))
             rotations = columns("rotations", 3, rotation_shifts(classes, scales, steps.scales, most.rotations))
         found = {name: future.result() for name, future in waiting.items()}
+        moving = _moving_of(sections, classes, near, path)
     except InputError as error:
         raise InputError(f"{path}: {error}; copy it again") from None
     return Quantised(
         grid, places, classes, scales, rotations, found["opacities"], found["colours"],
         found.get("harmonics", np.zeros((count, 0), np.int32)), steps, most, *axes, scene.degree, scene.antialiased,
+        moving,
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ REFINING_VIEWS, REFINING_SIDE, MOST_REFINING = 48, 300, 72  # what is tuned agai
 MOST_CAMERAS = 24  # of a capture that are looked at
 SEEDS = {"importance": 1, "tuning": 2, "report": 3, "refining": 4}
 TURN = math.pi * (3 - math.sqrt(5))  # golden angle: directions spread evenly over the sphere
+GOLDEN = (math.sqrt(5) - 1) / 2
 DISTANCES = (1.7, 0.85)  # in half sides of the scene's cube, in turn: the whole of it, and a close look
 FOCAL = 0.9  # of a picture's side
 
@@ -163,5 +164,9 @@ def drawn(bounds: Bounds, count: int, side: int, seed: int = 0) -> list[Camera]:
         azimuth, level = start + TURN * i, math.sqrt(1 - height * height)
         away = np.array([level * math.cos(azimuth), height, level * math.sin(azimuth)])
         pose = look_at(centre + DISTANCES[i % len(DISTANCES)] * reach * away, centre, np.array([0.0, 1.0, 0.0]))
-        cameras.append(Camera(pose, side, side, FOCAL * side, FOCAL * side, side / 2, side / 2))
+        camera = Camera(pose, side, side, FOCAL * side, FOCAL * side, side / 2, side / 2)
+        if bounds.times is not None:  # each at another time, neighbours far apart in it
+            first, last = bounds.times
+            camera = replace(camera, time=first + (last - first) * ((i * GOLDEN) % 1))
+        cameras.append(camera)
     return cameras

@@ -16,22 +16,29 @@ from neuralfields.compression.coder import LARGEST, MOST_SHIFT, align, nearest_b
 from neuralfields.compression.grid import Grid, fit_grid, morton
 from neuralfields.compression.quantised import (
     AXIS,
+    LIFETIME,
     MOST_CLASS,
+    OCTAVE,
     Axes,
     MostShifts,
+    Moving,
     Quantised,
     Steps,
+    path_shifts,
+    quaternions,
     rotation_shifts,
     shifts_of,
 )
 from neuralfields.errors import InputError
 from neuralfields.gaussians import Gaussians
+from neuralfields.motion import PATH, POWERS, TURN
 
 IMPORTANT = 0.98  # quantile of the importance at which the classes begin
 LEAST_OPACITY = 1e-4
 DEAD_ZONE = 0.4  # a harmonic is rounded up from 0.6 of a step: zeros are the cheapest
 # The coarsest steps, however unimportant a Gaussian is: beyond them it would be seen where it was not before.
 COARSEST = Steps(scales=0.5, rotations=0.5, opacities=0.7, colours=1.0, harmonics=1.0)
+PATH_STEP, TURN_STEP = 2.0, 4.0  # of a path and a turn, in steps of places and rotations
 WORTH = 1e-3  # share of the Gaussians that a harmonic's axis must serve
 
 
@@ -70,13 +77,14 @@ def axis_turns() -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Placed:
-    """Gaussians in the order of a grid, their rotations and scales as their neighbours have them."""
+    """Gaussians in the order of a grid, their rotations and scales as their neighbours have them by `turns` [N, 4]."""
 
     grid: Grid
     order: np.ndarray
     places: np.ndarray
     scales: np.ndarray
     rotations: np.ndarray
+    turns: np.ndarray
 
 
 def arranged(means: np.ndarray, scales: np.ndarray, rotations: np.ndarray, step: float) -> Placed:
@@ -86,7 +94,7 @@ def arranged(means: np.ndarray, scales: np.ndarray, rotations: np.ndarray, step:
     places = np.ascontiguousarray(places[order])
     turns, axes = axis_turns()
     found, chosen = align(rotations[order], turns, nearest_before(places))
-    return Placed(grid, order, places, np.take_along_axis(scales[order], axes[chosen], 1), found)
+    return Placed(grid, order, places, np.take_along_axis(scales[order], axes[chosen], 1), found, turns[chosen])
 
 
 class Quantiser:
@@ -97,7 +105,11 @@ class Quantiser:
         self.degree, self.antialiased = gaussians.degree, gaussians.antialiased
         self.means, self.scales = (_array(part) for part in (gaussians.means, gaussians.scales))
         rotations = _array(gaussians.rotations)
-        self.rotations = rotations / np.linalg.norm(rotations, axis=1, keepdims=True)
+        lengths = np.linalg.norm(rotations, axis=1, keepdims=True)
+        self.rotations = rotations / lengths
+        self.motion = None if gaussians.motion is None else _array(gaussians.motion)
+        if self.motion is not None:
+            self.motion[:, TURN] /= lengths
         opacity = 1 / (1 + np.exp(-_array(gaussians.opacities)))
         self.opacities = -np.log(np.clip(opacity, LEAST_OPACITY, 1))[:, None]
         harmonics = _array(gaussians.harmonics)
@@ -147,7 +159,24 @@ class Quantiser:
             harmonic_axes=axes,
             degree=self.degree,
             antialiased=self.antialiased,
+            moving=self._moving(placed, settings),
         )
+
+    def _moving(self, placed: Placed, settings: Settings) -> Moving | None:
+        """The motion at these steps, in the order of the grid."""
+        if self.motion is None:
+            return None
+        motion, classes = self.motion[placed.order], self.classes[placed.order]
+        none, path, turn = np.zeros(len(motion), np.uint8), PATH_STEP * settings.places, TURN_STEP * settings.rotations
+        lives = rounded(motion[:, :2] / [LIFETIME, OCTAVE], 1.0, none)
+        paths = [
+            rounded(motion[:, PATH][:, 3 * k : 3 * k + 3], path, path_shifts(classes, lives, k + 1))
+            for k in range(POWERS)
+        ]
+        unit = quaternions(placed.rotations)
+        same = np.sign((quaternion_product(self.rotations[placed.order], placed.turns) * unit).sum(1, keepdims=True))
+        turns = same * quaternion_product(motion[:, TURN], placed.turns)
+        return Moving(lives, tuple(paths), rounded(turns, turn, path_shifts(classes, lives, 1)), path, turn)
 
     def _harmonics(self, step: float, order: np.ndarray, shifts: np.ndarray) -> tuple[np.ndarray, Axes]:
         """Values along the axes that are worth their bytes, strongest first."""
@@ -158,6 +187,20 @@ class Quantiser:
         if 0 < many < values.shape[1]:  # axes of 8 bits are not quite orthogonal
             values = rounded(along(self.harmonics, axes)[order], step, shifts, DEAD_ZONE)
         return np.ascontiguousarray(values[:, :many]), axes
+
+
+def quaternion_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Products [N, 4] of quaternions w, x, y, z: first b, then a."""
+    (aw, ax, ay, az), (bw, bx, by, bz) = a.T, b.T
+    return np.stack(
+        [
+            aw * bw - ax * bx - ay * by - az * bz,
+            aw * bx + ax * bw + ay * bz - az * by,
+            aw * by - ax * bz + ay * bw + az * bx,
+            aw * bz + ax * by - ay * bx + az * bw,
+        ],
+        1,
+    )
 
 
 def _array(values: Tensor) -> np.ndarray:

@@ -63,6 +63,35 @@ class Axes:
 
 
 @dataclass(frozen=True)
+class Moving:
+    """Motion of N Gaussians (neuralfields/motion.py), values int32: `lifetimes` [N, 2], `paths` [N, 3] each, `turns`.
+
+    Steps: LIFETIME of centres, OCTAVE (an eighth of one) of log durations, `path` of paths, `turn` of turns.
+    """
+
+    lifetimes: np.ndarray
+    paths: tuple[np.ndarray, np.ndarray, np.ndarray]
+    turns: np.ndarray
+    path: float
+    turn: float
+
+    def motion(self) -> np.ndarray:
+        """What it stands for, float64 [N, 15]."""
+        lives = self.lifetimes * np.array([LIFETIME, OCTAVE])
+        return np.concatenate([lives, *(path * self.path for path in self.paths), self.turns * self.turn], 1)
+
+
+LIFETIME, OCTAVE = 2.0**-10, 0.6931471805599453 / 8
+BRIEFEST, MOST_PATH = 5, 8  # octaves under the scene's time that make a path's steps coarser; the largest shift of one
+
+
+def path_shifts(classes: np.ndarray, lifetimes: np.ndarray, power: int) -> np.ndarray:
+    """Shifts uint8 [N] of the paths of a power: an error of theirs counts as long as a Gaussian is there."""
+    brief = np.clip(-lifetimes[:, 1].astype(np.int64) >> 3, 0, BRIEFEST)
+    return np.minimum(np.minimum(classes, 2) + power * brief, MOST_PATH).astype(np.uint8)
+
+
+@dataclass(frozen=True)
 class Quantised:
     """N Gaussians in Morton order: `places` [N, 3] in a grid, `classes` uint8 [N], values int32 [N, C] of the rest."""
 
@@ -80,6 +109,7 @@ class Quantised:
     harmonic_axes: Axes
     degree: int
     antialiased: bool
+    moving: Moving | None = None
 
     def __len__(self) -> int:
         return len(self.places)
@@ -117,7 +147,9 @@ def dequantised(quantised: Quantised) -> Gaussians:
         q.grid.means(q.places), scales, quaternions(q.rotations * steps.rotations),
         logits(np.maximum(q.opacities[:, 0], 0) * steps.opacities), harmonics,
     )  # fmt: skip
-    return Gaussians(*(torch.from_numpy(part.astype(np.float32)) for part in parts), antialiased=q.antialiased)
+    motion = None if q.moving is None else torch.from_numpy(q.moving.motion().astype(np.float32))
+    tensors = [torch.from_numpy(part.astype(np.float32)) for part in parts]
+    return Gaussians(*tensors, antialiased=q.antialiased, motion=motion)
 
 
 def quaternions(rotations: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ from neuralfields.codecs.splats import SPLAT_FORMATS, write_gaussians
 from neuralfields.distillation.boxes import Edit
 from neuralfields.distillation.distil import Distillation, Recipe
 from neuralfields.distillation.pictures import student_by_pictures
-from neuralfields.distillation.sampled_cameras import Viewpoints
+from neuralfields.distillation.sampled_cameras import Viewpoints, ringed
 from neuralfields.errors import InputError, UsageError
 from neuralfields.evaluation.quick import TeacherValidation, mean_psnr
 from neuralfields.fields import field_class, field_name, make_field
@@ -37,12 +37,12 @@ from neuralfields.models.nf_file import save
 from neuralfields.models.quantise import round_parameters
 from neuralfields.models.record import provenance, throughput
 from neuralfields.options.models import ConvertOptions
-from neuralfields.pictures.camera_paths import rings
 from neuralfields.pictures.panels import comparison, save_image
 from neuralfields.progress import Progress
 from neuralfields.rendering.in_time import Still
 from neuralfields.rendering.renderable import Renderable
 from neuralfields.rendering.splat import Splats
+from neuralfields.rendering.splat_sequence import SequenceField
 from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Scene
 from neuralfields.settings import parse_settings
@@ -161,7 +161,7 @@ def _at_time(teacher: Model, options: ConvertOptions) -> Model:
 def _known_cameras(teacher: Model, real: list[Camera]) -> list[Camera]:
     """Cameras to sample viewpoints like: the model's, the capture's, or rings round a splat file, which has none."""
     given = list(teacher.cameras or real)
-    return given or (rings(teacher.bounds) if isinstance(teacher.field, GaussianField) else [])
+    return given or (ringed(teacher.bounds) if isinstance(teacher.field, GaussianField | SequenceField) else [])
 
 
 def _cameras(scene: Scene | None) -> list[Camera]:
@@ -234,7 +234,7 @@ def _lineage(teacher: Model) -> list[dict[str, Any]]:
     """The teacher and what it was converted from."""
     origin = {
         "field": field_name(_whole(teacher.field)),
-        "config": asdict(teacher.field.config),
+        "config": {} if teacher.field.config is None else asdict(teacher.field.config),
         "made": teacher.made,
         "metrics": teacher.metrics,
     }
@@ -246,6 +246,10 @@ def _edited(teacher: Model, edit: Edit | None) -> Renderable:
     if isinstance(teacher.field, GaussianField):
         gaussians = teacher.field.gaussians()
         return Splats(gaussians if edit is None else edit.gaussians(gaussians), teacher.bounds)
+    if isinstance(teacher.field, SequenceField):
+        if edit is not None:
+            raise UsageError("a sequence of splats has no boxes; make a model of it first: nf convert --to gaussians")
+        return teacher.renderable()
     return volume_of(teacher) if edit is None else edit.volume(volume_of(teacher))
 
 
@@ -273,7 +277,7 @@ def compare(
 
     It shows the teacher, as what it is `called`, beside the student, and the error between them.
     """
-    cameras = _known_cameras(teacher, []) or rings(teacher.bounds)
+    cameras = _known_cameras(teacher, []) or ringed(teacher.bounds)
     views = _views(teacher, Viewpoints(cameras, teacher.bounds), PICTURE_SIDE**2)
     mine, theirs = student.renderable(), _edited(teacher, edit)
     wanted = [theirs.render(view, teacher.background).rgb for view in views]

@@ -126,6 +126,8 @@ def _joined(base: Model, insert: Model, config: Config) -> Model:
     to_from[:3, 3] = torch.tensor(config.at, dtype=torch.float64)
     if config.mode == "replace":
         ours = ours.take(~config.inside(config.local(ours.means)))
+    if theirs.motion is not None and base.bounds.times is None:
+        raise UsageError(f"{insert.made.get('scene')}: the insert moves, the base stands still; see nf convert --time")
     joined = Gaussians.cat([ours, moved(theirs, to_from)])
     record = _record(base, insert)
     record["made"]["field"] = "gaussians"

@@ -25,9 +25,11 @@ from neuralfields.models.model import Model
 from neuralfields.rendering.renderable import Renderable
 from neuralfields.splatting.densify import rotation_columns
 from neuralfields.splatting.depth_maps import CONFIRMED, DepthMap
+from neuralfields.splatting.in_time import from_photos_in_time
 from neuralfields.splatting.initial import from_depth_maps
 from neuralfields.splatting.photos import training_photos
 from neuralfields.supervision.pixels import Pixels
+from neuralfields.training.moving_splats import trainer_of
 from neuralfields.training.radiance import Background, RadianceTrainer
 from neuralfields.training.splats import SplatTrainer, budget
 
@@ -35,6 +37,7 @@ PICTURES, LEAST_PICTURES = 72, 48  # renders at most, and how many viewpoints ar
 RENDERS_SHARE, FEWEST_PICTURES = 0.4, 12  # of the time for a conversion; renders at least, however long they take
 SIDE = 400  # a render has at most so many pixels, squared
 REACH, FAINT = 3.0, 0.02  # deviations of a Gaussian beyond which it is empty, opacity below which it is not there
+MOMENTS = 16  # of a scene that moves, at which it is asked where its Gaussians are
 OPAQUE = 0.5  # opacity above which a render's depth is where something is
 
 
@@ -69,14 +72,19 @@ def student_by_pictures(
     most = config.most or budget(area, seconds)
     generator = torch.Generator().manual_seed(seed)
     maps = [DepthMap(depth, torch.where(depth > 0, CONFIRMED, 0).int(), torch.ones_like(depth), 1) for depth in depths]
-    gaussians = from_depth_maps(maps, given, config.degree, max(1000, most // 2), generator)
+    if model.bounds.times is None:
+        gaussians = from_depth_maps(maps, given, config.degree, max(1000, most // 2), generator)
+    else:
+        gaussians = from_photos_in_time(given, config.degree, max(1000, most // 2), generator)
     gaussians = replace(gaussians, antialiased=config.antialiased)
-    return SplatTrainer(gaussians, photos, model.bounds, background, most, seed)
+    return trainer_of(gaussians, photos, model.bounds, background, most, seed)
 
 
 def reach(model: Model) -> tuple[Tensor, Tensor]:
     """Corners [N, 3] in the inner cube's frame of boxes round a model's Gaussians, each of REACH deviations."""
     gaussians: Gaussians = model.field.gaussians()
+    if gaussians.motion is not None:  # wherever they are when they are there
+        gaussians = Gaussians.cat([gaussians.at(share / (MOMENTS - 1)) for share in range(MOMENTS)])
     visible = gaussians.opacities > math.log(FAINT / (1 - FAINT))
     gaussians = gaussians.take(visible.nonzero().flatten())
     half = torch.zeros_like(gaussians.means)

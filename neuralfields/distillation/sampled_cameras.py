@@ -19,6 +19,7 @@ import numpy as np
 from neuralfields.cameras import Camera, look_at, quaternion, rotation_from_quaternion
 from neuralfields.captures.arrangement import common_up, focus_point, is_forward_facing
 from neuralfields.errors import InputError
+from neuralfields.pictures.camera_paths import rings
 from neuralfields.scene import Bounds
 
 LOW, HIGH = 5, 95  # percentiles of the recorded cameras
@@ -91,6 +92,15 @@ class Viewpoints:
         reach = np.linalg.norm(other.centre - camera.centre)
         pose[:3, 3] += JITTER * reach * random.uniform(-1, 1, 3)
         return replace(camera, world_from_camera=pose)
+
+
+def ringed(bounds: Bounds) -> list[Camera]:
+    """Rings of cameras round a scene; where it moves, each looks at another of its times."""
+    cameras = rings(bounds)
+    if bounds.times is None:
+        return cameras
+    times = np.random.default_rng(0).permutation(np.linspace(*bounds.times, len(cameras)))
+    return [replace(camera, time=float(time)) for camera, time in zip(cameras, times, strict=True)]
 
 
 def jittered(camera: Camera, random: np.random.Generator, reach: float = 0.0) -> Camera:

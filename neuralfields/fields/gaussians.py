@@ -1,7 +1,8 @@
 """3D Gaussian Splatting (arXiv:2308.04079): a scene as coloured, oriented ellipsoids, drawn by rasterisation.
 
 Not a function of a point: it has no features to decode and no density to march through. What it shares with the other
-architectures is its place on the command line, its model file, and that it renders (`Model.renderable`).
+architectures is its place on the command line, its model file, and that it renders (`Model.renderable`). In a scene
+that moves each has a lifetime and a path of its own (motion.py).
 """
 
 from dataclasses import dataclass
@@ -10,10 +11,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from neuralfields.domain import RADIANCE, Domain
+from neuralfields.domain import MOVING, RADIANCE, Domain
 from neuralfields.errors import UsageError
 from neuralfields.fields.field import Field, ParameterGroup
 from neuralfields.gaussians import COUNTS, PARAMETERS, Gaussians
+from neuralfields.motion import MOTION
 from neuralfields.settings import require_range
 
 
@@ -41,6 +43,7 @@ class GaussianField(Field):
 
     Config = Config
     DOMAINS = ("radiance",)
+    MOVES = True
     STEPS = 5000  # a photo each
 
     def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:
@@ -49,20 +52,24 @@ class GaussianField(Field):
         shapes = {"means": (3,), "scales": (3,), "rotations": (4,), "opacities": ()}
         for name, shape in (*shapes.items(), ("harmonics", (COUNTS[config.degree], 3))):
             setattr(self, name, nn.Parameter(torch.empty(config.count, *shape).zero_()))
+        if domain.dimensions == 4:
+            self.motion = nn.Parameter(torch.empty(config.count, MOTION).zero_())
 
     @staticmethod
     def of(gaussians: Gaussians, most: int = 0) -> "GaussianField":
         """A field that holds these Gaussians."""
         config = Config(len(gaussians), most, gaussians.degree, antialiased=gaussians.antialiased)
-        field = GaussianField(config)
-        for name in PARAMETERS:
+        moves = gaussians.motion is not None
+        field = GaussianField(config, MOVING if moves else RADIANCE)
+        for name in (*PARAMETERS, "motion") if moves else PARAMETERS:
             setattr(field, name, nn.Parameter(getattr(gaussians, name).detach().clone().contiguous()))
         return field
 
     def gaussians(self) -> Gaussians:
         """The parameters as the noun that renderers and files take."""
         parts = [getattr(self, name).detach() for name in PARAMETERS]
-        return Gaussians(*parts, antialiased=self.config.antialiased)
+        motion = self.motion.detach() if self.domain.dimensions == 4 else None
+        return Gaussians(*parts, antialiased=self.config.antialiased, motion=motion)
 
     def features(self, x: Tensor) -> Tensor:
         """Refused: Gaussians are no function of a point. Raises UsageError."""

@@ -121,7 +121,7 @@ class CudaSplatPass(SplatPass):
         first, second = moments
         parts, later = self._parts, bool(rates.rest_step)
         each = rates.means, rates.scales, rates.rotations, rates.opacities, rates.colours
-        settings = rates.settings(1.0, rates.step)
+        settings = rates.core_settings()
         slower = rates.settings(rates.harmonics, rates.rest_step) if later else [0.0] * 4
         arrays = core, rest, first.core, first.rest, second.core, second.rest
         given = *gaussian_arguments(parts), *check_view(view.numbers, degree, parts), degree

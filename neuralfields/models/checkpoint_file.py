@@ -28,7 +28,8 @@ from neuralfields.models.model import Model
 from neuralfields.models.nf_file import camera_tensors, cameras_of, expected_shapes, field_maker, header_of, model_of
 from neuralfields.models.nf_header import CONVENTIONS, ZERO_DIGEST, Header, first_line
 from neuralfields.models.record import portable
-from neuralfields.ops.splat_pass import Packed
+from neuralfields.ops.splat_pass import CORE, Packed
+from neuralfields.rendering.moving_splats import WIDE, unpacked
 
 VERSION = 2
 HEAD = b'{"__metadata__":{"neuralfields":"{\\"version\\":'
@@ -190,11 +191,14 @@ def _bytes(tensors: dict[str, Tensor]) -> int:
 def _gaussians(path: Path, header: Header, tensors: dict[str, Tensor]) -> GaussianField:
     core, rest = tensors.get("values.core"), tensors.get("values.rest")
     fits = core is not None and rest is not None and core.dtype == rest.dtype == torch.float32
-    if not (fits and core.shape == (len(core), 16) and rest.shape in [(len(core), n) for n in (0, 16, 32, 48)]):
+    moves = header.bounds.times is not None
+    width = WIDE if moves else CORE
+    if not (fits and core.shape == (len(core), width) and rest.shape in [(len(core), n) for n in (0, 16, 32, 48)]):
         raise InputError(f"{path}: holds no Gaussians; {REMEDY}")
     config = header.config
     try:
-        gaussians = Gaussians(*Packed(core, rest).unpacked(), antialiased=bool(config.get("antialiased")))
+        antialiased, values = bool(config.get("antialiased")), Packed(core, rest)
+        gaussians = unpacked(values, antialiased) if moves else Gaussians(*values.unpacked(), antialiased=antialiased)
         return GaussianField.of(gaussians, int(config.get("most", 0)))
     except (NeuralfieldsError, ValueError, TypeError, OverflowError) as error:
         raise InputError(f"{path}: its Gaussians cannot be ({first_line(error)}); {REMEDY}") from None

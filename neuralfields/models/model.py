@@ -18,6 +18,7 @@ from neuralfields.fields.surface import SurfaceField
 from neuralfields.rendering.blend import Blended
 from neuralfields.rendering.renderable import Colour, Renderable
 from neuralfields.rendering.splat import Splats
+from neuralfields.rendering.splat_sequence import SequenceField, SplatSequence
 from neuralfields.rendering.surface import Surface
 from neuralfields.rendering.traced import Traced
 from neuralfields.rendering.volume import Volume
@@ -60,8 +61,15 @@ class Model:
         """A scene that moves as it is at one time, in the capture's own unit; itself if it stands still."""
         if self.field.domain.dimensions != 4:
             return self
-        still = volume_of(self).at(self.bounds.moment(time))
         cameras = tuple(replace(camera, time=None) for camera in self.cameras)
+        if isinstance(self.field, GaussianField):
+            gaussians = self.field.gaussians().at(self.bounds.moment(time))
+            still = GaussianField.of(gaussians.take(gaussians.opacities > UNSEEN), self.field.config.most)
+            return replace(self, field=still, bounds=replace(self.bounds, times=None), cameras=cameras)
+        if isinstance(self.field, SequenceField):
+            still = GaussianField.of(self.field.gaussians(self.bounds.moment(time)))
+            return replace(self, field=still, bounds=replace(self.bounds, times=None), cameras=cameras)
+        still = volume_of(self).at(self.bounds.moment(time))
         return replace(self, field=still.field, bounds=still.bounds, occupancy=still.occupancy, cameras=cameras)
 
     def renderable(self) -> Renderable:
@@ -74,6 +82,8 @@ class Model:
             raise UsageError(f"a field of {kind} cannot be rendered from cameras; write it with nf export")
         if isinstance(self.field, GaussianField):
             return Splats(self.field.gaussians(), self.bounds)
+        if isinstance(self.field, SequenceField):
+            return SplatSequence(self.field, self.bounds)
         if self.is_scene:
             volume = volume_of(self)
             return RENDERERS.get(type(self.field), lambda plain: plain)(volume)
@@ -81,6 +91,7 @@ class Model:
 
 
 RENDERERS: dict[type, Callable[[Volume], Renderable]] = {BlendField: Blended, SurfaceField: Traced}
+UNSEEN = -5.5  # logit of an opacity under 1/245: what has faded so far is left out of a moment
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
 
 

@@ -30,9 +30,12 @@ Background = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Packed:
-    """Gaussians (or their moments) as the pass holds them: `core` [N, 16], `rest` [N, 0, 16, 32 or 48], contiguous."""
+    """Gaussians (or their moments) as the pass holds them: `core` [N, 16], `rest` [N, 0, 16, 32 or 48], contiguous.
 
-    core: Float[Tensor, "N 16"]
+    A fit of what moves keeps more of each in a wider core (rendering/moving_splats.py).
+    """
+
+    core: Float[Tensor, "N W"]
     rest: Float[Tensor, "N K"]
 
     @staticmethod
@@ -109,6 +112,10 @@ class Adam:
         """One for each number of `core`."""
         each = (self.means, 3), (self.scales, 3), (self.rotations, 4), (self.opacities, 1), (self.colours, 3), (0.0, 2)
         return [rate for rate, count in each for _ in range(count)]
+
+    def core_settings(self) -> list[float]:
+        """Settings for `core`, whose rates are one each."""
+        return self.settings(1.0, self.step)
 
     def settings(self, rate: float, step: int) -> list[float]:
         """Rate and epsilon with the bias corrections folded in, and the betas (see cuda/adam.h)."""
@@ -301,7 +308,7 @@ class SplatPass:
             self._made["SplatRows"][1],
             self._kept("d_rows", (len(self.gaussians), ROW)),
             rates.rates(),
-            rates.settings(1.0, rates.step),
+            rates.core_settings(),
             rates.settings(rates.harmonics, rates.rest_step) if rates.rest_step else [],
             [rates.opacity_pull, rates.scale_pull],
             statistics,

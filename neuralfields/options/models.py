@@ -334,7 +334,8 @@ class ExportOptions(OnMachine, Overwriting, Reporting):
     height: int | None = None
     """Height of an image or a video in pixels. Default: as fitted."""
     frames: int | None = None
-    """Number of frames of a video. Default: as fitted."""
+    """Number of frames of a video; of a scene that moves, files of a sequence, evenly through its time: OUT is their
+    folder (0000.ply ...) or the name that is numbered. Default: as fitted; one file."""
     fps: float | None = None
     """Frames per second of a video. Default: such that it lasts as long as fitted."""
     rate: int | None = None

@@ -23,6 +23,7 @@ from neuralfields.ops.blend import COLOUR_ONLY, WITH_NORMAL, Blended, splat
 from neuralfields.ops.project import View, project
 from neuralfields.ops.splat_pass import Packed, SplatPass, morton_order
 from neuralfields.rays import Rays, Render
+from neuralfields.rendering.moving_splats import MovingPass, packed
 from neuralfields.rendering.renderable import Colour
 from neuralfields.rendering.volume import camera_rays
 from neuralfields.scene import Bounds
@@ -34,7 +35,10 @@ RAY_FOCAL = 1000.0  # pixels: how wide the pixel is that a single ray stands for
 
 @dataclass(frozen=True)
 class Splats:
-    """Gaussians to look at, and where they are. Renders on their device, in float32; no gradients."""
+    """Gaussians to look at, and where they are. Renders on their device, in float32; no gradients.
+
+    Those that move are seen as they are at a camera's or a ray's time, at the scene's first where it has none.
+    """
 
     gaussians: Gaussians
     bounds: Bounds
@@ -45,10 +49,28 @@ class Splats:
         return self.gaussians.device
 
     @cached_property
-    def _run(self) -> SplatPass:
+    def _run(self) -> SplatPass | MovingPass:
         """The Gaussians in Morton order, packed, with the memory of the last picture."""
-        order = morton_order(self.gaussians.means)
-        return SplatPass(Packed.of(*(part[order].float() for part in parameters(self.gaussians))))
+        ordered = self.gaussians.take(morton_order(self.gaussians.means))
+        if ordered.motion is not None:
+            return MovingPass(packed(ordered))
+        return SplatPass(Packed.of(*(part.float() for part in parameters(ordered))))
+
+    def at(self, time: float | None) -> "Splats":
+        """What stands still at a time in the capture's own unit, or at the first."""
+        if self.gaussians.motion is None:
+            return self
+        still = self.gaussians.at(self._moment(time))
+        return Splats(still, replace(self.bounds, times=None))
+
+    def _moment(self, time: float | None) -> float:
+        return 0.0 if time is None else self.bounds.moment(time)
+
+    def _seen(self, time: float | None, view: View, background: Colour, level: int) -> Blended:
+        """The picture of a time."""
+        if isinstance(self._run, MovingPass):
+            self._run.moment = self._moment(time)
+        return self._run.render(view, background, self.gaussians.degree, level)
 
     def view(self, camera: Camera) -> View:
         """The camera as the projection takes it; raises UsageError for a lens that bends lines."""
@@ -69,7 +91,7 @@ class Splats:
         if camera.model == "perspective" and any(camera.distortion):
             return self._through_lens(camera, background)
         view = self.view(camera)
-        return finished(self._run.render(view, background, self.gaussians.degree, WITH_NORMAL), view)
+        return finished(self._seen(camera.time, view, background, WITH_NORMAL), view)
 
     def _through_lens(self, camera: Camera, background: Colour) -> Render:
         """The picture of a camera with distortion: that of a pinhole that sees all of it, bent."""
@@ -86,6 +108,8 @@ class Splats:
         """Sum of each Gaussian's blending weights over the pixels of all cameras, [N]."""
         total = torch.zeros(len(self.gaussians), device=self.device)
         for camera in cameras:
+            if isinstance(self._run, MovingPass):
+                self._run.moment = self._moment(camera.time)
             self._run.render(self.view(camera), (0.0, 0.0, 0.0), 0, COLOUR_ONLY, total)
         order = morton_order(self.gaussians.means)
         return torch.empty_like(total).index_copy(0, order, total)
@@ -98,9 +122,10 @@ class Splats:
         """
         near = near_of(self.bounds)
         pictures = []
-        for origin, direction in zip(rays.origins.tolist(), rays.directions.tolist(), strict=True):
+        times = [None] * len(rays) if rays.times is None else rays.times.tolist()
+        for origin, direction, time in zip(rays.origins.tolist(), rays.directions.tolist(), times, strict=True):
             view = replace(_along(origin, direction), near=near, antialiased=self.gaussians.antialiased)
-            blended = self._run.render(view, background, self.gaussians.degree, WITH_NORMAL)
+            blended = self._seen(time, view, background, WITH_NORMAL)
             pictures.append(finished(blended, view).reshape(1))
         empty = torch.zeros(0, device=self.device)
         return Render.concatenate(pictures) if pictures else Render(empty.view(0, 3), empty, empty, empty.view(0, 3))

@@ -16,6 +16,7 @@ from neuralfields.rays import Render, through_box
 from neuralfields.rendering.in_time import in_segments
 from neuralfields.rendering.renderable import Renderable
 from neuralfields.rendering.splat import Splats
+from neuralfields.rendering.splat_sequence import SplatSequence
 from neuralfields.rendering.volume import Volume, camera_rays, finish
 
 Corner = tuple[float, float, float]
@@ -23,11 +24,12 @@ Box = tuple[Corner, Corner]
 
 
 @torch.no_grad()
-def render_box(volume: Volume | Splats, camera: Camera, background: Corner, box: Box | None) -> Render:
+def render_box(volume: Volume | Splats | SplatSequence, camera: Camera, background: Corner, box: Box | None) -> Render:
     """Renders a camera's view of the inside of a box (world), or of everything where `box` is None."""
     if box is None:
         return volume.render(camera, background)
-    if isinstance(volume, Splats):
+    if isinstance(volume, Splats | SplatSequence):
+        volume = volume.at(camera.time)
         return Splats(gaussians_inside(volume.gaussians, box), volume.bounds).render(camera, background)
     rays, there = camera_rays(camera, volume.device), volume.device
     colour = torch.tensor(background, device=there)

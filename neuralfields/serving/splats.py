@@ -8,6 +8,8 @@ Layout, little endian; N Gaussians, K harmonics a channel; every part is as WebG
            harmonic 0 [3]
   rest     16 bytes times ceil(3 (K - 1) / 16) a Gaussian: int8 code of harmonic 1 red, green, blue, of harmonic 2 ...;
            then zeros. h = r_k c |c|, c = code / 127: steps are finest at 0, where most harmonics are
+  motion   32 bytes a Gaussian, of a scene that moves alone (flags, bit 1): float16 centre, log duration, path [9],
+           turn [4] (motion.py), of the unit quaternion in the sign below, and a zero
 A rotation leaves out the largest number of its unit quaternion, made positive: the three others, in order, are each
 round((v sqrt(2) + 1) / 2 32767) in the lower 15 bits; the top bits of the first two are the place of the one left out.
 
@@ -21,17 +23,18 @@ import torch
 
 from neuralfields.errors import UsageError
 from neuralfields.gaussians import Gaussians
+from neuralfields.motion import MOTION, TURN
 from neuralfields.rendering.splat import Splats, near_of
 
 MAGIC, LAYOUT = b"NFSP", 1
-HEADER, RANGES, CORE = 64, 64, 32
+HEADER, RANGES, CORE, MOVED = 64, 64, 32, 32
 MOST_BYTES = 200_000_000
 LARGEST_HALF = 60000.0
 
 
-def packed_size(count: int, harmonics: int) -> int:
+def packed_size(count: int, harmonics: int, moves: bool = False) -> int:
     """Bytes of N packed Gaussians with K harmonics a channel."""
-    return HEADER + RANGES + count * (CORE + 16 * texels(harmonics))
+    return HEADER + RANGES + count * (CORE + 16 * texels(harmonics) + MOVED * moves)
 
 
 def texels(harmonics: int) -> int:
@@ -43,16 +46,18 @@ def pack(splats: Splats, version: int = 0) -> bytes:
     """Packs the Gaussians of a scene in the layout above. Raises UsageError for more than `MOST_BYTES`."""
     gaussians = splats.gaussians.to("cpu")
     count, many = len(gaussians), gaussians.harmonics.shape[1]
-    size = packed_size(count, many)
+    moves = gaussians.motion is not None
+    size = packed_size(count, many, moves)
     if size > MOST_BYTES:
         raise UsageError(
             f"{count:,} Gaussians are {size / 1e6:.0f} MB, at most {MOST_BYTES / 1e6:.0f} MB are drawn in the page; "
             "the server draws them"
         )
-    near, flags = near_of(splats.bounds), int(gaussians.antialiased)
+    near, flags = near_of(splats.bounds), int(gaussians.antialiased) | 2 * moves
     header = struct.pack("<4s5If", MAGIC, LAYOUT, count, many, version, flags, near).ljust(HEADER, b"\0")
     ranges, codes = _codes(gaussians)
-    return b"".join([header, ranges.tobytes(), _core(gaussians).tobytes(), codes.tobytes()])
+    parts = [header, ranges.tobytes(), _core(gaussians).tobytes(), codes.tobytes()]
+    return b"".join([*parts, _motion(gaussians).tobytes()] if moves else parts)
 
 
 def _core(gaussians: Gaussians) -> np.ndarray:
@@ -62,6 +67,15 @@ def _core(gaussians: Gaussians) -> np.ndarray:
     means = np.ascontiguousarray(gaussians.means.numpy(), dtype="<f4")
     parts = [means, _rotations(gaussians.rotations), halves]
     return np.concatenate([part.view(np.uint8).reshape(len(gaussians), -1) for part in parts], 1)
+
+
+def _motion(gaussians: Gaussians) -> np.ndarray:
+    """The motion of each Gaussian, float16 [N, 16], its turn as that of the unit quaternion that is packed."""
+    q, motion = gaussians.rotations, gaussians.motion.clone()
+    largest = q.gather(1, q.abs().argmax(1, keepdim=True))
+    motion[:, TURN] /= torch.linalg.vector_norm(q, dim=1, keepdim=True) * torch.where(largest < 0, -1.0, 1.0)
+    whole = torch.cat([motion, motion.new_zeros(len(motion), 16 - MOTION)], 1)
+    return whole.clamp(-LARGEST_HALF, LARGEST_HALF).half().numpy()
 
 
 def _rotations(quaternions: torch.Tensor) -> np.ndarray:

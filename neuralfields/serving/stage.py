@@ -126,7 +126,7 @@ class Stage:
             return eye, up, pivot, seen
         if self.subjects and (shown := self.subjects[0].shown):
             return eye_of(shown.home), np.array(shown.up), centre, extent(shown.home)
-        splats = [subject.splats() for subject in self.subjects if subject.splats]
+        splats = [(subject.splats or subject.first)() for subject in self.subjects if subject.splats or subject.first]
         if splats and len(splats) == len(self.subjects) and len(splats[0].gaussians):
             pose, seen, pivot = home_view(splats[0], AWAY_Y_DOWN, Y_DOWN)
             return {"pose": pose[:3].ravel().tolist(), "fov": 45.0}, Y_DOWN, pivot, seen

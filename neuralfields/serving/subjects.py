@@ -15,6 +15,7 @@ import torch
 from neuralfields.cameras import Camera
 from neuralfields.captures.readers import read_scene
 from neuralfields.codecs import is_foreign, is_splat_file, load_any
+from neuralfields.codecs.splat_sequence import sequence_files
 from neuralfields.errors import NeuralfieldsError, UsageError
 from neuralfields.fields import field_name
 from neuralfields.files import size_text
@@ -24,6 +25,7 @@ from neuralfields.models.model import Model
 from neuralfields.rays import Render
 from neuralfields.rendering.renderable import Colour
 from neuralfields.rendering.splat import Splats
+from neuralfields.rendering.splat_sequence import SplatSequence
 from neuralfields.rendering.volume import OfVolume, Volume
 from neuralfields.scene import Scene
 from neuralfields.serving.crop import Box, render_box
@@ -41,7 +43,8 @@ class Subject:
 
     `facts`: name and value, for the page to list. Rays a second, moving averages: `speed` of whole views, by which the
     next one's size is chosen, and `band_speed` of bands, of which an empty one is many times as fast. `splats` or
-    `volume`: what the page draws itself, and `version`, which changes when that does; `why`: reason why it cannot.
+    `volume`: what the page draws itself, and `version`, which changes when that does; `why`: reason why it cannot;
+    `first`: Gaussians of a sequence's first instant, by which it is framed.
     `model`: what a stand-in can be distilled from (stand_in.py); `stands_in`: `volume` is one. `shown`: of what is no
     scene, with where it is seen from and its sound.
     """
@@ -54,6 +57,7 @@ class Subject:
     speed: float = SLOW_START
     band_speed: float = SLOW_START
     splats: Callable[[], Splats] | None = None
+    first: Callable[[], Splats] | None = None
     volume: Callable[[], Volume] | None = None
     version: Callable[[], int] = lambda: 0
     why: str = ""
@@ -87,10 +91,12 @@ def volume_subject(name: str, volume: Callable[[], Volume | Splats], **known: An
     return Subject(name, "field", lambda camera, colour, box: render_box(volume(), camera, colour, box), **known)
 
 
-def drawn_by_the_page(subject: Subject, volume: Volume | Splats) -> Subject:
+def drawn_by_the_page(subject: Subject, volume: Volume | Splats | SplatSequence) -> Subject:
     """Lets the page draw a subject itself where it can; `volume`: what is shown now."""
     if isinstance(volume, Splats):
         subject.splats = lambda: volume
+    elif isinstance(volume, SplatSequence):
+        subject.first = lambda: volume.at(None)
     elif isinstance(volume, Volume | OfVolume):
         subject.why = refusal(volume)
         subject.volume = None if subject.why else lambda: volume
@@ -161,7 +167,9 @@ def signal_subject(name: str, shown: Shown, facts: dict[str, str] | None = None)
 
 
 def _is_model_file(path: Path) -> bool:
-    """Whether a path is read as a model: a .nf, or any file but a capture's transforms.json."""
+    """Whether a path is read as a model: a .nf, any file but a capture's transforms.json, a folder of splat files."""
+    if path.is_dir():
+        return bool(sequence_files(path))
     return path.suffix.lower() == ".nf" or (path.is_file() and path.suffix.lower() != ".json")
 
 

@@ -53,7 +53,7 @@ def from_points(points: np.ndarray, photos: "Photos", degree: int, most: int) ->
     if len(chosen) > most:
         chosen = chosen[np.random.default_rng(0).permutation(len(chosen))[:most]]
     x = torch.from_numpy(chosen)
-    return gaussians_at(x, photos.colours_of(x), _widths(x, photos.bounds), OPACITY, degree)
+    return gaussians_at(x, photos.colours_of(x), widths_of(x, photos.bounds), OPACITY, degree)
 
 
 def at_random(photos: "Photos", degree: int, count: int, generator: torch.Generator) -> Gaussians:
@@ -62,12 +62,7 @@ def at_random(photos: "Photos", degree: int, count: int, generator: torch.Genera
     size = torch.tensor([[c.width, c.height] for c in photos.cameras], dtype=torch.float32)
     pixel = torch.rand(count, 2, generator=generator) * size[camera]
     origins, directions = pixel_rays(camera_table(photos.cameras), camera, pixel)
-    half, centre = 0.5 * photos.bounds.side, torch.tensor(photos.bounds.centre)
-    steep = torch.where(directions.abs() < 1e-9, 1e-9, directions)
-    a, b = (centre - half - origins) / steep, (centre + half - origins) / steep
-    enter, leave = torch.minimum(a, b).amax(1), torch.maximum(a, b).amin(1)
-    near = enter.clamp(min=max(photos.bounds.near, 0.02 * photos.bounds.side))
-    far = torch.where(leave > near, leave, near + photos.bounds.side)
+    near, far = reach_of(photos.bounds, origins, directions)
     share = torch.rand(count, generator=generator)
     if photos.bounds.cascades > 1:  # a third of them behind the cube, evenly in inverse distance
         behind = torch.rand(count, generator=generator) < 1 / 3
@@ -76,7 +71,17 @@ def at_random(photos: "Photos", degree: int, count: int, generator: torch.Genera
     else:
         depth = near + share * (far - near)
     x = origins + directions * depth[:, None]
-    return gaussians_at(x, photos.read(camera, pixel), WIDTH * _widths(x, photos.bounds), OPACITY, degree)
+    return gaussians_at(x, photos.read(camera, pixel), WIDTH * widths_of(x, photos.bounds), OPACITY, degree)
+
+
+def reach_of(bounds: Bounds, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    """Distances [N] at which rays [N, 3] enter and leave the inner cube."""
+    half, centre = 0.5 * bounds.side, torch.tensor(bounds.centre)
+    steep = torch.where(directions.abs() < 1e-9, 1e-9, directions)
+    a, b = (centre - half - origins) / steep, (centre + half - origins) / steep
+    enter, leave = torch.minimum(a, b).amax(1), torch.maximum(a, b).amin(1)
+    near = enter.clamp(min=max(bounds.near, 0.02 * bounds.side))
+    return near, torch.where(leave > near, leave, near + bounds.side)
 
 
 @torch.no_grad()
@@ -98,7 +103,7 @@ def from_volume(volume: Volume, photos: "Photos", degree: int, count: int, gener
     kept = ((opacity > 0.5) & (depth > 0)).nonzero().flatten()[:count]
     x = origins[kept] + directions[kept] * depth[kept, None]
     footprint = depth[kept] / photos.focal()[camera[kept]]
-    widths = torch.maximum(_widths(x, photos.bounds), LEAST_FOOTPRINTS * footprint)
+    widths = torch.maximum(widths_of(x, photos.bounds), LEAST_FOOTPRINTS * footprint)
     return gaussians_at(x, photos.read(camera[kept], pixel[kept]), widths, SURE, degree)
 
 
@@ -137,7 +142,7 @@ def from_depth_maps(
     along = (directions * axes[camera]).sum(1).clamp(min=0.05)
     x = origins + directions * (depth / along)[:, None]
     footprint = depth / photos.focal()[camera]
-    widths = torch.maximum(_widths(x, photos.bounds), LEAST_FOOTPRINTS * footprint)
+    widths = torch.maximum(widths_of(x, photos.bounds), LEAST_FOOTPRINTS * footprint)
     found = gaussians_at(x, photos.read(camera, pixel), widths, SURE, degree)
     flatten(found, normal[kept[: len(sure)]])
     found.opacities[len(sure) :] = math.log(OPACITY / (1 - OPACITY))
@@ -239,7 +244,7 @@ class Photos:
         return torch.where(count > 0, total / count.clamp(min=1), GREY)
 
 
-def _widths(x: Tensor, bounds: Bounds) -> Tensor:
+def widths_of(x: Tensor, bounds: Bounds) -> Tensor:
     """Mean distance of points [N, 3] to their three nearest neighbours, within the bounds of a scale, [N]."""
     if len(x) <= NEIGHBOURS:
         return x.new_full((len(x),), 0.02 * bounds.side)

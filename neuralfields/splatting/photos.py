@@ -25,12 +25,13 @@ SMALLEST = 48  # pixels of the shorter side, under which a photo is not made sma
 @dataclass(frozen=True)
 class PhotoPyramid:
     """A training photo at several sizes, in bytes: `images` uint8 [H, W, 3 or 4] (straight alpha), their `views`
-    and `masks` bool [H, W] or None by how many times smaller.
+    and `masks` bool [H, W] or None by how many times smaller. `moment`: when, in [0, 1], of a scene that moves.
     """
 
     images: dict[int, Tensor]
     views: dict[int, View]
     masks: dict[int, Tensor | None]
+    moment: float = 0.0
 
     def to(self, device: torch.device | str) -> "PhotoPyramid":
         """The same photo on another device."""
@@ -38,7 +39,7 @@ class PhotoPyramid:
             {times: None if tensor is None else tensor.to(device) for times, tensor in part.items()}
             for part in (self.images, self.masks)
         ]
-        return PhotoPyramid(moved[0], self.views, moved[1])
+        return PhotoPyramid(moved[0], self.views, moved[1], self.moment)
 
     @property
     def clear(self) -> bool:
@@ -126,6 +127,7 @@ def training_photos(loaded: LoadedFrames, bounds: Bounds, antialiased: bool) -> 
                     for times in sizes
                 },
                 {times: None if keep is None else _smaller(keep, times) > 0.99 for times in sizes},
+                0.0 if camera.time is None else bounds.moment(camera.time),
             )
         )
         images.append(values if values.shape[2] == 3 else _over_grey(values))

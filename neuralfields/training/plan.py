@@ -13,7 +13,7 @@ import torch
 from neuralfields.captures.check import fit_warnings
 from neuralfields.captures.readers import read_scene
 from neuralfields.errors import UsageError
-from neuralfields.fields import field_class, field_names
+from neuralfields.fields import architecture_names, field_class
 from neuralfields.fields.field import Field
 from neuralfields.files import printable
 from neuralfields.gpu.device import use_machine
@@ -93,7 +93,7 @@ def _in_time(scene: Scene, kind: type[Field], options: FitOptions) -> Scene:
         return scene
     if options.still:
         return scene.still()
-    able = [name for name in field_names() if field_class(name).MOVES]
+    able = [name for name in architecture_names() if field_class(name).MOVES]
     line = (
         f"the scene moves, --field {options.field} stands still: what moves is blurred; {', '.join(able)} take time"
         " (--still fits without it and says nothing)"

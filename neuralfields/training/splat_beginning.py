@@ -13,6 +13,7 @@ from neuralfields.gaussians import Gaussians
 from neuralfields.options.training import TrainingSettings
 from neuralfields.scene import Scene
 from neuralfields.splatting.depth_maps import depth_maps
+from neuralfields.splatting.in_time import alive_for_a_while, from_photos_in_time
 from neuralfields.splatting.initial import Photos, at_random, from_depth_maps, from_points, from_volume
 from neuralfields.supervision.pixels import Pixels
 from neuralfields.training.photos import choose_background
@@ -38,6 +39,8 @@ def beginning(scene: Scene, plan: FitPlan, loaded: LoadedFrames, photos: Photos,
 
     Raises UsageError for sparse points that are not there.
     """
+    if scene.bounds.times is not None:
+        return beginning_in_time(scene, plan, photos, max(1000, most // 2))
     kind, degree = plan.config.beginning, plan.config.degree
     generator = torch.Generator().manual_seed(plan.options.seed)
     first = max(1000, most // 2)
@@ -66,6 +69,29 @@ def beginning(scene: Scene, plan: FitPlan, loaded: LoadedFrames, photos: Photos,
         if len(found):
             return found, "on the surfaces of a hash field"
     return at_random(photos, degree, first, generator), "at random"
+
+
+def beginning_in_time(scene: Scene, plan: FitPlan, photos: Photos, count: int) -> tuple[Gaussians, str]:
+    """Gaussians of a scene that moves to begin with, and where they are from.
+
+    Raises UsageError for sparse points that are not there, and for a hash field's surfaces.
+    """
+    kind, degree, generator = (
+        plan.config.beginning,
+        plan.config.degree,
+        torch.Generator().manual_seed(plan.options.seed),
+    )
+    sparse = 0 if scene.points is None else len(scene.points)
+    if kind == "field" or (kind == "points" and not sparse):
+        lacks = "moves, which has no such beginning" if kind == "field" else "has no sparse points to begin with"
+        raise UsageError(f"{scene.root}: {lacks}; leave out --set beginning={kind}")
+    if kind == "random":
+        return alive_for_a_while(at_random(photos, degree, count, generator), photos, generator), "at random"
+    if kind == "points" or (kind == "auto" and sparse >= FEW_POINTS):
+        still = from_points(scene.points, photos, degree, count // 2)
+        moving = from_photos_in_time(photos, degree, count - len(still), generator, moving=1.0)
+        return Gaussians.cat([still, moving]), "at sparse points and where photos of a time agree"
+    return from_photos_in_time(photos, degree, count, generator), "where photos of a time agree"
 
 
 def _quick_field(scene: Scene, plan: FitPlan, loaded: LoadedFrames, seconds: float) -> Any:

@@ -13,6 +13,7 @@ from neuralfields.evaluation.quick import mean_psnr
 from neuralfields.fields.gaussians import GaussianField
 from neuralfields.models.model import Model
 from neuralfields.models.record import provenance, throughput
+from neuralfields.motion import motionless
 from neuralfields.options.fit import FitOptions
 from neuralfields.progress import Progress
 from neuralfields.rendering.splat import pinhole
@@ -26,6 +27,7 @@ from neuralfields.supervision.pixels import Pixels
 from neuralfields.supervision.pose_refinement import PoseRefinement
 from neuralfields.training.findings import with_findings
 from neuralfields.training.loop import Loop, checkpoint_identity, run_with_checkpoint
+from neuralfields.training.moving_splats import trainer_of
 from neuralfields.training.photos import (
     asked_for,
     choose_background,
@@ -65,6 +67,8 @@ def fit_gaussians(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchF
     most = plan.config.most or budget(pixels, plan.budget.seconds)
     if options.resume:  # all of it is in the checkpoint
         gaussians = replace(one_gaussian(plan.config.degree), antialiased=plan.config.antialiased)
+        if scene.bounds.times is not None:
+            gaussians = replace(gaussians, motion=motionless(1, gaussians.means))
     else:
         gaussians, how = beginning(scene, plan, loaded, given, most)
         progress.note(f"{len(gaussians)} Gaussians {how}, up to {most}")
@@ -73,7 +77,7 @@ def fit_gaussians(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchF
     if exposure is not None:
         exposure.begin(photo_gains(given))
     poses = _poses(photos, given, plan) if options.refine_poses else None
-    training = SplatTrainer(gaussians, photos, scene.bounds, background, most, options.seed, exposure, poses)
+    training = trainer_of(gaussians, photos, scene.bounds, background, most, options.seed, exposure, poses)
     loop = Loop(training, plan.budget, options, progress, _validation(training, held_out, background.colour))
     loop.seconds = time.perf_counter() - begin
     identity = checkpoint_identity(options, plan.config, plan.settings, {"photos": photos_hash(scene, loaded)})

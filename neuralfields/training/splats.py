@@ -21,8 +21,9 @@ from neuralfields.ops.pixel_rays import pixel_rays
 from neuralfields.ops.project import View
 from neuralfields.ops.splat_pass import Adam, Packed, SplatPass, morton_order
 from neuralfields.rays import Rays, Render
+from neuralfields.rendering.moving_splats import MovingPass
 from neuralfields.rendering.renderable import Colour
-from neuralfields.rendering.splat import Splats, finished
+from neuralfields.rendering.splat import Splats, finished, parameters
 from neuralfields.scene import Bounds
 from neuralfields.splatting.densify import State, grown
 from neuralfields.splatting.photos import PhotoPyramid
@@ -65,12 +66,26 @@ class SplatTrainer:
         self.exposure, self.poses = exposure, poses
         self.antialiased, self.most = gaussians.antialiased, max(most, len(gaussians))
         self.first_count = len(gaussians)
-        self.state = _beginning(gaussians)
+        self.state = self.beginning(gaussians)
         values = self.state.values
         self.statistics = values.core.new_zeros(len(values), 4)
-        self.run = SplatPass(values)
+        self.run = self.pass_of(values)
         self.threads = SpareThreads()
         self.step_count = self.adam_steps = self.rest_steps = self.grown_at = 0
+
+    def beginning(self, gaussians: Gaussians) -> State:
+        """Gaussians in Morton order, with moments of none."""
+        gaussians = gaussians.take(morton_order(gaussians.means))
+        values = self.packed(gaussians)
+        return State(values, values.zeros_like(), values.zeros_like())
+
+    def packed(self, gaussians: Gaussians) -> Packed:
+        """Gaussians as this trainer keeps them."""
+        return Packed.of(*parameters(gaussians))
+
+    def pass_of(self, values: Packed) -> SplatPass | MovingPass:
+        """What draws them and leads gradients back."""
+        return SplatPass(values)
 
     @property
     def device(self) -> torch.device:
@@ -243,7 +258,8 @@ class SplatTrainer:
     def continues(self, model: Model) -> bool:
         """Whether a finished model's Gaussians are of the kind that is fitted here; their number may be any."""
         config = model.field.config
-        return (config.degree, config.antialiased) == (self.field.config.degree, self.antialiased)
+        alike = (config.degree, config.antialiased) == (self.field.config.degree, self.antialiased)
+        return alike and model.field.domain == self.bounds.domain
 
     def adopt(self, model: Model) -> None:
         """Goes on from a finished model: its Gaussians and number of steps, new moments; exposures and poses as given.
@@ -254,7 +270,7 @@ class SplatTrainer:
             raise InputError("the finished model is of a scene with other bounds; start anew with --overwrite")
         gaussians = model.field.gaussians().to(self.device)
         self.first_count, self.most = len(gaussians), max(self.most, len(gaussians))
-        self._take(_beginning(gaussians))
+        self._take(self.beginning(gaussians))
         self.step_count = self.grown_at = int(model.made.get("steps", 0))
 
     def restore(self, tensors: dict[str, Tensor], counters: dict[str, int]) -> None:
@@ -268,14 +284,6 @@ class SplatTrainer:
         for part in (self.exposure, self.poses):
             if part is not None:
                 part.restore(tensors)
-
-
-def _beginning(gaussians: Gaussians) -> State:
-    """Gaussians in Morton order, with moments of none."""
-    gaussians = gaussians.take(morton_order(gaussians.means))
-    parts = gaussians.means, gaussians.scales, gaussians.rotations, gaussians.opacities, gaussians.harmonics
-    values = Packed.of(*parts)
-    return State(values, values.zeros_like(), values.zeros_like())
 
 
 def budget(pixels: int, seconds: float | None) -> int:

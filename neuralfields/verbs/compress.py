@@ -99,6 +99,8 @@ def _made(options: CompressOptions, model: Model, display: "_Stages") -> "Compre
         display.next("photos")
         cameras = replace(cameras, photos=photos_of(model, options.scene))
     scene = model.field.gaussians(), model.bounds, goal, model.background, cameras, display.next
+    if model.bounds.times is not None and (options.sweep or options.method != "coded"):
+        raise UsageError(f"{options.model}: moves; Gaussians in time are coded, without --sweep and --method")
     if options.sweep:
         return curve(*scene)
     if options.method == "neuralgs":

@@ -5,6 +5,7 @@ from typing import Any
 from neuralfields.codecs import load_any
 from neuralfields.errors import UsageError
 from neuralfields.evaluation.export import MeshForm, export
+from neuralfields.evaluation.export_sequence import export_sequence
 from neuralfields.files import size_text
 from neuralfields.gpu.device import use_machine
 from neuralfields.options.models import ExportOptions
@@ -20,7 +21,7 @@ def run(options: ExportOptions) -> dict[str, Any]:
     model = load_any(options.model, device=use_machine(options.device, options.threads))
     if options.time is not None and model.bounds.times is None:
         raise UsageError(f"--time {options.time:g}: {options.model} stands still; leave --time out")
-    if model.bounds.times is not None:
+    if model.bounds.times is not None and options.frames is None:
         model = model.at(model.bounds.times[0] if options.time is None else options.time)
     size = OutputSize(options.width, options.height, None, options.frames, options.fps, options.rate)
     box = None if options.box is None else parse_box(options.box, "--box")
@@ -28,11 +29,20 @@ def run(options: ExportOptions) -> dict[str, Any]:
         options.resolution, options.threshold, box, options.surface, options.mesh, options.faces, options.texture,
         options.least_part,
     )  # fmt: skip
+    if model.bounds.times is not None:
+        if options.time is not None:
+            raise UsageError("--frames with --time: a sequence is of all times; leave one of them out")
+        return export_sequence(model, options.out, options.frames, form, options.overwrite)
     return export(model, options.out, size, form, options.overwrite)
 
 
 def text(result: dict[str, Any]) -> str:
     """Formats the result as one line for people."""
+    if "files_of" in result:
+        first, last = result["times"]
+        size = size_text(result["bytes"])
+        span = f"{result['files_of']} files from time {first:g} to {last:g}"
+        return f"{result['path']}: {span}, {size}, {result['seconds']:.1f} s"
     if "gaussians" in result:
         count, size = result["gaussians"], size_text(result["bytes"])
         moved = ""

@@ -18,6 +18,7 @@ from neuralfields.models.model import Model
 from neuralfields.options.models import ShareOptions
 from neuralfields.pictures import camera_paths as paths
 from neuralfields.progress import StageDisplay
+from neuralfields.rendering.splat_sequence import SequenceField
 from neuralfields.scene import Bounds
 from neuralfields.serving.field import refusal
 from neuralfields.serving.messages import eye_of
@@ -79,6 +80,10 @@ def text(result: dict[str, Any]) -> str:
 def _model_of(path: Path) -> Model:
     """The model in a file. Raises UsageError for a field that the page does not draw."""
     model = load_any(path)
+    if isinstance(model.field, GaussianField | SequenceField) and model.bounds.times is not None:
+        raise UsageError(
+            f"{path}: moves, a shared page of Gaussians stands still; make one time of it: nf convert --time"
+        )
     if isinstance(model.field, GaussianField):
         if not len(model.field.gaussians()):
             raise InputError(f"{path}: there are no Gaussians to share")

@@ -80,6 +80,18 @@ def test_the_box_holds_the_object_and_little_else(
     assert found.backdrop == ((0.0, 0.0, 0.0) if kind == "backdrop" else None)
 
 
+def test_of_a_scene_that_moves_the_bounds_stay(tmp_path: Path) -> None:
+    """An object that moves is in no silhouette's common hull; its times stay, with --box too."""
+    scene = read_scene(capture(tmp_path, "alpha"))
+    frames = tuple(replace(frame, camera=replace(frame.camera, time=float(i))) for i, frame in enumerate(scene.frames))
+    bounds = replace(scene.bounds, times=(0.0, float(len(frames) - 1)))
+    moving = replace(scene, frames=frames, bounds=bounds)
+    assert boxed(scene, load_frames(scene, scene.train)).bounds != scene.bounds
+    assert boxed(moving, load_frames(moving, moving.train)).bounds == bounds
+    given = boxed(moving, None, "0,0,0,1,1,1").bounds
+    assert given.times == bounds.times and given.side == pytest.approx(1.0)
+
+
 def test_check_says_the_same_box_and_why(tmp_path: Path) -> None:
     scene = read_scene(capture(tmp_path / "a", "backdrop", outer=250))
     report = check_scene(tmp_path / "a")

@@ -12,9 +12,11 @@ from PIL import Image
 
 from neuralfields.cameras import Camera, look_at, project
 from neuralfields.captures.readers import read_scene
+from neuralfields.codecs.splats import write_gaussians
 from neuralfields.distillation.insert import blend, placed
 from neuralfields.errors import InputError, UsageError
 from neuralfields.evaluation.render import render
+from neuralfields.fields.gaussians import GaussianField
 from neuralfields.fields.surface import Config as SurfaceConfig
 from neuralfields.fields.surface import SurfaceField
 from neuralfields.models.model import Model
@@ -26,6 +28,7 @@ from neuralfields.verbs import share
 from tests.support.foreign_files import snapshot_of, write_snapshot
 from tests.support.hash_models import hash_model
 from tests.support.make_captures import colmap
+from tests.support.splats import lopsided
 from tests.support.view_ball import Ball, ball_stage, eye
 
 
@@ -167,3 +170,20 @@ def looking_in(model: Model) -> Camera:
     centre = np.array(model.bounds.centre)
     pose = look_at(centre + np.array([0.0, -2.0 * model.bounds.side, 0.3]), centre, np.array([0.0, 0.0, 1.0]))
     return Camera(pose, 24, 24, 30.0, 30.0, 12.0, 12.0)
+
+
+def test_a_folder_of_splat_files_has_times_and_is_framed(tmp_path: Path) -> None:
+    for index in range(3):
+        shifted = replace(lopsided(), means=lopsided().means + 0.2 * index)
+        write_gaussians(shifted, tmp_path / f"{index}.ply")
+    stage = stage_of([tmp_path])
+    (subject,) = stage.subjects
+    described = stage.describe()
+    assert described["times"] == [0.0, 2.0] and subject.splats is None and subject.first is not None
+    assert described["extent"] is not None  # as a file of splats is
+    camera = looking_in(Model(GaussianField.of(lopsided()), stage.bounds))
+    seen = [subject.render(replace(camera, time=t), (0.0, 0.0, 0.0), None).rgb for t in (0.0, 0.9, 2.0)]
+    assert torch.equal(seen[1], subject.render(replace(camera, time=1.0), (0.0, 0.0, 0.0), None).rgb)
+    assert (seen[0] - seen[2]).abs().max() > 0.05
+    low, high = (tuple(c + sign * 100.0 for c in stage.bounds.centre) for sign in (-1, 1))
+    assert torch.equal(subject.render(replace(camera, time=2.0), (0.0, 0.0, 0.0), (low, high)).rgb, seen[2])

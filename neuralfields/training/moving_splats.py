@@ -1,0 +1,72 @@
+"""Fits Gaussians to photos of a scene that moves: steps as in splats.py, each at the moment of its photo.
+
+Each Gaussian also learns when it is there, for how long, and where it goes (motion.py; arXiv:2312.16812).
+"""
+
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neuralfields.gaussians import Gaussians
+from neuralfields.motion import briefest
+from neuralfields.ops.project import View
+from neuralfields.ops.splat_pass import Adam, Packed
+from neuralfields.rendering.moving_splats import MotionRates, MovingPass, packed, unpacked
+from neuralfields.training.splats import MEANS_LAST, ROTATIONS_RATE, SplatTrainer
+
+CENTRES_RATE, DURATIONS_RATE = 2e-3, 2e-2
+LASTING = 1e-7
+PATH_RATES = (16.0, 32.0, 32.0)  # in rates of the means: a Gaussian sees little of its path in one photo
+
+
+class MovingSplatTrainer(SplatTrainer):
+    """Gaussians in time being fitted."""
+
+    run: MovingPass
+
+    @cached_property
+    def _briefest(self) -> float:
+        return briefest(torch.tensor([photo.moment for photo in self.photos]))
+
+    @property
+    def gaussians(self) -> Gaussians:
+        """The Gaussians as they are."""
+        self.run.sync()
+        return unpacked(self.state.values, self.antialiased)
+
+    def packed(self, gaussians: Gaussians) -> Packed:
+        """Gaussians with their motion in one core."""
+        return packed(gaussians)
+
+    def pass_of(self, values: Packed) -> MovingPass:
+        """The pass of a moment."""
+        return MovingPass(values)
+
+    def _grow(self, progress: float, generator: torch.Generator) -> None:
+        self.run.sync()
+        super()._grow(progress, generator)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything the next step depends on, for a checkpoint."""
+        self.run.sync()
+        return super().tensors()
+
+    def _view(self, turn: int, smaller: int) -> View:
+        """The photo's view; the pass goes to its moment."""
+        self.run.moment = self.photos[turn].moment
+        return super()._view(turn, smaller)
+
+    def _rates(self, progress: float) -> Adam:
+        rates = super()._rates(progress)
+        paths, slower = tuple(rates.means * times for times in PATH_RATES), MEANS_LAST**progress
+        lives = CENTRES_RATE * slower, DURATIONS_RATE * slower
+        self.run.rates = MotionRates(*lives, paths, 4 * ROTATIONS_RATE, LASTING, self._briefest)
+        return rates
+
+
+def trainer_of(gaussians: Gaussians, *arguments: Any) -> SplatTrainer:
+    """The trainer of Gaussians, by whether they move; arguments as of `SplatTrainer`."""
+    kind = SplatTrainer if gaussians.motion is None else MovingSplatTrainer
+    return kind(gaussians, *arguments)
