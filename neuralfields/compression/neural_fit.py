@@ -19,6 +19,7 @@ from torch import Tensor
 from neuralfields.compression.neural import ONE, Networks, encoded, shapes
 from neuralfields.compression.refine import Refiner
 from neuralfields.gaussians import Gaussians
+from neuralfields.models.loops import MOMENT, Loops
 from neuralfields.ops.image_loss import image_loss
 from neuralfields.rendering.splat import render_gaussians
 
@@ -26,6 +27,7 @@ BLOCK = 256
 RATE, TUNING_RATE, LAST = 4e-3, 2e-3, 0.02  # Adam's rates of regression and of fine-tuning; share of them at the end
 HIGH = 0.25  # cycles a pixel from which frequencies are high, of 0.5 at most
 FREQUENCIES = 0.1  # weight of the frequency loss at the end
+CHANCE = "chance"  # the state of the random numbers, in a checkpoint
 MOST_WEIGHT = 0.98  # quantile of the importance that weights are held to
 
 
@@ -113,16 +115,20 @@ class Bank:
         rows, which, back = self._blocks
         return self(rows, which).flatten(0, 1)[back] * self.rows.spread + self.rows.mean
 
-    def regress(self, steps: int, blocks: int = 12) -> None:
+    def regress(self, steps: int, blocks: int = 12, loops: Loops | None = None) -> None:
         """Fits the attributes for `steps`, each of `blocks` blocks of random rows, clusters by their size."""
-        rows = self.rows
-        adam = torch.optim.Adam(self.layers, RATE, betas=(0.9, 0.99))
+        rows, chance = self.rows, self._chance
+        adam = self._adam(RATE)
         share = self._counts.double()
-        for step in range(steps):
+
+        def state() -> dict[str, Tensor]:
+            return self._state(adam) | {CHANCE: chance.get_state()}
+
+        for step in (loops or Loops()).run(range(steps), state, lambda kept: chance.set_state(kept[CHANCE].cpu())):
             _rate(adam, RATE, step / steps)
-            which = torch.multinomial(share, blocks, replacement=True, generator=self._chance)
+            which = torch.multinomial(share, blocks, replacement=True, generator=chance)
             which = torch.cat([which, torch.arange(len(share))]) if len(share) <= blocks else which
-            pick = torch.rand(len(which), BLOCK, generator=self._chance, dtype=torch.float64)
+            pick = torch.rand(len(which), BLOCK, generator=chance, dtype=torch.float64)
             index = self._order[self._starts[which, None] + (pick * self._counts[which, None]).long()]
             error = (self(index, which) - rows.wanted[index]) ** 2
             loss = (error * rows.matters * rows.weights[index][..., None]).mean()
@@ -132,8 +138,8 @@ class Bank:
 
     def tune(self, refiner: Refiner, shown: Callable[[Tensor], Gaussians], steps: int, frequencies: float) -> None:
         """Fine-tunes by pictures; `shown` makes Gaussians of attributes, differentiably."""
-        adam = torch.optim.Adam(self.layers, TUNING_RATE, betas=(0.9, 0.99))
-        for step, target, colour in refiner.turns(steps):
+        adam = self._adam(TUNING_RATE)
+        for step, target, colour in refiner.loops.run(refiner.turns(steps), lambda: self._state(adam)):
             _rate(adam, TUNING_RATE, step / steps)
             gaussians = shown(self.attributes())
             rgb = render_gaussians(gaussians, target.view, colour).rgb
@@ -144,6 +150,20 @@ class Bank:
             adam.zero_grad(set_to_none=True)
             rgb.backward(gradient)
             adam.step()
+
+    def _adam(self, rate: float) -> torch.optim.Adam:
+        """Adam with moments from the start, so that there is something to copy those of a checkpoint into."""
+        adam = torch.optim.Adam(self.layers, rate, betas=(0.9, 0.99))
+        for layer in self.layers:
+            moments = {name: torch.zeros_like(layer) for name in ("exp_avg", "exp_avg_sq")}
+            adam.state[layer] = {"step": torch.tensor(0.0), **moments}
+        return adam
+
+    def _state(self, adam: torch.optim.Adam) -> dict[str, Tensor]:
+        """Tensors that the next step depends on."""
+        named = {f"layer{i}": layer for i, layer in enumerate(self.layers)}
+        moments = {f"{MOMENT}{n}.{m}": t for n, layer in named.items() for m, t in adam.state[layer].items()}
+        return {**named, **moments}
 
     def quantised(self, share: float) -> Networks:
         """The networks with weights in steps of `share` of each layer's root mean square, a power of two."""

@@ -27,6 +27,7 @@ from neuralfields.compression.refine import Refiner
 from neuralfields.compression.tune import Judge
 from neuralfields.errors import InputError
 from neuralfields.gaussians import Gaussians
+from neuralfields.models.loops import Loops
 from neuralfields.rendering.renderable import Colour
 from neuralfields.scene import Bounds
 
@@ -77,16 +78,20 @@ def compress(
     cameras: CaptureCameras | None = None,
     stage: Callable[[str], None] = lambda _: None,
     recipe: Recipe = Recipe(),
+    loops: Loops | None = None,
 ) -> Compressed:
     """The file of Gaussians by networks. `goal.quality` is not aimed at: size follows from the recipe.
 
+    `loops`: steps that are kept, so that a fit which is interrupted goes on with the same arguments.
+
     Raises InputError for Gaussians that are not sound, and where `goal.most_bytes` cannot be kept to.
     """
-    begin = time.perf_counter()
+    loops = loops or Loops()
+    begin = time.perf_counter() - loops.seconds
     original = Original(gaussians, bounds, background, cameras)
     stage("importance")
     importance = global_importance(gaussians, original.importance())
-    judge, refiner = original.judge, original.refiner(goal.seed)
+    judge, refiner = original.judge, original.refiner(goal.seed, loops)
     stage("pruning")
     kept = np.sort(np.argsort(-importance, kind="stable")[: max(1, round(len(gaussians) * (1 - recipe.prune)))])
     left, importance = gaussians.take(torch.from_numpy(kept)), importance[kept]
@@ -94,7 +99,8 @@ def compress(
         left = refiner.free(left, max(1, round(goal.steps * recipe.refine)))
     stage("networks")
     fitting = Fitting.of(left, importance, bounds, recipe, goal.seed)
-    fitting.bank.regress(REGRESSION * goal.steps if recipe.regression is None else recipe.regression)
+    regression = REGRESSION * goal.steps if recipe.regression is None else recipe.regression
+    fitting.bank.regress(regression, loops=refiner.loops)
     stage("tuning")
     fitting.tune(refiner, goal.steps, recipe.frequencies)
     stage("coding")
