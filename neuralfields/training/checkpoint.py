@@ -75,8 +75,8 @@ class Checkpoint:
             ) from None
         if not overwrite:
             raise UsageError(
-                f"{self.path}: holds {state.step} steps of an interrupted {state.kind}; go on with --resume, or start anew"
-                " with --overwrite"
+                f"{self.path}: holds {state.step} steps of an interrupted {state.kind}; go on with --resume, or start"
+                " anew with --overwrite"
             )
 
     def save(self, training: Steps, seconds: float) -> None:
