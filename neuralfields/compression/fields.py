@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 import torch
+from torch import Tensor
 
 from neuralfields.cameras import Camera
 from neuralfields.compression import field_file
@@ -31,6 +32,11 @@ FINEST, COARSEST = 1 / 512, 8.0  # steps in root mean squares
 DEAD_ZONE = 0.42  # a number is rounded up from 0.58 of a step: zeros are the cheapest
 LARGEST = 2**18
 BYTES_SLOPE = 0.6  # logarithm of bytes that a logarithm of the steps saves
+
+
+def rounded(values: Tensor, step: float) -> Tensor:
+    """Weights that a file with this step would hold for float32 ones; see `FieldQuantiser.rounded`."""
+    return (values.abs() / step + DEAD_ZONE).floor_().mul_(step).copysign_(values)
 
 
 @dataclass(frozen=True)

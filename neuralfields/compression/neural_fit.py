@@ -10,11 +10,12 @@ Vocabulary
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.fft import fftfreq, rfftfreq
 
 from neuralfields.compression.neural import ONE, Networks, encoded, shapes
 from neuralfields.compression.refine import Refiner
@@ -51,6 +52,10 @@ class Rows:
         """Number of clusters."""
         return int(self.labels.max()) + 1
 
+    def to(self, device: torch.device | str) -> "Rows":
+        """The same on another device."""
+        return Rows(*(getattr(self, part.name).to(device) for part in fields(self)))
+
 
 def rows_of(
     places: np.ndarray, bits: int, octaves: int, values: Tensor, labels: Tensor, importance: np.ndarray | None
@@ -71,20 +76,26 @@ def rows_of(
 
 
 class Bank:
-    """The networks of all clusters as parameters: `layers` [K, inputs + 1, outputs], biases last."""
+    """The networks of all clusters as parameters on a device: `layers` [K, inputs + 1, outputs], biases last.
 
-    def __init__(self, rows: Rows, width: int, octaves: int, degree: int, seed: int) -> None:
+    `rows` are given on the CPU. Random numbers are drawn there, so that they are the same whatever the device.
+    """
+
+    def __init__(
+        self, rows: Rows, width: int, octaves: int, degree: int, seed: int, device: torch.device | str = "cpu"
+    ) -> None:
+        self.device = torch.device(device)
         chance = torch.Generator().manual_seed(seed)
-        self.octaves, self.width, self.rows, self.layers = octaves, width, rows, []
+        self.octaves, self.width, self.rows, self.layers = octaves, width, rows.to(device), []
         for clusters, inputs, outputs in shapes(rows.clusters, width, octaves, degree):
             weights = torch.randn(clusters, inputs, outputs, generator=chance) / math.sqrt(inputs - 1)
             weights[:, -1] = 0
-            self.layers.append(weights.requires_grad_())
+            self.layers.append(weights.to(device).requires_grad_())
         order = torch.argsort(rows.labels, stable=True)
         self._counts = torch.bincount(rows.labels, minlength=rows.clusters)
         self._starts = torch.cumsum(self._counts, 0) - self._counts
         self._order, self._chance = order, chance
-        self._blocks = self._all_blocks()
+        self._blocks = tuple(part.to(device) for part in self._all_blocks())
 
     def _all_blocks(self) -> tuple[Tensor, Tensor, Tensor]:
         """Rows [B, BLOCK] and cluster [B] of blocks that hold every row; where each row's output is in them [N]."""
@@ -119,7 +130,7 @@ class Bank:
         """Fits the attributes for `steps`, each of `blocks` blocks of random rows, clusters by their size."""
         rows, chance = self.rows, self._chance
         adam = self._adam(RATE)
-        share = self._counts.double()
+        share, order = self._counts.double(), self._order.to(self.device)
 
         def state() -> dict[str, Tensor]:
             return self._state(adam) | {CHANCE: chance.get_state()}
@@ -129,8 +140,9 @@ class Bank:
             which = torch.multinomial(share, blocks, replacement=True, generator=chance)
             which = torch.cat([which, torch.arange(len(share))]) if len(share) <= blocks else which
             pick = torch.rand(len(which), BLOCK, generator=chance, dtype=torch.float64)
-            index = self._order[self._starts[which, None] + (pick * self._counts[which, None]).long()]
-            error = (self(index, which) - rows.wanted[index]) ** 2
+            place = self._starts[which, None] + (pick * self._counts[which, None]).long()
+            index = order[place.to(self.device)]
+            error = (self(index, which.to(self.device)) - rows.wanted[index]) ** 2
             loss = (error * rows.matters * rows.weights[index][..., None]).mean()
             adam.zero_grad(set_to_none=True)
             loss.backward()
@@ -169,11 +181,11 @@ class Bank:
         """The networks with weights in steps of `share` of each layer's root mean square, a power of two."""
         weights, steps = [], []
         for layer in self.layers:
-            values = layer.detach().double().numpy()
+            values = layer.detach().cpu().double().numpy()
             size = max(float(np.sqrt((values**2).mean())), 1e-9)
             steps.append(2.0 ** round(math.log2(size * share)))
             weights.append(np.clip(np.rint(values / steps[-1]), -(2**19), 2**19).astype(np.int32))
-        mean, spread = (part.numpy().astype(np.float32) for part in (self.rows.mean, self.rows.spread))
+        mean, spread = (part.cpu().numpy().astype(np.float32) for part in (self.rows.mean, self.rows.spread))
         return Networks(self.octaves, tuple(weights), tuple(steps), mean, spread)
 
 
@@ -189,7 +201,7 @@ def frequency_loss(rgb: Tensor, wanted: Tensor, mask: Tensor | None = None) -> T
     """
     off = rgb - wanted if mask is None else (rgb - wanted) * mask[..., None]
     found = torch.fft.rfft2(off, dim=(0, 1), norm="ortho")
-    rows, columns = torch.fft.fftfreq(off.shape[0]), torch.fft.rfftfreq(off.shape[1])
+    rows, columns = (f(n, device=off.device) for f, n in ((fftfreq, off.shape[0]), (rfftfreq, off.shape[1])))
     high = (rows[:, None] ** 2 + columns**2 >= HIGH**2).to(off)
     return ((found.real**2 + found.imag**2 + 1e-12).sqrt() * high[..., None]).mean()
 

@@ -70,7 +70,7 @@ class Original:
 
     def importance(self) -> np.ndarray:
         """Sums of blending weights [N] over pictures."""
-        return Splats(self.gaussians, self.bounds).importance(self.views["importance"]).numpy()
+        return Splats(self.gaussians, self.bounds).importance(self.views["importance"]).cpu().numpy()
 
     @cached_property
     def judge(self) -> Judge:

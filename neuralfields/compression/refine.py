@@ -104,7 +104,8 @@ class Refiner:
             self.targets.append(Target(view, seen.rgb.clamp(0, 1).clone(), opacity))
         for photo in photos:
             view = View.of(photo.camera, near_of(bounds), antialiased=original.antialiased)
-            self.targets.append(Target(view, *photo.tensors()))
+            parts = (None if part is None else part.to(original.device) for part in photo.tensors())
+            self.targets.append(Target(view, *parts))
 
     def free(self, gaussians: Gaussians, steps: int, rates: Rates = Rates()) -> Gaussians:
         """The Gaussians after `steps`, every parameter tuned."""

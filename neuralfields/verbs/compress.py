@@ -51,7 +51,8 @@ def run(options: CompressOptions) -> dict[str, Any]:
     Raises UsageError for a model that is no scene, InputError for a goal that cannot be reached, InterruptedFit after
     SIGINT or SIGTERM (checkpoint written).
     """
-    use_machine("cpu", options.threads)  # Gaussians are rasterised there
+    wanted = options.device if options.method == "neuralgs" else "cpu"  # all else chooses whole numbers there
+    options = replace(options, device=use_machine(wanted, options.threads).type)
     out = _out(options)
     checkpoint = Checkpoint.beside(out, {})
     replacing = options.overwrite or (options.resume and checkpoint.path.is_file())
@@ -134,7 +135,8 @@ def _compressed(
 ) -> Compressed | CompressedField:
     if not isinstance(model.field, GaussianField):
         return compress_field(model, goal, cameras, display.next)
-    scene = model.field.gaussians(), model.bounds, goal, model.background, cameras, display.next
+    gaussians = model.field.gaussians().to(options.device)
+    scene = gaussians, model.bounds, goal, model.background, cameras, display.next
     if options.method == "neuralgs":
         recipe = neuralgs.Recipe(options.clusters, options.width, options.prune)
         return neuralgs.compress(*scene, recipe, loops)
@@ -150,6 +152,7 @@ def _identity(options: CompressOptions, model: Model, goal: Goal, cameras: Captu
         "goal": asdict(goal),
         **{name: getattr(options, name) for name in names},
         "input": _input_hash(model, cameras),
+        "device": options.device,
         "threads": torch.get_num_threads(),
         "version": VERSION,
     }
