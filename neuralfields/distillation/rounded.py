@@ -9,7 +9,7 @@ taken by the latent ones.  rays -> shown field -> mean (rgb - original's)^2 over
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from neuralfields.cameras import Camera
 from neuralfields.compression.field_file import Part, parts_of, rows_of
-from neuralfields.compression.fields import rounded
+from neuralfields.compression.fields import Tune, rounded
 from neuralfields.distillation.hard_examples import ROUND, CameraPool
 from neuralfields.distillation.sampled_cameras import Viewpoints
 from neuralfields.fields.field import Field
@@ -25,6 +25,7 @@ from neuralfields.models.loops import MOMENT, Loops
 from neuralfields.models.model import Model, volume_of
 from neuralfields.options import training as training_options
 from neuralfields.pictures.background import premultiplied_over
+from neuralfields.rendering.in_time import at_random
 from neuralfields.rendering.volume import Volume
 from neuralfields.training.radiance import next_rays, usual_samples
 from neuralfields.training.trainer import StepReport, Trainer
@@ -84,7 +85,7 @@ class RoundedTrainer(Trainer):
         if self.pool.round != 1 + self.step_count // ROUND:
             self.pool.round = self.step_count // ROUND
             self.pool.begin()
-        rays, _ = self.pool.rays(self.rays, generator)
+        rays = at_random(self.pool.rays(self.rays, generator)[0], self.original.bounds, generator)
         jitter = torch.rand(len(rays), generator=generator, device=self.device)
         wanted = max(1, round(SHARE * usual_samples(self.device, self.settings)))
         with torch.no_grad():
@@ -118,9 +119,7 @@ class RoundedTrainer(Trainer):
         self.rays = found.get("rays", self.rays)
 
 
-def field_tuner(
-    model: Model, cameras: Sequence[Camera], seed: int, loops: Loops
-) -> Callable[[Model, dict[int, float], int], Model]:
+def field_tuner(model: Model, cameras: Sequence[Camera], seed: int, loops: Loops) -> Tune:
     """Makes what tunes a model for steps of its parts, in so many steps: see compression/fields.py.
 
     `model`: the original; `cameras`: those of its capture, and others.
@@ -128,12 +127,13 @@ def field_tuner(
     original, viewpoints = volume_of(model), Viewpoints(list(cameras), model.bounds)
 
     def tuned(latent: Model, steps: dict[int, float], count: int) -> Model:
-        field = copy.deepcopy(latent.field)
+        field, result = copy.deepcopy(latent.field), copy.deepcopy(latent.field)
         pool = CameraPool(viewpoints, list(cameras), seed, False, original.device)
         trainer = RoundedTrainer(field, steps, original, pool, seed)
         for i in loops.run(range(count), trainer.state, trainer.restored):
             trainer.step(i / count)
         trainer.settle()
-        return replace(latent, field=field)
+        result.load_state_dict(field.state_dict())
+        return replace(latent, field=result)  # without what rendering has made, which cannot be copied
 
     return tuned
