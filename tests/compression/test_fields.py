@@ -154,6 +154,7 @@ def header(parts: dict, before: bytes, after: bytes) -> None:
 
 def test_the_commands_read_it(tmp_path: Path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("neuralfields.distillation.convert.PICTURE_SIDE", 24)  # of the worst view's
     few = ["--steps", "3"]
     nf_file.save(a_model(), Path("a.nf"))
     assert cli.main(["compress", "a.nf", "a.nfz", "--quality", "1", "--quiet", "--json", "--fast"]) == 0
