@@ -9,6 +9,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -35,7 +36,7 @@ LARGEST = 2**18
 BYTES_SLOPE = 0.6  # logarithm of bytes that a logarithm of the steps saves
 GAINED = 3.0  # dB that tuning is expected to bring
 ROOM = 0.98  # share of the bytes at which tuning begins: it adds some
-ROUNDS, NEAR_ENOUGH = (0.6, 0.25, 0.15), 0.05  # shares of the steps; logarithm of the steps' factor
+ROUNDS, MARGIN = (0.6, 0.25, 0.15), 0.02  # shares of the steps; logarithm of the steps' factor, to the safe side
 # A model with weights behind rounded ones, the steps of its parts by number, a count of training steps -> the model
 # whose weights come nearest to the original's pictures once they are rounded.
 Tune = Callable[[Model, dict[int, float], int], Model]
@@ -160,7 +161,7 @@ def compress_field(
     quantised = _at_goal(quantiser, judge, steps, goal)
     if tune is not None and goal.steps:
         stage("tuning")
-        quantised = _better(quantised, tuned(quantised, judge, goal, tune), judge, goal)
+        quantised = _best([quantised, *tuned(quantised, judge, goal, tune)], judge, goal)
     stage("coding")
     data = field_file.encode(quantised)
     seconds = time.perf_counter() - begin
@@ -221,49 +222,41 @@ def _at_goal(quantiser: FieldQuantiser, judge: FieldJudge, steps: dict[int, floa
     return _for_quality(quantiser, judge, steps, wanted_psnr(goal.quality, goal.fitted))
 
 
-def tuned(plain: QuantisedModel, judge: FieldJudge, goal: Goal, tune: Tune) -> QuantisedModel | None:
-    """A quantisation that meets a goal once its weights are tuned for its steps; None where none of them does.
+def tuned(plain: QuantisedModel, judge: FieldJudge, goal: Goal, tune: Tune) -> list[QuantisedModel]:
+    """Quantisations that meet a goal once their weights are tuned for their steps.
 
     Each round begins with the weights that the one before left, at steps corrected by what it measured.
     """
     begin = GAINED / DECIBELS if goal.most_bytes is None else -math.log(ROOM) / BYTES_SLOPE
     latent, quantiser = plain.model, FieldQuantiser(plain.model)
     steps = _at(quantiser, {i: part.step for i, part in enumerate(plain.parts)}, math.exp(begin))
-    found: list[tuple[bool, float, QuantisedModel]] = []
-    for turn, share in enumerate(ROUNDS):
+    found: list[QuantisedModel] = []
+    for share in ROUNDS:
         latent = tune(latent, steps, max(1, round(goal.steps * share)))
         quantiser = FieldQuantiser(latent)
         made = quantiser.quantised(steps)
         factor, met = _correction(made, judge, goal)
-        found.append((not met, -turn if met else abs(factor), made))
-        if met and abs(factor) < NEAR_ENOUGH:
-            break
+        found += [made] if met else []
         steps = _at(quantiser, steps, math.exp(factor))
-    missed, _, best = min(found, key=lambda one: one[:2])
-    if not missed:
-        return best
-    try:
-        return _at_goal(quantiser, judge, steps, goal)
-    except InputError:  # so few steps do not reach it
-        return None
+    with suppress(InputError):  # of a quality that so few steps do not reach
+        found.append(_at_goal(quantiser, judge, steps, goal))
+    return found
 
 
 def _correction(made: QuantisedModel, judge: FieldJudge, goal: Goal) -> tuple[float, bool]:
     """Logarithm of the factor at which steps would meet the goal just so, a little to the safe side; is it met?"""
     if goal.most_bytes is not None:
         over = math.log(len(field_file.encode(made)) / goal.most_bytes) / BYTES_SLOPE
-        return over + NEAR_ENOUGH / 2, over <= 0
+        return over + MARGIN, over <= 0
     spare = (judge.psnr(shown(made)) - wanted_psnr(goal.quality, goal.fitted)) / DECIBELS
-    return spare - NEAR_ENOUGH / 2, spare >= 0
+    return spare - MARGIN, spare >= 0
 
 
-def _better(plain: QuantisedModel, other: QuantisedModel | None, judge: FieldJudge, goal: Goal) -> QuantisedModel:
-    """Of two that meet a goal the smaller one, or with a goal of bytes the nearer one."""
-    if other is None:
-        return plain
+def _best(those: list[QuantisedModel], judge: FieldJudge, goal: Goal) -> QuantisedModel:
+    """Of those that meet a goal the smallest one, or with a goal of bytes the nearest one."""
     if goal.most_bytes is None:
-        return min(plain, other, key=lambda one: len(field_file.encode(one)))
-    return max(plain, other, key=lambda one: judge.psnr(shown(one)))
+        return min(those, key=lambda one: len(field_file.encode(one)))
+    return max(those, key=lambda one: judge.psnr(shown(one)))
 
 
 def _for_quality(

@@ -18,9 +18,11 @@ from neuralfields.files import companion
 from neuralfields.models.loops import Loops
 from neuralfields.models.model import Model
 from neuralfields.models.nf_file import save
+from neuralfields.options import training
 from neuralfields.options.models import CompressOptions
 from neuralfields.verbs import compress
 from tests.compression.test_compress import BOUNDS, ball
+from tests.compression.test_fields import a_model
 
 
 @pytest.fixture
@@ -51,14 +53,26 @@ CODED, NETWORKS = {}, {"method": "neuralgs", "clusters": 2, "width": 8}
 
 
 @pytest.mark.parametrize(
-    ("more", "steps"),
-    [(CODED, (2, 9)), (CODED | {"max_bytes": "2kB"}, (6,)), (NETWORKS, (10, 30))],
+    ("more", "steps"), [(CODED, (2, 9)), (CODED | {"max_bytes": "2kB"}, (6,)), (NETWORKS, (10, 30))]
 )
 def test_interrupted_it_ends_in_the_same_bytes(
     options: CompressOptions, more: dict, steps: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("neuralfields.compression.neuralgs.REGRESSION", 2)
-    options = replace(options, **more)
+    ends_in_the_same_bytes(replace(options, **more), steps, monkeypatch)
+
+
+def test_an_interrupted_field_ends_in_the_same_bytes(options: CompressOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "DEFAULT", replace(training.DEFAULT, samples=1 << 14, fewest_rays=64))
+    monkeypatch.setattr("neuralfields.distillation.convert.PICTURE_SIDE", 24)
+    save(a_model(), options.model)
+    for name, value in (("SIDE", 16), ("PROBES", 1), ("VIEWS", 2), ("REPORT", 2)):
+        monkeypatch.setattr(f"neuralfields.compression.fields.{name}", value)
+    ends_in_the_same_bytes(replace(options, max_bytes="2800", steps=6), (2, 5), monkeypatch)
+
+
+def ends_in_the_same_bytes(options: CompressOptions, steps: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs it unbroken, and interrupted after these steps."""
     compress.run(options)
     wanted = options.out.read_bytes()
     options.out.unlink(), options.out.with_suffix(".png").unlink()
