@@ -148,16 +148,20 @@ def compress_field(
     cameras: CaptureCameras | None = None,
     stage: Callable[[str], None] = lambda _: None,
     tune: Tune | None = None,
+    original: Model | None = None,
 ) -> CompressedField:
     """The file of a field at a goal: `quality` in dB, or `most_bytes`; quantisation-aware with `tune` and `goal.steps`.
 
-    Raises InputError for a goal that cannot be reached.
+    `original`: what it is held to where it stands in place of another. Raises InputError for a goal that cannot be
+    reached.
     """
     begin = time.perf_counter()
     views = {name: _views(name, model, cameras) for name in ("tuning", "report")}
     stage("steps")
     quantiser, judge = FieldQuantiser(model), FieldJudge(model, views["tuning"])
     steps = balanced(quantiser, judge)
+    if original is not None:
+        judge = FieldJudge(original, views["tuning"])
     quantised = _at_goal(quantiser, judge, steps, goal)
     if tune is not None and goal.steps:
         stage("tuning")
@@ -167,7 +171,7 @@ def compress_field(
     seconds = time.perf_counter() - begin
     stage("report")
     decoded = field_file.decode(data, "the file just made")
-    figures = FieldJudge(model, views["report"]).report(decoded)
+    figures = FieldJudge(original or model, views["report"]).report(decoded)
     numbers = sum(parameter.numel() for parameter in model.field.parameters())
     report = {
         **figures,

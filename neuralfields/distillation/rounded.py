@@ -40,9 +40,18 @@ class RoundedTrainer(Trainer):
 
     averaging = False
 
-    def __init__(self, field: Field, steps: dict[int, float], original: Volume, pool: CameraPool, seed: int) -> None:
+    def __init__(
+        self,
+        field: Field,
+        steps: dict[int, float],
+        original: Volume,
+        pool: CameraPool,
+        seed: int,
+        rate: float = RATE,
+    ) -> None:
+        """`rate`: as a share of the learning rates of a fit."""
         super().__init__(field, seed, grown=True)
-        self.optimiser.groups = [replace(g, learning_rate=RATE * g.learning_rate) for g in self.optimiser.groups]
+        self.optimiser.groups = [replace(g, learning_rate=rate * g.learning_rate) for g in self.optimiser.groups]
         self.original, self.pool, self.settings = original, pool, training_options.DEFAULT
         parts = parts_of(field)
         self.parts: dict[str, tuple[Part, float]] = {f"latent{i}": (parts[i], step) for i, step in steps.items()}

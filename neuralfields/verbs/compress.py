@@ -14,12 +14,12 @@ from neuralfields.codecs import load_any
 from neuralfields.compression import neuralgs
 from neuralfields.compression.compress import Goal, compress
 from neuralfields.compression.fields import CompressedField, compress_field
-from neuralfields.compression.original import MOST_CAMERAS, MOST_REFINING, CaptureCameras, Compressed, some, views_of
+from neuralfields.compression.original import MOST_CAMERAS, MOST_REFINING, CaptureCameras, Compressed, some
 from neuralfields.compression.photos import CapturePhotos, Photo
 from neuralfields.compression.tune import FITTED
 from neuralfields.distillation.convert import compare
-from neuralfields.distillation.rounded import field_tuner
 from neuralfields.distillation.sampled_cameras import Viewpoints
+from neuralfields.distillation.smaller import compress_tuned
 from neuralfields.errors import UsageError
 from neuralfields.evaluation.compression_curve import Curve, curve, table
 from neuralfields.evaluation.evaluate import evaluate
@@ -135,13 +135,9 @@ def _compressed(
     loops: Loops,
 ) -> Compressed | CompressedField:
     if not isinstance(model.field, GaussianField):
-        before, tune = loops.seconds, None
-        if goal.steps:
-            looked_at = views_of("refining", model.bounds, None) if cameras is None else cameras.training
-            tune = field_tuner(model, looked_at, goal.seed, loops)
-        made = compress_field(model, goal, cameras, display.next, tune)
-        made.report["seconds"] += before
-        return made
+        if not goal.steps:
+            return compress_field(model, goal, cameras, display.next)
+        return compress_tuned(model, goal, cameras, display.next, loops)
     gaussians = model.field.gaussians().to(options.device)
     scene = gaussians, model.bounds, goal, model.background, cameras, display.next
     if options.method == "neuralgs":
