@@ -184,7 +184,7 @@ class CompressOptions(OnMachine, Resuming, Reporting):
     fast: bool = False
     """Only what takes seconds: nothing is tuned against renderings."""
     steps: int = 400
-    """Steps of tuning against renderings of the original, or photos (--scene)."""
+    """Steps of tuning against renderings of the original, or photos of Gaussians' capture (--scene)."""
     seed: int = 0
     """Random seed; the same input, seed and steps give the same file."""
     keep_all: bool = False
