@@ -31,7 +31,7 @@ from neuralfields.models.model import Model, volume_of
 
 FEWEST_BITS, MOST_BITS, USUAL_BITS = 1.5, 6.0, 3.0  # a number, of a size that is worth a trial
 TRIALS = 2
-MUCH = 2.5  # dB lost, from which smaller sizes are tried
+MUCH = 6.0  # dB lost, from which smaller sizes are tried
 
 
 def compress_tuned(
