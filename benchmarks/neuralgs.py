@@ -86,10 +86,10 @@ def spread(rows: list[dict], command: str) -> list[dict]:
     for (scene, count, step, tuned), group in groups.items():
         figures: dict[str, object] = {"scene": scene, "gaussians": count, "step": step, "tuned": tuned}
         figures["seeds"] = len({found["seed"] for found in group})
-        for name in ("bytes", "psnr", "photos", "lost"):
+        for name, digits in (("bytes", None), ("psnr", 2), ("photos", 2), ("lost", 2)):
             values = [found[name] for found in group if found[name] is not None]
-            figures[name] = round(fmean(values), 2) if values else None
-            figures[f"{name} apart"] = round(max(values) - min(values), 2) if values else None
+            figures[name] = round(fmean(values), digits) if values else None
+            figures[f"{name} apart"] = round(max(values) - min(values), digits) if values else None
         result.append(row(command, **figures))
     return result
 
