@@ -1,12 +1,13 @@
 """Fields at a budget of bytes: dB that quantised weights lose, beside splats at as many bytes.
 
-python benchmarks/compressed_fields.py CAPTURE NAME=FILE.nf ... [--bytes 580kB 300kB] [--views 4]
+python benchmarks/compressed_fields.py CAPTURE NAME=FILE.nf ... [--bytes 580kB 300kB] [--steps 0 400] [--views 4]
 
 Writes compressed_fields.md, .json and .png: held-out PSNR over bytes, a line for each fit.
 
 FILE.nf: fits of the capture, for example `nf fit CAPTURE --field hash --minutes 1 --downscale 2`. `original`: bytes of
 FILE.nf. `before`, `photos`: PSNR in dB against held-out photos, the fit's and the file's; `psnr` against renderings of
-the fit by cameras that chose nothing. `seconds`: processor time of one thread.
+the fit by cameras that chose nothing. `seconds`: processor time of one thread. `tuned`: steps of quantisation-aware
+training by renderings of the fit; 0: weights are rounded as they are.
 """
 
 import argparse
@@ -24,11 +25,13 @@ from neuralfields.captures.readers import read_scene
 from neuralfields.codecs import load_any
 from neuralfields.compression.compress import Goal, compress
 from neuralfields.compression.fields import compress_field
+from neuralfields.distillation.rounded import field_tuner
 from neuralfields.errors import InputError
 from neuralfields.evaluation.evaluate import measure
 from neuralfields.fields import field_name
 from neuralfields.fields.gaussians import GaussianField
 from neuralfields.files import parse_size
+from neuralfields.models.loops import Loops
 from neuralfields.models.model import Model
 from neuralfields.pictures.charts import Chart, Series, plot_lines
 from neuralfields.pictures.panels import save_image
@@ -43,12 +46,13 @@ def main() -> None:
     parser.add_argument("capture", type=Path)
     parser.add_argument("fits", nargs="+", metavar="NAME=FILE")
     parser.add_argument("--bytes", nargs="*", default=["580kB", "300kB"])
+    parser.add_argument("--steps", type=int, nargs="*", default=[0], help="of quantisation-aware training of fields")
     parser.add_argument("--views", type=int, default=4, help="held-out photos that are looked at")
     options = parser.parse_args()
     torch.set_num_threads(1)
     command = "python benchmarks/compressed_fields.py"
     rows = kept("compressed_fields", command)
-    done = {(r["fit"], r["most"]) for r in rows}
+    done = {(r["fit"], r["most"], r.get("tuned", 0)) for r in rows}
     scene = read_scene(options.capture)
     for name, path in (fit.split("=", 1) for fit in options.fits):
         model = load_any(Path(path), options.capture)
@@ -59,12 +63,13 @@ def main() -> None:
             look, back = found.renderable(), found.background
             return fmean(measure(look, image, camera, back, structure=False).psnr for image, camera in pairs)
 
-        wanted = [most for most in options.bytes if (name, most) not in done]
+        each = [(most, steps) for most in options.bytes for steps in options.steps]
+        wanted = [(most, steps) for most, steps in each if (name, most, steps) not in done]
         before = shown(model) if wanted else 0.0
-        for most in wanted:
+        for most, steps in wanted:
             begin = time.process_time()
             try:
-                data, after, report = compressed(model, parse_size(most), options.capture, shown)
+                data, after, report = compressed(model, parse_size(most), steps, options.capture, shown)
             except InputError as error:
                 print(f"{name}, {most}: {error}", flush=True)
                 continue
@@ -75,6 +80,7 @@ def main() -> None:
                     field=field_name(model.field),
                     original=Path(path).stat().st_size,
                     most=most,
+                    tuned=steps,
                     bytes=len(data),
                     psnr=round(report["psnr"], 2),
                     before=round(before, 2),
@@ -92,18 +98,19 @@ def chart(rows: list[dict]) -> np.ndarray:
     """Held-out PSNR over bytes [H, W, 3]: a line for each fit, splats strong."""
     lines: dict[str, list[tuple[float, float]]] = {}
     for found in rows:
-        lines.setdefault(found["fit"], []).append((found["bytes"] / 1000, found["photos"]))
+        name = found["fit"] + (", tuned" if found.get("tuned") else "")
+        lines.setdefault(name, []).append((found["bytes"] / 1000, found["photos"]))
     drawn = [
         Series(name, *zip(*sorted(points), strict=True), strong="gaussians" in name) for name, points in lines.items()
     ]
     return plot_lines(drawn, Chart(TITLE, x_label="kB of the file", y_label="dB, held-out photos", log_x=True))
 
 
-def compressed(model: Model, most: int, capture: Path, shown) -> tuple[bytes, float, dict]:  # noqa: ANN001
+def compressed(model: Model, most: int, steps: int, capture: Path, shown) -> tuple[bytes, float, dict]:  # noqa: ANN001
     """Bytes, PSNR against photos and report of a model at so many bytes."""
-    goal, cameras = Goal(most_bytes=most, fitted=fitted_of(model)), cameras_of(model, 0)
+    goal, cameras = Goal(most_bytes=most, steps=steps, fitted=fitted_of(model)), cameras_of(model, 0)
     if not isinstance(model.field, GaussianField):
-        made = compress_field(model, goal, cameras)
+        made = compress_field(model, goal, cameras, tune=field_tuner(model, cameras.training, 0, Loops()))
         return made.data, shown(made.model), made.report
 
     goal, cameras = replace(goal, steps=400), replace(cameras, photos=photos_of(model, capture))

@@ -21,6 +21,7 @@ from neuralfields.compression.quantised import Quantised, dequantised
 from neuralfields.compression.refine import Recipe, tuned
 from neuralfields.compression.tune import FITTED, Judge, balanced, for_bytes, for_quality, wanted_psnr
 from neuralfields.gaussians import Gaussians
+from neuralfields.models.loops import Loops
 from neuralfields.rendering.renderable import Colour
 from neuralfields.scene import Bounds
 
@@ -58,12 +59,16 @@ def compress(
     background: Colour = (0.0, 0.0, 0.0),
     cameras: CaptureCameras | None = None,
     stage: Callable[[str], None] = lambda _: None,
+    loops: Loops | None = None,
 ) -> Compressed:
     """The file of Gaussians at a goal, from drawn cameras, or a capture's own; `stage` is told what is done.
 
+    `loops`: steps that are kept, so that tuning which is interrupted goes on with the same arguments.
+
     Raises InputError for Gaussians that are not sound and for a goal that cannot be reached.
     """
-    begin = time.perf_counter()
+    loops = loops or Loops()
+    begin = time.perf_counter() - loops.seconds
     original = Original(gaussians, bounds, background, cameras)
     goal = replace(goal, fitted=original.fitted(goal.fitted))
     stage("importance")
@@ -77,7 +82,7 @@ def compress(
             wanted_psnr(goal.quality, goal.fitted) if goal.most_bytes is None else judge.psnr(dequantised(quantised))
         )
         recipe = Recipe(wanted, goal.most_bytes, goal.prune, goal.steps)
-        refined = tuned(seen, importance, original.refiner(goal.seed), judge, recipe, stage)
+        refined = tuned(seen, importance, original.refiner(goal.seed, loops), judge, recipe, stage)
         quantised = _better(quantised, refined, judge, goal)
     stage("coding")
     data = encode(quantised, bounds.times)

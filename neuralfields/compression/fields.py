@@ -1,18 +1,21 @@
 """Fields (not Gaussians) to the bytes of a .nfz: steps of weights by what renderings say, then a quality or a size.
 
 A part's error grows with the square of its step, D = s step^2; a file is best where D is the same for each number
-(compression/tune.py). s is measured by renderings in which one part alone is quantised. Nothing is trained.
+(compression/tune.py). s is measured by renderings in which one part alone is quantised. What is tuned then, if
+anything is, are weights behind rounded ones (distillation/rounded.py).
 """
 
 import copy
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
 import torch
+from torch import Tensor
 
 from neuralfields.cameras import Camera
 from neuralfields.compression import field_file
@@ -31,6 +34,17 @@ FINEST, COARSEST = 1 / 512, 8.0  # steps in root mean squares
 DEAD_ZONE = 0.42  # a number is rounded up from 0.58 of a step: zeros are the cheapest
 LARGEST = 2**18
 BYTES_SLOPE = 0.6  # logarithm of bytes that a logarithm of the steps saves
+GAINED = 3.0  # dB that tuning is expected to bring
+ROOM = 0.98  # share of the bytes at which tuning begins: it adds some
+ROUNDS, MARGIN = (0.6, 0.25, 0.15), 0.02  # shares of the steps; logarithm of the steps' factor, to the safe side
+# A model with weights behind rounded ones, the steps of its parts by number, a count of training steps -> the model
+# whose weights come nearest to the original's pictures once they are rounded.
+Tune = Callable[[Model, dict[int, float], int], Model]
+
+
+def rounded(values: Tensor, step: float) -> Tensor:
+    """Weights that a file with this step would hold for float32 ones; see `FieldQuantiser.rounded`."""
+    return (values.abs() / step + DEAD_ZONE).floor_().mul_(step).copysign_(values)
 
 
 @dataclass(frozen=True)
@@ -93,13 +107,9 @@ class FieldQuantiser:
 
     def shown(self, steps: dict[int, float]) -> Model:
         """The model with parts at these steps, the others as they are."""
-        field = copy.deepcopy(self.model.field)
-        with torch.no_grad():
-            for i, step in steps.items():
-                part, parameter = self.parts[i], field.get_parameter(self.parts[i].name)
-                rows = parameter.view(*field_file.rows_of(tuple(parameter.shape)))
-                rows[part.begin : part.end] = weights(self.rounded(i, step), step).to(parameter.device)
-        return replace(self.model, field=field)
+        parts = tuple(msgspec.structs.replace(self.parts[i], step=step) for i, step in steps.items())
+        codes = tuple(self.rounded(i, step) for i, step in steps.items())
+        return shown(QuantisedModel(self.model, parts, codes))
 
     def quantised(self, steps: dict[int, float]) -> QuantisedModel:
         """All parts at these steps; each is predicted from what is near it where that is smaller."""
@@ -121,32 +131,47 @@ class FieldQuantiser:
         return sizes[1] < sizes[0]
 
 
+def shown(quantised: QuantisedModel) -> Model:
+    """The model that a quantised one stands for."""
+    field = copy.deepcopy(quantised.model.field)
+    with torch.no_grad():
+        for part, codes in zip(quantised.parts, quantised.codes, strict=True):
+            parameter = field.get_parameter(part.name)
+            rows = parameter.view(*field_file.rows_of(tuple(parameter.shape)))
+            rows[part.begin : part.end] = weights(codes, part.step).to(parameter.device)
+    return replace(quantised.model, field=field)
+
+
 def compress_field(
     model: Model,
     goal: Goal,
     cameras: CaptureCameras | None = None,
     stage: Callable[[str], None] = lambda _: None,
+    tune: Tune | None = None,
+    original: Model | None = None,
 ) -> CompressedField:
-    """The file of a field at a goal: `quality` in dB, or `most_bytes`.
+    """The file of a field at a goal: `quality` in dB, or `most_bytes`; quantisation-aware with `tune` and `goal.steps`.
 
-    Raises InputError for a goal that cannot be reached.
+    `original`: what it is held to where it stands in place of another. Raises InputError for a goal that cannot be
+    reached.
     """
     begin = time.perf_counter()
     views = {name: _views(name, model, cameras) for name in ("tuning", "report")}
     stage("steps")
     quantiser, judge = FieldQuantiser(model), FieldJudge(model, views["tuning"])
     steps = balanced(quantiser, judge)
+    if original is not None:
+        judge = FieldJudge(original, views["tuning"])
+    quantised = _at_goal(quantiser, judge, steps, goal)
+    if tune is not None and goal.steps:
+        stage("tuning")
+        quantised = _best([quantised, *tuned(quantised, judge, goal, tune)], judge, goal)
     stage("coding")
-    quantised = (
-        _for_bytes(quantiser, steps, goal.most_bytes)
-        if goal.most_bytes
-        else _for_quality(quantiser, judge, steps, wanted_psnr(goal.quality, goal.fitted))
-    )
     data = field_file.encode(quantised)
     seconds = time.perf_counter() - begin
     stage("report")
     decoded = field_file.decode(data, "the file just made")
-    figures = FieldJudge(model, views["report"]).report(decoded)
+    figures = FieldJudge(original or model, views["report"]).report(decoded)
     numbers = sum(parameter.numel() for parameter in model.field.parameters())
     report = {
         **figures,
@@ -157,6 +182,7 @@ def compress_field(
         "sections": section_bytes(data, "the file just made"),
         "views": len(views["report"]),
         "fitted": goal.fitted,
+        "steps": goal.steps if tune is not None else 0,
         "seconds": seconds,
     }
     return CompressedField(data, decoded, report)
@@ -191,6 +217,50 @@ def _held(step: float, size: float) -> float:
 
 def _at(quantiser: FieldQuantiser, steps: dict[int, float], factor: float) -> dict[int, float]:
     return {i: _held(step * factor, quantiser.sizes[i]) for i, step in steps.items()}
+
+
+def _at_goal(quantiser: FieldQuantiser, judge: FieldJudge, steps: dict[int, float], goal: Goal) -> QuantisedModel:
+    """What meets a goal with steps in these proportions, nothing tuned."""
+    if goal.most_bytes:
+        return _for_bytes(quantiser, steps, goal.most_bytes)
+    return _for_quality(quantiser, judge, steps, wanted_psnr(goal.quality, goal.fitted))
+
+
+def tuned(plain: QuantisedModel, judge: FieldJudge, goal: Goal, tune: Tune) -> list[QuantisedModel]:
+    """Quantisations that meet a goal once their weights are tuned for their steps.
+
+    Each round begins with the weights that the one before left, at steps corrected by what it measured.
+    """
+    begin = GAINED / DECIBELS if goal.most_bytes is None else -math.log(ROOM) / BYTES_SLOPE
+    latent, quantiser = plain.model, FieldQuantiser(plain.model)
+    steps = _at(quantiser, {i: part.step for i, part in enumerate(plain.parts)}, math.exp(begin))
+    found: list[QuantisedModel] = []
+    for share in ROUNDS:
+        latent = tune(latent, steps, max(1, round(goal.steps * share)))
+        quantiser = FieldQuantiser(latent)
+        made = quantiser.quantised(steps)
+        factor, met = _correction(made, judge, goal)
+        found += [made] if met else []
+        steps = _at(quantiser, steps, math.exp(factor))
+    with suppress(InputError):  # of a quality that so few steps do not reach
+        found.append(_at_goal(quantiser, judge, steps, goal))
+    return found
+
+
+def _correction(made: QuantisedModel, judge: FieldJudge, goal: Goal) -> tuple[float, bool]:
+    """Logarithm of the factor at which steps would meet the goal just so, a little to the safe side; is it met?"""
+    if goal.most_bytes is not None:
+        over = math.log(len(field_file.encode(made)) / goal.most_bytes) / BYTES_SLOPE
+        return over + MARGIN, over <= 0
+    spare = (judge.psnr(shown(made)) - wanted_psnr(goal.quality, goal.fitted)) / DECIBELS
+    return spare - MARGIN, spare >= 0
+
+
+def _best(those: list[QuantisedModel], judge: FieldJudge, goal: Goal) -> QuantisedModel:
+    """Of those that meet a goal the smallest one, or with a goal of bytes the nearest one."""
+    if goal.most_bytes is None:
+        return min(those, key=lambda one: len(field_file.encode(one)))
+    return max(those, key=lambda one: judge.psnr(shown(one)))
 
 
 def _for_quality(

@@ -78,6 +78,11 @@ class Latent:
             width = self.harmonics.shape[1]
             self.harmonics += (packed.rest[:, :width] - self._shown_rest) * (gain / UNIT) * self._steps["harmonics"]
 
+    def tensors(self) -> dict[str, Tensor]:
+        """The values themselves, by name."""
+        names = ("means", "scales", "rotations", "minus_log", "colours", "harmonics")
+        return {f"latent.{name}": getattr(self, name) for name in names}
+
     def gaussians(self) -> Gaussians:
         """The values as they are, not rounded, in the same order."""
         opacity = self.minus_log.neg().exp().clamp(LEAST_OPACITY, 1 - LEAST_TRANSPARENCY)

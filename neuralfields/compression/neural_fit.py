@@ -10,15 +10,17 @@ Vocabulary
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.fft import fftfreq, rfftfreq
 
 from neuralfields.compression.neural import ONE, Networks, encoded, shapes
 from neuralfields.compression.refine import Refiner
 from neuralfields.gaussians import Gaussians
+from neuralfields.models.loops import MOMENT, Loops
 from neuralfields.ops.image_loss import image_loss
 from neuralfields.rendering.splat import render_gaussians
 
@@ -26,6 +28,7 @@ BLOCK = 256
 RATE, TUNING_RATE, LAST = 4e-3, 2e-3, 0.02  # Adam's rates of regression and of fine-tuning; share of them at the end
 HIGH = 0.25  # cycles a pixel from which frequencies are high, of 0.5 at most
 FREQUENCIES = 0.1  # weight of the frequency loss at the end
+CHANCE = "chance"  # the state of the random numbers, in a checkpoint
 MOST_WEIGHT = 0.98  # quantile of the importance that weights are held to
 
 
@@ -49,6 +52,10 @@ class Rows:
         """Number of clusters."""
         return int(self.labels.max()) + 1
 
+    def to(self, device: torch.device | str) -> "Rows":
+        """The same on another device."""
+        return Rows(*(getattr(self, part.name).to(device) for part in fields(self)))
+
 
 def rows_of(
     places: np.ndarray, bits: int, octaves: int, values: Tensor, labels: Tensor, importance: np.ndarray | None
@@ -69,20 +76,26 @@ def rows_of(
 
 
 class Bank:
-    """The networks of all clusters as parameters: `layers` [K, inputs + 1, outputs], biases last."""
+    """The networks of all clusters as parameters on a device: `layers` [K, inputs + 1, outputs], biases last.
 
-    def __init__(self, rows: Rows, width: int, octaves: int, degree: int, seed: int) -> None:
+    `rows` are given on the CPU. Random numbers are drawn there, so that they are the same whatever the device.
+    """
+
+    def __init__(
+        self, rows: Rows, width: int, octaves: int, degree: int, seed: int, device: torch.device | str = "cpu"
+    ) -> None:
+        self.device = torch.device(device)
         chance = torch.Generator().manual_seed(seed)
-        self.octaves, self.width, self.rows, self.layers = octaves, width, rows, []
+        self.octaves, self.width, self.rows, self.layers = octaves, width, rows.to(device), []
         for clusters, inputs, outputs in shapes(rows.clusters, width, octaves, degree):
             weights = torch.randn(clusters, inputs, outputs, generator=chance) / math.sqrt(inputs - 1)
             weights[:, -1] = 0
-            self.layers.append(weights.requires_grad_())
+            self.layers.append(weights.to(device).requires_grad_())
         order = torch.argsort(rows.labels, stable=True)
         self._counts = torch.bincount(rows.labels, minlength=rows.clusters)
         self._starts = torch.cumsum(self._counts, 0) - self._counts
         self._order, self._chance = order, chance
-        self._blocks = self._all_blocks()
+        self._blocks = tuple(part.to(device) for part in self._all_blocks())
 
     def _all_blocks(self) -> tuple[Tensor, Tensor, Tensor]:
         """Rows [B, BLOCK] and cluster [B] of blocks that hold every row; where each row's output is in them [N]."""
@@ -113,18 +126,23 @@ class Bank:
         rows, which, back = self._blocks
         return self(rows, which).flatten(0, 1)[back] * self.rows.spread + self.rows.mean
 
-    def regress(self, steps: int, blocks: int = 12) -> None:
+    def regress(self, steps: int, blocks: int = 12, loops: Loops | None = None) -> None:
         """Fits the attributes for `steps`, each of `blocks` blocks of random rows, clusters by their size."""
-        rows = self.rows
-        adam = torch.optim.Adam(self.layers, RATE, betas=(0.9, 0.99))
-        share = self._counts.double()
-        for step in range(steps):
+        rows, chance = self.rows, self._chance
+        adam = self._adam(RATE)
+        share, order = self._counts.double(), self._order.to(self.device)
+
+        def state() -> dict[str, Tensor]:
+            return self._state(adam) | {CHANCE: chance.get_state()}
+
+        for step in (loops or Loops()).run(range(steps), state, lambda kept: chance.set_state(kept[CHANCE].cpu())):
             _rate(adam, RATE, step / steps)
-            which = torch.multinomial(share, blocks, replacement=True, generator=self._chance)
+            which = torch.multinomial(share, blocks, replacement=True, generator=chance)
             which = torch.cat([which, torch.arange(len(share))]) if len(share) <= blocks else which
-            pick = torch.rand(len(which), BLOCK, generator=self._chance, dtype=torch.float64)
-            index = self._order[self._starts[which, None] + (pick * self._counts[which, None]).long()]
-            error = (self(index, which) - rows.wanted[index]) ** 2
+            pick = torch.rand(len(which), BLOCK, generator=chance, dtype=torch.float64)
+            place = self._starts[which, None] + (pick * self._counts[which, None]).long()
+            index = order[place.to(self.device)]
+            error = (self(index, which.to(self.device)) - rows.wanted[index]) ** 2
             loss = (error * rows.matters * rows.weights[index][..., None]).mean()
             adam.zero_grad(set_to_none=True)
             loss.backward()
@@ -132,8 +150,8 @@ class Bank:
 
     def tune(self, refiner: Refiner, shown: Callable[[Tensor], Gaussians], steps: int, frequencies: float) -> None:
         """Fine-tunes by pictures; `shown` makes Gaussians of attributes, differentiably."""
-        adam = torch.optim.Adam(self.layers, TUNING_RATE, betas=(0.9, 0.99))
-        for step, target, colour in refiner.turns(steps):
+        adam = self._adam(TUNING_RATE)
+        for step, target, colour in refiner.loops.run(refiner.turns(steps), lambda: self._state(adam)):
             _rate(adam, TUNING_RATE, step / steps)
             gaussians = shown(self.attributes())
             rgb = render_gaussians(gaussians, target.view, colour).rgb
@@ -145,15 +163,29 @@ class Bank:
             rgb.backward(gradient)
             adam.step()
 
+    def _adam(self, rate: float) -> torch.optim.Adam:
+        """Adam with moments from the start, so that there is something to copy those of a checkpoint into."""
+        adam = torch.optim.Adam(self.layers, rate, betas=(0.9, 0.99))
+        for layer in self.layers:
+            moments = {name: torch.zeros_like(layer) for name in ("exp_avg", "exp_avg_sq")}
+            adam.state[layer] = {"step": torch.tensor(0.0), **moments}
+        return adam
+
+    def _state(self, adam: torch.optim.Adam) -> dict[str, Tensor]:
+        """Tensors that the next step depends on."""
+        named = {f"layer{i}": layer for i, layer in enumerate(self.layers)}
+        moments = {f"{MOMENT}{n}.{m}": t for n, layer in named.items() for m, t in adam.state[layer].items()}
+        return {**named, **moments}
+
     def quantised(self, share: float) -> Networks:
         """The networks with weights in steps of `share` of each layer's root mean square, a power of two."""
         weights, steps = [], []
         for layer in self.layers:
-            values = layer.detach().double().numpy()
+            values = layer.detach().cpu().double().numpy()
             size = max(float(np.sqrt((values**2).mean())), 1e-9)
             steps.append(2.0 ** round(math.log2(size * share)))
             weights.append(np.clip(np.rint(values / steps[-1]), -(2**19), 2**19).astype(np.int32))
-        mean, spread = (part.numpy().astype(np.float32) for part in (self.rows.mean, self.rows.spread))
+        mean, spread = (part.cpu().numpy().astype(np.float32) for part in (self.rows.mean, self.rows.spread))
         return Networks(self.octaves, tuple(weights), tuple(steps), mean, spread)
 
 
@@ -169,7 +201,7 @@ def frequency_loss(rgb: Tensor, wanted: Tensor, mask: Tensor | None = None) -> T
     """
     off = rgb - wanted if mask is None else (rgb - wanted) * mask[..., None]
     found = torch.fft.rfft2(off, dim=(0, 1), norm="ortho")
-    rows, columns = torch.fft.fftfreq(off.shape[0]), torch.fft.rfftfreq(off.shape[1])
+    rows, columns = (f(n, device=off.device) for f, n in ((fftfreq, off.shape[0]), (rfftfreq, off.shape[1])))
     high = (rows[:, None] ** 2 + columns**2 >= HIGH**2).to(off)
     return ((found.real**2 + found.imag**2 + 1e-12).sqrt() * high[..., None]).mean()
 

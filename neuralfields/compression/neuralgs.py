@@ -27,6 +27,7 @@ from neuralfields.compression.refine import Refiner
 from neuralfields.compression.tune import Judge
 from neuralfields.errors import InputError
 from neuralfields.gaussians import Gaussians
+from neuralfields.models.loops import Loops
 from neuralfields.rendering.renderable import Colour
 from neuralfields.scene import Bounds
 
@@ -77,16 +78,20 @@ def compress(
     cameras: CaptureCameras | None = None,
     stage: Callable[[str], None] = lambda _: None,
     recipe: Recipe = Recipe(),
+    loops: Loops | None = None,
 ) -> Compressed:
-    """The file of Gaussians by networks. `goal.quality` is not aimed at: size follows from the recipe.
+    """The file of Gaussians by networks, fitted on their device. Size follows from the recipe, not `goal.quality`.
+
+    `loops`: steps that are kept, so that a fit which is interrupted goes on with the same arguments.
 
     Raises InputError for Gaussians that are not sound, and where `goal.most_bytes` cannot be kept to.
     """
-    begin = time.perf_counter()
+    loops = loops or Loops()
+    begin = time.perf_counter() - loops.seconds
     original = Original(gaussians, bounds, background, cameras)
     stage("importance")
     importance = global_importance(gaussians, original.importance())
-    judge, refiner = original.judge, original.refiner(goal.seed)
+    judge, refiner = original.judge, original.refiner(goal.seed, loops)
     stage("pruning")
     kept = np.sort(np.argsort(-importance, kind="stable")[: max(1, round(len(gaussians) * (1 - recipe.prune)))])
     left, importance = gaussians.take(torch.from_numpy(kept)), importance[kept]
@@ -94,7 +99,8 @@ def compress(
         left = refiner.free(left, max(1, round(goal.steps * recipe.refine)))
     stage("networks")
     fitting = Fitting.of(left, importance, bounds, recipe, goal.seed)
-    fitting.bank.regress(REGRESSION * goal.steps if recipe.regression is None else recipe.regression)
+    regression = REGRESSION * goal.steps if recipe.regression is None else recipe.regression
+    fitting.bank.regress(regression, loops=refiner.loops)
     stage("tuning")
     fitting.tune(refiner, goal.steps, recipe.frequencies)
     stage("coding")
@@ -108,7 +114,7 @@ def compress(
 
 def global_importance(gaussians: Gaussians, seen: np.ndarray) -> np.ndarray:
     """Importance [N]: sums of blending weights [N] times volume^0.5, in 90th percentiles, at most 1."""
-    volume = gaussians.scales.double().sum(1).numpy()  # its logarithm
+    volume = gaussians.scales.double().sum(1).cpu().numpy()  # its logarithm
     relative = np.minimum(volume - np.quantile(volume, VOLUME_QUANTILE), 0)
     return seen * np.exp(VOLUME_POWER * relative)
 
@@ -140,7 +146,8 @@ class Fitting:
 
     @classmethod
     def of(cls, gaussians: Gaussians, importance: np.ndarray, bounds: Bounds, recipe: Recipe, seed: int) -> "Fitting":
-        """Clusters, and networks that know nothing yet."""
+        """Clusters, and networks on the Gaussians' device that know nothing yet; all else is done on the CPU."""
+        gaussians, device = gaussians.to("cpu"), gaussians.device
         means, scales, rotations = (
             part.detach().double().numpy() for part in (gaussians.means, gaussians.scales, gaussians.rotations)
         )
@@ -152,12 +159,12 @@ class Fitting:
         labels = clusters_of(alike(values, gaussians.degree), clusters, seed)
         weights = importance if recipe.weighted else None
         rows = rows_of(placed.places, placed.grid.bits, OCTAVES, values, labels, weights)
-        bank = Bank(rows, width, OCTAVES, gaussians.degree, seed)
+        bank = Bank(rows, width, OCTAVES, gaussians.degree, seed, device)
         return cls(placed, importance, bank, gaussians.degree, gaussians.antialiased)
 
     def shown(self) -> Callable[[Tensor], Gaussians]:
         """Makes Gaussians of attributes [N, D], differentiably."""
-        means = torch.from_numpy(self.placed.grid.means(self.placed.places).astype(np.float32))
+        means = torch.from_numpy(self.placed.grid.means(self.placed.places).astype(np.float32)).to(self.bank.device)
 
         def gaussians(values: Tensor) -> Gaussians:
             xyz = values[:, 4:7]
@@ -177,7 +184,7 @@ class Fitting:
 
     def scene(self, share: float) -> NeuralScene:
         """The whole numbers of a file: tiers of equal counts by importance, weights in steps of `share`."""
-        labels = self.bank.rows.labels.numpy().astype(np.uint8)
+        labels = self.bank.rows.labels.cpu().numpy().astype(np.uint8)
         rank = np.argsort(-self.importance, kind="stable")
         tiers = tuple(
             Tier(np.ascontiguousarray(self.placed.places[rows]), labels[rows])

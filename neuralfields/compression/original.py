@@ -15,6 +15,7 @@ from neuralfields.compression.refine import Refiner
 from neuralfields.compression.tune import Judge, lost_of
 from neuralfields.errors import InputError
 from neuralfields.gaussians import Gaussians
+from neuralfields.models.loops import Loops
 from neuralfields.rendering.renderable import Colour
 from neuralfields.rendering.splat import Splats
 from neuralfields.scene import Bounds
@@ -70,7 +71,7 @@ class Original:
 
     def importance(self) -> np.ndarray:
         """Sums of blending weights [N] over pictures."""
-        return Splats(self.gaussians, self.bounds).importance(self.views["importance"]).numpy()
+        return Splats(self.gaussians, self.bounds).importance(self.views["importance"]).cpu().numpy()
 
     @cached_property
     def judge(self) -> Judge:
@@ -82,11 +83,11 @@ class Original:
         """PSNR of the original against photos in dB: measured, or what is known of it."""
         return self.judge.fitted if isinstance(self.judge, PhotoJudge) else known
 
-    def refiner(self, seed: int) -> Refiner:
-        """The steps of tuning, against renderings and photos of training."""
+    def refiner(self, seed: int, loops: Loops | None = None) -> Refiner:
+        """The steps of tuning, against renderings and photos of training; `loops` knows those that were taken."""
         photos = [] if self.photos is None else self.photos.training
         small = [photo.smaller(_small(photo.camera, REFINING_SIDE)) for photo in photos]
-        return Refiner(self.gaussians, self.bounds, self.views["refining"], self.background, seed, small)
+        return Refiner(self.gaussians, self.bounds, self.views["refining"], self.background, seed, small, loops)
 
     def figures(self, gaussians: Gaussians) -> dict[str, object]:
         """`psnr` and `ssim` of Gaussians against the original, and what `photos` that judge say, None without any."""

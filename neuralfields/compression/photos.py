@@ -80,9 +80,9 @@ class PhotoJudge(Judge):
 
     def figures(self, gaussians: Gaussians, structure: bool = False) -> dict[str, float]:
         """`psnr`, and `ssim` with `structure`, against the photos: means over them."""
-        splats, found = Splats(gaussians, self.bounds), {"psnr": [], "ssim": []}
+        splats, found = Splats(gaussians.to(self.device), self.bounds), {"psnr": [], "ssim": []}
         for photo, reference in zip(self.photos, self.references, strict=True):
-            rgb = splats.render(photo.camera, self.background).rgb.clamp(0, 1).numpy()
+            rgb = splats.render(photo.camera, self.background).rgb.clamp(0, 1).cpu().numpy()
             found["psnr"].append(min(psnr(rgb, reference, photo.mask), 100.0))
             if structure and min(rgb.shape[:2]) >= WINDOW:
                 found["ssim"].append(ssim(rgb, reference, photo.mask))

@@ -20,6 +20,7 @@ from neuralfields.compression.quantised import Quantised, dequantised
 from neuralfields.compression.tune import DECIBELS, Judge, balanced, for_bytes, for_quality
 from neuralfields.errors import InputError
 from neuralfields.gaussians import Gaussians
+from neuralfields.models.loops import MOMENT, Loops
 from neuralfields.ops.blend import COLOUR_ONLY
 from neuralfields.ops.image_loss import image_loss
 from neuralfields.ops.project import View
@@ -78,6 +79,7 @@ class Refiner:
     """Pictures of the original Gaussians by `cameras` and `photos`, and the steps of Adam that bring others near them.
 
     Random colours are behind a scene that ends with its cube and behind photos with alpha in it, else `background`.
+    `loops`: what knows the steps that were taken before an interruption.
     """
 
     def __init__(
@@ -88,8 +90,9 @@ class Refiner:
         background: Colour,
         seed: int = 0,
         photos: Sequence[Photo] = (),
+        loops: Loops | None = None,
     ) -> None:
-        self.bounds, self.background, self.seed = bounds, background, seed
+        self.bounds, self.background, self.seed, self.loops = bounds, background, seed, loops or Loops()
         self.random = bounds.cascades == 1
         splats = Splats(original, bounds)
         self.targets = []
@@ -101,7 +104,8 @@ class Refiner:
             self.targets.append(Target(view, seen.rgb.clamp(0, 1).clone(), opacity))
         for photo in photos:
             view = View.of(photo.camera, near_of(bounds), antialiased=original.antialiased)
-            self.targets.append(Target(view, *photo.tensors()))
+            parts = (None if part is None else part.to(original.device) for part in photo.tensors())
+            self.targets.append(Target(view, *parts))
 
     def free(self, gaussians: Gaussians, steps: int, rates: Rates = Rates()) -> Gaussians:
         """The Gaussians after `steps`, every parameter tuned."""
@@ -109,7 +113,7 @@ class Refiner:
         chosen = gaussians.take(order)
         run = SplatPass(_packed(chosen))
         moments = run.gaussians.zeros_like(), run.gaussians.zeros_like()
-        for step, target, colour in self.turns(steps):
+        for step, target, colour in self._steps(steps, lambda: _state(run, moments), run):
             self._lead_back(run, target, colour, gaussians.degree)
             run.adam(moments, self._adam(rates, LAST ** (step / steps), step))
         refined = replace(chosen, **dict(zip(_NAMES, run.gaussians.unpacked(), strict=True)))
@@ -121,13 +125,18 @@ class Refiner:
         run = SplatPass(_packed(decoded))
         moments = run.gaussians.zeros_like(), run.gaussians.zeros_like()
         rates = Rates(*[UNIT] * 6)
-        for step, target, colour in self.turns(steps):
+        for step, target, colour in self._steps(steps, lambda: _state(run, moments) | latent.tensors(), run):
             rest = step % HARMONICS_EVERY == 0
             latent.show(run.gaussians, rest or step == 1)
             run.replace(run.gaussians)  # for the boxes around them
             self._lead_back(run, target, colour, decoded.degree)
             run.adam(moments, replace(self._adam(rates, 1.0, step), means=UNIT))
             latent.follow(run.gaussians, gain * LAST ** (step / steps), rest)
+
+    def _steps(
+        self, steps: int, state: Callable[[], dict[str, Tensor]], run: SplatPass
+    ) -> Iterator[tuple[int, Target, Colour]]:
+        return self.loops.run(self.turns(steps), state, lambda _: run.replace(run.gaussians))  # boxes made anew
 
     def turns(self, steps: int) -> Iterator[tuple[int, Target, Colour]]:
         """Step from 1, its picture and what is behind it."""
@@ -252,6 +261,12 @@ def prunable(gaussians: Gaussians, importance: np.ndarray, judge: Judge, wanted:
 def _settings(quantised: Quantised) -> Settings:
     s = quantised.steps
     return Settings(quantised.grid.step, s.scales, s.rotations, s.opacities, s.colours, s.harmonics)
+
+
+def _state(run: SplatPass, moments: tuple[Packed, Packed]) -> dict[str, Tensor]:
+    """Tensors that the next step of a pass depends on."""
+    parts = {"": run.gaussians, f"{MOMENT}m.": moments[0], f"{MOMENT}v.": moments[1]}
+    return {f"{name}{part}": getattr(packed, part) for name, packed in parts.items() for part in ("core", "rest")}
 
 
 _NAMES = ("means", "scales", "rotations", "opacities", "harmonics")

@@ -47,15 +47,15 @@ def lost_of(psnr: float, fitted: float = FITTED) -> float:
 
 
 class Judge:
-    """Pictures of the original Gaussians, and how far others' pictures are from them."""
+    """Pictures of the original Gaussians, and how far others' pictures are from them; all drawn on its device."""
 
     def __init__(self, original: Gaussians, bounds: Bounds, cameras: list[Camera], background: Colour) -> None:
-        self.bounds, self.cameras, self.background = bounds, cameras, background
+        self.bounds, self.cameras, self.background, self.device = bounds, cameras, background, original.device
         self.pictures = self._render(original)
 
     def _render(self, gaussians: Gaussians) -> list[np.ndarray]:
-        splats = Splats(gaussians, self.bounds)
-        return [splats.render(camera, self.background).rgb.clamp(0, 1).numpy() for camera in self.cameras]
+        splats = Splats(gaussians.to(self.device), self.bounds)
+        return [splats.render(camera, self.background).rgb.clamp(0, 1).cpu().numpy() for camera in self.cameras]
 
     def errors(self, gaussians: Gaussians, views: int | None = None) -> list[float]:
         """Mean squared error of each picture, not rounded to 8 bits; of the first `views` alone."""
@@ -64,7 +64,7 @@ class Judge:
 
     def _first(self, views: int) -> "Judge":
         found = object.__new__(Judge)
-        found.bounds, found.background = self.bounds, self.background
+        found.bounds, found.background, found.device = self.bounds, self.background, self.device
         found.cameras, found.pictures = self.cameras[:views], self.pictures[:views]
         return found
 

@@ -53,6 +53,11 @@ class State(msgspec.Struct, forbid_unknown_fields=True):
         return self.counters.get("step", self.counters.get("step_count", 0))
 
     @property
+    def kind(self) -> str:
+        """What is not finished: a fit, or a compression."""
+        return str(self.fit.get("kind", "fit"))[:20]
+
+    @property
     def progress(self) -> str:
         """In words: at step 200 of 2000."""
         planned = self.fit.get("steps")
@@ -146,6 +151,8 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> tuple[Mod
 
 def _header(path: Path, state: State) -> Header:
     header = state.model
+    if header is None and state.kind != "fit":
+        raise InputError(f"{path}: is the checkpoint of a {state.kind}, {state.progress}; go on with it by --resume")
     if header is None:
         raise InputError(f"{path}: is a checkpoint without a model, of an older version; {REMEDY}")
     if any(CONVENTIONS.get(key) != value for key, value in header.conventions.items()):

@@ -19,6 +19,7 @@ from neuralfields.options.common import (
     Quantity,
     Reporting,
     Result,
+    Resuming,
     SolidBackground,
     Source,
     Split,
@@ -166,7 +167,7 @@ class ConvertOptions(Distillation, Source):
 
 
 @dataclass(frozen=True)
-class CompressOptions(OnMachine, Output, Reporting):
+class CompressOptions(OnMachine, Resuming, Reporting):
     """Makes a scene small, Gaussians or another field: a .nfz file, by the quality or the bytes asked for."""
 
     out_second: ClassVar[bool] = True
@@ -183,7 +184,7 @@ class CompressOptions(OnMachine, Output, Reporting):
     fast: bool = False
     """Only what takes seconds: nothing is tuned against renderings."""
     steps: int = 400
-    """Steps of tuning against renderings of the original, or photos (--scene)."""
+    """Steps of tuning against renderings of the original, or photos of Gaussians' capture (--scene)."""
     seed: int = 0
     """Random seed; the same input, seed and steps give the same file."""
     keep_all: bool = False
@@ -200,9 +201,16 @@ class CompressOptions(OnMachine, Output, Reporting):
     """Share of the Gaussians, the least important, that neuralgs leaves out."""
     sweep: bool = False
     """Measure a curve instead: quality over bytes beside other formats, as <out>.png, .md and .json."""
+    resume: bool = False
+    """Continue from the checkpoint of an interrupted compression; the file is that of an unbroken one."""
+    checkpoint_every: float = 30.0
+    """Seconds between checkpoints."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_range(self, checkpoint_every=(0.1, 1e6))
+        if self.resume and (self.fast or self.sweep):
+            raise UsageError("--resume: --fast and --sweep keep no steps to go on with; drop one")
         check_range(self, quality=(0.001, 6), steps=(1, 100000), clusters=(1, 255), width=(8, 256), prune=(0.0, 0.95))
         if self.method == "neuralgs" and (self.fast or self.sweep):
             raise UsageError("--method neuralgs: fits networks, which --fast and --sweep leave out; drop them")

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import torch
@@ -20,9 +20,26 @@ from neuralfields.errors import InputError, UsageError
 from neuralfields.files import atomic_write_bytes, companion
 from neuralfields.models.checkpoint_file import VERSION, State, hash_of, read_state, standing
 from neuralfields.models.model import Model
-from neuralfields.training.trainer import Trainer
 
 LONGEST_VALUE = 400
+
+
+class Steps(Protocol):
+    """What a checkpoint is of: a trainer, or the loops of a compression."""
+
+    step_count: int
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Tensors that the next step depends on."""
+        ...
+
+    def counters(self) -> dict[str, int]:
+        """Plain numbers that the next step depends on."""
+        ...
+
+    def restore(self, tensors: dict[str, torch.Tensor], counters: dict[str, int]) -> None:
+        """The reverse of both."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -50,7 +67,7 @@ class Checkpoint:
         if not os.path.lexists(self.path):
             return
         try:
-            steps = read_state(self.path).step
+            state = read_state(self.path)
         except InputError:
             raise UsageError(
                 f"{self.path}: is in the place of the checkpoint and is no readable one; move it away, or choose"
@@ -58,11 +75,11 @@ class Checkpoint:
             ) from None
         if not overwrite:
             raise UsageError(
-                f"{self.path}: holds {steps} steps of an interrupted fit; go on with --resume, or start anew with"
-                " --overwrite"
+                f"{self.path}: holds {state.step} steps of an interrupted {state.kind}; go on with --resume, or start"
+                " anew with --overwrite"
             )
 
-    def save(self, training: Trainer, seconds: float) -> None:
+    def save(self, training: Steps, seconds: float) -> None:
         """Writes the state after the last step. Raises InputError for a parameter that is not finite.
 
         Of several processes (ranks.py) the first one writes.
@@ -85,7 +102,7 @@ class Checkpoint:
         state.sha256 = hash_of(tensors, state)
         atomic_write_bytes(self.path, save(tensors, {"neuralfields": msgspec.json.encode(state).decode()}))
 
-    def load(self, training: Trainer) -> float:
+    def load(self, training: Steps) -> float:
         """Restores the state in a new trainer; returns the seconds trained. Raises InputError if it cannot be used."""
         if not self.path.is_file():
             raise InputError(f"{self.path}: no checkpoint to resume; run without --resume")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -85,7 +85,7 @@ class Loop:
         training, start = self.training, time.perf_counter() - self.seconds
         validated = saved = self.seconds
         pause = self.options.eval_every
-        with _signals(self):
+        with ending_at_signals(self):
             while (done := self._done()) < 1:
                 report = self.report = training.step(done)
                 self.samples += report.samples
@@ -200,8 +200,14 @@ def _machine_identity(training: Trainer, options: FitOptions) -> dict[str, Any]:
     }
 
 
+class Stopped(Protocol):
+    """What runs steps, and ends after the one at which it finds `stop` set."""
+
+    stop: bool
+
+
 @contextmanager
-def _signals(loop: Loop) -> Iterator[None]:
+def ending_at_signals(loop: Stopped) -> Iterator[None]:
     """Handles SIGINT and SIGTERM: the first asks for a clean end, a second one ends at once."""
 
     def ask(number: int, frame: object) -> None:

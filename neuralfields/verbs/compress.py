@@ -1,10 +1,12 @@
 """`nf compress`: makes Gaussians (compression/compress.py) and other fields (compression/fields.py) small."""
 
-from dataclasses import replace
+import hashlib
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from neuralfields.captures.images import load_frames
 from neuralfields.captures.readers import read_scene
@@ -17,19 +19,25 @@ from neuralfields.compression.photos import CapturePhotos, Photo
 from neuralfields.compression.tune import FITTED
 from neuralfields.distillation.convert import compare
 from neuralfields.distillation.sampled_cameras import Viewpoints
+from neuralfields.distillation.smaller import compress_tuned
 from neuralfields.errors import UsageError
 from neuralfields.evaluation.compression_curve import Curve, curve, table
 from neuralfields.evaluation.evaluate import evaluate
 from neuralfields.evaluation.protocol import masked_like_fit
+from neuralfields.fields import field_name
 from neuralfields.fields.gaussians import GaussianField
 from neuralfields.files import OutputLock, atomic_write_bytes, check_writable, parse_size, size_text
 from neuralfields.gaussians import Gaussians
 from neuralfields.gpu.device import use_machine
+from neuralfields.models.loops import Loops
 from neuralfields.models.model import Model
 from neuralfields.options.models import CompressOptions
 from neuralfields.progress import StageDisplay
 from neuralfields.scene import Scene
 from neuralfields.splatting.photos import undistorted
+from neuralfields.training.checkpoint import Checkpoint
+from neuralfields.training.kept_loops import kept_loops
+from neuralfields.version import VERSION
 
 LEAST_PICTURES, MOST_SAMPLED = 32, 36
 EVERY = 8  # of a capture's photos, one that judges where none is held out
@@ -40,22 +48,30 @@ def run(options: CompressOptions) -> dict[str, Any]:
 
     `ratio`: bytes of the file that was given by those of the one that is written; `picture`: the view that lost most,
     side by side with the original's, beside the file (None with `fast`). With `sweep`: path, picture, rows.
-    Raises UsageError for a model that is no Gaussians, InputError for a goal that cannot be reached.
+    An interrupted compression leaves its checkpoint beside the file, as a fit does, and `resume` goes on from it.
+    Raises UsageError for a model that is no scene, InputError for a goal that cannot be reached, InterruptedFit after
+    SIGINT or SIGTERM (checkpoint written).
     """
-    use_machine("cpu", options.threads)  # Gaussians are rasterised there
+    wanted = options.device if options.method == "neuralgs" else "cpu"  # all else chooses whole numbers there
+    options = replace(options, device=use_machine(wanted, options.threads).type)
     out = _out(options)
-    check_writable(out, options.overwrite)
+    checkpoint = Checkpoint.beside(out, {})
+    replacing = options.overwrite or (options.resume and checkpoint.path.is_file())
+    check_writable(out, replacing)
     picture = None if options.fast or options.sweep else out.with_suffix(".png")
     if picture is not None:
-        check_writable(picture, options.overwrite)
+        check_writable(picture, replacing)
+    if not (options.resume or options.sweep):
+        checkpoint.require_free(options.overwrite)
     model = load_any(options.model, options.scene)
     display = _Stages(options.quiet)
     with OutputLock(out):
-        made = _made(options, model, display)
+        made = _made(options, model, checkpoint, display)
         display.next(None)
         if isinstance(made, Curve):
             return made.write(out)
         atomic_write_bytes(out, made.data)
+        checkpoint.remove()
         if picture is not None:
             after = made.model if isinstance(made, CompressedField) else _with(model, made.gaussians)
             compare(model, after, picture, called="original")
@@ -82,7 +98,9 @@ def _out(options: CompressOptions) -> Path:
     return out
 
 
-def _made(options: CompressOptions, model: Model, display: "_Stages") -> "Compressed | CompressedField | Curve":
+def _made(
+    options: CompressOptions, model: Model, checkpoint: Checkpoint, display: "_Stages"
+) -> "Compressed | CompressedField | Curve":
     """What the options ask for; here alone it is decided what is done with Gaussians and what with other fields.
 
     Raises UsageError for a field that is no scene, and for options that only Gaussians have.
@@ -91,21 +109,72 @@ def _made(options: CompressOptions, model: Model, display: "_Stages") -> "Compre
     steps = 0 if options.fast else options.steps
     goal = Goal(options.quality, most, not options.keep_all, steps, options.seed, fitted_of(model))
     cameras = cameras_of(model, options.seed) if model.cameras else None
-    if not isinstance(model.field, GaussianField):
-        if not model.is_scene or options.sweep or options.method != "coded":
-            raise UsageError(f"{options.model}: is no scene of Gaussians; of other fields scenes are, without --sweep")
-        return compress_field(model, goal, cameras, display.next)
-    if cameras is not None and options.scene is not None:
+    splats = isinstance(model.field, GaussianField)
+    if not splats and (not model.is_scene or options.sweep or options.method != "coded"):
+        raise UsageError(f"{options.model}: is no scene of Gaussians; of other fields scenes are, without --sweep")
+    if splats and cameras is not None and options.scene is not None:
         display.next("photos")
         cameras = replace(cameras, photos=photos_of(model, options.scene))
-    scene = model.field.gaussians(), model.bounds, goal, model.background, cameras, display.next
-    if model.bounds.times is not None and (options.sweep or options.method != "coded"):
+    if splats and model.bounds.times is not None and (options.sweep or options.method != "coded"):
         raise UsageError(f"{options.model}: moves; Gaussians in time are coded, without --sweep and --method")
-    if options.sweep:
-        return curve(*scene)
+    if splats and options.sweep:
+        return curve(model.field.gaussians(), model.bounds, goal, model.background, cameras, display.next)
+    if options.fast:
+        return _compressed(options, model, goal, cameras, display, Loops())
+    checkpoint = replace(checkpoint, fit=_identity(options, model, goal, cameras))
+    with kept_loops(checkpoint, options.resume, options.checkpoint_every) as loops:
+        if options.resume:
+            display.note(f"resumed at step {loops.step_count}")
+        return _compressed(options, model, goal, cameras, display, loops)
+
+
+def _compressed(
+    options: CompressOptions,
+    model: Model,
+    goal: Goal,
+    cameras: CaptureCameras | None,
+    display: "_Stages",
+    loops: Loops,
+) -> Compressed | CompressedField:
+    if not isinstance(model.field, GaussianField):
+        if not goal.steps:
+            return compress_field(model, goal, cameras, display.next)
+        return compress_tuned(model, goal, cameras, display.next, loops)
+    gaussians = model.field.gaussians().to(options.device)
+    scene = gaussians, model.bounds, goal, model.background, cameras, display.next
     if options.method == "neuralgs":
-        return neuralgs.compress(*scene, neuralgs.Recipe(options.clusters, options.width, options.prune))
-    return compress(*scene)
+        recipe = neuralgs.Recipe(options.clusters, options.width, options.prune)
+        return neuralgs.compress(*scene, recipe, loops)
+    return compress(*scene, loops)
+
+
+def _identity(options: CompressOptions, model: Model, goal: Goal, cameras: CaptureCameras | None) -> dict[str, Any]:
+    """Description of a compression that a checkpoint must share to be resumed."""
+    names = ("clusters", "width", "prune") if options.method == "neuralgs" else ()
+    return {
+        "kind": "compression",
+        "method": options.method,
+        "goal": asdict(goal),
+        **{name: getattr(options, name) for name in names},
+        "input": _input_hash(model, cameras),
+        "device": options.device,
+        "threads": torch.get_num_threads(),
+        "version": VERSION,
+    }
+
+
+def _input_hash(model: Model, cameras: CaptureCameras | None) -> str:
+    """A hash of all that a compression sees: the model, its cameras, and photos."""
+    found = hashlib.sha256(repr((field_name(model.field), model.bounds, model.background)).encode())
+    for name, tensor in sorted(model.field.state_dict().items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    for camera in [] if cameras is None else [*cameras.training, *cameras.held_out, *cameras.sampled]:
+        found.update(repr(camera).encode() + camera.world_from_camera.tobytes())
+    photos = None if cameras is None else cameras.photos
+    for photo in [] if photos is None else [*photos.training, *photos.judging]:
+        found.update(photo.image.tobytes() + (b"" if photo.mask is None else np.packbits(photo.mask).tobytes()))
+    return found.hexdigest()
 
 
 def text(result: dict[str, Any]) -> str:
@@ -213,6 +282,10 @@ class _Stages:
 
     def __init__(self, quiet: bool) -> None:
         self._display, self._open = StageDisplay(quiet), False
+
+    def note(self, text: str) -> None:
+        """Prints one line, unless quiet."""
+        self._display.note(text)
 
     def next(self, name: str | None) -> None:
         """Ends the stage before and begins this one, if there is one."""

@@ -154,13 +154,16 @@ def header(parts: dict, before: bytes, after: bytes) -> None:
 
 def test_the_commands_read_it(tmp_path: Path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("neuralfields.distillation.convert.PICTURE_SIDE", 24)  # of the worst view's
+    few = ["--steps", "3"]
     nf_file.save(a_model(), Path("a.nf"))
-    assert cli.main(["compress", "a.nf", "a.nfz", "--quality", "1", "--quiet", "--json"]) == 0
+    assert cli.main(["compress", "a.nf", "a.nfz", "--quality", "1", "--quiet", "--json", "--fast"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["bytes"] == Path("a.nfz").stat().st_size and report["ratio"] > 2
-    assert cli.main(["compress", "a.nf", "a.nfz", "--max-bytes", "4kB", "--quiet", "--overwrite"]) == 0
+    assert cli.main(["compress", "a.nf", "a.nfz", "--max-bytes", "4kB", "--quiet", "--overwrite", *few]) == 0
     assert "bits a parameter" in capsys.readouterr().out
     assert cli.main(["info", "a.nfz"]) == 0 and "compressed field" in capsys.readouterr().out
     assert cli.main(["compress", "a.nf", "--method", "neuralgs"]) == 2
     nf_file.save(replace(a_model(), cameras=(), held_out=(), camera_names=()), Path("b.nf"))  # drawn cameras look at it
-    assert cli.main(["compress", "b.nf", "b.nfz", "--max-bytes", "4kB", "--quiet"]) == 0 and Path("b.png").exists()
+    assert cli.main(["compress", "b.nf", "b.nfz", "--max-bytes", "4kB", "--quiet", *few]) == 0
+    assert Path("b.png").exists()

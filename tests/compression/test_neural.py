@@ -1,7 +1,9 @@
 """Networks in whole numbers: what is decoded is exact in any order of sums, and what is fitted is what is decoded."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,11 +18,14 @@ from neuralfields.compression.files import describe, read
 from neuralfields.compression.grid import fit_grid, morton
 from neuralfields.compression.neural import ONE, Networks, NeuralScene, Tier, attributes, decoded, encoded, shapes
 from neuralfields.compression.neural_fit import Bank, frequency_gradient, frequency_loss, rows_of
-from neuralfields.compression.neuralgs import Recipe, clusters_of, compress, global_importance
+from neuralfields.compression.neuralgs import Fitting, Recipe, clusters_of, compress, global_importance
 from neuralfields.compression.original import CaptureCameras, drawn
 from neuralfields.compression.quantise import Quantiser
+from neuralfields.compression.refine import Target
 from neuralfields.compression.tune import usual
 from neuralfields.errors import InputError
+from neuralfields.gaussians import PARAMETERS
+from neuralfields.models.loops import Loops
 from tests.compression.test_compress import BOUNDS, ball
 
 OCTAVES, WIDTH, CLUSTERS = 4, 8, 3
@@ -237,3 +242,35 @@ def test_a_page_gets_what_it_can_decode(tmp_path: Path):
     (tmp_path / "a.nfz").write_bytes(DATA)
     (tmp_path / "b.nfz").write_bytes(nfz.encode(Quantiser(ball(20), None).quantise(usual(BOUNDS))))
     assert is_networks(tmp_path / "a.nfz") and not is_networks(tmp_path / "b.nfz")
+
+
+class OneTarget:
+    """A refiner of one picture."""
+
+    def __init__(self, device: str) -> None:
+        self.loops, grid = Loops(), torch.zeros(24, 20, device=device)
+        self.targets = [Target(None, grid[..., None].repeat(1, 1, 3), grid, grid)]
+
+    def turns(self, steps: int):
+        return ((step, self.targets[0], (0.5, 0.5, 0.5)) for step in range(1, steps + 1))
+
+
+def test_a_fit_is_on_one_device(monkeypatch: pytest.MonkeyPatch):
+    """On torch's device without memory, where an op of tensors of two devices raises as on a GPU."""
+    gaussians = ball(60)
+    with pytest.raises(RuntimeError, match="device"):
+        torch.zeros(3) @ torch.zeros(3, device="meta")
+    fitting = Fitting.of(gaussians, np.ones(120), BOUNDS, RECIPE, 0)
+    rows = fitting.bank.rows
+    bank = Bank(rows, WIDTH, 10, gaussians.degree, 0, "meta")
+    bank.regress(2, 1)
+    fitting = replace(fitting, bank=bank)
+    shown = fitting.shown()(bank.attributes())
+    assert {getattr(shown, name).device.type for name in PARAMETERS} == {"meta"}
+    seen = shown.means.sum() + shown.harmonics.sum() + shown.scales.sum() + shown.rotations.sum()
+    picture = seen + shown.opacities.sum() + torch.zeros(24, 20, 3, device="meta")
+    for name, found in (("render_gaussians", picture), ("image_loss", picture.detach())):
+        stub = SimpleNamespace(rgb=found, d_rgb=found)
+        monkeypatch.setattr(f"neuralfields.compression.neural_fit.{name}", lambda *_, stub=stub: stub)
+    fitting.tune(OneTarget("meta"), 1, 0.1)
+    assert {layer.device.type for layer in bank.layers} == {"meta"}
