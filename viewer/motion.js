@@ -52,3 +52,9 @@ export function instant({ count, core, motion }, moment) {
   }
   return { core: made, means };
 }
+
+/** The same of what `unpack` gives, whose motion is read as numbers once. */
+export function instantOf(loaded, moment) {
+  if (loaded.motion instanceof Uint16Array) loaded.motion = fromHalves(loaded.motion);
+  return instant(loaded, moment);
+}

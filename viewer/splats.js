@@ -7,14 +7,13 @@
 
 import { Fence } from "./fence.js";
 import { add, clamp, length, scale, sub, tangent } from "./math.js";
-import { MOTION, fromHalves, instant } from "./motion.js";
 import { bind, inSoftware, nearest, program } from "./scene.js";
 import { ACROSS, SHOW_FRAGMENT, SPLAT_FRAGMENT, SPLAT_VERTEX, WHOLE_VERTEX, placeFragment } from "./splat_shaders.js";
 import { SplatTarget } from "./splat_target.js";
 import { startWorker } from "./workers.js";
 
 const MODES = { rgb: 0, rings: 0, depth: 1, opacity: 2, normals: 3 };
-const HEADER = 64, RANGES = 64, FAR = 3e38, MAP = 256;
+const HEADER = 64, RANGES = 64, MOTION = 16, FAR = 3e38, MAP = 256;
 const MOVING = 14, BAND = 30, REST = 120; // milliseconds: of a moving picture, of a part of a whole one; until the eye rests
 const LEAST = 0.25; // pixels of a moving picture, each way, of those of a whole one
 
@@ -31,7 +30,7 @@ export function unpack(buffer) {
   const rest = new Uint32Array(buffer, HEADER + RANGES + 32 * count, 4 * texels * count);
   const floats = new Float32Array(core.buffer, core.byteOffset, core.length), means = new Float32Array(3 * count);
   for (let i = 0; i < count; i++) for (let k = 0; k < 3; k++) means[3 * i + k] = floats[8 * i + k];
-  const ranges = new Float32Array(buffer, HEADER, 16), motion = moves ? fromHalves(new Uint16Array(buffer, still)) : null;
+  const ranges = new Float32Array(buffer, HEADER, 16), motion = moves ? new Uint16Array(buffer, still) : null;
   return { motion, moment: null, count, many, version: word(4), antialiased: Boolean(word(5) & 1), near: view.getFloat32(24, true), ranges, core, rest, means };
 }
 
@@ -83,11 +82,11 @@ export class SplatLayer {
     this.wake();
   }
 
-  /** Goes to a moment in [0, 1] of a scene that moves. */
-  goTo(moment) {
+  /** Goes to a moment in [0, 1] of a scene that moves, by `instantOf` of motion.js, which shared files do without. */
+  goTo(moment, instantOf) {
     const { loaded } = this;
     if (!loaded?.motion || loaded.moment === moment) return;
-    const { core, means } = instant(loaded, moment);
+    const { core, means } = instantOf(loaded, moment);
     this.fill(this.core, core);
     this.worker.postMessage({ means }, [means.buffer]);
     loaded.moment = moment;

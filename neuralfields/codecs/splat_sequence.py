@@ -1,5 +1,6 @@
 """A folder of splat files, one for each instant by the order of their names, as a model that moves."""
 
+import os
 import re
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def sequence_files(folder: Path) -> list[Path]:
 
     Names differ by their last number alone: 0000.ply, 0001.ply ... or dance-1.splat, dance-2.splat ...
     """
-    if not folder.is_dir() or is_splat_file(folder):
+    if not os.path.isdir(folder) or is_splat_file(folder):  # a name too long is none
         return []
     found: dict[tuple[str, str], list[tuple[int, Path]]] = {}
     for path in list(folder.iterdir())[:MOST]:

@@ -211,6 +211,7 @@ def test_a_model_has_no_photos_to_give(small_file: Path, tmp_path: Path, capsys:
     assert "--to im4d: its colours are read from photos, which a model has not" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_photos_teach_a_held_out_camera(tmp_path: Path) -> None:
     """At equal steps, better than the planes alone, and the gain is the photos'."""
     moving_scene().write(tmp_path, cameras=6, frames=4, size=24)

@@ -90,4 +90,4 @@ def test_from_python_and_in_a_notebook(small_file: Path) -> None:
 
 def test_several_things_and_whatever_renders() -> None:
     with neuralfields.view([Ball(), Ball()], port=0, threads=1) as viewer:
-        assert [subject.name for subject in viewer.server.stage.subjects] == ["ball", "ball"]
+        assert [subject.name for subject in viewer.server.stage.subjects] == ["ball", "ball (2)"]
