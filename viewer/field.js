@@ -140,6 +140,7 @@ export class FieldLayer {
     const { front, frame } = this;
     if (!this.shown || !this.loaded || !frame) return;
     this.advance(frame);
+    this.gl.bindFramebuffer(this.gl.FRAMEBUFFER, null);
     if (this.front !== front) this.wake();
   }
 

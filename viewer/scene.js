@@ -31,6 +31,7 @@ export class Scene {
   /** Draws all layers as the eye sees them. */
   draw(eye) {
     const { gl, canvas: { width, height } } = this, [near, far] = this.reach;
+    gl.bindFramebuffer(gl.FRAMEBUFFER, null);
     gl.viewport(0, 0, width, height);
     gl.clearColor(0.051, 0.059, 0.071, 1);
     gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
