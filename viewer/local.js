@@ -3,7 +3,7 @@
 
 import { FieldLayer, unpack as unpackField } from "./field.js";
 import { duration, short } from "./math.js";
-import { instantOf } from "./motion.js";
+import { goTo } from "./motion.js";
 import { inSoftware } from "./scene.js";
 import { SplatLayer, unpack as unpackSplats } from "./splats.js";
 
@@ -101,7 +101,7 @@ export class Local {
     for (const layer of this.layers) layer.shown = false;
     if (!this.shows) return;
     const { layer, app: { lines, points, read, photo, thumbs } } = this;
-    if (state.stage.times) layer.goTo?.(this.app.time.share, instantOf);
+    if (state.stage.times) goTo(layer, this.app.time.share);
     layer.deep = lines.count + read.count > 0 || (points.shown && points.count > 0) || photo.opacity > 0 || thumbs.shown;
     Object.assign(layer, { shown: true, mode: state.what, box: this.app.box(), resolution: state.resolution, behind: this.app.behind(this.subject) });
     layer.span = state.drawn === "both" ? [0, state.split] : [0, 1];

@@ -53,8 +53,14 @@ export function instant({ count, core, motion }, moment) {
   return { core: made, means };
 }
 
-/** The same of what `unpack` gives, whose motion is read as numbers once. */
-export function instantOf(loaded, moment) {
+/** Brings a layer of Gaussians (splats.js, which shared files have without this) to a moment in [0, 1]. */
+export function goTo(layer, moment) {
+  const { loaded } = layer;
+  if (!loaded?.motion || loaded.moment === moment) return;
   if (loaded.motion instanceof Uint16Array) loaded.motion = fromHalves(loaded.motion);
-  return instant(loaded, moment);
+  const { core, means } = instant(loaded, moment);
+  layer.fill(layer.core, core);
+  layer.worker.postMessage({ means }, [means.buffer]);
+  loaded.moment = moment;
+  layer.wake();
 }

@@ -82,17 +82,6 @@ export class SplatLayer {
     this.wake();
   }
 
-  /** Goes to a moment in [0, 1] of a scene that moves, by `instantOf` of motion.js, which shared files do without. */
-  goTo(moment, instantOf) {
-    const { loaded } = this;
-    if (!loaded?.motion || loaded.moment === moment) return;
-    const { core, means } = instantOf(loaded, moment);
-    this.fill(this.core, core);
-    this.worker.postMessage({ means }, [means.buffer]);
-    loaded.moment = moment;
-    this.wake();
-  }
-
   /** Shows what is selected and leaves out what is deleted. */
   mark(choice) {
     const { gl } = this, { marks } = choice;
