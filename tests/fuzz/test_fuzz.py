@@ -16,7 +16,7 @@ from tests.fuzz.mutate import change_bytes, change_json, change_text
 from tests.fuzz.run import Target, fuzz
 from tests.fuzz.targets import NEEDS, TARGETS
 
-FEW, MANY = int(os.environ.get("NEURALFIELDS_FUZZ", "25")), 5000
+FEW, MANY = int(os.environ.get("NEURALFIELDS_FUZZ", "12")), 5000
 
 
 def met(name: str, folder: Path, count: int) -> None:

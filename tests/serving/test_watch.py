@@ -49,7 +49,10 @@ def run(options: FitOptions) -> Model:
 
 
 class Visitor:
-    """A page on a running fit, in a thread of its own: does what `visit` says once it is connected."""
+    """A page on a running fit, in a thread of its own: does what `visit` says once it is connected.
+
+    The fit waits for it: a quiet machine ends one before a page is there, which then would wait for its beginning.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, visit: Any) -> None:
         self.visit, self.result, self.error = visit, None, None
@@ -61,6 +64,8 @@ class Visitor:
             url = f"http://127.0.0.1:{watching.server.port}/"
             self.thread = threading.Thread(target=self._run, args=(url,))
             self.thread.start()
+            while self.thread.is_alive() and not watching.server.sessions:
+                time.sleep(0.005)
             return made
 
         monkeypatch.setattr(Watching, "__enter__", entered)
@@ -69,7 +74,7 @@ class Visitor:
         async def main() -> Any:
             own = {"Origin": url[:-1]}
             async with aiohttp.ClientSession() as web, web.ws_connect(url + "socket", headers=own) as line:
-                return await self.visit(Page(line))
+                return await asyncio.wait_for(self.visit(Page(line)), 90)
 
         try:
             self.result = asyncio.run(main())
