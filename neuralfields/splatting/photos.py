@@ -88,8 +88,12 @@ def undistorted(
 
 def plain_photos(loaded: LoadedFrames, bounds: Bounds) -> Photos:
     """Photos as pinholes see them, over grey where they have alpha, and which of their pixels show the scene."""
+    return _plain(_straightened(loaded), bounds)
+
+
+def _plain(straight: list[tuple[np.ndarray, Camera, np.ndarray | None]], bounds: Bounds) -> Photos:
     images, cameras, insides = [], [], []
-    for image, camera, mask in _straightened(loaded):
+    for image, camera, mask in straight:
         values = torch.from_numpy(np.ascontiguousarray(image))
         images.append(values if values.shape[2] == 3 else _over_grey(values))
         cameras.append(camera)
@@ -112,7 +116,7 @@ def _transparent(image: np.ndarray, keep: np.ndarray) -> np.ndarray:
 
 def training_photos(loaded: LoadedFrames, bounds: Bounds, antialiased: bool) -> tuple[list[PhotoPyramid], Photos]:
     """The photos of a fit at full and half size, and the same as a beginning takes them."""
-    photos, images, cameras, insides = [], [], [], []
+    photos = []
     straight = _straightened(loaded)
     room = _room(loaded.images)
     for image, camera, mask in straight:
@@ -130,10 +134,7 @@ def training_photos(loaded: LoadedFrames, bounds: Bounds, antialiased: bool) -> 
                 0.0 if camera.time is None else bounds.moment(camera.time),
             )
         )
-        images.append(values if values.shape[2] == 3 else _over_grey(values))
-        cameras.append(camera)
-        insides.append(_inside(values, keep))
-    return photos, Photos(images, cameras, bounds, insides)
+    return photos, _plain(straight, bounds)
 
 
 def _straightened(loaded: LoadedFrames) -> list[tuple[np.ndarray, Camera, np.ndarray | None]]:

@@ -44,7 +44,9 @@ class Exposure:
         self.begun = False
 
     def begin(self, gain: Tensor, share: float = 1.0) -> None:
-        """Begins with gains [N, 3] found beforehand; `share`: of a step's pixels that are one photo's."""
+        """Begins with gains [N, 3] found beforehand, if any; `share`: of a step's pixels that are one photo's."""
+        if not bool(gain.any()):
+            return
         self.gain = gain.clamp(-LARGEST, LARGEST).to(self.gain)
         own = torch.full_like(self.gain, TYPICAL * share)
         self.sums = torch.stack([own * torch.exp(self.gain), own])

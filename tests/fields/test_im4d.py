@@ -27,7 +27,6 @@ from tests.support.settings import training_settings
 
 BOUNDS = Bounds((1.0, 2.0, 3.0), 4.0, times=(0.0, 1.0))
 SIDE = 48
-SMALL = ("resolutions=16,32", "features=16", "moments=8", "hidden=16", "code=8")
 
 
 def cameras(instants: int = 1) -> list[Camera]:
@@ -213,13 +212,20 @@ def test_a_model_has_no_photos_to_give(small_file: Path, tmp_path: Path, capsys:
 
 @pytest.mark.slow
 def test_photos_teach_a_held_out_camera(tmp_path: Path) -> None:
-    """At equal steps, better than the planes alone, and the gain is the photos'."""
-    moving_scene().write(tmp_path, cameras=6, frames=4, size=24)
+    """At equal steps a decibel better than the planes alone; as benchmarks/im4d.py, where it is 1.5."""
+    moving_scene().write(tmp_path, cameras=9, frames=10, size=64)
     scene, found = read_scene(tmp_path), {}
+    planes = ("resolutions=16,32,64,128", "features=16", "moments=16")
     for views in (0, 3):
         options = FitOptions(
-            scene=tmp_path, field="im4d", steps=60, eval_every=0, quiet=True, threads=1, set=(*SMALL, f"views={views}")
+            scene=tmp_path,
+            field="im4d",
+            steps=300,
+            eval_every=0,
+            quiet=True,
+            threads=2,
+            set=(*planes, f"views={views}"),
         )
-        with training_settings(samples=1 << 11):
+        with training_settings(samples=1 << 13):
             found[views] = evaluate(fit_scene(scene, options)).psnr
-    assert found[3] > found[0] + 0.5
+    assert found[3] > found[0] + 1
