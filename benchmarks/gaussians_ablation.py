@@ -20,6 +20,8 @@ CAPTURES = {
     "chair": ("synthetic_chair", 1),
     "fern": ("llff_fern", 1),
     "desk": ("desk_colmap", 2),
+    "statue": ("saharov_statue_32", 4),
+    "tanks": ("tanks_train", 2),
 }
 # By row: constants of modules that differ from what stands in them, and the beginning.
 ROWS: dict[str, tuple[dict[str, object], str]] = {
@@ -27,8 +29,12 @@ ROWS: dict[str, tuple[dict[str, object], str]] = {
     "round, not flat on the surface": ({"splatting.initial.FLAT": 1.0}, "auto"),
     "whole photos from the first step": ({"training.splats.SIZES": ()}, "auto"),
     "half size until 0.7 of the fit": ({"training.splats.SIZES": ((0.7, 2),)}, "auto"),
-    "means at half the rate": ({"training.splats.MEANS_RATE": 2e-4}, "auto"),
+    "means slower, to a fiftieth": ({"training.splats.MEANS_RATE": 4e-4, "training.splats.MEANS_LAST": 0.02}, "auto"),
     "scales at a quarter of the rate": ({"training.splats.SCALES_RATE": 5e-3}, "auto"),
+    "higher harmonics every 16th step": (
+        {"training.splats.HARMONICS_EVERY": 16, "training.splats.HARMONICS_RATE": 5e-4},
+        "auto",
+    ),
     "no growth": ({"training.splats.GROW_UNTIL": 0.0}, "auto"),
     "beginning on a hash field": ({}, "field"),
     "beginning at random": ({}, "random"),
