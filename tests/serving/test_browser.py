@@ -22,7 +22,7 @@ from neuralfields.pictures.camera_paths import read_keyframes
 from neuralfields.pictures.panels import to_uint8
 from neuralfields.serving.messages import camera_of
 from neuralfields.serving.viewer import Viewer
-from tests.support.browser import RESTS, Screen, needs_chromium
+from tests.support.browser import Screen, needs_chromium
 from tests.support.make_captures import colmap
 from tests.support.small_fit import fitted_model, small_capture_folder
 
@@ -41,7 +41,7 @@ def viewer() -> Iterator[Viewer]:
 @pytest.fixture(scope="module")
 def page(browser: Any, viewer: Viewer) -> Iterator[Screen]:
     """One page for most tests; it complained of nothing at the end and stayed at home."""
-    made = Screen(browser, viewer.url)
+    made = Screen(browser, viewer.url, (740, 160))
     made.until("Boolean(window.neuralfields && window.neuralfields.state.stage)")
     made.page.select_option("#right", "")
     made.rest()
@@ -207,9 +207,9 @@ def test_the_slider_compares_two(screen: Screen) -> None:
     assert both[5, width // 4].min() > 240 and both[5, 3 * width // 4].max() < 15  # white behind one, black the other
     assert screen.page.inner_text("#label-right") == "other"
     box = screen.page.locator("#divider").bounding_box()
-    screen.page.mouse.move(box["x"] + 14, 200)
+    screen.page.mouse.move(box["x"] + 14, 100)
     screen.page.mouse.down()
-    screen.page.mouse.move(0.9 * width, 200, steps=3)
+    screen.page.mouse.move(0.9 * width, 100, steps=3)
     screen.page.mouse.up()
     screen.page.wait_for_timeout(150)
     assert screen.picture()[5, 3 * width // 4].min() > 240
@@ -270,15 +270,6 @@ def test_phone_size(browser: Any, viewer: Viewer) -> None:
     before = screen.eye()
     screen.page.touchscreen.tap(100, 100)
     assert screen.eye().pose == before.pose and screen.errors == []
-    screen.context.close()
-
-
-def test_a_viewer_that_ends_is_shown(browser: Any, small_model: Model) -> None:
-    with neuralfields.view(small_model, port=0, threads=1) as viewer:
-        screen = Screen(browser, viewer.url)
-        screen.until(RESTS)
-    screen.until("document.getElementById('dot').className === 'off'")
-    assert screen.page.inner_text("#message") == "the viewer was stopped"
     screen.context.close()
 
 

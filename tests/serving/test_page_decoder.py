@@ -120,7 +120,7 @@ def test_a_browser_decodes_the_same_bytes(browser: Any, tmp_path: Path) -> None:
     server = Server(ball_stage(), port=0, threads=1)
     try:
         page = browser.new_page()
-        page.goto(server.url)
+        page.goto(server.url + "kinds.js")  # of its origin, with nothing to draw
         found = page.evaluate(
             """async ([data, names]) => {
                 const { decode } = await import(new URL("nfz.js", location.href));

@@ -23,7 +23,7 @@ SIZE = (740, 240)  # the panel takes 320 of them
 OVER = "#strip, #hint, #message, #card, #tools, #divider, #labels"  # what lies over the canvas
 STALL = "GPU stall due to ReadPixels"  # chromium's own: without a GPU it reads what it shows back from WebGL
 RESTS = "Boolean(window.neuralfields && window.neuralfields.rests)"
-REMEMBER = """window.atFirst = [...document.querySelectorAll("#panel input, #panel select, #panel details")]
+REMEMBER = """window.atFirst = [...document.querySelectorAll("input, select, details")]
     .map((one) => [one, one.value, one.checked, one.open]); null"""
 RESTORE = """(() => {
     for (const [one, value, checked, open] of window.atFirst) {
