@@ -115,7 +115,7 @@ def test_the_page_refuses_what_we_refuse(tmp_path: Path) -> None:
 
 @needs_chromium
 def test_a_browser_decodes_the_same_bytes(browser: Any, tmp_path: Path) -> None:
-    write_gaussians(lopsided(), tmp_path / "a.nfz")
+    write_gaussians(lopsided(count=60), tmp_path / "a.nfz")
     data = (tmp_path / "a.nfz").read_bytes()
     server = Server(ball_stage(), port=0, threads=1)
     try:

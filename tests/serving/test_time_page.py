@@ -126,7 +126,7 @@ def a_passing_gaussian() -> Model:
 def test_gaussians_of_a_time_are_drawn_by_the_page(browser: Any) -> None:
     model = a_passing_gaussian()
     with neuralfields.view(model, port=0, threads=1) as viewer:
-        screen = Screen(browser, viewer.url)
+        screen = Screen(browser, viewer.url, (740, 160))
         screen.until("Boolean(window.neuralfields && window.neuralfields.state.stage)")
         screen.page.evaluate("drawn.value = 'page'; drawn.onchange()")
         screen.until("window.neuralfields.local.draws", 60)
@@ -135,6 +135,7 @@ def test_gaussians_of_a_time_are_drawn_by_the_page(browser: Any) -> None:
             right, wrong = (apart(shown, whole(model, screen, shown.shape, t)) for t in (time, other))
             assert right < 2 and wrong > 2 * right, (right, wrong)
         number = screen.page.evaluate("window.neuralfields.number")
+        screen.page.select_option("#time-speed", "4")
         screen.page.click("#time-play")
         screen.until("window.neuralfields.state.time > 22", 60)
         screen.page.click("#time-play")
