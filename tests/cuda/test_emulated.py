@@ -255,7 +255,7 @@ def test_occupied_blocks(emulator: Emulator):
 
 
 def test_every_kernel_is_run(emulator: Emulator):
-    """Nothing in cuda/gpu escapes the cases that these tests take; ops that this process has tried are not run again."""
+    """Nothing in cuda/gpu escapes the cases of these tests; ops that this process has tried are not run again."""
     c = case(dtype=torch.float32, rays=4)
     fused_on_gpu(c)
     with emulator.running(), using_precision("half"):

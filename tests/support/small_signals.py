@@ -14,8 +14,8 @@ from tests.support.settings import set_training
 SMALL = ("levels=4", "table=10", "base=4", "hidden=16", "code=8")
 
 FEW = {
-    "NEAR": ((0.02, 1 << 13), (0.005, 1 << 13)), "ANYWHERE": 1 << 12, "IOU_POINTS": 1 << 12, "VALIDATION_POINTS": 1 << 10,
-    "CHAMFER_RESOLUTION": 32, "CHAMFER_POINTS": 1 << 10,
+    "NEAR": ((0.02, 1 << 13), (0.005, 1 << 13)), "ANYWHERE": 1 << 12,
+    "IOU_POINTS": 1 << 12, "VALIDATION_POINTS": 1 << 10, "CHAMFER_RESOLUTION": 32, "CHAMFER_POINTS": 1 << 10,
 }  # fmt: skip
 
 
