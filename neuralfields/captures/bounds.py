@@ -43,15 +43,21 @@ class Hints:
 
 def points_in_view(camera: Camera, points: np.ndarray) -> np.ndarray:
     """Whether each of `points` [P, 3] projects into the image, bool [P]."""
+    return _in_view(camera, points)[0]
+
+
+def _in_view(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which points project into the image, and the pixels [P, 2] and depths [P] of all of them."""
     pixels, depth = project(camera, points)
-    inside = (depth > 0) & (pixels >= 0).all(axis=1) & (pixels < (camera.width, camera.height)).all(axis=1)
+    x, y = pixels.T
+    inside = (depth > 0) & (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height)
     if camera.model == "perspective":
         # Far outside the image a lens polynomial folds back; such points only seem to be inside.
         local = (points - camera.centre) @ camera.world_from_camera[:3, :3]
         limit_x = 1.5 * max(camera.cx, camera.width - camera.cx) / camera.fx
         limit_y = 1.5 * max(camera.cy, camera.height - camera.cy) / camera.fy
         inside &= (np.abs(local[:, 0]) <= limit_x * depth) & (np.abs(local[:, 1]) <= limit_y * depth)
-    return inside
+    return inside, pixels, depth
 
 
 def estimate_bounds(cameras: Sequence[Camera], points: np.ndarray | None, kind: str, hints: Hints = Hints()) -> Bounds:
@@ -248,14 +254,18 @@ def votes(
         camera, (height, width) = silhouette.camera, silhouette.map.shape
         total = np.zeros((height + 1, width + 1), dtype=np.int64)
         total[1:, 1:] = silhouette.map.cumsum(0).cumsum(1)
-        which = np.flatnonzero(points_in_view(camera, centres))
-        pixels, depth = project(camera, centres[which])
+        seen, pixels, depth = _in_view(camera, centres)
+        which = np.flatnonzero(seen)
+        pixels, depth = pixels[which], depth[which]
         away = np.ceil(radius * max(camera.fx, camera.fy) / np.maximum(depth - radius, 1e-3 * radius)) + 1
-        low, high = np.floor(pixels - away[:, None]).astype(np.int64), np.ceil(pixels + away[:, None]).astype(np.int64)
         told = depth > radius
-        if whole:
-            told &= (low >= 0).all(axis=1) & (high <= (width, height)).all(axis=1)
-        (left, top), (right, bottom) = (np.clip(corner, 0, (width, height)).T for corner in (low, high))
+        edges = []
+        for place, size in zip(pixels.T, (width, height), strict=True):
+            low, high = np.floor(place - away), np.ceil(place + away)
+            if whole:
+                told &= (low >= 0) & (high <= size)
+            edges += [low.clip(0, size).astype(np.int64), high.clip(0, size).astype(np.int64)]
+        left, right, top, bottom = edges
         marked = total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]
         inside[which] += 1
         empty[which] += told & (marked == 0)

@@ -192,7 +192,13 @@ class Server:
         pages = list(self.sessions.items())
         await asyncio.gather(*(session.end() for session, _ in pages))
         await asyncio.gather(*(line.close(code=1001, message=b"the viewer was stopped") for _, line in pages))
+        with contextlib.suppress(NotImplementedError):  # Windows
+            self._loop.remove_reader(self._socket)
+        await asyncio.sleep(0.01)  # in which what was accepted last is connected: a server that is closed drops it
+        connected = [one.transport for one in runner.server.connections if one.transport is not None]
         await runner.cleanup()
+        for transport in connected:
+            transport.abort()  # of a page that reads no more of what was sent, or does not hang up
         await asyncio.sleep(0.01)  # in which closed connections give their sockets back
 
     async def _answer(self, request: Any) -> Any:

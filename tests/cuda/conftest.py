@@ -8,12 +8,12 @@ from tests.support.emulate import Emulator, missing
 
 
 @pytest.fixture(scope="session")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Emulator:
-    """Runs kernels on the CPU; its compiled modules are kept for the session."""
+def emulator() -> Emulator:
+    """Runs kernels on the CPU; its compiled modules are kept for the run."""
     reason = missing()
     if reason:
         pytest.skip(reason)
-    return Emulator(tmp_path_factory.mktemp("emulator"))
+    return Emulator()
 
 
 @pytest.fixture

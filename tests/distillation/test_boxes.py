@@ -83,6 +83,7 @@ def test_boxes_are_read_and_refused():
             parse_box(text, "--keep-box")
 
 
+@pytest.mark.usefixtures("small_steps", "small_distillation")
 def test_the_verb_erases(small_model: Model, tmp_path):
     save(small_model, tmp_path / "a.nf")
     centre, reach = small_model.bounds.centre, 5 * small_model.bounds.side

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from neuralfields.cli import main
-from neuralfields.distillation import convert as conversion
 from neuralfields.errors import UsageError
 from neuralfields.files import parse_size
 from neuralfields.models.model import Model
@@ -15,14 +14,7 @@ from neuralfields.models.nf_file import load
 QUICK = ["--threads", "1", "--quiet", "--json"]
 
 
-pytestmark = pytest.mark.usefixtures("small_steps", "small_pictures")
-
-
-@pytest.fixture
-def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Teacher and student are compared on few pixels: after so few steps most of them show fog, which takes long."""
-    monkeypatch.setattr(conversion, "PICTURE_SIDE", 32)
-    monkeypatch.setattr(conversion, "VIEW_PIXELS", 16 * 16)
+pytestmark = pytest.mark.usefixtures("small_steps", "small_distillation")
 
 
 def convert(capsys: pytest.CaptureFixture, model: Path, out: Path, *words: object, steps: int = 3) -> dict:

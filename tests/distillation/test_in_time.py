@@ -12,6 +12,7 @@ from neuralfields.options.models import ConvertOptions, ExportOptions
 from neuralfields.verbs.export import run as export
 from tests.support.moving import moving_file_path, moving_model
 
+pytestmark = pytest.mark.usefixtures("small_steps", "small_distillation")
 SMALL = ("levels=6", "table=12", "finest=128", "hidden=32")
 
 

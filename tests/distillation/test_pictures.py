@@ -17,7 +17,7 @@ from neuralfields.gaussians import PARAMETERS, Gaussians
 from neuralfields.models.model import Model
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
 from neuralfields.options.models import ConvertOptions, EditOptions
-from tests.support.small_fit import _small_model
+from tests.support.small_fit import fitted_model
 
 GAUSSIANS = ("most=2000", "degree=1")
 
@@ -29,7 +29,7 @@ def options(to: str, steps: int, *settings: str, **more: object) -> ConvertOptio
 @pytest.fixture(scope="module")
 def teacher() -> Iterator[Model]:
     before = torch.get_num_threads()
-    yield _small_model()
+    yield fitted_model()
     torch.set_num_threads(before)
 
 

@@ -259,10 +259,10 @@ GOOD = {"cameras": GOOD_CAMERAS, "images": GOOD_IMAGES, "points3D": GOOD_POINTS}
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_colmap_cut_at_every_byte(tmp_path: Path, name: str) -> None:
+def test_colmap_cut_anywhere(tmp_path: Path, name: str) -> None:
     colmap(tmp_path)
     file = tmp_path / f"sparse/0/{name}.bin"
-    for length in range(len(GOOD[name])):
+    for length in (*range(40), *range(40, len(GOOD[name]), 5), len(GOOD[name]) - 1):
         file.write_bytes(GOOD[name][:length])
         refused(tmp_path, rf"{name}\.bin: byte \d+: ")
 
@@ -346,7 +346,7 @@ def test_random_bytes_give_our_errors_only(tmp_path: Path, kind: str) -> None:
             make_captures.photo(tmp_path / f"images/{i}.png")
         files = [tmp_path / "poses_bounds.npy"]
     good = {file: file.read_bytes() for file in files}
-    for _ in range(150):
+    for _ in range(60):
         file = files[random.integers(len(files))]
         data = bytearray(good[file])
         for _ in range(random.integers(1, 4)):
@@ -361,10 +361,10 @@ def test_random_bytes_give_our_errors_only(tmp_path: Path, kind: str) -> None:
 
 def test_a_large_honest_file_is_read_in_time(tmp_path: Path) -> None:
     document = make_captures.transforms(tmp_path, make_captures.ring(8))
-    document["frames"] *= 1000
+    document["frames"] *= 400
     for i, frame in enumerate(document["frames"]):
         document["frames"][i] = {**frame, "file_path": f"images/{i % 8:04d}.png" if i < 8 else f"absent/{i}.png"}
     (tmp_path / "transforms.json").write_text(json.dumps(document))
     begun = time.process_time()
     assert len(read_scene(tmp_path).frames) == 8
-    assert time.process_time() - begun < 5
+    assert time.process_time() - begun < 2

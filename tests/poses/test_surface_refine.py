@@ -27,7 +27,9 @@ def noisy() -> TrackScene:
     return bumpy_scene(0.2, 0.5)
 
 
-def test_outliers_are_found_and_poses_come_nearer(noisy: TrackScene):
+def test_outliers_are_found_and_poses_come_nearer(noisy: TrackScene, monkeypatch: pytest.MonkeyPatch):
+    for name, value in (("ROUNDS", 2), ("FIRST_STEPS", 100), ("STEPS", 40)):
+        monkeypatch.setattr(surface_refine, name, value)
     found = refine(noisy.given, noisy.pinhole, noisy.tracks)
     report = found.report
     assert report["refined"] and report["held_out_after"] < 0.7 * report["held_out_before"]

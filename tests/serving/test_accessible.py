@@ -1,5 +1,6 @@
 """The pages by axe-core's rules: nothing serious or critical, in the live page, in a capture's, in a shared file."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ GRAVE = ("serious", "critical")
 def findings(screen: Screen) -> list[str]:
     """Serious and critical findings, a line for each element."""
     found = Axe().run(screen.page).response["violations"]
-    screen.context.close()
     return [
         f"{one['id']}: {node['html'][:120]} {' '.join(node['failureSummary'].split())[:200]}"
         for one in found
@@ -32,17 +32,24 @@ def findings(screen: Screen) -> list[str]:
 READY = "Boolean(window.neuralfields && window.neuralfields.state.stage)"
 
 
+@pytest.fixture(scope="module")
+def live(browser: Any) -> Iterator[Screen]:
+    """The page of a ball, with every part of the panel open."""
+    server = Server(ball_stage(), port=0, threads=1)
+    screen = Screen(browser, server.url, (900, 700))
+    screen.until(READY)
+    screen.page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+    yield screen
+    screen.context.close()
+    server.close()
+
+
 @needs_chromium
 @pytest.mark.parametrize("size", [(900, 700), (360, 640)], ids=["desktop", "phone"])
-def test_the_live_page(browser: Any, size: tuple[int, int]) -> None:
-    server = Server(ball_stage(), port=0, threads=1)
-    try:
-        screen = Screen(browser, server.url, size)
-        screen.until(READY)
-        screen.page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
-        assert findings(screen) == []
-    finally:
-        server.close()
+def test_the_live_page(live: Screen, size: tuple[int, int]) -> None:
+    live.page.set_viewport_size({"width": size[0], "height": size[1]})
+    live.until(f"innerWidth === {size[0]} && neuralfields.rests")
+    assert findings(live) == []
 
 
 @needs_chromium
@@ -51,27 +58,28 @@ def test_a_capture(browser: Any, tiny_capture: Path) -> None:
         screen = Screen(browser, viewer.url, (900, 700))
         screen.until(READY)
         assert findings(screen) == []
+        screen.context.close()
 
 
 @needs_chromium
-@pytest.mark.parametrize("dialog", ["", "about", "help"])
-def test_a_shared_file(browser: Any, tmp_path: Path, dialog: str) -> None:
+def test_a_shared_file(browser: Any, tmp_path: Path) -> None:
+    """Itself and with each of its dialogs open."""
     write_gaussians(lopsided(count=50), tmp_path / "a.nfz")
     page = shared(tmp_path, tmp_path / "a.nfz", author="A", licence="CC0", description="Some words.")
     screen = Screen(browser, page.as_uri(), (500, 400), offline=True)
     screen.until(READY)
-    if dialog:
-        screen.page.click(f"#{dialog}")
-    assert findings(screen) == []
+    for dialog in ("", "about", "help"):
+        if dialog:
+            screen.page.click(f"#{dialog}")
+            assert screen.page.evaluate("document.querySelectorAll('dialog[open]').length") == 1
+        assert findings(screen) == [], dialog
+        if dialog:
+            screen.page.keyboard.press("Escape")
+    screen.context.close()
 
 
 @needs_chromium
-def test_a_fault_would_be_found(browser: Any) -> None:
-    server = Server(ball_stage(), port=0, threads=1)
-    try:
-        screen = Screen(browser, server.url, (900, 700))
-        screen.until(READY)
-        screen.page.evaluate("document.getElementById('canvas').insertAdjacentHTML('afterend', '<button></button>')")
-        assert [line.split(":")[0] for line in findings(screen)] == ["button-name"]
-    finally:
-        server.close()
+def test_a_fault_would_be_found(live: Screen) -> None:
+    live.page.set_viewport_size({"width": 900, "height": 700})
+    live.page.evaluate("document.getElementById('canvas').insertAdjacentHTML('afterend', '<button></button>')")
+    assert [line.split(":")[0] for line in findings(live)] == ["button-name"]

@@ -167,6 +167,8 @@ def test_what_is_said_when_the_viewer_is_gone(browser: Any) -> None:
     assert screen.page.is_hidden("#lost")
     server.close()
     screen.until("!document.getElementById('lost').hidden")
+    assert screen.page.get_attribute("#dot", "class") == "off"
+    assert screen.page.inner_text("#message") == "the viewer was stopped"
     screen.page.keyboard.press("g")
     assert screen.page.inner_text("#message").startswith("not connected")
     screen.context.close()

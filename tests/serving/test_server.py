@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import re
 import socket
 import sys
@@ -235,6 +236,24 @@ def open_server() -> Iterator[Server]:
     made = Server(ball_stage(), host="0.0.0.0", port=0, threads=1)
     yield made
     made.close()
+
+
+def test_connections_end_with_the_server() -> None:
+    """One that asks for nothing, one that reads nothing of what it asked for, twenty that were accepted at the end."""
+    server = Server(ball_stage(), port=0, threads=1)
+    address = ("127.0.0.1", server.port)
+    idle, deaf = socket.create_connection(address), socket.socket()
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    deaf.connect(address)
+    for _ in range(50):
+        deaf.sendall(b"GET /main.js HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    late = [socket.create_connection(address) for _ in range(20)]
+    server.close()
+    for one in (idle, deaf, *late):
+        one.close()
+    del server
+    left = [one for one in gc.get_objects() if isinstance(one, socket.socket) and one.fileno() != -1]
+    assert [one for one in left if one.getsockname()[:2] == address] == []
 
 
 def test_anywhere_else_a_token_is_needed(open_server: Server) -> None:

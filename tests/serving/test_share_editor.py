@@ -63,6 +63,8 @@ def page(scene: Path) -> Path:
 @pytest.fixture(scope="module")
 def screen(browser: Any, page: Path) -> Iterator[Shared]:
     made = Shared(browser, page, SIZE)
+    made.page.evaluate("neuralfields.state.resolution = 0.25; neuralfields.moved(true)")
+    made.rest()
     yield made
     made.close()
 
@@ -132,15 +134,15 @@ def test_box_brush_delete_undo_save(screen: Shared, scene: Path, tmp_path: Path)
 
 @needs_chromium
 def test_on_a_wall_of_pixels_the_tools_grow(browser: Any, page: Path) -> None:
-    """At 3840x2160 without scaling by the system: larger tools and bar, within the window, beside one another."""
-    screen = Shared(browser, page, (3840, 2160), whole=False)
+    """2400 pixels wide without scaling by the system: larger tools and bar, within the window, beside one another."""
+    screen = Shared(browser, page, (2400, 1350), whole=False)
     screen.until("Boolean(neuralfields.state.stage)")
     screen.page.evaluate("neuralfields.state.resolution = 0.02")
     screen.page.click("#edit")
     tools, bar, card = (screen.page.locator(name).bounding_box() for name in ("#tools", "#editing", "#card"))
     assert tools["height"] > 55 and bar["y"] + bar["height"] <= tools["y"]
     for box in (tools, bar, card):
-        assert box["x"] >= 0 and box["x"] + box["width"] <= 3840 and box["y"] + box["height"] <= 2160
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 2400 and box["y"] + box["height"] <= 1350
     screen.close()
 
 

@@ -37,7 +37,8 @@ def planes() -> Model:
     for angle in np.linspace(0, 2 * np.pi, 6, endpoint=False):
         pose = look_at(centre + 2 * np.array([np.cos(angle), np.sin(angle), 0.4]), centre, np.array([0.0, 0.0, 1.0]))
         cameras.append(Camera(pose, 16, 12, 14.0, 14.0, 8.0, 6.0))
-    return Model(field, model.bounds, model.occupancy, background=(0.1, 0.3, 0.6), cameras=tuple(cameras))
+    seen = {"cameras": tuple(cameras), "held_out": (1,)}  # one view to compare at the end
+    return Model(field, model.bounds, model.occupancy, background=(0.1, 0.3, 0.6), **seen)
 
 
 def served(words: tuple[str, ...] = WORDS) -> Server:

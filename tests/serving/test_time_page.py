@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from neuralfields.models.model import Model
 from neuralfields.motion import CENTRE, DURATION, PATH, TURN, motionless
 from neuralfields.pictures.panels import to_uint8
 from neuralfields.serving.messages import camera_of
-from neuralfields.serving.viewer import Viewer
 from neuralfields.splatting.initial import gaussians_at
 from tests.support.browser import Screen, needs_chromium
 from tests.support.moving import TIMES, ball_model
@@ -30,21 +28,24 @@ def model() -> Model:
     return ball_model()
 
 
-@pytest.fixture
-def viewer(model: Model, tmp_path: Path) -> Iterator[Viewer]:
-    with neuralfields.view(model, port=0, threads=1) as made:
+@pytest.fixture(scope="module")
+def page(browser: Any, model: Model) -> Iterator[Screen]:
+    """One page for most tests, of pictures with a quarter of the pixels a side."""
+    with neuralfields.view(model, port=0, threads=1) as viewer:
+        made = Screen(browser, viewer.url, (740, 160))
+        made.until("Boolean(window.neuralfields && window.neuralfields.state.stage)")
+        made.page.evaluate("resolution.value = '0.25'; resolution.onchange()")
+        made.rest()
+        made.remember()
         yield made
+        made.context.close()
+        assert made.errors == []
 
 
 @pytest.fixture
-def screen(browser: Any, viewer: Viewer) -> Iterator[Screen]:
-    made = Screen(browser, viewer.url)
-    made.until("Boolean(window.neuralfields && window.neuralfields.state.stage)")
-    made.page.evaluate("resolution.value = '0.25'; resolution.onchange()")
-    made.rest()
-    yield made
-    made.context.close()
-    assert made.errors == []
+def screen(page: Screen) -> Iterator[Screen]:
+    yield page
+    page.restore()
 
 
 def exact(model: Model, screen: Screen, shape: tuple[int, ...], time: float) -> np.ndarray:
@@ -125,7 +126,7 @@ def a_passing_gaussian() -> Model:
 def test_gaussians_of_a_time_are_drawn_by_the_page(browser: Any) -> None:
     model = a_passing_gaussian()
     with neuralfields.view(model, port=0, threads=1) as viewer:
-        screen = Screen(browser, viewer.url)
+        screen = Screen(browser, viewer.url, (740, 160))
         screen.until("Boolean(window.neuralfields && window.neuralfields.state.stage)")
         screen.page.evaluate("drawn.value = 'page'; drawn.onchange()")
         screen.until("window.neuralfields.local.draws", 60)
@@ -134,6 +135,7 @@ def test_gaussians_of_a_time_are_drawn_by_the_page(browser: Any) -> None:
             right, wrong = (apart(shown, whole(model, screen, shown.shape, t)) for t in (time, other))
             assert right < 2 and wrong > 2 * right, (right, wrong)
         number = screen.page.evaluate("window.neuralfields.number")
+        screen.page.select_option("#time-speed", "4")
         screen.page.click("#time-play")
         screen.until("window.neuralfields.state.time > 22", 60)
         screen.page.click("#time-play")

@@ -70,10 +70,8 @@ def test_colours_of_a_mesh_are_learned(monkeypatch):
     assert np.abs(mesh.colours.astype(int) - (250, 120, 10)).mean() < 12
 
 
-def test_a_mesh_file_is_fitted_in_its_own_frame(tmp_path, capsys, monkeypatch):
+def test_a_mesh_file_is_fitted_in_its_own_frame(tmp_path, capsys):
     open3d()
-    monkeypatch.setattr(signal_shape, "NEAR", ((0.02, 1 << 13), (0.005, 1 << 13)))
-    monkeypatch.setattr(signal_shape, "ANYWHERE", 1 << 12)
     mesh = marching_cubes(ball, 20)
     moved = Mesh(mesh.vertices * [30.0, 10.0, 20.0] + [100.0, -50.0, 7.0], mesh.faces)
     write_mesh(tmp_path / "egg.ply", moved)

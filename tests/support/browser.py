@@ -16,11 +16,29 @@ from neuralfields.serving.messages import Eye
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
     "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-quic",
+    "--in-process-gpu", "--disable-gpu-compositing",  # a page is there in half the time
     "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 SIZE = (740, 240)  # the panel takes 320 of them
 OVER = "#strip, #hint, #message, #card, #tools, #divider, #labels"  # what lies over the canvas
+STALL = "GPU stall due to ReadPixels"  # chromium's own: without a GPU it reads what it shows back from WebGL
 RESTS = "Boolean(window.neuralfields && window.neuralfields.rests)"
+REMEMBER = """window.atFirst = [...document.querySelectorAll("input, select, details")]
+    .map((one) => [one, one.value, one.checked, one.open]); null"""
+RESTORE = """(() => {
+    for (const [one, value, checked, open] of window.atFirst) {
+        if (one.open !== open) one.open = open;
+        if (one.type === "file" || (one.value === value && one.checked === checked)) continue;
+        Object.assign(one, one.type === "checkbox" ? { checked } : { value });
+        one.oninput?.({ target: one });
+        one.onchange?.({ target: one });
+    }
+    document.activeElement.blur();
+    if (neuralfields.panel.flipped) document.getElementById("slice-flip").onclick();
+    neuralfields.mode("rgb");
+    neuralfields.home();
+    neuralfields.moved(true);
+})()"""
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (Debian's package chromium)")
 
 
@@ -32,12 +50,16 @@ class Screen:
         self.page, self.url = self.context.new_page(), url
         self.errors: list[str] = []
         self.asked: list[str] = []
-        self.page.on("console", lambda m: self.errors.append(m.text) if m.type in ("error", "warning") else None)
+        self.page.on("console", self._hear)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.on("websocket", lambda line: self.asked.append(line.url))
         self.page.set_default_timeout(15_000)
         self.page.goto(url)
+
+    def _hear(self, message: Any) -> None:
+        if message.type in ("error", "warning") and STALL not in message.text:
+            self.errors.append(message.text)
 
     def until(self, expression: str, seconds: float = 60) -> None:
         """The page's own policy forbids to evaluate in it, so it is asked from outside."""
@@ -50,6 +72,15 @@ class Screen:
         self.page.wait_for_timeout(60)  # a change is asked for at the next animation frame
         self.until(RESTS)
         self.page.wait_for_timeout(40)  # and drawn at one
+
+    def remember(self) -> None:
+        """Keeps what the panel says, for `restore`."""
+        self.page.evaluate(REMEMBER)
+
+    def restore(self) -> None:
+        """The live page as it was when `remember` was called, at home: to load it anew takes seconds."""
+        self.page.evaluate(RESTORE)
+        self.rest()
 
     def picture(self) -> np.ndarray:
         """The canvas as it is shown, without what lies over it."""

@@ -19,6 +19,7 @@ import torch
 
 from neuralfields.gpu import launch as cuda_launch
 from neuralfields.gpu.compile import Module, source_folder, sources_digest
+from tests.support.side_by_side import made_once
 
 HERE = Path(__file__).parent
 FLAGS = ["-std=c++17", "-O1", "-fPIC", "-shared", "-w"]
@@ -44,23 +45,28 @@ def program(module: Module) -> str:
 
 
 class Emulator:
-    """Compiles modules into `folder` as they are needed, and runs their kernels on CPU tensors."""
+    """Compiles modules as they are needed, each once a run of the tests, and runs their kernels on CPU tensors.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.reverse = folder, False
+    `launched`: the kernels that ran; `ops`: the ops that were tried.
+    """
+
+    def __init__(self) -> None:
+        self.reverse = False
         self.launched: list[str] = []
+        self.ops: set[str] = set()
         self.library = lru_cache(maxsize=None)(self._library)
 
     def _library(self, module: Module) -> ctypes.CDLL:
         text = program(module)
         emulator = (HERE / "emulator.h").read_text()
         name = hashlib.sha256((text + emulator + sources_digest(source_folder())).encode()).hexdigest()[:16]
-        target = self.folder / f"{module.source}-{name}.so"
-        if not target.exists():
+
+        def compiled(target: Path) -> None:
             command = ["g++", *FLAGS, f"-I{source_folder() / 'gpu'}", "-x", "c++", "-", "-o", str(target)]
             done = subprocess.run(command, input=text, text=True, capture_output=True)
             assert done.returncode == 0, done.stderr[:4000]
-        return ctypes.CDLL(str(target))
+
+        return ctypes.CDLL(str(made_once(f"{module.source}-{name}.so", compiled)))
 
     def launch(self, module: Module, name: str, blocks, threads: int, *arguments) -> None:
         """Stands in for cuda_launch.launch."""

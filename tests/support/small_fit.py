@@ -44,7 +44,8 @@ def _fitted(folder: Path) -> Model:
 
 
 @cache
-def _small_model() -> Model:
+def fitted_model() -> Model:
+    """A hash field fitted to the small capture."""
     capture = small_capture_folder()
     return load(made_once("small-model.nf", lambda path: save(_fitted(capture), path)))
 
@@ -94,7 +95,7 @@ def tiny_capture() -> Path:
 def small_model(small_capture: Path) -> Iterator[Model]:
     """A hash field fitted to the small capture, and the thread count put back after the test."""
     before = torch.get_num_threads()
-    yield _small_model()
+    yield fitted_model()
     torch.set_num_threads(before)
 
 

@@ -8,15 +8,23 @@ import torch
 from PIL import Image
 
 from neuralfields.options.fit import FitOptions
+from neuralfields.signals import shape as signal_shape
 from tests.support.settings import set_training
 
 SMALL = ("levels=4", "table=10", "base=4", "hidden=16", "code=8")
 
+FEW = {
+    "NEAR": ((0.02, 1 << 13), (0.005, 1 << 13)), "ANYWHERE": 1 << 12,
+    "IOU_POINTS": 1 << 12, "VALIDATION_POINTS": 1 << 10, "CHAMFER_RESOLUTION": 32, "CHAMFER_POINTS": 1 << 10,
+}  # fmt: skip
+
 
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch):
-    """Steps of few samples in one thread."""
+    """Steps of few samples in one thread; shapes are sampled and measured at few points."""
     set_training(monkeypatch, signal_samples=1 << 11)
+    for name, value in FEW.items():
+        monkeypatch.setattr(signal_shape, name, value)
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)

@@ -1,6 +1,7 @@
 """The demo from its scene to its files."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,15 @@ from neuralfields.models.nf_file import load
 from neuralfields.serving import share
 from neuralfields.verbs import demo, fit
 from neuralfields.verbs import share as page
+from tests.support.fit_runs import SMALL
 from tests.support.settings import set_training
 
 
 @pytest.fixture
 def quick(tiny_capture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The demo on the tiny capture, with small steps and four frames."""
+    """The demo on the tiny capture, with a small field, small steps and four frames."""
+    whole = fit.run
+    monkeypatch.setattr(fit, "run", lambda options: whole(replace(options, set=SMALL)))
     monkeypatch.setattr(demo, "sample_scene", lambda: tiny_capture)
     monkeypatch.setattr(demo, "TURNTABLE_FRAMES", 4)
     monkeypatch.setattr(share, "POSTER_SIDE", 48)
