@@ -20,6 +20,7 @@ from torch.nn.functional import normalize
 
 from neuralfields.cameras import Camera
 from neuralfields.ops.plane_sweep import Sources, plane_sweep
+from neuralfields.pictures.box_filter import box_filtered
 from neuralfields.scene import Bounds
 
 SOURCES, ANGLE, OUTSIDE_COST = 4, 8.0, 5.0  # how many, degrees between their rays, the cost of looking elsewhere
@@ -102,13 +103,8 @@ def sources(poses: Tensor, cameras: list[Camera], typical: Tensor) -> Tensor:
 
 
 def _grey(images: list[Tensor], times: int) -> list[Tensor]:
-    """Photos as grey values in [0, 1], `times` smaller: means of squares."""
-    found = []
-    for image in images:
-        height, width = image.shape[0] // times, image.shape[1] // times
-        squares = image[: height * times, : width * times].float().reshape(height, times, width, times * 3)
-        found.append((squares.mean((1, 3)) / 255).contiguous())
-    return found
+    """Photos as grey values in [0, 1], `times` smaller."""
+    return [box_filtered(image, times).sum(2) / (3 * 255) for image in images]
 
 
 def _intrinsics(camera: Camera, times: int) -> Tensor:

@@ -211,7 +211,7 @@ class Photos:
         for index, (image, inside) in enumerate(zip(self.images, self.inside, strict=True)):
             if inside is not None and not bool(inside.any()):
                 continue
-            grey = image.float().mean(2) / 255
+            grey = image.float().sum(2) / (3 * 255)
             slope = torch.zeros_like(grey)
             slope[:, 1:] += (grey[:, 1:] - grey[:, :-1]).abs()
             slope[1:] += (grey[1:] - grey[:-1]).abs()

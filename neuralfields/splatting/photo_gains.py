@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neuralfields.pictures.box_filter import box_filtered
 from neuralfields.splatting.depth_maps import CONFIRMED, depth_maps, depth_range, met, sources
 from neuralfields.splatting.initial import Photos
 
@@ -55,10 +56,7 @@ def photo_gains(photos: Photos) -> Tensor:
 
 def _smaller(image: Tensor, inside: Tensor | None, times: int) -> Tensor:
     """A photo as means of squares of `times` pixels, float [h, w, 3]; 0, which is dark, where it shows no scene."""
-    high, wide = image.shape[0] // times, image.shape[1] // times
-    values = image.float() if inside is None else image.float() * inside[..., None]
-    squares = values[: high * times, : wide * times].reshape(high, times, wide, times, 3)
     if inside is None:
-        return squares.mean((1, 3))
-    whole = inside[: high * times, : wide * times].reshape(high, times, wide, times).all(3).all(1)
-    return squares.mean((1, 3)) * whole[..., None]
+        return box_filtered(image, times)
+    whole = box_filtered(inside, times) == 1
+    return box_filtered(image * inside[..., None], times) * whole[..., None]

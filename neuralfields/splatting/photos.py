@@ -13,6 +13,7 @@ from neuralfields.captures.images import LoadedFrames
 from neuralfields.captures.photo_store import PhotoStore, in_order
 from neuralfields.ops.project import View
 from neuralfields.pictures.background import over
+from neuralfields.pictures.box_filter import box_filtered
 from neuralfields.pictures.undistort import lookup, sample
 from neuralfields.rendering.splat import near_of, pinhole
 from neuralfields.scene import Bounds
@@ -130,7 +131,7 @@ def training_photos(loaded: LoadedFrames, bounds: Bounds, antialiased: bool) -> 
                     times: View.of(_smaller_camera(camera, times), near_of(bounds), antialiased=antialiased)
                     for times in sizes
                 },
-                {times: None if keep is None else _smaller(keep, times) > 0.99 for times in sizes},
+                {times: None if keep is None else box_filtered(keep, times) > 0.99 for times in sizes},
                 0.0 if camera.time is None else bounds.moment(camera.time),
             )
         )
@@ -191,18 +192,11 @@ def _smaller_photo(values: Tensor, times: int) -> Tensor:
     if times == 1:
         return values
     if values.shape[2] == 3:
-        return _smaller(values, times).round().to(torch.uint8)
+        return box_filtered(values, times).round().to(torch.uint8)
     straight = values.to(torch.float32)
-    alpha = _smaller(straight[..., 3:], times)
-    rgb = _smaller(straight[..., :3] * straight[..., 3:], times) / alpha.clamp(min=1)
+    alpha = box_filtered(straight[..., 3:], times)
+    rgb = box_filtered(straight[..., :3] * straight[..., 3:], times) / alpha.clamp(min=1)
     return torch.cat([rgb.clamp(max=255), alpha], 2).round().to(torch.uint8)
-
-
-def _smaller(values: Tensor, times: int) -> Tensor:
-    """[H, W (, C)] as float32 means of squares of `times` pixels; what is left at the far edges is dropped."""
-    height, width = values.shape[0] // times, values.shape[1] // times
-    cut = values[: height * times, : width * times].to(torch.float32)
-    return cut.reshape(height, times, width, times, *values.shape[2:]).mean((1, 3)).contiguous()
 
 
 def _smaller_camera(camera: Camera, times: int) -> Camera:
