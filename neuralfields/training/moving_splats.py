@@ -14,11 +14,12 @@ from neuralfields.motion import briefest
 from neuralfields.ops.project import View
 from neuralfields.ops.splat_pass import Adam, Packed
 from neuralfields.rendering.moving_splats import MotionRates, MovingPass, packed, unpacked
-from neuralfields.training.splats import MEANS_LAST, ROTATIONS_RATE, SplatTrainer
+from neuralfields.training.splats import ROTATIONS_RATE, SplatTrainer
 
 CENTRES_RATE, DURATIONS_RATE = 2e-3, 2e-2
 LASTING = 1e-7
-PATH_RATES = (16.0, 32.0, 32.0)  # in rates of the means: a Gaussian sees little of its path in one photo
+PATH_RATES = (6.4e-3, 1.28e-2, 1.28e-2)  # in extents, of each power: a Gaussian sees little of its path in one photo
+LAST = 0.02  # share of these rates at the end
 
 
 class MovingSplatTrainer(SplatTrainer):
@@ -60,7 +61,8 @@ class MovingSplatTrainer(SplatTrainer):
 
     def _rates(self, progress: float) -> Adam:
         rates = super()._rates(progress)
-        paths, slower = tuple(rates.means * times for times in PATH_RATES), MEANS_LAST**progress
+        slower = LAST**progress
+        paths = tuple(rate * self.extent * slower for rate in PATH_RATES)
         lives = CENTRES_RATE * slower, DURATIONS_RATE * slower
         self.run.rates = MotionRates(*lives, paths, 4 * ROTATIONS_RATE, LASTING, self._briefest)
         return rates

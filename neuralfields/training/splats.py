@@ -90,6 +90,11 @@ class SplatTrainer:
         return SplatPass(values)
 
     @property
+    def extent(self) -> float:
+        """World units in which rates of places are given: about half of the inner cube's side."""
+        return 0.5 * self.bounds.side * 1.1
+
+    @property
     def device(self) -> torch.device:
         """Where it computes."""
         return self.state.values.core.device
@@ -219,9 +224,8 @@ class SplatTrainer:
         self.adam_steps += 1
         rest = self.adam_steps % HARMONICS_EVERY == 0
         self.rest_steps += rest
-        extent = 0.5 * self.bounds.side * 1.1
         return Adam(
-            means=MEANS_RATE * extent * MEANS_LAST**progress,
+            means=MEANS_RATE * self.extent * MEANS_LAST**progress,
             scales=SCALES_RATE,
             rotations=ROTATIONS_RATE,
             opacities=OPACITIES_RATE,
