@@ -70,6 +70,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     length = f"--minutes {given.minutes:g}" if given.steps is None else f"--steps {given.steps}"
     command = f"python benchmarks/dynamic.py {length} --downscale {given.downscale} --samples {given.samples}"
+    command += f" --threads {given.threads}"
     rows = [] if given.quick else kept("dynamic", command)
     done = {(r["scene"], r["case"]) for r in rows}
     for name in given.scenes[:1] if given.quick else given.scenes:

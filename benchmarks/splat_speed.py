@@ -26,6 +26,7 @@ from neuralfields.ops.blend import blend_reference
 from neuralfields.ops.image_loss import image_loss, image_loss_reference
 from neuralfields.ops.project import View, project_reference
 from neuralfields.ops.splat_pass import Adam, Packed, SplatPass, morton_order
+from neuralfields.training.splats import HARMONICS_EVERY
 
 BLACK = (0.0, 0.0, 0.0)
 REPETITIONS = 15
@@ -75,7 +76,7 @@ def timed(
 
 
 def step_of(run: SplatPass, view: View, target: Tensor) -> Callable[[int], None]:
-    """A training step with rates too small to change the scene; higher harmonics are moved every 16th time."""
+    """A training step with rates too small to change the scene; higher harmonics are moved as often as in a fit."""
     packed = run.gaussians
     moments = packed.zeros_like(), packed.zeros_like()
     buffers = torch.empty_like(target), target.new_empty(target.shape[:2])
@@ -84,7 +85,10 @@ def step_of(run: SplatPass, view: View, target: Tensor) -> Callable[[int], None]
     def step(number: int) -> None:
         loss = image_loss(run.render(view, BLACK, 3).rgb, target, out=buffers)
         run.backward(loss.d_rgb)
-        run.adam(moments, replace(rates, step=number + 1, rest_step=number // 16 if number % 16 == 0 else 0))
+        run.adam(
+            moments,
+            replace(rates, step=number + 1, rest_step=0 if number % HARMONICS_EVERY else number // HARMONICS_EVERY),
+        )
 
     return step
 

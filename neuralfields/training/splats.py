@@ -38,8 +38,8 @@ MEANS_RATE, MEANS_LAST = 6e-4, 0.1  # in extents, and the share of it at the end
 SCALES_RATE, ROTATIONS_RATE, OPACITIES_RATE, COLOURS_RATE, HARMONICS_RATE = 2e-2, 3e-3, 5e-2, 5e-3, 1e-3
 DEGREES = (0.1, 0.2, 0.3)  # shares of a fit at which the harmonics' degree rises
 SIZES = ((0.5, 2),)  # until which share of a fit photos are how many times smaller: as good a step, at a third
-# Steps between updates of the higher harmonics. Every 16th, as fits of thirty thousand steps have it, saves a tenth of
-# the time and loses 0.3 to 1.3 dB after a thousand steps (benchmarks/gaussians_ablation.md).
+# Steps between updates of the higher harmonics. Every 16th, as fits of thirty thousand steps have it, saves 5 to
+# 11 % of the time and loses 0.1 to 1.3 dB after a thousand steps (benchmarks/gaussians_ablation.md).
 HARMONICS_EVERY = 2
 GROW_EVERY, GROW_FROM, GROW_UNTIL = 100, 0.02, 0.5
 LARGEST = 0.5  # standard deviation in inner cubes beyond which a Gaussian dies, where the scene ends with the cube
