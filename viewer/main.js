@@ -264,10 +264,18 @@ class App extends Page {
     if (this.pending.size > MOST_PENDING) this.pending.delete(this.pending.keys().next().value);
   }
 
-  async receive(frame) {
-    const { payload, depth } = frame;
-    const values = new Uint16Array(payload.slice(0, depth.bytes));
-    const bitmap = await createImageBitmap(new Blob([payload.slice(depth.bytes)], { type: "image/jpeg" }), BITMAP);
+  /** Decodes a frame; frames are shown in the order in which they were sent, whichever is decoded first. */
+  receive(frame) {
+    const { payload, depth } = frame, before = this.received;
+    const decoded = createImageBitmap(new Blob([payload.slice(depth.bytes)], { type: "image/jpeg" }), BITMAP);
+    this.received = (async () => {
+      const bitmap = await decoded;
+      await before?.catch(() => {}); // it told what was wrong with it
+      this.take(frame, bitmap, new Uint16Array(payload.slice(0, depth.bytes)));
+    })();
+  }
+
+  take(frame, bitmap, values) {
     const asked = this.pending.get(frame.number);
     if (asked !== undefined) this.latency = performance.now() - asked;
     for (const number of this.pending.keys()) if (number <= frame.number) this.pending.delete(number);

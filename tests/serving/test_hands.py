@@ -1,5 +1,6 @@
 """The page in a person's hands: reading and measuring by clicks, views, framing, keys, lost connections."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -172,6 +173,33 @@ def test_what_is_said_when_the_viewer_is_gone(browser: Any) -> None:
     screen.page.keyboard.press("g")
     assert screen.page.inner_text("#message").startswith("not connected")
     screen.context.close()
+
+
+LATE = """
+const decode = window.createImageBitmap;
+window.late = 0;
+window.createImageBitmap = async (blob, options) => {
+    const bitmap = await decode(blob, options);
+    if (bitmap.width > 200 && bitmap.width < 300) await new Promise((done) => setTimeout(done, 2000, ++late));
+    return bitmap;
+};
+"""
+
+
+def test_a_coarse_picture_that_is_decoded_last_does_not_stay(browser: Any) -> None:
+    """Frames are decoded beside each other, so that a fine one can be ready before the coarse one that was sent first."""
+    stage = ball_stage()
+    server = Server(stage, port=0, threads=1)
+    screen = Screen(browser, server.url, (740, 240))
+    screen.rest()
+    screen.context.add_init_script(LATE)
+    stage.subjects[0].speed = 1e4  # as on a slow machine: a coarse picture comes first
+    screen.page.reload()
+    screen.rest()
+    time.sleep(2.2)  # in which the late one has come
+    assert screen.page.evaluate("late > 0 && neuralfields.rests") and screen.errors == []
+    screen.context.close()
+    server.close()
 
 
 def test_the_crop_box_has_numbers(screen: Screen) -> None:

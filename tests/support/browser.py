@@ -21,6 +21,12 @@ FLAGS = [
 ]  # fmt: skip
 SIZE = (740, 240)  # the panel takes 320 of them
 OVER = "#strip, #hint, #message, #card, #tools, #divider, #labels"  # what lies over the canvas
+STATE = """(() => {
+    const { connection, number, picture, state, stale, dirty } = window.neuralfields ?? {};
+    const headers = picture?.sides.map(({ header }) => header && [header.number, header.frame, header.last]);
+    return { line: connection?.socket.readyState, number, headers, stage: state?.stage != null, stale, dirty,
+             hidden: document.hidden, ready: document.readyState };
+})()"""
 STALL = "GPU stall due to ReadPixels"  # chromium's own: without a GPU it reads what it shows back from WebGL
 RESTS = "Boolean(window.neuralfields && window.neuralfields.rests)"
 REMEMBER = """window.atFirst = [...document.querySelectorAll("input, select, details")]
@@ -65,7 +71,9 @@ class Screen:
         """The page's own policy forbids to evaluate in it, so it is asked from outside."""
         end = time.monotonic() + seconds
         while not self.page.evaluate(expression):
-            assert time.monotonic() < end, f"{expression} is not true after {seconds} s; {self.errors}"
+            if time.monotonic() > end:
+                state = self.page.evaluate(STATE)
+                raise AssertionError(f"{expression} is not true after {seconds} s; {self.errors}; {state}")
             time.sleep(0.03)
 
     def rest(self) -> None:
