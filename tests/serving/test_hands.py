@@ -187,7 +187,7 @@ window.createImageBitmap = async (blob, options) => {
 
 
 def test_a_coarse_picture_that_is_decoded_last_does_not_stay(browser: Any) -> None:
-    """Frames are decoded beside each other, so that a fine one can be ready before the coarse one that was sent first."""
+    """Frames are decoded beside each other, and a fine one may be ready before the coarse one sent first."""
     stage = ball_stage()
     server = Server(stage, port=0, threads=1)
     screen = Screen(browser, server.url, (740, 240))
