@@ -35,6 +35,7 @@ ROWS: dict[str, tuple[dict[str, object], str]] = {
         {"training.splats.HARMONICS_EVERY": 16, "training.splats.HARMONICS_RATE": 5e-4},
         "auto",
     ),
+    "no mean of the last tenth": ({"training.splats.AVERAGED": 1.0}, "auto"),
     "no growth": ({"training.splats.GROW_UNTIL": 0.0}, "auto"),
     "beginning on a hash field": ({}, "field"),
     "beginning at random": ({}, "random"),

@@ -49,6 +49,11 @@ class MovingSplatTrainer(SplatTrainer):
         self.run.sync()
         super()._grow(progress, generator)
 
+    def weights(self) -> dict[Tensor, str]:
+        """What is averaged, brought up to date."""
+        self.run.sync()
+        return super().weights()
+
     def tensors(self) -> dict[str, Tensor]:
         """Everything the next step depends on, for a checkpoint."""
         self.run.sync()

@@ -33,6 +33,7 @@ from neuralfields.supervision.pose_refinement import PoseRefinement
 from neuralfields.training.radiance import Background
 from neuralfields.training.spare_threads import SpareThreads
 from neuralfields.training.trainer import StepReport, mixed_seed
+from neuralfields.training.weight_average import AVERAGED, MovingAverage
 
 MEANS_RATE, MEANS_LAST = 6e-4, 0.1  # in extents, and the share of it at the end
 SCALES_RATE, ROTATIONS_RATE, OPACITIES_RATE, COLOURS_RATE, HARMONICS_RATE = 2e-2, 3e-3, 5e-2, 5e-3, 1e-3
@@ -41,6 +42,7 @@ SIZES = ((0.5, 2),)  # until which share of a fit photos are how many times smal
 # Steps between updates of the higher harmonics. Every 16th, as fits of thirty thousand steps have it, saves 5 to
 # 11 % of the time and loses 0.1 to 1.3 dB after a thousand steps (benchmarks/gaussians_ablation.md).
 HARMONICS_EVERY = 2
+AVERAGE_EVERY = 2  # steps between two that count, in the last tenth of a fit
 GROW_EVERY, GROW_FROM, GROW_UNTIL = 100, 0.02, 0.5
 LARGEST = 0.5  # standard deviation in inner cubes beyond which a Gaussian dies, where the scene ends with the cube
 POSE_PIXELS = 4096  # of a photo by which its camera is moved
@@ -72,7 +74,7 @@ class SplatTrainer:
         values = self.state.values
         self.statistics = values.core.new_zeros(len(values), 4)
         self.run = self.pass_of(values)
-        self.threads = SpareThreads()
+        self.threads, self.averages = SpareThreads(), MovingAverage(decay=None)
         self.step_count = self.adam_steps = self.rest_steps = self.grown_at = 0
 
     def beginning(self, gaussians: Gaussians) -> State:
@@ -115,7 +117,13 @@ class SplatTrainer:
         return Splats(self.gaussians, self.bounds)
 
     def advance(self, progress: float) -> None:
-        """Ends the fit at progress 1; nothing is left to settle."""
+        """Ends the fit at progress 1: the Gaussians become their mean over its last tenth."""
+        if progress >= 1 and self.averages.settle():
+            self.run.replace(self.state.values)
+
+    def weights(self) -> dict[Tensor, str]:
+        """What is averaged, by the names of a checkpoint's tensors."""
+        return {self.state.values.core: "average.core", self.state.values.rest: "average.rest"}
 
     def generator(self) -> torch.Generator:
         """The randomness of this step."""
@@ -147,6 +155,8 @@ class SplatTrainer:
         self.step_count += 1
         if growing and self.step_count - self.grown_at >= GROW_EVERY:
             self._grow(progress, generator)
+        if progress >= AVERAGED and self.step_count % AVERAGE_EVERY == 0:
+            self.averages.follow(self.weights())
         pixels = target.shape[0] * target.shape[1]
         squared = float((rendered.rgb - target).square().mean()) if self.step_count % 10 == 1 else self._squared
         self._squared = squared
@@ -254,12 +264,12 @@ class SplatTrainer:
         found = {f"{name}.{half}": getattr(part, half) for name, part in parts.items() for half in ("core", "rest")}
         for part in (self.exposure, self.poses):
             found |= {} if part is None else part.tensors()
-        return found | {"statistics": self.statistics}
+        return found | {"statistics": self.statistics} | self.averages.tensors(self.weights())
 
     def counters(self) -> dict[str, int]:
         """The same, of plain numbers."""
         names = ("step_count", "adam_steps", "rest_steps", "grown_at", "first_count", "most")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in names} | {"averaged": self.averages.count}
 
     def continues(self, model: Model) -> bool:
         """Whether a finished model's Gaussians are of the kind that is fitted here; their number may be any."""
@@ -283,9 +293,10 @@ class SplatTrainer:
         """The reverse of `tensors` and `counters`."""
         tensors = {name: tensor.to(self.device) for name, tensor in tensors.items()}
         parts = [Packed(tensors[f"{name}.core"], tensors[f"{name}.rest"]) for name in ("values", "first", "second")]
-        for name, value in counters.items():
-            setattr(self, name, value)
+        for name in counters.keys() - {"averaged"}:
+            setattr(self, name, counters[name])
         self._take(State(*parts))
+        self.averages.restore(self.weights(), tensors, counters.get("averaged", 0))
         self.statistics = tensors["statistics"]
         for part in (self.exposure, self.poses):
             if part is not None:

@@ -17,7 +17,7 @@ from neuralfields.fields.field import Field
 from neuralfields.models.model import Model
 from neuralfields.models.quantise import freeze_rounded, round_in_turn
 from neuralfields.training.optimiser import Optimiser
-from neuralfields.training.weight_average import AVERAGED, MovingAverage
+from neuralfields.training.weight_average import AVERAGED, MovingAverage, network_weights
 
 LEARNING_RATE_FALL = 0.1  # learning rate at the end of a fit, over that of its start
 ROUNDED = 0.9  # fraction of a fit after which tensors are rounded to 8 bits, one after the other (with bits 8)
@@ -122,7 +122,7 @@ class Trainer:
                 freeze_rounded(self.field, self.rounded)
             self.optimiser.step(LEARNING_RATE_FALL**progress)
             if self.averaging and self.bits != 8 and progress >= AVERAGED:
-                self.averages.follow(self.optimiser.groups)
+                self.averages.follow(network_weights(self.optimiser.groups))
             self.bad_steps = 0
         else:
             self._skip()

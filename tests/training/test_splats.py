@@ -51,7 +51,7 @@ def test_a_resumed_fit_ends_in_the_bits_of_an_unbroken_one(fitted: Model, small_
     """Which holds of no fit that does not repeat itself bit for bit."""
     scene, out = read_scene(small_capture), tmp_path / "a.nf"
     with pytest.raises(InterruptedFit):
-        fit_scene(scene, options_for(small_capture, out=out), Interrupting(150))
+        fit_scene(scene, options_for(small_capture, out=out), Interrupting(229))
     same(fit_scene(scene, options_for(small_capture, out=out, resume=True)), fitted)
 
 

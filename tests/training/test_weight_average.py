@@ -6,7 +6,7 @@ from torch import nn
 
 from neuralfields.fields.field import ParameterGroup
 from neuralfields.training import radiance as training
-from neuralfields.training.weight_average import AVERAGED, DECAY, MovingAverage
+from neuralfields.training.weight_average import AVERAGED, DECAY, MovingAverage, network_weights
 from tests.support.settings import set_training
 from tests.support.small_training import same_bits, small_training, steps
 
@@ -30,7 +30,7 @@ def test_the_average_of_what_was_seen():
     for step in range(5):
         with torch.no_grad():
             weight.fill_(step + 1.0), table.fill_(step + 1.0)
-        averages.follow(groups)
+        averages.follow(network_weights(groups))
         want = 1.0 if step == 0 else DECAY * want + (1 - DECAY) * (step + 1)
     assert torch.equal(weight, torch.full((3,), 5.0))  # nothing changes on the way
     averages.settle()
@@ -38,6 +38,19 @@ def test_the_average_of_what_was_seen():
     assert torch.equal(table, torch.full((3,), 5.0)) and not averages.of
     averages.settle()
     torch.testing.assert_close(weight.detach(), torch.full((3,), want))
+
+
+def test_without_a_decay_it_is_the_mean():
+    weight, averages = torch.zeros(3), MovingAverage(decay=None)
+    assert not averages.settle()
+    for step in range(5):
+        weight.fill_(step + 1.0)
+        averages.follow([weight])
+        if step == 2:  # a checkpoint's way
+            kept, averages = averages, MovingAverage(decay=None)
+            averages.restore({weight: "w"}, kept.tensors({weight: "w"}), kept.count)
+    assert averages.settle()
+    torch.testing.assert_close(weight, torch.full((3,), 3.0))
 
 
 def test_a_fit_ends_in_the_average_of_its_last_tenth():
