@@ -66,12 +66,13 @@ def fit_gaussians(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchF
     pixels = sum(image.shape[0] * image.shape[1] for image in given.images)
     most = plan.config.most or budget(pixels, plan.budget.seconds)
     if options.resume:  # all of it is in the checkpoint
-        gaussians = replace(one_gaussian(plan.config.degree), antialiased=plan.config.antialiased)
+        gaussians = one_gaussian(plan.config.degree)
         if scene.bounds.times is not None:
             gaussians = replace(gaussians, motion=motionless(1, gaussians.means))
     else:
         gaussians, how = beginning(scene, plan, loaded, given, most)
         progress.note(f"{len(gaussians)} Gaussians {how}, up to {most}")
+    gaussians = replace(gaussians, antialiased=plan.config.antialiased)  # as the photos' views are
     gaussians, photos = gaussians.to(plan.device), [photo.to(plan.device) for photo in photos]
     exposure = Exposure(len(photos), plan.device, plan.settings) if options.exposure else None
     if exposure is not None:

@@ -47,6 +47,13 @@ def test_they_learn_the_capture(fitted: Model):
     assert 1500 <= len(fitted.field.gaussians()) <= 3000
 
 
+def test_antialiased_ones_are_shown_as_they_were_fitted(fitted: Model, small_capture: Path):
+    chosen = options_for(small_capture, set=("most=3000", "degree=1", "antialiased=true"))
+    model = fit_scene(read_scene(small_capture), chosen)
+    assert model.field.gaussians().antialiased and not fitted.field.gaussians().antialiased
+    assert model.metrics["psnr"] > fitted.metrics["psnr"] - 0.7
+
+
 def test_a_resumed_fit_ends_in_the_bits_of_an_unbroken_one(fitted: Model, small_capture: Path, tmp_path: Path):
     """Which holds of no fit that does not repeat itself bit for bit."""
     scene, out = read_scene(small_capture), tmp_path / "a.nf"
