@@ -35,6 +35,8 @@ ROWS: dict[str, tuple[dict[str, object], str]] = {
         {"training.splats.HARMONICS_EVERY": 16, "training.splats.HARMONICS_RATE": 5e-4},
         "auto",
     ),
+    "gradients' mean over ten steps, not five": ({"training.splats.BETAS": (0.9, 0.999)}, "auto"),
+    "second moments kept when photos grow": ({"training.splats.SECOND_KEPT": 1.0}, "auto"),
     "no mean of the last tenth": ({"training.splats.AVERAGED": 1.0}, "auto"),
     "no growth": ({"training.splats.GROW_UNTIL": 0.0}, "auto"),
     "beginning on a hash field": ({}, "field"),

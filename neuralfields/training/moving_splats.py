@@ -49,6 +49,11 @@ class MovingSplatTrainer(SplatTrainer):
         self.run.sync()
         super()._grow(progress, generator)
 
+    def _forget(self) -> None:
+        self.run.sync()
+        super()._forget()
+        self.run.replace(self.state.values)  # which reads the moments anew
+
     def weights(self) -> dict[Tensor, str]:
         """What is averaged, brought up to date."""
         self.run.sync()

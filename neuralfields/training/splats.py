@@ -42,6 +42,10 @@ SIZES = ((0.5, 2),)  # until which share of a fit photos are how many times smal
 # Steps between updates of the higher harmonics. Every 16th, as fits of thirty thousand steps have it, saves 5 to
 # 11 % of the time and loses 0.1 to 1.3 dB after a thousand steps (benchmarks/gaussians_ablation.md).
 HARMONICS_EVERY = 2
+BETAS = (0.8, 0.999)  # of Adam: photos see other sides, so that the gradients of ten photos ago say less
+# Share of the second moments that is kept when photos become larger: gradients of the first, blurred pictures were
+# large, and would hold the steps small for long.
+SECOND_KEPT = 0.1
 AVERAGE_EVERY = 2  # steps between two that count, in the last tenth of a fit
 GROW_EVERY, GROW_FROM, GROW_UNTIL = 100, 0.02, 0.5
 LARGEST = 0.5  # standard deviation in inner cubes beyond which a Gaussian dies, where the scene ends with the cube
@@ -75,7 +79,7 @@ class SplatTrainer:
         self.statistics = values.core.new_zeros(len(values), 4)
         self.run = self.pass_of(values)
         self.threads, self.averages = SpareThreads(), MovingAverage(decay=None)
-        self.step_count = self.adam_steps = self.rest_steps = self.grown_at = 0
+        self.step_count = self.adam_steps = self.rest_steps = self.grown_at = self.times = 0
 
     def beginning(self, gaussians: Gaussians) -> State:
         """Gaussians in Morton order, with moments of none."""
@@ -139,6 +143,9 @@ class SplatTrainer:
         turn = self._turn()
         photo = self.photos[turn]
         smaller = next((times for share, times in SIZES if progress < share), 1)
+        if smaller < self.times:
+            self._forget()
+        self.times = smaller
         smaller = max(times for times in photo.images if times <= smaller)
         colour = self._background(photo, generator)
         target = photo.target(smaller, colour)
@@ -163,6 +170,10 @@ class SplatTrainer:
         return StepReport(pixels, len(self.state.values), squared, "" if smaller == 1 else f"1/{smaller}")
 
     _squared = 0.0
+
+    def _forget(self) -> None:
+        for half in (self.state.second.core, self.state.second.rest):
+            half.mul_(SECOND_KEPT)
 
     def _backward(
         self, turn: int, rendered: Blended, target: Tensor, mask: Tensor | None, colour: Colour, growing: bool
@@ -243,6 +254,7 @@ class SplatTrainer:
             harmonics=HARMONICS_RATE * HARMONICS_EVERY**0.5,
             step=self.adam_steps,
             rest_step=self.rest_steps if rest else 0,
+            betas=BETAS,
             opacity_pull=OPACITY_PULL,
             scale_pull=SCALE_PULL,
         )
@@ -268,7 +280,7 @@ class SplatTrainer:
 
     def counters(self) -> dict[str, int]:
         """The same, of plain numbers."""
-        names = ("step_count", "adam_steps", "rest_steps", "grown_at", "first_count", "most")
+        names = ("step_count", "adam_steps", "rest_steps", "grown_at", "times", "first_count", "most")
         return {name: getattr(self, name) for name in names} | {"averaged": self.averages.count}
 
     def continues(self, model: Model) -> bool:
