@@ -9,6 +9,7 @@ import { tangent } from "./math.js";
 import { ACROSS, blocksOf, fieldFragment, fours } from "./field_shaders.js";
 import { NORMAL_FRAGMENT, SHOW_FRAGMENT } from "./field_show.js";
 import { bind, nearest, program } from "./scene.js";
+import { Seen } from "./seen.js";
 import { WHOLE_VERTEX } from "./splat_shaders.js";
 import { Target } from "./targets.js";
 
@@ -64,6 +65,7 @@ export class FieldLayer {
     if (!gl.getExtension("EXT_color_buffer_float")) throw new Error("this GPU renders no floating point");
     Object.assign(this, { gl, wake, shown: false, loaded: null, span: [0, 1], mode: "rgb", behind: [1, 1, 1], box: null, resolution: 1 });
     Object.assign(this, { pace: FIRST, loads: 0, fence: new Fence(gl), job: null, key: null, since: 0, buffers: [] });
+    Object.assign(this, { seen: new Seen(gl), fade: false }); // where cameras looked; whether what they did not see is faded
     this.show = program(gl, WHOLE_VERTEX, SHOW_FRAGMENT);
     this.normal = program(gl, WHOLE_VERTEX, NORMAL_FRAGMENT);
     this.empty = gl.createVertexArray();
@@ -147,7 +149,7 @@ export class FieldLayer {
   /** Goes on with what the eye is to see, unless the GPU is busy with it. */
   advance({ eye, aspect, width, height }) {
     const full = [width, height].map((n) => Math.max(1, Math.round(n * this.resolution)));
-    const key = JSON.stringify([eye, aspect, this.box, this.loads, full]), now = performance.now();
+    const key = JSON.stringify([eye, aspect, this.box, this.loads, this.fade, full]), now = performance.now();
     this.last = full;
     if (key !== this.key) Object.assign(this, { key, job: null, since: now });
     if (this.fence.busy) return;
@@ -210,6 +212,7 @@ export class FieldLayer {
     gl.useProgram(made);
     gl.bindVertexArray(this.empty);
     bind(gl, [[u.table, this.table], [u.bricks, this.bricks], [u.blocks, this.blocks]]);
+    this.seen.bind(u, this.fade, [centre, side]);
     this.buffers.forEach((buffer, i) => gl.bindBufferBase(gl.UNIFORM_BUFFER, i, buffer));
     gl.uniformMatrix3fv(u.turn, false, [...eye.right, ...eye.down, ...eye.forward]);
     gl.uniform3fv(u.place, inside(eye.position));

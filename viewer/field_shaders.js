@@ -2,6 +2,8 @@
 // those of cuda/march.h, hash_grid.h, contraction.h, spherical_harmonics.h and composite.h, whose names they keep; the
 // parts are laid out as in neuralfields/serving/field.py.
 
+import { SEEN } from "./seen.js";
+
 export const ACROSS = 2048; // texels of a row of the data textures
 export const fours = (count) => Math.ceil(count / 4);
 const range = (count) => [...Array(count).keys()];
@@ -195,6 +197,7 @@ float t, end, cut;
 ${net.globals}
 ${net.biases}
 ${GRID}
+${SEEN}
 vec3 contract(vec3 x) { ${CONTRACT[field.contraction](field.extent)} }
 ${MARCH}
 float evaluate(vec3 p) {
@@ -236,7 +239,7 @@ void main() {
   float left = 1.0, far = 0.0, middle, length_;
   for (int guard = 0; guard < 8192 && left >= 1e-4; ++guard) {
     if (!next(x, middle, length_)) break;
-    float density = exp(min(evaluate(contract(x).${field.axes}), 15.0)), alpha = 1.0 - exp(-density * length_), weight = left * alpha;
+    float density = exp(min(evaluate(contract(x).${field.axes}), 15.0)) * seenAt(x - 0.5), alpha = 1.0 - exp(-density * length_), weight = left * alpha;
     left *= 1.0 - alpha;
     if (weight < ${float(field.floor)}) continue;
     sum += vec4(weight * shade(), weight);

@@ -5,6 +5,7 @@ import { FieldLayer, unpack as unpackField } from "./field.js";
 import { duration, short } from "./math.js";
 import { goTo } from "./motion.js";
 import { inSoftware } from "./scene.js";
+import { Seen } from "./seen.js";
 import { SplatLayer, unpack as unpackSplats } from "./splats.js";
 
 const AGAIN = 3000; // milliseconds between two fetches of a running fit
@@ -89,8 +90,12 @@ export class Local {
 
   /** Forgets what was fetched: another stage has come. */
   reset() {
+    const { app: { scene: { gl }, state: { stage } } } = this;
     this.subject = null;
     this.refused.clear();
+    this.seen?.free();
+    this.seen = new Seen(gl, stage.seen, stage.bounds);
+    for (const layer of this.layers) layer.seen = this.seen;
   }
 
   /** Brings what is drawn up to the state, before a picture. */
@@ -104,6 +109,7 @@ export class Local {
     if (state.stage.times) goTo(layer, this.app.time.share);
     layer.deep = lines.count + read.count > 0 || (points.shown && points.count > 0) || photo.opacity > 0 || thumbs.shown;
     Object.assign(layer, { shown: true, mode: state.what, box: this.app.box(), resolution: state.resolution, behind: this.app.behind(this.subject) });
+    layer.fade = this.app.fades(this.subject);
     layer.span = state.drawn === "both" ? [0, state.split] : [0, 1];
   }
 

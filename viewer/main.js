@@ -182,8 +182,8 @@ class App extends Page {
 
   /** What the page shows, as messages say it. */
   look() {
-    const { what, background, eye } = this.state;
-    return { eye: this.eyeMessage(eye), what: what === "rings" ? "rgb" : what, background, crop: this.box() };
+    const { what, background, eye, fade, stage } = this.state;
+    return { eye: this.eyeMessage(eye), what: what === "rings" ? "rgb" : what, background, crop: this.box(), fade: fade && Boolean(stage?.seen) };
   }
 
   /** An eye as messages hold it, at the time that is shown. */

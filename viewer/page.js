@@ -18,7 +18,7 @@ export class Page {
     this.scene = new Scene(canvas, smooth);
     this.state = {
       stage: null, eye: lookAt([1, -1, 1], [0, 0, 0], [0, 0, 1], 45), pivot: [0, 0, 0], up: [0, 0, 1], size: 1,
-      what: "rgb", background: "auto", resolution: 1, subjects: [0], split: 0.5, camera: null, tight: null,
+      what: "rgb", background: "auto", resolution: 1, subjects: [0], split: 0.5, camera: null, tight: null, fade: true,
     };
     this.dirty = this.stale = this.fast = this.working = false;
     this.controls = new Controls(canvas, this.state, () => this.touched());
@@ -143,6 +143,12 @@ export class Page {
   behind(index) {
     const { background, stage } = this.state;
     return { white: [1, 1, 1], black: [0, 0, 0], grey: [0.5, 0.5, 0.5] }[background] ?? stage.subjects[index].background;
+  }
+
+  /** Whether what no camera saw of a subject is faded. */
+  fades(index) {
+    const { fade, stage } = this.state;
+    return Boolean(fade && stage.seen && stage.subjects[index].fades);
   }
 
   tick(now) {

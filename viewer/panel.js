@@ -169,6 +169,7 @@ export class Panel {
       this.names();
       this.changed();
     };
+    $("fade").onchange = () => { this.state.fade = $("fade").checked; this.changed(); };
     $("background").onchange = () => { this.state.background = $("background").value; this.changed(); };
   }
 
@@ -201,6 +202,7 @@ export class Panel {
     for (const id of ["cameras", "previous", "next"]) $(id).disabled = !stage.cameras.length;
     $("opacity-line").hidden = !stage.cameras.some((camera) => camera.photo);
     $("points-line").hidden = !stage.points;
+    $("fade-line").hidden = !stage.seen;
     for (const name of Object.keys(this.state.show)) $(`show-${name}`).checked = this.state.show[name];
     const several = stage.subjects.filter((subject) => subject.rendered).length > 1;
     $("compare").hidden = !several;
@@ -311,7 +313,7 @@ export class Panel {
       c: toggle("cameras"), x: toggle("axes"), b: toggle("bounds"), p: toggle("points"),
       k: () => app.films.add(), " ": () => (app.time.times ? app.time.play(!app.time.playing) : app.films.play()), g: () => app.films.still(),
       h: () => this.bare(), z: () => app.frameAll(), "?": () => $("help").click(),
-      ",": () => app.views.go(-1), ".": () => app.views.go(1),
+      u: () => $("fade-line").hidden || $("fade").click(), ",": () => app.views.go(-1), ".": () => app.views.go(1),
     };
     MODES.forEach((what, index) => { keys[index + 1] = () => this.show(what); });
     listenKeys(app, keys);

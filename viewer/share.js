@@ -7,6 +7,7 @@ import { KINDS } from "./kinds.js";
 import { eyeMessage } from "./math.js";
 import { Page } from "./page.js";
 import { inSoftware } from "./scene.js";
+import { Seen } from "./seen.js";
 import { Walk } from "./walk.js";
 
 const $ = (id) => document.getElementById(id);
@@ -23,6 +24,8 @@ class Shared extends Page {
     this.done = stage.subjects.map(() => 0);
     this.layers = stage.subjects.map(({ kind }) => new KINDS[kind].layer(gl, (work) => this.wake(work)));
     if (stage.subjects.every(({ kind }) => kind === stage.subjects[0].kind)) for (const layer of this.layers.slice(1)) layer.like = this.layers[0];
+    const seen = new Seen(gl, stage.seen, stage.bounds);
+    for (const layer of this.layers) layer.seen = seen;
     this.scene.layers = this.layers;
     this.enter(stage);
     this.furnish(stage);
@@ -79,6 +82,8 @@ class Shared extends Page {
     $("play").onclick = () => this.play();
     $("modes").onchange = () => this.mode($("modes").value);
     if (stage.subjects.some(({ kind }) => kind !== "splats")) $("modes").querySelector("[value=rings]").remove();
+    $("fade-line").hidden = !stage.seen;
+    $("fade").onchange = () => { state.fade = $("fade").checked; this.moved(true); };
     $("full").hidden = !document.fullscreenEnabled;
     $("full").onclick = () => (document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen());
     for (const name of ["about", "help"]) $(name).onclick = () => $(`${name}-text`).showModal();
@@ -93,7 +98,7 @@ class Shared extends Page {
     const keys = {
       r: () => $("home").click(), " ": () => this.play(), "[": () => $("previous").click(), "]": () => $("next").click(),
       f: () => { this.controls.hand = this.controls.hand === "orbit" ? "fly" : "orbit"; this.note(this.controls.hand); },
-      i: () => $("about").click(), "?": () => $("help").click(), h: () => document.body.classList.toggle("bare"),
+      i: () => $("about").click(), u: () => stage.seen && $("fade").click(), "?": () => $("help").click(), h: () => document.body.classList.toggle("bare"),
     };
     [...$("modes").options].forEach(({ value }, i) => { keys[i + 1] = () => this.mode(value); });
     listenKeys(this, keys);
@@ -152,7 +157,7 @@ class Shared extends Page {
   prepare() {
     const { split, what, resolution } = this.state, { layers } = this;
     layers.forEach((layer, i) => {
-      Object.assign(layer, { shown: true, mode: what, resolution, behind: this.behind(i) });
+      Object.assign(layer, { shown: true, mode: what, resolution, behind: this.behind(i), fade: this.fades(i) });
       layer.span = layers.length === 1 ? [0, 1] : i ? [split, 1] : [0, split];
     });
   }

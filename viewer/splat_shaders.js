@@ -4,6 +4,8 @@
 //   placeFragment   once for each Gaussian: its ellipse in the picture and its colour, into two data textures
 //   SPLAT_VERTEX    a triangle each, from those; no instances, each of which costs some drivers as much as a draw call
 
+import { SEEN } from "./seen.js";
+
 export const ACROSS = 2048; // texels of a row of the data textures
 
 /** Where a Gaussian is seen and how: a pixel of a data texture for each, in the order in which they are blended. */
@@ -22,7 +24,7 @@ uniform bool antialiased, normals, marked;
 layout(location = 0) out uvec4 shape; // float32: centre in pixels, half the ellipse's long axis
 layout(location = 1) out uvec4 look;  // float32 cut 2 log(255 opacity) and depth; float16 colour or normal, half the short axis
 int id;
-
+${SEEN}
 ivec2 texelAt(int index) { return ivec2(index % ${ACROSS}, index / ${ACROSS}); }
 
 mat3 rotationOf(uvec3 code) {
@@ -102,6 +104,9 @@ void main() {
   float det = xx * yy - xy * xy;
   float logit = logitRed.x, peak = min(logit, 0.0) - log(1.0 + exp(-abs(logit)));
   if (antialiased) peak += 0.5 * log(max(sharp, 1e-12) / det);
+  float left = seenAt(mean);
+  if (left < 1e-3) return; // what no camera saw: LEAST of rendering/seen.py
+  peak += log(left);
   float cut = 2.0 * (peak + 5.541263545158426);
   if (!(cut > 0.0) || !(det > 0.0)) return;
   vec2 centre = plane * focal + half_, reach = sqrt(cut * vec2(xx, yy));

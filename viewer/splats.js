@@ -10,6 +10,7 @@ import { add, clamp, length, scale, sub, tangent } from "./math.js";
 import { bind, inSoftware, nearest, program } from "./scene.js";
 import { ACROSS, SHOW_FRAGMENT, SPLAT_FRAGMENT, SPLAT_VERTEX, WHOLE_VERTEX, placeFragment } from "./splat_shaders.js";
 import { SplatTarget } from "./splat_target.js";
+import { Seen } from "./seen.js";
 import { startWorker } from "./workers.js";
 
 const MODES = { rgb: 0, rings: 0, depth: 1, opacity: 2, normals: 3 };
@@ -42,6 +43,7 @@ export class SplatLayer {
     Object.assign(this, { gl, wake, shown: false, loaded: null, span: [0, 1], mode: "rgb", behind: [1, 1, 1], box: null, resolution: 1 });
     this.choice = null; // what is selected and deleted (choice.js)
     this.like = null; // another layer, whose range of depth is taken
+    Object.assign(this, { seen: new Seen(gl), fade: false }); // where cameras looked; whether what they did not see is faded
     this.deep = false; // whether what is drawn over it shall be hidden behind it
     Object.assign(this, { unit: 1, drawn: 0, orders: 0, inView: null, sorted: null, asked: null, gone: 0 });
     Object.assign(this, { share: inSoftware(gl) ? LEAST : 1, pace: 100, cold: true, key: null, since: 0, job: null });
@@ -170,7 +172,7 @@ export class SplatLayer {
   advance({ eye, aspect, width, height }) {
     const full = [width, height].map((n) => Math.max(1, Math.round(n * this.resolution))), now = performance.now();
     const kind = this.mode === "normals" || this.mode === "rings" ? this.mode : "rgb"; // the others are shown from the same sums
-    const key = JSON.stringify([eye, aspect, this.box, this.orders, this.choice?.edition, this.loaded.version, this.loaded.moment, kind, full]);
+    const key = JSON.stringify([eye, aspect, this.box, this.orders, this.choice?.edition, this.loaded.version, this.loaded.moment, this.fade, kind, full]);
     this.full = full;
     if (key !== this.key) Object.assign(this, { key, job: null, since: now });
     if (this.fence.busy) return;
@@ -251,6 +253,7 @@ export class SplatLayer {
     gl.useProgram(made);
     gl.bindVertexArray(this.empty);
     bind(gl, [[u.core, this.core], [u.rest, this.rest], [u.marks, this.marks], [u.order, this.order]].filter(([uniform]) => uniform));
+    this.seen.bind(u, this.fade);
     gl.uniform1i(u.count, this.drawn);
     gl.uniform1fv(u["ranges[0]"] ?? null, loaded.ranges);
     gl.uniformMatrix3fv(u.turn, false, [...eye.right, ...eye.down, ...eye.forward]);

@@ -46,6 +46,17 @@ def points_in_view(camera: Camera, points: np.ndarray) -> np.ndarray:
     return _in_view(camera, points)[0]
 
 
+def count_views(cameras: Sequence[Camera], points: np.ndarray, enough: int) -> np.ndarray:
+    """How many cameras have each of `points` [P, 3] in their image, counted to `enough`, int64 [P]."""
+    count, left = np.zeros(len(points), dtype=np.int64), np.arange(len(points))
+    for camera in cameras:
+        count[left] += points_in_view(camera, points[left])
+        left = left[count[left] < enough]
+        if not len(left):
+            break
+    return count
+
+
 def _in_view(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Which points project into the image, and the pixels [P, 2] and depths [P] of all of them."""
     pixels, depth = project(camera, points)

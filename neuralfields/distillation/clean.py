@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from neuralfields.cameras import Camera
-from neuralfields.captures.bounds import points_in_view
+from neuralfields.captures.bounds import count_views
 from neuralfields.codecs import load_any
 from neuralfields.errors import InputError, UsageError
 from neuralfields.files import OutputLock, check_writable
@@ -78,14 +78,8 @@ def _views(cells: Tensor, bounds: Bounds, cascade: int, cameras: list[Camera], e
     where = cells.nonzero()
     middle = (where.flip(1).double() + 0.5) / CELLS - 0.5
     points = middle.numpy() * 2.0**cascade * bounds.side + np.asarray(bounds.centre)
-    count, left = np.zeros(len(points), dtype=np.int64), np.arange(len(points))
-    for camera in cameras:
-        count[left] += points_in_view(camera, points[left])
-        left = left[count[left] < enough]
-        if not len(left):
-            break
     seen = torch.zeros(cells.shape, dtype=torch.int64)
-    seen[cells] = torch.from_numpy(count)
+    seen[cells] = torch.from_numpy(count_views(cameras, points, enough))
     return seen
 
 

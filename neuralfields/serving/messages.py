@@ -42,12 +42,16 @@ class Eye(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ViewSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """View settings: viewpoint, shown quantity, background, and corners of the crop box (world)."""
+    """View settings: viewpoint, shown quantity, background, and corners of the crop box (world).
+
+    `fade`: what no training camera saw is faded (rendering/seen.py).
+    """
 
     eye: Eye
     what: Shown = "rgb"
     background: Behind = "auto"
     crop: tuple[Vector, Vector] | None = None
+    fade: bool = False
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type"):

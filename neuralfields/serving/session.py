@@ -84,7 +84,7 @@ class Session:
 
     async def begin(self) -> None:
         """Sends the description of the stage and starts to render."""
-        await self.send(json.dumps(self.stage.describe()))
+        await self.send(json.dumps(await asyncio.to_thread(self.stage.describe)))
         await send_points(self.stage, self.send)
         self._start(self._render_for_ever())
         if self.stage.status is not None:
@@ -248,6 +248,7 @@ class Session:
     ) -> Render:
         """Renders a camera band by band; a band is a pinhole camera too, with a shifted principal point."""
         colour, parts, row = self.stage.behind(subject, look.background), [], 0
+        seen = self.stage.seen if look.fade else None
         begin = time.perf_counter()
         while row < camera.height:
             if dropped():
@@ -255,7 +256,7 @@ class Session:
             rows = int(subject.band_speed * BAND_SECONDS / camera.width)
             rows = min(max(1, rows), camera.height - row, max(1, (1 << 16) // camera.width))
             band = replace(camera, height=rows, cy=camera.cy - row)
-            parts.append(await self.worker.run(subject.timed, band, colour, look.crop))
+            parts.append(await self.worker.run(subject.timed, band, colour, look.crop, seen))
             row += rows
         subject.learn(camera.width * camera.height, time.perf_counter() - begin)
         return Render(*(torch.cat([getattr(part, name) for part in parts]) for name in ("rgb", "opacity", "depth")))

@@ -153,7 +153,7 @@ def _described(
         many = f"{len(subject.splats().gaussians):,}, " if subject.splats else ""
         label = f"{label} of {subject.name}" if len(files) > 1 else label
         facts.append((label, many + size_text(len(data))))
-    keep = ("depth_colours", "bounds", "eye", "extent", "up", "pivot")
+    keep = ("depth_colours", "bounds", "eye", "extent", "up", "pivot", "seen")
     rest = {"facts": [*facts, ("made with", f"neuralfields {VERSION}")], "path": path}
     return {name: found[name] for name in keep} | {"subjects": subjects, "cameras": cameras} | rest
 
@@ -161,6 +161,7 @@ def _described(
 def _subject(subject: Subject, data: bytes) -> dict[str, Any]:
     """What the page must know of a subject to decode and to draw it."""
     found = {"name": subject.name, "kind": _kind(subject), "background": list(subject.background)}
+    found["fades"] = subject.fades
     if subject.splats:
         return found | {"near": near_of(subject.splats().bounds)}
     assert subject.volume is not None  # others are refused before
@@ -170,12 +171,11 @@ def _subject(subject: Subject, data: bytes) -> dict[str, Any]:
 def _poster(stage: Stage) -> str:
     """A picture of the start view as a data URL; the page shows it where its first picture will stand."""
     subject, described = stage.subjects[0], stage.describe()
-    assert subject.render is not None
     pose, tangent = np.eye(4), math.tan(math.radians(described["eye"]["fov"]) / 2)
     pose[:3] = np.array(described["eye"]["pose"]).reshape(3, 4)
     around = described["extent"] or (-tangent * ASPECT, tangent * ASPECT, -tangent, tangent)
     camera = camera_of((pose, tuple(around), pose[:3, 3]), POSTER_SIDE)
-    seen = to_uint8(subject.render(camera, subject.background, None).rgb)
+    seen = to_uint8(subject.draw(camera, subject.background, None, stage.seen).rgb)
     out = io.BytesIO()
     Image.fromarray(seen).save(out, "WEBP", quality=POSTER_QUALITY)
     return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()

@@ -30,6 +30,7 @@ from neuralfields.scene import Bounds, Scene
 from neuralfields.serving.album import Album
 from neuralfields.serving.framing import Extent, home_view, same_place
 from neuralfields.serving.messages import eye_of
+from neuralfields.rendering.seen import Seen, seen_by
 from neuralfields.serving.shading import Reference, jpeg, png
 from neuralfields.serving.subjects import GREY, Subject, capture_of, original_of, subject_of
 from neuralfields.version import VERSION
@@ -87,7 +88,7 @@ class Stage:
                 {"name": s.name, "kind": s.kind, "facts": s.facts, "rendered": s.render is not None}
                 | {"splats": s.splats is not None, "field": s.volume is not None, "why": s.why}
                 | {"stands_in": s.stands_in, "may_stand_in": s.may_stand_in, "background": list(s.background)}
-                | {"sound": s.shown is not None and s.shown.sound is not None}
+                | {"sound": s.shown is not None and s.shown.sound is not None, "fades": s.fades}
                 for s in self.subjects
             ],
             "depth_colours": colour_table(DEPTH_STOPS).ravel().tolist() if modes else [],
@@ -102,6 +103,7 @@ class Stage:
             "up": [float(value) for value in up],
             "pivot": [float(value) for value in pivot],
             "live": self.steer is not None,
+            "seen": None if self.seen is None else self.seen.describe(),
             "notes": self.notes,
         }
 
@@ -132,6 +134,16 @@ class Stage:
             return {"pose": pose[:3].ravel().tolist(), "fov": 45.0}, Y_DOWN, pivot, seen
         place = centre + self.bounds.side * AWAY
         return {"pose": look_at(place, centre, Z_UP)[:3].ravel().tolist(), "fov": 45.0}, Z_UP, centre, None
+
+    @property
+    def seen(self) -> Seen | None:
+        """Where training cameras looked, by which the page fades; None where nothing fades, as while a fit runs."""
+        return None if self.steer is not None else self._seen
+
+    @cached_property
+    def _seen(self) -> Seen | None:
+        trained = [camera for index, camera in enumerate(self.cameras) if index not in self.held_out]
+        return seen_by(trained, self.bounds) if any(subject.fades for subject in self.subjects) else None
 
     def photo_packet(self, index: int) -> tuple[dict[str, Any], bytes]:
         """Encodes a camera's photo, undistorted over its extent, as a header and the bytes of an image file."""
@@ -188,6 +200,7 @@ def _bring(subject: Subject, own: Bounds, page: Bounds, notes: list[str]) -> Non
         return
     subject.render, apart = found
     subject.splats = subject.volume = subject.model = None
+    subject.fades = False
     subject.why = "it is moved to where the first scene is"
     if apart:
         notes.append(f"{subject.name} lies in another world: it is shown in the box of the first, as large")

@@ -30,6 +30,7 @@ from neuralfields.rendering.volume import OfVolume, Volume
 from neuralfields.scene import Scene
 from neuralfields.serving.crop import Box, render_box
 from neuralfields.serving.field import refusal
+from neuralfields.rendering.seen import Fader, Seen, can_fade
 from neuralfields.serving.signals import Point, Shown, film_of, mesh_of, picture_of, renderer_of, signal_of, sound_of
 
 SLOW_START = 60_000.0  # initial guess of a subject's rays a second
@@ -45,13 +46,14 @@ class Subject:
     next one's size is chosen, and `band_speed` of bands, of which an empty one is many times as fast. `splats` or
     `volume`: what the page draws itself, and `version`, which changes when that does; `why`: reason why it cannot;
     `first`: Gaussians of a sequence's first instant, by which it is framed.
+    `fades`: whether `render` takes what cameras saw (rendering/seen.py) as a fourth argument.
     `model`: what a stand-in can be distilled from (stand_in.py); `stands_in`: `volume` is one. `shown`: of what is no
     scene, with where it is seen from and its sound.
     """
 
     name: str
     kind: str
-    render: Callable[[Camera, Colour, Box | None], Render] | None
+    render: Callable[..., Render] | None
     background: Colour = (1.0, 1.0, 1.0)
     facts: dict[str, str] = field(default_factory=dict)
     speed: float = SLOW_START
@@ -64,6 +66,7 @@ class Subject:
     model: Model | None = None
     stands_in: bool = False
     shown: Shown | None = None
+    fades: bool = False
 
     @property
     def may_stand_in(self) -> bool:
@@ -75,24 +78,37 @@ class Subject:
         """Updates `speed` after a whole view."""
         self.speed += 0.4 * (pixels / max(seconds, 1e-6) - self.speed)
 
-    def timed(self, camera: Camera, background: Colour, box: Box | None) -> Render:
-        """Renders a band and updates `band_speed`. Raises UsageError for a capture, which cannot be rendered."""
+    def draw(self, camera: Camera, background: Colour, box: Box | None = None, seen: Seen | None = None) -> Render:
+        """Renders a camera's view, faded by what cameras saw where it can be.
+
+        Raises UsageError for a capture, which cannot be rendered.
+        """
         if self.render is None:
             raise UsageError(f"{self.name}: a capture without a field cannot be rendered; fit one with: nf fit")
+        return self.render(camera, background, box, *([seen] if seen is not None and self.fades else []))
+
+    def timed(self, camera: Camera, background: Colour, box: Box | None, seen: Seen | None = None) -> Render:
+        """Renders a band as `draw` does and updates `band_speed`."""
         begin = time.perf_counter()
-        seen = self.render(camera, background, box)
+        made = self.draw(camera, background, box, seen)
         measured = camera.width * camera.height / max(time.perf_counter() - begin, 1e-6)
         self.band_speed += 0.4 * (measured - self.band_speed)
-        return seen
+        return made
 
 
 def volume_subject(name: str, volume: Callable[[], Volume | Splats], **known: Any) -> Subject:
     """Makes a subject of a function that gives the current volume at every render (a running fit)."""
-    return Subject(name, "field", lambda camera, colour, box: render_box(volume(), camera, colour, box), **known)
+    fader = Fader()
+
+    def render(camera: Camera, colour: Colour, box: Box | None, seen: Seen | None = None) -> Render:
+        return render_box(fader.faded(volume(), seen), camera, colour, box)
+
+    return Subject(name, "field", render, **known)
 
 
 def drawn_by_the_page(subject: Subject, volume: Volume | Splats | SplatSequence) -> Subject:
     """Lets the page draw a subject itself where it can; `volume`: what is shown now."""
+    subject.fades = can_fade(volume)
     if isinstance(volume, Splats):
         subject.splats = lambda: volume
     elif isinstance(volume, SplatSequence):
