@@ -12,6 +12,7 @@ import io
 import json
 import math
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -24,7 +25,7 @@ from neuralfields.errors import UsageError
 from neuralfields.files import size_text
 from neuralfields.pictures.panels import to_uint8
 from neuralfields.rendering.splat import near_of
-from neuralfields.serving.bundle import bundle
+from neuralfields.serving.bundle import BLANK, bundle, shrunk
 from neuralfields.serving.field import field_description
 from neuralfields.serving.framing import camera_of
 from neuralfields.serving.server import assets
@@ -61,19 +62,17 @@ def share_page(stage: Stage, files: list[bytes], about: About, path: dict[str, A
     """
     described = _described(stage, files, about, path, views)
     behind = ", ".join(str(round(255 * value)) for value in stage.subjects[0].background)
-    code, style = (
-        code_of_page(parts_of(stage)),
-        f"{style_of_page(parts_of(stage))}:root {{ --behind: rgb({behind}); }}\n",
-    )
+    code, loader = code_of_page(parts_of(stage)), loader_of_page()
+    style = f"{style_of_page(parts_of(stage))}:root {{ --behind: rgb({behind}); }}\n"
     scenes = "\n".join(
         f'<script type="text/plain" id="scene-{i}">{base64.b64encode(data).decode()}</script>'
         for i, data in enumerate(files)
     )
     text = {
-        "policy": _policy(code, style), "version": VERSION, "title": html.escape(about.title),
+        "policy": _policy((loader, code), style), "version": VERSION, "title": html.escape(about.title),
         "author": html.escape(about.author), "description": html.escape(about.description),
         "byline": html.escape(about.byline()), "poster": _poster(stage), "stage": _json(described),
-        "style": style, "code": code, "scenes": scenes,
+        "style": style, "code": packed(code), "loader": loader, "scenes": scenes,
     }  # fmt: skip
     head, *parts = assets()["share.html"][1].decode().split("{{")
     pieces = [head]
@@ -109,8 +108,24 @@ def code_of_page(parts: Sequence[str] = ("splats", "editor")) -> str:
     sources = {name.removesuffix(".js"): data.decode() for name, (_, data) in assets().items() if name.endswith(".js")}
     entries = [name for part in parts for name in (*WORKERS[part], f"share_{part}")]
     code = bundle([*entries, "share"], sources)
+    return code
+
+
+def packed(code: str) -> str:
+    """The script as it lies in the file: zlib in base64, two fifths of its bytes."""
+    return base64.b64encode(zlib.compress(code.encode(), 9)).decode()
+
+
+def loader_of_page() -> str:
+    """The script that unpacks and runs it."""
+    code = shrunk(BLANK.sub("", assets()["unpack.js"][1].decode()))
     assert "</script" not in code.lower() and "<!--" not in code  # would end or confuse the element around it
     return code
+
+
+def size_of_page(parts: Sequence[str]) -> int:
+    """Bytes in the file of code and style for those parts."""
+    return len(packed(code_of_page(parts))) + len(loader_of_page()) + len(style_of_page(parts))
 
 
 def style_of_page(parts: Sequence[str] = ("splats", "editor")) -> str:
@@ -122,11 +137,11 @@ def style_of_page(parts: Sequence[str] = ("splats", "editor")) -> str:
     return re.sub(r"\s*([{};,])\s*", r"\1", re.sub(r"/\*.*?\*/", "", style, flags=re.DOTALL)).strip()
 
 
-def _policy(code: str, style: str) -> str:
-    """Content-Security-Policy: this very script and style, pictures and workers of the page's own; nothing else."""
-    hashes = [base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in (code, style)]
+def _policy(scripts: Sequence[str], style: str) -> str:
+    """Content-Security-Policy: these very scripts and style, pictures and workers of the page's own; nothing else."""
+    *scripts, style = (f"'sha256-{base64.b64encode(hashlib.sha256(p.encode()).digest()).decode()}'" for p in (*scripts, style))
     return (
-        f"default-src 'none'; script-src 'sha256-{hashes[0]}'; style-src 'sha256-{hashes[1]}'; "
+        f"default-src 'none'; script-src {' '.join(scripts)}; style-src {style}; "
         "img-src data:; worker-src blob:; base-uri 'none'; form-action 'none'"
     )
 

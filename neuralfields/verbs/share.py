@@ -22,7 +22,7 @@ from neuralfields.rendering.splat_sequence import SequenceField
 from neuralfields.scene import Bounds
 from neuralfields.serving.field import refusal
 from neuralfields.serving.messages import eye_of
-from neuralfields.serving.share import About, code_of_page, parts_of, share_page, style_of_page
+from neuralfields.serving.share import About, parts_of, share_page, size_of_page
 from neuralfields.serving.stage import build_stage
 from neuralfields.serving.subjects import model_subject
 from neuralfields.verbs.compress import cameras_of, fitted_of
@@ -66,7 +66,7 @@ def run(options: ShareOptions) -> dict[str, Any]:
     return {
         "path": str(out),
         "bytes": len(page),
-        "code": len(code_of_page(parts_of(stage))) + len(style_of_page(parts_of(stage))),
+        "code": size_of_page(parts_of(stage)),
         "scenes": [len(data) for data in files],
     }
 

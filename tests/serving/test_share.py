@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import subprocess
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,8 @@ def test_what_the_file_holds(folder: Path) -> None:
     """The .nfz as it was given, code within its limit, a policy that lets nothing out, no address of elsewhere."""
     page = (folder / "page.html").read_text()
     assert base64.b64decode(element(page, "scene-0")) == (folder / "a.nfz").read_bytes()
-    assert len(pages.code_of_page()) + len(pages.style_of_page()) < 100_000
+    assert pages.size_of_page(("splats", "editor")) < 50_000
+    assert zlib.decompress(base64.b64decode(element(page, "code"))).decode() == pages.code_of_page()
     policy = re.search(r'Security-Policy" content="([^"]*)"', page)[1]
     assert policy.startswith("default-src 'none'; ") and "unsafe" not in policy and "http" not in policy
     assert not re.findall(r"https?:|//[a-z]+\.[a-z]{2,}|\burl\(|@import|import\(|\bimport ", page.split("<script>")[0])
@@ -180,6 +182,7 @@ class Shared(Screen):
         self, browser: Any, path: Path, size: tuple[int, int] = SIZE, whole: bool = True, **context: Any
     ) -> None:
         super().__init__(browser, path.as_uri(), size, offline=True, **context)
+        self.until("Boolean(window.neuralfields)")
         if whole:
             self.until("neuralfields.layers.every((layer) => layer.begun)")
             self.page.evaluate("neuralfields.state.resolution = 1; neuralfields.moved(true)")

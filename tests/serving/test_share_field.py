@@ -90,11 +90,8 @@ def test_what_the_file_holds(folder: Path, tmp_path: Path, monkeypatch: pytest.M
     small_pictures(monkeypatch)
     page = (folder / "page.html").read_text()
     assert base64.b64decode(element(page, "scene-0")) == (folder / "a.nfz").read_bytes()
-    kinds = ("field",)
-    assert len(pages.code_of_page(kinds)) + len(pages.style_of_page(kinds)) < 100_000
-    both = ("field", "splats")
-    assert len(pages.code_of_page(both)) + len(pages.style_of_page(both)) < 100_000
-    assert "SplatLayer" not in pages.code_of_page(kinds) and "FieldLayer" not in pages.code_of_page()
+    assert pages.size_of_page(("field",)) < 50_000 and pages.size_of_page(("field", "splats")) < 60_000
+    assert "SplatLayer" not in pages.code_of_page(("field",)) and "FieldLayer" not in pages.code_of_page()
     stage = json.loads(element(page, "stage"))
     assert stage["subjects"][0]["kind"] == "field" and stage["facts"][0][0] == "hash field"
     again = shared(tmp_path, folder / "a.nf", max_bytes="60kB").read_text()
