@@ -7,8 +7,9 @@ import { Editor } from "./editor.js";
 import { Films } from "./film.js";
 import { Fit } from "./fit.js";
 import { Handles } from "./handles.js";
+import { MarkLayer } from "./lines.js";
 import { Local } from "./local.js";
-import { MarkLayer, PhotoLayer, COLOURS, axes, box, frusta } from "./marks.js";
+import { PhotoLayer, COLOURS, axes, box, frusta } from "./marks.js";
 import { eyeFromPose, eyeMessage, sameEye, short, tidy, lookAt, sub, length, cross, unit, viewProjection, add, scale, dot, tangent } from "./math.js";
 import { Page } from "./page.js";
 import { Panel } from "./panel.js";
@@ -48,7 +49,10 @@ class App extends Page {
     this.fit = new Fit(this);
     this.time = new Time(this);
     this.views = new Views(this);
-    this.probe = new Probe(this, this.read, $("probe"));
+    this.probe = new Probe(this, this.read, $("probe"), {
+      pointAt: (x, y) => this.pointAt(x, y), prepare: () => this.prepare(), wake: () => this.wake(),
+      taken: (x, y, further) => this.editor.brush.on || (!further && this.stepInto(x, y)),
+    });
     this.handles = new Handles(this, this.grips);
     this.panel = new Panel(this);
     this.listen();
@@ -127,6 +131,13 @@ class App extends Page {
   cameraAt(x, y) {
     const { state, scene, canvas } = this, matrix = viewProjection(state.eye, canvas.width / canvas.height, ...scene.reach);
     return state.show.cameras ? cameraAt(state.stage.cameras, this.frustumSize(), matrix, x, y, state.camera) : null;
+  }
+
+  /** Jumps to the camera whose photo is seen there; whether there is one. */
+  stepInto(x, y) {
+    const camera = this.cameraAt(x, y);
+    if (camera !== null) this.jump(camera);
+    return camera !== null;
   }
 
   /** All of the scene, from the side that the eye is on. */

@@ -13,10 +13,13 @@ export function figure(value) {
 }
 
 export class Probe {
-  /** `marks` is a MarkLayer of its own, `words` the element that says what was read. */
-  constructor(app, marks, words) {
-    Object.assign(this, { app, marks, words, points: [], pressed: null });
-    const { canvas } = app;
+  /**
+   * `page` has canvas, scene, state; `marks` is a MarkLayer of its own, `words` the element that says what was read. Of the
+   * page also pointAt(x, y), prepare() before the layers draw, wake() for another picture, and taken(x, y, further):
+   * whether a click there is somebody else's.
+   */
+  constructor({ canvas, scene, state }, marks, words, { pointAt, prepare, wake, taken }) {
+    Object.assign(this, { canvas, scene, state, marks, words, pointAt, prepare, wake, taken, points: [], pressed: null });
     canvas.addEventListener("pointerdown", (event) => {
       this.pressed = event.button === 0 && event.isPrimary ? { x: event.clientX, y: event.clientY, at: event.timeStamp } : null;
     });
@@ -25,21 +28,21 @@ export class Probe {
   }
 
   up(event) {
-    const { pressed, app } = this;
+    const { pressed, canvas } = this;
     this.pressed = null;
-    if (!pressed || app.editor.brush.on || event.timeStamp - pressed.at > LONG) return;
+    if (!pressed || event.timeStamp - pressed.at > LONG) return;
     if (Math.hypot(event.clientX - pressed.x, event.clientY - pressed.y) > SLIP) return;
-    const { left, top, width, height } = app.canvas.getBoundingClientRect();
+    const { left, top, width, height } = canvas.getBoundingClientRect();
     this.read((event.clientX - left) / width, (event.clientY - top) / height, event.shiftKey);
   }
 
   /** Reads at (x, y) in [0, 1] of the picture; `further`: measured from what was read last. */
   read(x, y, further) {
-    const camera = further ? null : this.app.cameraAt(x, y), point = this.app.pointAt(x, y);
-    if (camera !== null) return this.app.jump(camera);
+    if (this.taken(x, y, further)) return;
+    const point = this.pointAt(x, y);
     if (!point) return this.clear();
     this.points = further && this.points.length ? [this.points.at(-1), point] : [point];
-    const { eye } = this.app.state, depth = dot(sub(point, eye.position), eye.forward), [r, g, b] = this.colour(x, y);
+    const { eye } = this.state, depth = dot(sub(point, eye.position), eye.forward), [r, g, b] = this.colour(x, y);
     const hex = `#${[r, g, b].map((value) => value.toString(16).padStart(2, "0")).join("")}`;
     const place = point.map(figure).join(", ");
     this.words.textContent = this.points.length > 1
@@ -53,8 +56,8 @@ export class Probe {
   clear() {
     this.points = [];
     this.words.hidden = true;
-    this.marks.set(this.app.scene.gl, []);
-    this.app.wake();
+    this.marks.set(this.scene.gl, []);
+    this.wake();
   }
 
   /** A cross at each point, and the line between two. */
@@ -66,15 +69,15 @@ export class Probe {
         lines.push(...vertex(sub(point, arm)), ...vertex(add(point, arm)));
       }
     if (this.points.length > 1) lines.push(...vertex(this.points[0]), ...vertex(this.points[1]));
-    this.marks.set(this.app.scene.gl, lines);
-    this.app.wake();
+    this.marks.set(this.scene.gl, lines);
+    this.wake();
   }
 
   /** The colour that the page shows there, three whole numbers up to 255. */
   colour(x, y) {
-    const { scene, canvas, state } = this.app, { gl } = scene, value = new Uint8Array(4);
+    const { scene, canvas, state } = this, { gl } = scene, value = new Uint8Array(4);
     this.marks.set(gl, []);
-    this.app.prepare();
+    this.prepare();
     scene.draw(state.eye);
     gl.readPixels(Math.floor(x * canvas.width), Math.floor((1 - y) * canvas.height), 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, value);
     return [...value.subarray(0, 3)];

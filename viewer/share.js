@@ -4,8 +4,10 @@
 import { listenDivider, showDivider } from "./divider.js";
 import { listenKeys } from "./keys.js";
 import { KINDS } from "./kinds.js";
+import { MarkLayer } from "./lines.js";
 import { eyeMessage } from "./math.js";
 import { Page } from "./page.js";
+import { Probe } from "./probe.js";
 import { inSoftware } from "./scene.js";
 import { Seen } from "./seen.js";
 import { Walk } from "./walk.js";
@@ -26,7 +28,11 @@ class Shared extends Page {
     if (stage.subjects.every(({ kind }) => kind === stage.subjects[0].kind)) for (const layer of this.layers.slice(1)) layer.like = this.layers[0];
     const seen = new Seen(gl, stage.seen, stage.bounds);
     for (const layer of this.layers) layer.seen = seen;
-    this.scene.layers = this.layers;
+    this.read = new MarkLayer(gl);
+    this.scene.layers = [...this.layers, this.read];
+    this.probe = new Probe(this, this.read, $("probe"), {
+      pointAt: (x, y) => this.pointAt(x, y), prepare: () => this.prepare(), wake: () => this.wake(), taken: () => this.controls.swapped,
+    });
     this.enter(stage);
     this.furnish(stage);
     this.home();
@@ -157,7 +163,7 @@ class Shared extends Page {
   prepare() {
     const { split, what, resolution } = this.state, { layers } = this;
     layers.forEach((layer, i) => {
-      Object.assign(layer, { shown: true, mode: what, resolution, behind: this.behind(i), fade: this.fades(i) });
+      Object.assign(layer, { shown: true, mode: what, resolution, behind: this.behind(i), fade: this.fades(i), deep: this.read.count > 0 });
       layer.span = layers.length === 1 ? [0, 1] : i ? [split, 1] : [0, split];
     });
   }

@@ -259,6 +259,34 @@ def test_the_keyboard_alone(screen: Shared) -> None:
 
 
 @needs_chromium
+def test_a_click_reads_and_shift_measures(screen: Shared) -> None:
+    """Place, depth and colour of what is seen there, as our rasteriser has it; a cross that the scene hides."""
+    screen.rest()
+    page, shown = screen.page, screen.picture()
+    bright = np.argwhere(shown.max(2) > 150)
+    y, x = bright[len(bright) // 2].tolist()
+    box = page.locator("#canvas").bounding_box()
+    page.mouse.click(box["x"] + x + 0.5, box["y"] + y + 0.5)
+    place, depth, colour = page.text_content("#probe").split("   ")
+    point, eye = np.array([float(value) for value in place.split(",")]), np.array(screen.eye().pose).reshape(3, 4)
+    local = eye[:, :3].T @ (point - eye[:, 3])
+    assert float(depth.removeprefix("depth ")) == pytest.approx(local[2], abs=0.01)
+    camera = camera_of(screen.eye(), shown.shape[1], shown.shape[0])
+    assert camera.fx * local[:2] / local[2] + [camera.cx, camera.cy] == pytest.approx([x + 0.5, y + 0.5], abs=0.6)
+    assert np.abs([int(colour[i : i + 2], 16) for i in (1, 3, 5)] - shown[y, x]).max() <= 1
+    screen.rest()
+    assert np.abs(screen.picture() - shown).max() > 20 and page.evaluate("neuralfields.read.count") == 6
+    other = shown[y, x + 6 :].max(1).argmax() + x + 6
+    page.keyboard.down("Shift")
+    page.mouse.click(box["x"] + other + 0.5, box["y"] + y + 0.5)
+    page.keyboard.up("Shift")
+    assert page.text_content("#probe").startswith("distance ") and page.evaluate("neuralfields.read.count") == 14
+    page.keyboard.press("Escape")
+    screen.rest()
+    assert page.is_hidden("#probe") and np.array_equal(screen.picture(), shown)
+
+
+@needs_chromium
 def test_it_plays_its_path(screen: Shared) -> None:
     screen.page.focus("#canvas")
     screen.page.keyboard.press(" ")
