@@ -25,26 +25,26 @@ export function viewOf(words) {
 }
 
 export class Address {
-  /** `page` has state, stage entered; it is shown as its address says, if that says anything. */
-  constructor(page) {
-    Object.assign(this, { page, timer: 0 });
+  /** Shows what the address says, if it says anything: changes the state, whose stage is there, and tells by moved() and mode(what). */
+  constructor({ state, moved, mode }) {
+    Object.assign(this, { state, shown: moved, mode, timer: 0 });
     window.addEventListener("hashchange", () => this.go());
     this.go();
   }
 
   go() {
-    const view = viewOf(location.hash), { page } = this;
+    const view = viewOf(location.hash);
     if (!view) return;
-    Object.assign(page.state, { eye: view.eye, pivot: view.pivot });
-    page.moved();
-    page.mode(view.what);
+    Object.assign(this.state, { eye: view.eye, pivot: view.pivot });
+    this.shown();
+    this.mode(view.what);
   }
 
   /** The eye moved: once it rests, the address says where; nothing where it is at home or in a camera. */
   moved() {
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {
-      const { state } = this.page, words = state.tight ? "" : wordsOf(state);
+      const { state } = this, words = state.tight ? "" : wordsOf(state);
       if (location.hash.slice(1) === words) return;
       try {
         history.replaceState(history.state, "", words ? `#${words}` : location.pathname + location.search);

@@ -6,7 +6,7 @@ const TURN = 0.0055, KEY_TURN = 1.4, STEEPEST = 0.998;
 
 export class Controls {
   constructor(canvas, state, moved) {
-    Object.assign(this, { canvas, state, moved, hand: "orbit", swapped: false, pointers: new Map(), held: new Set(), tapped: new Set() });
+    Object.assign(this, { canvas, state, moved, hand: "orbit", swapped: false, fast: false, pointers: new Map(), held: new Set(), tapped: new Set() });
     canvas.addEventListener("pointerdown", (event) => this.down(event));
     canvas.addEventListener("pointermove", (event) => this.move(event));
     for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => this.up(event));
@@ -93,10 +93,10 @@ export class Controls {
   }
 
   /** What held keys do in `seconds`, and those that were let go before a picture came; true where they did anything. */
-  step(seconds, fast) {
+  step(seconds) {
     if (!this.held.size && !this.tapped.size) return false;
     const { eye } = this.state, on = (key) => (this.held.has(key) || this.tapped.has(key) ? 1 : 0);
-    const pace = this.state.size * 0.45 * seconds * (fast ? 4 : 1);
+    const pace = this.state.size * 0.45 * seconds * (this.fast ? 4 : 1);
     const ahead = scale(eye.forward, (on("w") - on("s")) * pace);
     const sideways = scale(eye.right, (on("d") - on("a")) * pace);
     const lift = scale(eye.down, (on("q") - on("e")) * pace);

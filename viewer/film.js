@@ -30,8 +30,12 @@ export function keysOf({ camera_path }, origin) {
 }
 
 export class Films {
-  constructor(app) {
-    this.app = app;
+  /**
+   * `look()` is what the page shows, as messages say it; `eyeOf(eye)` an eye so; `setTime(time)` sets what is shown of a scene
+   * that moves; `cut()`: whether something was deleted in the page, which the server still draws. The rest as of a page.
+   */
+  constructor({ state, connection, moved, wake, note, look, eyeOf, setTime, cut }) {
+    Object.assign(this, { state, connection, moved, wake, note, view: look, eyeOf, setTime, cut });
     this.keys = kept();
     Object.assign(this, { number: 0, playing: null, chosen: null, before: [], begun: 0 });
     $("key").onclick = () => this.add();
@@ -45,11 +49,11 @@ export class Films {
     $("film").onclick = () => this.ask("film");
     $("path").onclick = () => this.ask("keys");
     $("still").onclick = () => this.still();
-    $("cancel").onclick = () => app.connection.send({ type: "cancel" }) && this.done();
-    app.connection.on("path", ({ number, eyes }) => number === this.number && this.start(eyes));
-    app.connection.on("progress", ({ done, total }) => this.progress(done, total));
-    app.connection.on("file", (file) => this.save(file));
-    app.connection.on("closed", () => this.done());
+    $("cancel").onclick = () => connection.send({ type: "cancel" }) && this.done();
+    connection.on("path", ({ number, eyes }) => number === this.number && this.start(eyes));
+    connection.on("progress", ({ done, total }) => this.progress(done, total));
+    connection.on("file", (file) => this.save(file));
+    connection.on("closed", () => this.done());
     this.show();
   }
 
@@ -59,14 +63,14 @@ export class Films {
   }
 
   here() {
-    return this.app.eyeMessage(this.app.state.eye);
+    return this.eyeOf(this.state.eye);
   }
 
   /** Changes a copy of the keyframes; what they were before can be had back. */
   change(act) {
     const keys = [...this.keys];
     act(keys);
-    if (keys.length > MOST_KEYS) return this.app.note(`a path has at most ${MOST_KEYS} keyframes`);
+    if (keys.length > MOST_KEYS) return this.note(`a path has at most ${MOST_KEYS} keyframes`);
     this.before = [...this.before, this.keys].slice(-MOST_UNDONE);
     this.keys = keys;
     if (this.chosen >= keys.length) this.chosen = null;
@@ -92,12 +96,12 @@ export class Films {
   async load(file) {
     if (!file) return;
     try {
-      const { origin } = this.app.state.stage.bounds, keys = keysOf(JSON.parse(await file.text()), origin);
+      const { origin } = this.state.stage.bounds, keys = keysOf(JSON.parse(await file.text()), origin);
       this.chosen = null;
       this.change((now) => now.splice(0, now.length, ...keys));
-      this.app.note(`${keys.length} keyframes of ${file.name}`);
+      this.note(`${keys.length} keyframes of ${file.name}`);
     } catch {
-      this.app.note(`${file.name}: is no path of keyframes; Save path writes one`);
+      this.note(`${file.name}: is no path of keyframes; Save path writes one`);
     }
     $("path-file").value = "";
   }
@@ -134,18 +138,18 @@ export class Films {
 
   /** Looks from a keyframe, about a point as far ahead as the pivot is now. */
   look({ pose, fov, time }) {
-    if (time !== undefined) this.app.time.set(time);
-    const { state } = this.app, away = length(sub(state.pivot, state.eye.position)), eye = eyeFromPose(pose, fov);
+    if (time !== undefined) this.setTime(time);
+    const { state } = this, away = length(sub(state.pivot, state.eye.position)), eye = eyeFromPose(pose, fov);
     Object.assign(state, { eye, pivot: add(eye.position, scale(eye.forward, away)) });
-    this.app.moved();
+    this.moved();
   }
 
   /** Keyframes all around the pivot, at the height and distance of the eye; the last is the first again. */
   orbit() {
-    const { state } = this.app, { eye, pivot, up } = state, from = sub(eye.position, pivot);
+    const { state } = this, { eye, pivot, up } = state, from = sub(eye.position, pivot);
     const around = [...Array(AROUND + 1).keys()].map((i) => {
       const about = (v) => turned(v, up, (2 * Math.PI * i) / AROUND);
-      return this.app.eyeMessage({ ...eye, position: add(pivot, about(from)), right: about(eye.right), down: about(eye.down), forward: about(eye.forward) });
+      return this.eyeOf({ ...eye, position: add(pivot, about(from)), right: about(eye.right), down: about(eye.down), forward: about(eye.forward) });
     });
     this.chosen = null;
     this.change((keys) => keys.splice(0, keys.length, ...around));
@@ -166,7 +170,7 @@ export class Films {
   start(eyes) {
     this.playing = new Walk(eyes, this.seconds, performance.now());
     $("play").textContent = "Stop";
-    this.app.wake();
+    this.wake();
   }
 
   stop() {
@@ -177,9 +181,9 @@ export class Films {
   /** Moves the eye along the path; false where nothing plays. */
   step(now) {
     if (!this.playing) return false;
-    this.app.state.eye = this.playing.at(now);
+    this.state.eye = this.playing.at(now);
     const time = this.playing.timeAt(now);
-    if (time !== undefined) this.app.time.set(time);
+    if (time !== undefined) this.setTime(time);
     if (this.playing.over(now)) this.stop();
     return true;
   }
@@ -187,24 +191,24 @@ export class Films {
   ask(file) {
     const fps = Math.min(Math.max($("fps").valueAsNumber || 24, 1), 120);
     const sent = this.tell({
-      type: "film", number: ++this.number, look: this.app.look(), keys: this.keys, seconds: this.seconds, fps,
-      ...this.size(), subject: this.app.state.subjects[0], file,
+      type: "film", number: ++this.number, look: this.view(), keys: this.keys, seconds: this.seconds, fps,
+      ...this.size(), subject: this.state.subjects[0], file,
     });
     if (sent && file === "film") { $("job").hidden = false; $("job-progress").value = 0; }
   }
 
   still() {
     const sent = this.tell({
-      type: "still", number: ++this.number, look: this.app.look(), ...this.size(), subject: this.app.state.subjects[0],
+      type: "still", number: ++this.number, look: this.view(), ...this.size(), subject: this.state.subjects[0],
     });
-    if (sent && this.app.state.subjects.length > 1) this.next = this.app.state.subjects[1]; // after this one is there
-    if (sent) this.app.note(this.app.editor.choice?.gone ? "the server renders it, with what was deleted here" : "the picture is being rendered");
+    if (sent && this.state.subjects.length > 1) this.next = this.state.subjects[1]; // after this one is there
+    if (sent) this.note(this.cut() ? "the server renders it, with what was deleted here" : "the picture is being rendered");
   }
 
   /** Sends a message; says so where nobody is there to hear it. */
   tell(message) {
-    const sent = this.app.connection.send(message);
-    if (!sent) this.app.note("not connected to the viewer: it cannot render now");
+    const sent = this.connection.send(message);
+    if (!sent) this.note("not connected to the viewer: it cannot render now");
     return sent;
   }
 
@@ -217,7 +221,7 @@ export class Films {
     this.done();
     const { next } = this;
     this.next = null;
-    if (next && mime === "image/png") return this.tell({ type: "still", number: ++this.number, look: this.app.look(), ...this.size(), subject: next });
-    this.app.note(mime === "application/json" ? `${name}: the path is saved` : `${name}: ${width} × ${height}`);
+    if (next && mime === "image/png") return this.tell({ type: "still", number: ++this.number, look: this.view(), ...this.size(), subject: next });
+    this.note(mime === "application/json" ? `${name}: the path is saved` : `${name}: ${width} × ${height}`);
   }
 }

@@ -37,13 +37,13 @@ export function curve(canvas, points, colour, log) {
 }
 
 export class Fit {
-  constructor(app) {
+  constructor(connection) {
     this.paused = false;
-    const steer = (what) => app.connection.send({ type: "steer", do: what });
+    const steer = (what) => connection.send({ type: "steer", do: what });
     $("fit-pause").onclick = () => steer(this.paused ? "resume" : "pause");
     $("fit-save").onclick = () => steer("save");
     $("fit-stop").onclick = () => steer("stop");
-    app.connection.on("fit", (status) => this.show(status));
+    connection.on("fit", (status) => this.show(status));
   }
 
   show({ step, progress, loss, psnr, paused, message, ended }) {

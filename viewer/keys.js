@@ -10,20 +10,20 @@ export function isTyping({ target, key }) {
   return true;
 }
 
-/** Listens to a page's keys; `actions` are called by the key's name in lower case. */
-export function listenKeys(page, actions) {
+/** Listens to a page's keys, once a stage is there; `actions` are called by the key's name in lower case. */
+export function listenKeys({ state, controls }, actions) {
   window.addEventListener("keydown", (event) => {
-    page.fast = event.shiftKey;
-    if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event) || !page.state.stage) return;
+    controls.fast = event.shiftKey;
+    if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event) || !state.stage) return;
     const key = event.key.toLowerCase();
     if (key === " " && event.target.closest("button, summary, input")) return;
-    if (HELD.has(key)) page.controls.press(key);
+    if (HELD.has(key)) controls.press(key);
     else if (actions[key] && !event.repeat) actions[key]();
     else return;
     event.preventDefault();
   });
   window.addEventListener("keyup", (event) => {
-    page.fast = event.shiftKey;
-    page.controls.held.delete(event.key.toLowerCase());
+    controls.fast = event.shiftKey;
+    controls.held.delete(event.key.toLowerCase());
   });
 }

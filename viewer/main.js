@@ -45,15 +45,23 @@ class App extends Page {
     this.local = new Local(this);
     this.scene.layers.splice(1, 0, ...this.local.layers);
     this.editor = new Editor(this);
-    this.films = new Films(this);
-    this.fit = new Fit(this);
-    this.time = new Time(this);
-    this.views = new Views(this);
-    this.probe = new Probe(this, this.read, $("probe"), {
-      pointAt: (x, y) => this.pointAt(x, y), prepare: () => this.prepare(), wake: () => this.wake(),
+    const { state, scene, canvas, controls, connection, wake, moved, note } = this;
+    this.time = new Time({
+      state, moved, wake, drawn: () => this.local.plays, ask: (time) => this.ask(time), display: (picture) => this.display(picture),
+    });
+    this.films = new Films({
+      state, connection, moved, wake, note, look: () => this.look(), eyeOf: (eye) => this.eyeMessage(eye),
+      setTime: (time) => this.time.set(time), cut: () => Boolean(this.editor.choice?.gone),
+    });
+    this.fit = new Fit(connection);
+    this.views = new Views({ state, controls, shown: moved });
+    this.probe = new Probe({ canvas, scene, state }, this.read, $("probe"), {
+      pointAt: (x, y) => this.pointAt(x, y), prepare: () => this.prepare(), wake,
       taken: (x, y, further) => this.editor.brush.on || (!further && this.stepInto(x, y)),
     });
-    this.handles = new Handles(this, this.grips);
+    this.handles = new Handles({ canvas, scene, state }, this.grips, {
+      whole: () => this.whole(), shown: () => this.panel.cutting(), free: () => !this.editor.brush.on, changed: () => this.panel.readCut(),
+    });
     this.panel = new Panel(this);
     this.listen();
     this.start();

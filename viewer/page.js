@@ -20,7 +20,8 @@ export class Page {
       stage: null, eye: lookAt([1, -1, 1], [0, 0, 0], [0, 0, 1], 45), pivot: [0, 0, 0], up: [0, 0, 1], size: 1,
       what: "rgb", background: "auto", resolution: 1, subjects: [0], split: 0.5, camera: null, tight: null, fade: true,
     };
-    this.dirty = this.stale = this.fast = this.working = false;
+    this.dirty = this.stale = this.working = false;
+    for (const name of ["wake", "moved", "note"]) this[name] = this[name].bind(this); // the parts of a page are given these
     this.controls = new Controls(canvas, this.state, () => this.touched());
     canvas.addEventListener("webglcontextlost", (event) => { event.preventDefault(); this.note("the GPU gave this page up; it begins anew as soon as it can"); });
     canvas.addEventListener("dblclick", (event) => {
@@ -49,7 +50,7 @@ export class Page {
 
   /** Looks from where the address says, and keeps it there; after home(). */
   follow() {
-    this.address ??= new Address(this);
+    this.address ??= new Address({ state: this.state, moved: this.moved, mode: (what) => this.mode(what) });
   }
 
   /** Back to where it began. */
@@ -155,7 +156,7 @@ export class Page {
     const seconds = Math.min((now - this.last) / 1000, 0.1);
     this.last = now;
     if (this.state.stage) {
-      if (this.controls.step(seconds, this.fast)) this.touched();
+      if (this.controls.step(seconds)) this.touched();
       else if (this.advance(now, seconds)) this.moved();
     }
     if (this.stale) {

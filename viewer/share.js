@@ -30,8 +30,8 @@ class Shared extends Page {
     for (const layer of this.layers) layer.seen = seen;
     this.read = new MarkLayer(gl);
     this.scene.layers = [...this.layers, this.read];
-    this.probe = new Probe(this, this.read, $("probe"), {
-      pointAt: (x, y) => this.pointAt(x, y), prepare: () => this.prepare(), wake: () => this.wake(), taken: () => this.controls.swapped,
+    this.probe = new Probe({ canvas: this.canvas, scene: this.scene, state }, this.read, $("probe"), {
+      pointAt: (x, y) => this.pointAt(x, y), prepare: () => this.prepare(), wake: this.wake, taken: () => this.controls.swapped,
     });
     this.enter(stage);
     this.furnish(stage);

@@ -13,8 +13,12 @@ const STEPS = 60, SECONDS = 4; // pictures of the film, and how long it lasts at
 const MOST_PIXELS = 480 * 360; // of a picture of the film
 
 export class Time {
-  constructor(app) {
-    this.app = app;
+  /**
+   * Sets state.time. `drawn()`: whether the page draws every time itself; otherwise `ask(time)` asks for a picture and
+   * `display(picture)` shows one that came. `moved` and `wake` as of a page.
+   */
+  constructor({ state, moved, wake, drawn, ask, display }) {
+    Object.assign(this, { state, moved, wake, drawn, ask, display });
     this.shelf = new Map(); // step -> a picture { frame, bitmap, values } of each side
     this.kind = null; // the view that the shelf is of
     this.playing = false;
@@ -44,7 +48,7 @@ export class Time {
   }
 
   set(time) {
-    const { state } = this.app, [first, last] = this.times;
+    const { state } = this, [first, last] = this.times;
     state.time = clamp(time, first, last);
     const share = (state.time - first) / (last - first);
     $("time").value = share;
@@ -54,21 +58,21 @@ export class Time {
 
   /** The time that is shown as a share of the scene's. */
   get share() {
-    return (this.app.state.time - this.times[0]) / (this.times[1] - this.times[0]);
+    return (this.state.time - this.times[0]) / (this.times[1] - this.times[0]);
   }
 
   /** The eye stands in a camera now, at its time. */
   follow() {
     if (!this.times) return;
     this.play(false);
-    this.set(this.app.state.time);
+    this.set(this.state.time);
   }
 
   /** The slider was moved: the film stops, and that time is shown. */
   scrub(share) {
     this.play(false);
     this.set(this.times[0] + share * (this.times[1] - this.times[0]));
-    this.app.moved(true);
+    this.moved(true);
   }
 
   /** Another time by so many steps of the film. */
@@ -87,14 +91,14 @@ export class Time {
     if (on) {
       const step = Math.round($("time").valueAsNumber * (this.steps - 1));
       this.place = step >= this.steps - 1 ? 0 : step;
-    } else this.app.moved(true); // the sharp picture of the time at which it stopped
+    } else this.moved(true); // the sharp picture of the time at which it stopped
     this.asked = this.shown = null;
-    this.app.wake();
+    this.wake();
   }
 
   /** The size of a picture of the film for a canvas of that size. */
   size(width, height) {
-    const share = Math.min(this.app.state.resolution, Math.sqrt(MOST_PIXELS / (width * height)));
+    const share = Math.min(this.state.resolution, Math.sqrt(MOST_PIXELS / (width * height)));
     return [Math.max(1, Math.round(width * share)), Math.max(1, Math.round(height * share))];
   }
 
@@ -107,19 +111,19 @@ export class Time {
   /** Whether the pictures of all sides are there, or the sharp ones. */
   whole(step, sharp = false) {
     const sides = this.shelf.get(step) ?? [];
-    return this.app.state.subjects.every((_, side) => sides[side] && (!sharp || sides[side].frame.last));
+    return this.state.subjects.every((_, side) => sides[side] && (!sharp || sides[side].frame.last));
   }
 
   /** Goes on by some seconds; shows the picture of the place and asks for the next. `look` says what is shown. */
   tick(seconds, kind) {
     if (!this.playing) return;
-    if (this.app.local.plays) return this.flow(seconds);
+    if (this.drawn()) return this.flow(seconds);
     if (kind !== this.kind) this.empty(kind);
     const step = Math.floor(this.place), there = this.whole(step), newest = there ? this.shelf.get(step).map(({ frame }) => frame.frame).join() : null;
     if (there && this.shown !== newest) {
       this.shown = newest;
       this.set(this.at(step));
-      for (const picture of this.shelf.get(step)) this.app.display(picture);
+      for (const picture of this.shelf.get(step)) this.display(picture);
     }
     const next = this.place + seconds * this.speed * (this.steps / SECONDS);
     // Never past a picture that is not there: the film waits for it.
@@ -128,7 +132,7 @@ export class Time {
       this.place = $("time-loop").checked ? 0 : this.steps - 1;
       if (!$("time-loop").checked) return this.play(false);
     }
-    if (this.asked === null && (this.asked = this.missing()) !== null) this.app.ask(this.at(this.asked));
+    if (this.asked === null && (this.asked = this.missing()) !== null) this.ask(this.at(this.asked));
   }
 
   /** Goes on where the page draws each time itself: no picture has to be waited for. */
@@ -137,7 +141,7 @@ export class Time {
     this.place = next <= last ? next : $("time-loop").checked ? 0 : last;
     this.set(this.at(this.place));
     if (next > last && !$("time-loop").checked) return this.play(false);
-    this.app.wake();
+    this.wake();
   }
 
   empty(kind) {

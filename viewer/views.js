@@ -5,19 +5,19 @@ import { length, sameEye, sub } from "./math.js";
 const REST = 400, MOST = 100; // milliseconds without a move; views that are kept
 
 export class Views {
-  /** `page` has state, controls and moved(). */
-  constructor(page) {
-    Object.assign(this, { page, list: [], at: -1, timer: 0 });
+  /** `shown(true)` is called after the state was given a view. */
+  constructor({ state, controls, shown }) {
+    Object.assign(this, { state, controls, shown, list: [], at: -1, timer: 0 });
   }
 
   /** The eye moved: where it rests is another view. */
   moved() {
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => (this.page.controls.pointers.size ? this.moved() : this.add()), REST); // a hand that holds still
+    this.timer = setTimeout(() => (this.controls.pointers.size ? this.moved() : this.add()), REST); // a hand that holds still
   }
 
   add() {
-    const { eye, pivot, up, camera, tight } = this.page.state, here = this.list[this.at];
+    const { eye, pivot, up, camera, tight } = this.state, here = this.list[this.at];
     if (here && sameEye(here.eye, eye) && length(sub(here.pivot, pivot)) === 0) return;
     this.list = [...this.list.slice(0, this.at + 1), { eye, pivot, up, camera, tight }].slice(-MOST);
     this.at = this.list.length - 1;
@@ -30,8 +30,8 @@ export class Views {
     const view = this.list[this.at + step];
     if (!view) return false;
     this.at += step;
-    Object.assign(this.page.state, view);
-    this.page.moved(true);
+    Object.assign(this.state, view);
+    this.shown(true);
     return true;
   }
 }
