@@ -6,10 +6,10 @@ import { CHOSEN } from "./choice.js";
 import { dropHidden, inRectangle, project, underBrush } from "./picking.js";
 
 export class Brush {
-  /** `host` has choice, layer, app and changed(); `outline` is the element that follows the pointer. */
-  constructor(host, outline) {
-    Object.assign(this, { host, outline, on: false, box: false, radius: 24, visible: false, stroke: null });
-    const { canvas } = host.app, first = { capture: true };
+  /** `host` has choice, layer and changed(); of the page canvas, state and controls; `outline` is the element that follows the pointer. */
+  constructor(host, { canvas, state, controls }, outline) {
+    Object.assign(this, { host, canvas, state, controls, outline, on: false, box: false, radius: 24, visible: false, stroke: null });
+    const first = { capture: true };
     canvas.addEventListener("pointerdown", (event) => this.down(event), first);
     canvas.addEventListener("pointermove", (event) => this.move(event), first);
     for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => this.up(event), first);
@@ -18,7 +18,7 @@ export class Brush {
 
   /** On or off; `box`: a rectangle in place of the circle. */
   turn(on, box = false) {
-    const { controls, canvas } = this.host.app;
+    const { controls, canvas } = this;
     this.on = controls.swapped = on;
     this.box = box;
     canvas.classList.toggle("brushing", on && !box);
@@ -28,7 +28,7 @@ export class Brush {
   }
 
   down(event) {
-    const { controls } = this.host.app;
+    const { controls } = this;
     if (!this.on || !this.host.choice) return;
     if (this.stroke) { // a second finger
       controls.pointers.set(this.stroke.id, this.stroke.last);
@@ -37,8 +37,8 @@ export class Brush {
     }
     if (event.button !== 0 || event.shiftKey || controls.pointers.size) return;
     event.stopImmediatePropagation();
-    this.host.app.canvas.setPointerCapture(event.pointerId);
-    const { app, layer } = this.host, { eye } = app.state, { width, height } = app.canvas;
+    this.canvas.setPointerCapture(event.pointerId);
+    const { layer } = this.host, { eye } = this.state, { width, height } = this.canvas;
     const projected = project(layer.loaded.core, { eye, aspect: width / height, near: layer.loaded.near, box: layer.box });
     if (this.visible) dropHidden(projected, layer.depthMap());
     const last = [event.clientX, event.clientY];
@@ -77,12 +77,12 @@ export class Brush {
 
   /** A point of the page as shares of the picture. */
   within([x, y]) {
-    const { left, top, width, height } = this.host.app.canvas.getBoundingClientRect();
+    const { left, top, width, height } = this.canvas.getBoundingClientRect();
     return [(x - left) / width, (y - top) / height];
   }
 
   take(now) {
-    const { stroke, host } = this, { left, top, width, height } = host.app.canvas.getBoundingClientRect();
+    const { stroke, host } = this, { left, top, width, height } = this.canvas.getBoundingClientRect();
     const [from, to] = [stroke.last, now].map(([x, y]) => [x - left, y - top]);
     stroke.last = now;
     this.flip(underBrush(stroke.projected, from, to, this.radius, [width, height]));
@@ -96,7 +96,7 @@ export class Brush {
   }
 
   show({ clientX, clientY }) {
-    const { left, top } = this.host.app.canvas.getBoundingClientRect(), { style } = this.outline, at = [clientX - left, clientY - top];
+    const { left, top } = this.canvas.getBoundingClientRect(), { style } = this.outline, at = [clientX - left, clientY - top];
     if (this.box && !this.stroke) return;
     const first = this.box ? [this.stroke.first[0] - left, this.stroke.first[1] - top] : at.map((v) => v - this.radius);
     const [low, high] = [Math.min, Math.max].map((pick) => [0, 1].map((k) => pick(first[k], this.box ? at[k] : at[k] + this.radius)));

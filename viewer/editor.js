@@ -7,19 +7,21 @@ import { Selection } from "./selection.js";
 const $ = (id) => document.getElementById(id);
 
 export class Editor extends Selection {
-  constructor(app) {
-    super(app);
+  /** `local` draws the Gaussians; `box()` is the box that is shown, null for all. */
+  constructor({ local, box, ...page }) {
+    super(page);
+    Object.assign(this, { local, inside: box });
     this.of = null; // which Gaussians the choice is of
     $("select-box").onclick = () => this.box();
   }
 
   get layer() {
-    return this.app.local.layer;
+    return this.local.layer;
   }
 
   /** Whether there are Gaussians here that a selection can be made of: a running fit changes them all the time. */
   get able() {
-    const { stage, subjects } = this.app.state;
+    const { stage, subjects } = this.state;
     return Boolean(stage && this.layer && !stage.live && !stage.times && subjects.length === 1 && stage.subjects[subjects[0]].splats);
   }
 
@@ -49,7 +51,7 @@ export class Editor extends Selection {
   /** Whether the page draws; where it only could, it begins to. */
   ready() {
     if (!this.able) return false;
-    if (this.app.state.drawn === "server") {
+    if (this.state.drawn === "server") {
       $("drawn").value = "page";
       $("drawn").onchange();
     }
@@ -58,11 +60,11 @@ export class Editor extends Selection {
 
   /** Selects what is inside the crop box and the slice. */
   box() {
-    const box = this.app.box();
+    const box = this.inside();
     if (!this.ready() || !this.choice) return;
     if (!box) {
       $("cut").open = true;
-      return this.app.note("first cut to a box, a slice or both: what is inside is selected");
+      return this.note("first cut to a box, a slice or both: what is inside is selected");
     }
     this.choice.choose(insideBox(this.layer.loaded.core, box));
     this.changed();
@@ -70,19 +72,19 @@ export class Editor extends Selection {
 
   /** The server writes what is left of its own Gaussians into a file; it is told which are deleted. */
   async save() {
-    const { choice, app } = this, subject = app.local.subject, suffix = $("select-format").value, { gone } = choice;
+    const { choice } = this, { subject } = this.local, suffix = $("select-format").value, { gone } = choice;
     $("select-save").disabled = true;
-    app.note(`the ${suffix} is being written`);
+    this.note(`the ${suffix} is being written`);
     try {
       const address = new URL(`splats/${subject}/file?as=${suffix}&version=${this.layer.loaded.version}`, document.baseURI);
       const answer = await fetch(address, { method: "POST", body: choice.goneBits() });
       if (!answer.ok) throw new Error((await answer.text()).trim());
-      const stem = app.state.stage.subjects[subject].name.replace(/\.\w+$/, "").replace(/[^\w-]+/g, "-");
+      const stem = this.state.stage.subjects[subject].name.replace(/\.\w+$/, "").replace(/[^\w-]+/g, "-");
       download(`${stem || "scene"}-edited.${suffix}`, await answer.blob());
-      app.note(`saved ${choice.left.toLocaleString("en")} Gaussians as .${suffix}`);
+      this.note(`saved ${choice.left.toLocaleString("en")} Gaussians as .${suffix}`);
       this.saved = gone;
     } catch (error) {
-      app.note(error instanceof TypeError ? "the viewer is not there any more: nothing is saved" : error.message);
+      this.note(error instanceof TypeError ? "the viewer is not there any more: nothing is saved" : error.message);
     }
     this.show();
   }

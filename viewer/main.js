@@ -42,10 +42,22 @@ class App extends Page {
     this.latency = null;
     this.kinds = []; // what pictures show, but for the eye, and the number of the first view of that
     this.connection = new Connection();
-    this.local = new Local(this);
-    this.scene.layers.splice(1, 0, ...this.local.layers);
-    this.editor = new Editor(this);
-    const { state, scene, canvas, controls, connection, wake, moved, note } = this;
+    this.furnish();
+    this.listen();
+    this.start();
+  }
+
+  /** Makes the parts: each is given what it takes of the page, and no more. */
+  furnish() {
+    const { state, scene, canvas, controls, connection, wake, moved, note, photo } = this, { gl } = scene;
+    const page = { state, canvas, controls, wake, moved, note }, box = () => this.box();
+    this.local = new Local({
+      canvas, gl, state, connection, wake, moved, note, box, behind: (index) => this.behind(index), fades: (index) => this.fades(index),
+      covered: () => this.covered, pictured: () => this.pictured, moment: () => this.time.share,
+      taken: (subject) => this.editor.loaded(subject), failed: () => this.panel.names(),
+    });
+    scene.layers.splice(1, 0, ...this.local.layers);
+    this.editor = new Editor({ ...page, local: this.local, box });
     this.time = new Time({
       state, moved, wake, drawn: () => this.local.plays, ask: (time) => this.ask(time), display: (picture) => this.display(picture),
     });
@@ -62,9 +74,11 @@ class App extends Page {
     this.handles = new Handles({ canvas, scene, state }, this.grips, {
       whole: () => this.whole(), shown: () => this.panel.cutting(), free: () => !this.editor.brush.on, changed: () => this.panel.readCut(),
     });
-    this.panel = new Panel(this);
-    this.listen();
-    this.start();
+    const { local, editor, films, time, views } = this;
+    this.panel = new Panel(page, { local, editor, films, time, views, photo }, {
+      redraw: () => this.redraw(), home: () => this.home(), frameAll: () => this.frameAll(), level: () => this.level(),
+      jump: (camera) => this.jump(camera), neighbour: (step) => this.neighbour(step), box, forget: () => this.picture.clear(),
+    });
   }
 
   listen() {
@@ -106,7 +120,7 @@ class App extends Page {
       state.subjects = stage.subjects.length > 1 && stage.subjects[1].rendered ? [0, 1] : [0];
       const bare = !stage.subjects.some((subject) => subject.rendered);
       Object.assign(state.show, { cameras: bare, points: bare });
-      if (bare) this.panel.photo(); // in a camera there is nothing else to see
+      if (bare) this.panel.overlay(); // in a camera there is nothing else to see
       this.home();
     }
     this.local.reset();
@@ -336,6 +350,12 @@ class App extends Page {
     }
     if (this.seen) this.connection.send({ type: "seen", number: this.seen });
     this.seen = null;
+  }
+
+  /** Whether anything lies over the picture that it hides where it is nearer. */
+  get covered() {
+    const { lines, read, points, photo, thumbs } = this;
+    return lines.count + read.count > 0 || (points.shown && points.count > 0) || photo.opacity > 0 || thumbs.shown;
   }
 
   pointAt(x, y) {

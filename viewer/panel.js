@@ -12,8 +12,13 @@ const LEGENDS = {
 };
 
 export class Panel {
-  constructor(app) {
-    Object.assign(this, { app, state: app.state });
+  /**
+   * `parts` are those whose buttons and keys it has: local, editor, films, time, views, and photo, the layer of the overlay.
+   * `acts` are what a page does: redraw() of its lines, home(), frameAll(), level(), jump(camera), neighbour(step), box() that
+   * is shown, and forget() of pictures. The rest as of a page.
+   */
+  constructor({ state, canvas, controls, wake, moved, note }, parts, acts) {
+    Object.assign(this, { state, canvas, controls, wake, moved, note, acts }, parts);
     this.modes();
     this.cameraPart();
     this.overlays();
@@ -24,8 +29,8 @@ export class Panel {
     for (const group of document.querySelectorAll("[role=radiogroup]")) this.radios(group);
     $("hide").onclick = $("unhide").onclick = () => this.bare();
     $("help").onclick = () => $("help-text").showModal();
-    $("all").onclick = () => app.frameAll();
-    for (const [id, step] of [["back", -1], ["forward", 1]]) $(id).onclick = () => app.views.go(step);
+    $("all").onclick = () => acts.frameAll();
+    for (const [id, step] of [["back", -1], ["forward", 1]]) $(id).onclick = () => this.views.go(step);
     $("handle").onclick = () => this.lower($("panel").classList.toggle("low"));
     if (window.matchMedia("(max-width: 720px)").matches) {
       for (const part of document.querySelectorAll("details")) part.open = false;
@@ -62,8 +67,8 @@ export class Panel {
   }
 
   changed() {
-    this.app.redraw();
-    this.app.moved(true);
+    this.acts.redraw();
+    this.moved(true);
   }
 
   // ---------------------------------------------------------------- parts
@@ -86,41 +91,41 @@ export class Panel {
   /** Whether a mode is there: rings are drawn by the page alone. */
   can(what) {
     const { stage, subjects } = this.state;
-    if (what === "rings") return Boolean(stage && this.app.local.made.splats && subjects.length === 1 && stage.subjects[subjects[0]].splats);
+    if (what === "rings") return Boolean(stage && this.local.made.splats && subjects.length === 1 && stage.subjects[subjects[0]].splats);
     return Boolean(stage?.modes.includes(what));
   }
 
   cameraPart() {
     for (const button of $("hands").children) button.onclick = () => this.hand(button.dataset.hand);
     this.hand("orbit");
-    $("reset").onclick = () => { this.app.home(); this.app.moved(true); };
-    $("cameras").onchange = () => $("cameras").value && this.app.jump(Number($("cameras").value));
+    $("reset").onclick = () => { this.acts.home(); this.moved(true); };
+    $("cameras").onchange = () => $("cameras").value && this.acts.jump(Number($("cameras").value));
     $("previous").onclick = () => this.neighbour(-1);
     $("next").onclick = () => this.neighbour(1);
-    $("opacity").oninput = () => { this.app.photo.opacity = $("opacity").valueAsNumber; this.app.wake(); };
-    $("fov").oninput = () => { this.state.eye = { ...this.state.eye, fov: $("fov").valueAsNumber }; this.app.moved(); };
+    $("opacity").oninput = () => { this.photo.opacity = $("opacity").valueAsNumber; this.wake(); };
+    $("fov").oninput = () => { this.state.eye = { ...this.state.eye, fov: $("fov").valueAsNumber }; this.moved(); };
     $("up").onchange = () => this.upwards($("up").value);
   }
 
   hand(name) {
-    this.app.controls.hand = name;
+    this.controls.hand = name;
     for (const button of $("hands").children) button.setAttribute("aria-checked", button.dataset.hand === name);
   }
 
   upwards(name) {
     const axis = "xyz".indexOf(name[1]);
     this.state.up = name === "auto" ? this.state.stage.up : [0, 1, 2].map((k) => (k === axis ? (name[0] === "-" ? -1 : 1) : 0));
-    this.app.level();
+    this.acts.level();
   }
 
   neighbour(step) {
-    const index = this.app.neighbour(step);
-    if (index !== null) this.app.jump(index);
+    const index = this.acts.neighbour(step);
+    if (index !== null) this.acts.jump(index);
   }
 
   overlays() {
     for (const name of ["cameras", "axes", "bounds", "points"])
-      $(`show-${name}`).onchange = (event) => { this.state.show[name] = event.target.checked; this.app.redraw(); };
+      $(`show-${name}`).onchange = (event) => { this.state.show[name] = event.target.checked; this.acts.redraw(); };
   }
 
   cut() {
@@ -144,13 +149,13 @@ export class Panel {
 
   /** Says the crop box in units of the scene, as `nf edit` takes it. */
   boxWords() {
-    const box = this.app.box();
+    const box = this.acts.box();
     if (!box || !this.state.crop) return;
     $("box-now").textContent = "xyz".split("").map((name, k) => `${name} ${figure(box[0][k])} … ${figure(box[1][k])}`).join("\n");
     $("box-copy").onclick = () => {
       const option = `--keep-box=${box.flat().map(figure).join(",")}`;
       navigator.clipboard?.writeText(option).catch(() => {}); // where it may not, it can be read
-      this.app.note(option);
+      this.note(option);
     };
   }
 
@@ -160,7 +165,7 @@ export class Panel {
   }
 
   pictures() {
-    $("cut").ontoggle = () => this.app.redraw();
+    $("cut").ontoggle = () => this.acts.redraw();
     $("resolution").onchange = () => { this.state.resolution = Number($("resolution").value); this.changed(); };
     $("drawn").value = this.state.drawn;
     $("drawn").onchange = () => {
@@ -176,13 +181,13 @@ export class Panel {
   compare() {
     const choose = () => {
       this.state.subjects = $("right").value === "" ? [Number($("left").value)] : [Number($("left").value), Number($("right").value)];
-      this.app.picture.clear();
+      this.acts.forget();
       if (this.state.what === "rings" && !this.can("rings")) this.show("rgb");
       this.names();
       this.changed();
     };
     $("left").onchange = $("right").onchange = choose;
-    listenDivider($("divider"), this.app.canvas, this.state, () => this.split());
+    listenDivider($("divider"), this.canvas, this.state, () => this.split());
   }
 
   // ---------------------------------------------------------------- what is shown
@@ -192,7 +197,7 @@ export class Panel {
     document.title = `${stage.subjects[0].name} – neuralfields`;
     for (const button of $("modes").children) button.disabled = !this.can(button.dataset.what);
     const errors = $("modes").querySelector("[data-what=error]"), rings = $("modes").querySelector("[data-what=rings]");
-    const { local } = this.app, here = stage.subjects.map((_, i) => local.kindOf(i)).filter((kind) => local.made[kind]);
+    const { local } = this, here = stage.subjects.map((_, i) => local.kindOf(i)).filter((kind) => local.made[kind]);
     rings.hidden = !here.includes("splats");
     $("drawn-line").hidden = !here.length;
     errors.title = errors.disabled ? "needs the photos of the capture" : "against the nearest photo, five times";
@@ -228,20 +233,20 @@ export class Panel {
   }
 
   names() {
-    const { stage, subjects } = this.state, both = subjects.length > 1 || this.app.local.wanted !== null && this.state.drawn === "both";
+    const { stage, subjects } = this.state, both = subjects.length > 1 || this.local.wanted !== null && this.state.drawn === "both";
     $("labels").hidden = $("divider").hidden = !both;
     [$("label-left").textContent, $("label-right").textContent] = subjects.length > 1 ? subjects.map((index) => stage.subjects[index].name) : ["this device", "server"];
     $("modes").querySelector("[data-what=rings]").disabled = !this.can("rings");
-    const { local } = this.app, why = this.state.drawn === "server" || local.wanted === null || stage.subjects[subjects[0]].stands_in ? local.why : "";
+    const { local } = this, why = this.state.drawn === "server" || local.wanted === null || stage.subjects[subjects[0]].stands_in ? local.why : "";
     $("drawn-why").hidden = !why;
     $("drawn-why").textContent = why.includes("stand in") || why.includes("stands in") ? why : `${why}: the server draws`;
-    this.app.editor.begin();
+    this.editor.begin();
     this.split();
   }
 
   split() {
     showDivider($("divider"), this.state.split);
-    this.app.wake();
+    this.wake();
   }
 
   camera() {
@@ -254,7 +259,7 @@ export class Panel {
     if (!tight && this.state.camera !== null) {
       this.state.camera = null;
       this.camera();
-      this.app.redraw();
+      this.acts.redraw();
     }
     if (!tight) $("hint").classList.add("seen");
     $("fov").value = eye.fov;
@@ -305,22 +310,23 @@ export class Panel {
   // ---------------------------------------------------------------- keys
 
   keys() {
-    const { app } = this;
+    const { acts, controls, films, time, views } = this;
     const toggle = (name) => () => { $(`show-${name}`).click(); };
     const keys = {
-      f: () => this.hand(app.controls.hand === "orbit" ? "fly" : "orbit"), r: () => $("reset").click(),
-      "[": () => this.neighbour(-1), "]": () => this.neighbour(1), v: () => this.photo(),
+      f: () => this.hand(controls.hand === "orbit" ? "fly" : "orbit"), r: () => $("reset").click(),
+      "[": () => this.neighbour(-1), "]": () => this.neighbour(1), v: () => this.overlay(),
       c: toggle("cameras"), x: toggle("axes"), b: toggle("bounds"), p: toggle("points"),
-      k: () => app.films.add(), " ": () => (app.time.times ? app.time.play(!app.time.playing) : app.films.play()), g: () => app.films.still(),
-      h: () => this.bare(), z: () => app.frameAll(), "?": () => $("help").click(),
-      u: () => $("fade-line").hidden || $("fade").click(), ",": () => app.views.go(-1), ".": () => app.views.go(1),
+      k: () => films.add(), " ": () => (time.times ? time.play(!time.playing) : films.play()), g: () => films.still(),
+      h: () => this.bare(), z: () => acts.frameAll(), "?": () => $("help").click(),
+      u: () => $("fade-line").hidden || $("fade").click(), ",": () => views.go(-1), ".": () => views.go(1),
     };
     MODES.forEach((what, index) => { keys[index + 1] = () => this.show(what); });
-    listenKeys(app, keys);
+    listenKeys({ state: this.state, controls }, keys);
   }
 
-  photo() {
-    $("opacity").value = this.app.photo.opacity > 0 ? 0 : 1;
+  /** Shows the photo over the picture, or no more. */
+  overlay() {
+    $("opacity").value = this.photo.opacity > 0 ? 0 : 1;
     $("opacity").oninput();
   }
 }

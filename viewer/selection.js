@@ -8,9 +8,10 @@ import { isTyping } from "./keys.js";
 const $ = (id) => document.getElementById(id);
 
 export class Selection {
-  constructor(app) {
-    Object.assign(this, { app, choice: null, saved: 0 });
-    this.brush = new Brush(this, $("brush"));
+  /** What it takes of a page. */
+  constructor({ canvas, state, controls, wake, note }) {
+    Object.assign(this, { state, wake, note, choice: null, saved: 0 });
+    this.brush = new Brush(this, { canvas, state, controls }, $("brush"));
     $("brush-on").onclick = () => this.paint(!this.brush.on || this.brush.box);
     $("box-on").onclick = () => this.paint(!this.brush.on || !this.brush.box, true);
     $("brush-size").oninput = () => { this.brush.radius = $("brush-size").valueAsNumber; };
@@ -34,7 +35,7 @@ export class Selection {
     $("brush-on").setAttribute("aria-pressed", String(on && !box));
     $("box-on").setAttribute("aria-pressed", String(on && box));
     const fingers = window.matchMedia("(pointer: coarse)").matches;
-    if (on) this.app.note(fingers ? "one finger selects, two move the camera" : "drag to select, with Alt to take out; the right button turns, Shift moves");
+    if (on) this.note(fingers ? "one finger selects, two move the camera" : "drag to select, with Alt to take out; the right button turns, Shift moves");
   }
 
   /** One of the actions of a Choice by its name. */
@@ -47,7 +48,7 @@ export class Selection {
   changed() {
     this.layer.mark(this.choice);
     this.show();
-    this.app.wake();
+    this.wake();
   }
 
   show() {

@@ -47,7 +47,7 @@ class Shared extends Page {
       await Promise.all(stage.subjects.map(async (subject, i) => {
         const element = $(`scene-${i}`), text = element.textContent.trim();
         element.remove();
-        const editor = KINDS.editor ? new KINDS.editor(this, text) : null;
+        const editor = KINDS.editor ? new KINDS.editor({ canvas: this.canvas, state: this.state, controls: this.controls, wake: this.wake, note: this.note, text, layer: this.layers[i], still: () => this.stop() }) : null;
         const parts = await KINDS[subject.kind].decode(text, subject, (share) => this.progress(i, share)).catch((error) => {
           throw new Error(stage.subjects.length > 1 ? `${subject.name}: ${error.message}` : error.message);
         });

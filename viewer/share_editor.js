@@ -9,16 +9,16 @@ import { Selection } from "./selection.js";
 const $ = (id) => document.getElementById(id);
 
 export class ShareEditor extends Selection {
-  /** `text` is the scene's .nfz in base64. */
-  constructor(app, text) {
-    super(app);
-    this.text = text;
+  /** `text` is the scene's .nfz in base64, which `layer` draws; `still()` ends what plays. */
+  constructor({ text, layer, still, ...page }) {
+    super(page);
+    Object.assign(this, { text, drawing: layer, still });
     $("edit").hidden = false;
     $("edit").onclick = () => this.open($("editing").hidden);
   }
 
   get layer() {
-    return this.app.layers[0];
+    return this.drawing;
   }
 
   get able() {
@@ -41,22 +41,22 @@ export class ShareEditor extends Selection {
   paint(on, box) {
     super.paint(on, box);
     if (this.brush.on) {
-      this.app.stop();
+      this.still();
       if ($("editing").hidden) this.open(true);
     }
   }
 
   async save() {
-    const { choice, app } = this, { gone } = choice;
+    const { choice } = this, { gone } = choice;
     $("select-save").disabled = true;
-    app.note("the .ply is being written");
+    this.note("the .ply is being written");
     try {
       const bytes = await plyAside(this.text, choice.goneBits());
-      download(`${app.state.stage.subjects[0].name.replace(/[^\w-]+/g, "-") || "scene"}.ply`, new Blob([bytes]));
-      app.note(`saved ${choice.left.toLocaleString("en")} Gaussians as .ply`);
+      download(`${this.state.stage.subjects[0].name.replace(/[^\w-]+/g, "-") || "scene"}.ply`, new Blob([bytes]));
+      this.note(`saved ${choice.left.toLocaleString("en")} Gaussians as .ply`);
       this.saved = gone;
     } catch (error) {
-      app.note(error.message);
+      this.note(error.message);
     }
     this.show();
   }
