@@ -3,10 +3,12 @@
 import { add, clamp, dot, length, scale, sub, tangent, tidy, turned, unit } from "./math.js";
 
 const TURN = 0.0055, KEY_TURN = 1.4, STEEPEST = 0.998;
+const SWING = 80, RECENT = 60, SLOW = 0.04; // milliseconds of a swing; of the moves whose pace it has; pixels a millisecond under which it ends
 
 export class Controls {
   constructor(canvas, state, moved) {
     Object.assign(this, { canvas, state, moved, hand: "orbit", swapped: false, fast: false, pointers: new Map(), held: new Set(), tapped: new Set() });
+    Object.assign(this, { moves: [], swing: null, calm: window.matchMedia("(prefers-reduced-motion: reduce)") }); // of the hand that drags; how the view goes on when it lets go
     canvas.addEventListener("pointerdown", (event) => this.down(event));
     canvas.addEventListener("pointermove", (event) => this.move(event));
     for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => this.up(event));
@@ -19,19 +21,44 @@ export class Controls {
     this.canvas.setPointerCapture(event.pointerId);
     this.canvas.focus({ preventScroll: true });
     this.pointers.set(event.pointerId, [event.clientX, event.clientY]);
+    Object.assign(this, { moves: [], swing: null });
   }
 
   up(event) {
-    this.pointers.delete(event.pointerId);
+    if (this.pointers.delete(event.pointerId) && !this.pointers.size && event.type === "pointerup") this.letGo(event.timeStamp);
+  }
+
+  /** The view swings out by the pace that the hand had last, unless the system asks for less motion. */
+  letGo(now) {
+    const recent = this.moves.filter(({ at }) => now - at < RECENT), pace = ["dx", "dy"].map((d) => recent.reduce((sum, move) => sum + move[d], 0) / RECENT);
+    if (!this.calm.matches && Math.hypot(...pace) > SLOW) this.swing = { pace, pans: recent.at(-1).pans, eye: this.state.eye };
+    this.moves = [];
+  }
+
+  /** Goes on swinging; not where something else has moved the eye. */
+  swingOn(seconds) {
+    const { swing, state } = this;
+    if (swing.eye !== state.eye) return void (this.swing = null);
+    const left = Math.exp((-1000 * seconds) / SWING), [dx, dy] = swing.pace.map((pace) => pace * SWING * (1 - left));
+    this.drag(dx, dy, swing.pans);
+    Object.assign(swing, { pace: swing.pace.map((pace) => pace * left), eye: state.eye });
+    if (Math.hypot(...swing.pace) < SLOW) this.swing = null;
+  }
+
+  /** What a hand does that goes so many pixels. */
+  drag(dx, dy, pans) {
+    if (pans) this.pan(dx, dy);
+    else this.turn(-dx * TURN, -dy * TURN);
   }
 
   move(event) {
     const before = this.pointers.get(event.pointerId);
     if (!before) return;
     const now = [event.clientX, event.clientY], dx = now[0] - before[0], dy = now[1] - before[1];
+    const pans = Boolean(event.buttons & (this.swapped ? 4 : 6) || event.shiftKey); // swapped: the right button turns
     if (this.pointers.size === 2) this.pinch(event.pointerId, now, dx, dy);
-    else if (event.buttons & (this.swapped ? 4 : 6) || event.shiftKey) this.pan(dx, dy); // swapped: the right button turns
-    else this.turn(-dx * TURN, -dy * TURN);
+    else this.drag(dx, dy, pans);
+    this.moves = this.pointers.size === 2 ? [] : [...this.moves.slice(-30), { at: event.timeStamp, dx, dy, pans }];
     this.pointers.set(event.pointerId, now);
     this.moved();
   }
@@ -47,6 +74,7 @@ export class Controls {
 
   wheel(event) {
     event.preventDefault();
+    this.swing = null;
     const step = event.deltaY * (event.deltaMode === 1 ? 18 : 1);
     this.closer(Math.exp(clamp(step, -200, 200) * 0.0015));
     this.moved();
@@ -92,9 +120,11 @@ export class Controls {
     this.tapped.add(key);
   }
 
-  /** What held keys do in `seconds`, and those that were let go before a picture came; true where they did anything. */
+  /** What a swing does in `seconds`, or keys that are held or were let go before a picture came; true where they did anything. */
   step(seconds) {
-    if (!this.held.size && !this.tapped.size) return false;
+    if (this.held.size || this.tapped.size) this.swing = null;
+    else if (!this.swing) return false;
+    else return this.swingOn(seconds), true;
     const { eye } = this.state, on = (key) => (this.held.has(key) || this.tapped.has(key) ? 1 : 0);
     const pace = this.state.size * 0.45 * seconds * (this.fast ? 4 : 1);
     const ahead = scale(eye.forward, (on("w") - on("s")) * pace);

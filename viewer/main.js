@@ -6,6 +6,7 @@ import { Connection } from "./connection.js";
 import { Editor } from "./editor.js";
 import { Films } from "./film.js";
 import { Fit } from "./fit.js";
+import { Gizmo } from "./gizmo.js";
 import { Handles } from "./handles.js";
 import { MarkLayer } from "./lines.js";
 import { Local } from "./local.js";
@@ -74,8 +75,10 @@ class App extends Page {
     this.handles = new Handles({ canvas, scene, state }, this.grips, {
       whole: () => this.whole(), shown: () => this.panel.cutting(), free: () => !this.editor.brush.on, changed: () => this.panel.readCut(),
     });
-    const { local, editor, films, time, views } = this;
-    this.panel = new Panel(page, { local, editor, films, time, views, photo }, {
+    this.gizmo = new Gizmo($("gizmo"), { state, moved });
+    scene.layers.push(this.gizmo);
+    const { local, editor, films, time, views, gizmo } = this;
+    this.panel = new Panel(page, { local, editor, films, time, views, gizmo, photo }, {
       redraw: () => this.redraw(), home: () => this.home(), frameAll: () => this.frameAll(), level: () => this.level(),
       jump: (camera) => this.jump(camera), neighbour: (step) => this.neighbour(step), box, forget: () => this.picture.clear(),
     });
@@ -126,6 +129,7 @@ class App extends Page {
     this.local.reset();
     this.thumbs.begin(stage.cameras, stage.cameras.length ? this.frustumSize() : 1);
     this.thumbed = false;
+    $("gizmo").hidden = stage.subjects.some(({ kind }) => kind === "signal");
     this.panel.begin(stage);
     this.time.begin(stage.times, state.time ?? stage.eye.time);
     for (const note of stage.notes) this.note(note);
@@ -364,6 +368,7 @@ class App extends Page {
 
   /** Whether the picture at full resolution is that of the eye as it is now. */
   get rests() {
+    if (this.controls.swing) return false;
     if (this.local.needsServer) return this.pictured;
     return !this.stale && !this.dirty && this.local.layer.settled(this.state.eye);
   }

@@ -13,7 +13,7 @@ const LEGENDS = {
 
 export class Panel {
   /**
-   * `parts` are those whose buttons and keys it has: local, editor, films, time, views, and photo, the layer of the overlay.
+   * `parts` are those whose buttons and keys it has: local, editor, films, time, views, gizmo, and photo, the layer of the overlay.
    * `acts` are what a page does: redraw() of its lines, home(), frameAll(), level(), jump(camera), neighbour(step), box() that
    * is shown, and forget() of pictures. The rest as of a page.
    */
@@ -310,7 +310,7 @@ export class Panel {
   // ---------------------------------------------------------------- keys
 
   keys() {
-    const { acts, controls, films, time, views } = this;
+    const { acts, controls, films, gizmo, time, views } = this;
     const toggle = (name) => () => { $(`show-${name}`).click(); };
     const keys = {
       f: () => this.hand(controls.hand === "orbit" ? "fly" : "orbit"), r: () => $("reset").click(),
@@ -320,6 +320,7 @@ export class Panel {
       h: () => this.bare(), z: () => acts.frameAll(), "?": () => $("help").click(),
       u: () => $("fade-line").hidden || $("fade").click(), ",": () => views.go(-1), ".": () => views.go(1),
     };
+    [7, 8, 9].forEach((key, axis) => { keys[key] = () => gizmo.turn(axis); });
     MODES.forEach((what, index) => { keys[index + 1] = () => this.show(what); });
     listenKeys({ state: this.state, controls }, keys);
   }

@@ -2,6 +2,7 @@
 // everything is drawn here. Two scenes are seen by one eye, on either side of a divider.
 
 import { listenDivider, showDivider } from "./divider.js";
+import { Gizmo } from "./gizmo.js";
 import { listenKeys } from "./keys.js";
 import { KINDS } from "./kinds.js";
 import { MarkLayer } from "./lines.js";
@@ -29,7 +30,8 @@ class Shared extends Page {
     const seen = new Seen(gl, stage.seen, stage.bounds);
     for (const layer of this.layers) layer.seen = seen;
     this.read = new MarkLayer(gl);
-    this.scene.layers = [...this.layers, this.read];
+    this.gizmo = new Gizmo($("gizmo"), { state, moved: () => this.touched() });
+    this.scene.layers = [...this.layers, this.read, this.gizmo];
     this.probe = new Probe({ canvas: this.canvas, scene: this.scene, state }, this.read, $("probe"), {
       pointAt: (x, y) => this.pointAt(x, y), prepare: () => this.prepare(), wake: this.wake, taken: () => this.controls.swapped,
     });
@@ -106,6 +108,7 @@ class Shared extends Page {
       f: () => { this.controls.hand = this.controls.hand === "orbit" ? "fly" : "orbit"; this.note(this.controls.hand); },
       i: () => $("about").click(), u: () => stage.seen && $("fade").click(), "?": () => $("help").click(), h: () => document.body.classList.toggle("bare"),
     };
+    [7, 8, 9].forEach((key, axis) => { keys[key] = () => this.gizmo.turn(axis); });
     [...$("modes").options].forEach(({ value }, i) => { keys[i + 1] = () => this.mode(value); });
     listenKeys(this, keys);
   }
@@ -184,7 +187,7 @@ class Shared extends Page {
 
   /** Whether what is shown is what the eye sees now. */
   get rests() {
-    return !this.stale && !this.dirty && this.layers.every((layer) => layer.loaded && layer.settled(this.state.eye));
+    return !this.controls.swing && !this.stale && !this.dirty && this.layers.every((layer) => layer.loaded && layer.settled(this.state.eye));
   }
 }
 

@@ -239,3 +239,61 @@ def test_keyframes_are_looked_from_removed_and_kept(screen: Screen) -> None:
     screen.until("Boolean(window.neuralfields && window.neuralfields.state.stage)")
     assert page.evaluate("window.neuralfields.films.keys") == keys[:3] + keys[4:]
     page.evaluate("sessionStorage.clear()")
+
+
+def test_the_axes_in_the_corner(screen: Screen) -> None:
+    """A ball stands where its axis points; a click on it, or a key, looks from there, as far away as before."""
+    far = away(screen)
+    for name, axis, sign in (("x", 0, 1), ("y.far", 1, -1), ("z", 2, 1)):
+        screen.page.click(f"#gizmo .{name}[title]", force=True)
+        screen.rest()
+        pose = np.array(screen.eye().pose).reshape(3, 4)
+        assert pose[:, 3] == pytest.approx(far * sign * np.eye(3)[axis], abs=1e-6)
+        assert pose[:, 2] == pytest.approx(-sign * np.eye(3)[axis], abs=1e-6)
+    for _ in range(2):
+        screen.page.keyboard.press("7")
+    assert np.array(screen.eye().pose).reshape(3, 4)[0, 2] == pytest.approx(1)
+    screen.page.evaluate("(({ controls }) => { controls.turn(0.4, 0.3); controls.moved(); })(neuralfields)")
+    screen.rest()
+    pose = np.array(screen.eye().pose).reshape(3, 4)
+    middle = np.array(list(centre(screen, "#gizmo").values()))
+    for axis, name in enumerate("xyz"):
+        off = np.array(list(centre(screen, f"#gizmo button.{name}:not(.far)").values())) - middle
+        assert off == pytest.approx(27 * pose[axis, :2], abs=0.2)
+    assert screen.page.evaluate("neuralfields.picture.sides[0].header !== null")
+
+
+def centre(screen: Screen, selector: str) -> dict[str, float]:
+    box = screen.page.locator(selector).bounding_box()
+    return {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+
+
+LET_GO = """((age) => {
+    const { controls } = neuralfields, last = controls.moves.at(-1) ?? { at: 0, dx: 12, dy: 0, pans: false };
+    controls.moves = [0, 10, 20, 30].map((before) => ({ ...last, at: 1000 - before - age, dx: 12, dy: 0 }));
+    controls.letGo(1000);
+    return [controls.swing !== null, neuralfields.rests];
+})"""
+
+
+def test_the_view_swings_out_when_the_hand_lets_go(screen: Screen) -> None:
+    """A little, about the same pivot; not where the hand held still before, nor where less motion is asked for."""
+    before = np.array(screen.eye().pose).reshape(3, 4)
+    assert screen.page.evaluate(f"{LET_GO}(0)") == [False, True]
+    screen.page.emulate_media(reduced_motion="no-preference")
+    assert screen.page.evaluate(f"{LET_GO}(80)") == [False, True]
+    assert screen.page.evaluate(f"{LET_GO}(0)") == [True, False]
+    screen.rest()
+    after = np.array(screen.eye().pose).reshape(3, 4)
+    assert np.linalg.norm(after[:, 3]) == pytest.approx(np.linalg.norm(before[:, 3]), rel=1e-6)
+    angle = float(np.arccos(np.clip((before[:, 2] * after[:, 2]).sum(), -1, 1)))
+    assert 0.1 < angle / (0.0055 * 0.8 * 80) < 1.01  # pixels of 48 in 60 ms, for 80 ms
+    screen.page.evaluate(f"{LET_GO}(0)")
+    screen.page.keyboard.press("r")
+    screen.rest()
+    assert screen.page.evaluate("neuralfields.controls.swing") is None
+    assert screen.eye().pose == pytest.approx(before.ravel().tolist())
+    screen.drag(40, 0)
+    screen.rest()
+    assert screen.page.evaluate("neuralfields.controls.swing") is None
+    screen.page.emulate_media(reduced_motion="reduce")

@@ -20,7 +20,7 @@ FLAGS = [
     "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 SIZE = (740, 240)  # the panel takes 320 of them
-OVER = "#strip, #hint, #message, #card, #tools, #divider, #labels"  # what lies over the canvas
+OVER = "#gizmo, #strip, #hint, #message, #card, #tools, #divider, #labels"  # what lies over the canvas
 STATE = """(() => {
     const { connection, number, picture, state, stale, dirty } = window.neuralfields ?? {};
     const headers = picture?.sides.map(({ header }) => header && [header.number, header.frame, header.last]);
@@ -52,7 +52,8 @@ class Screen:
     """A page of the browser on a viewer, with what it said and asked for."""
 
     def __init__(self, browser: Any, url: str, size: tuple[int, int] = SIZE, **context: Any) -> None:
-        self.context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **context)
+        context = {"viewport": {"width": size[0], "height": size[1]}, "reduced_motion": "reduce"} | context
+        self.context = browser.new_context(**context)
         self.page, self.url = self.context.new_page(), url
         self.errors: list[str] = []
         self.asked: list[str] = []
