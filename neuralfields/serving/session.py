@@ -80,6 +80,8 @@ class Session:
         self._news, self._room = asyncio.Event(), asyncio.Event()
         self._tasks: set[asyncio.Task] = set()
         self._job: asyncio.Task | None = None
+        self._path: CameraPath | None = None
+        self._pathing: asyncio.Task | None = None
         self._thumbed = False
 
     async def begin(self) -> None:
@@ -119,7 +121,7 @@ class Session:
                 self._thumbed = True
                 self._start(send_thumbs(self.stage, self.send))
         elif isinstance(message, CameraPath):
-            await self._route(message)
+            self._take_path(message)
         elif isinstance(message, Cancel):
             if self._job is not None:
                 self._job.cancel()
@@ -295,10 +297,16 @@ class Session:
         header, data = await asyncio.to_thread(self.stage.photo_packet, index)
         await self.send(packet(header, data))
 
-    async def _route(self, message: CameraPath) -> None:
-        keys = _cameras(message.keys, (640, 480), self.stage.bounds)
-        eyes = await asyncio.to_thread(lambda: [eye_of(one) for one in paths.interpolate(keys, message.frames)])
-        await self.send(json.dumps({"type": "path", "number": message.number, "eyes": eyes}))
+    def _take_path(self, message: CameraPath) -> None:
+        """Has paths interpolated, one at a time; of those that wait the newest alone, which the page would show."""
+        self._path = message
+        if self._pathing is None or self._pathing.done():
+            self._pathing = self._start(self._guarded(self._paths()))
+
+    async def _paths(self) -> None:
+        while (message := self._path) is not None:
+            self._path = None
+            await self.send(await asyncio.to_thread(_interpolated, message, self.stage.bounds))
 
     async def _begin_job(self, message: Still | Film) -> None:
         self._check(message.look, message.subject)
@@ -363,6 +371,12 @@ class Session:
     async def _send_file(self, number: int, name: str, mime: str, data: bytes, size: tuple[int, int]) -> None:
         header = {"type": "file", "number": number, "name": name, "mime": mime, "width": size[0], "height": size[1]}
         await self.send(packet(header, data))
+
+
+def _interpolated(message: CameraPath, bounds: Bounds) -> str:
+    """The answer to a path: eyes evenly over its keyframes. Raises InputError for an invalid keyframe."""
+    cameras = paths.interpolate(_cameras(message.keys, (640, 480), bounds), message.frames)
+    return json.dumps({"type": "path", "number": message.number, "eyes": [eye_of(camera) for camera in cameras]})
 
 
 def _cameras(keys: list, size: tuple[int, int], bounds: Bounds) -> list[Camera]:

@@ -139,9 +139,12 @@ def style_of_page(parts: Sequence[str] = ("splats", "editor")) -> str:
 
 def _policy(scripts: Sequence[str], style: str) -> str:
     """Content-Security-Policy: these very scripts and style, pictures and workers of the page's own; nothing else."""
-    *scripts, style = (f"'sha256-{base64.b64encode(hashlib.sha256(p.encode()).digest()).decode()}'" for p in (*scripts, style))
+
+    def named(part: str) -> str:
+        return f"'sha256-{base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()}'"
+
     return (
-        f"default-src 'none'; script-src {' '.join(scripts)}; style-src {style}; "
+        f"default-src 'none'; script-src {' '.join(map(named, scripts))}; style-src {named(style)}; "
         "img-src data:; worker-src blob:; base-uri 'none'; form-action 'none'"
     )
 

@@ -26,11 +26,11 @@ from neuralfields.ops.pixel_rays import camera_table, pixel_rays
 from neuralfields.pictures.panels import DEPTH_STOPS, colour_table
 from neuralfields.pictures.undistort import lookup, sample
 from neuralfields.rendering.renderable import Colour
+from neuralfields.rendering.seen import Seen, seen_by
 from neuralfields.scene import Bounds, Scene
 from neuralfields.serving.album import Album
 from neuralfields.serving.framing import Extent, home_view, same_place
 from neuralfields.serving.messages import eye_of
-from neuralfields.rendering.seen import Seen, seen_by
 from neuralfields.serving.shading import Reference, jpeg, png
 from neuralfields.serving.subjects import GREY, Subject, capture_of, original_of, subject_of
 from neuralfields.version import VERSION

@@ -24,13 +24,13 @@ from neuralfields.media import kind_of
 from neuralfields.models.model import Model
 from neuralfields.rays import Render
 from neuralfields.rendering.renderable import Colour
+from neuralfields.rendering.seen import Fader, Seen, can_fade
 from neuralfields.rendering.splat import Splats
 from neuralfields.rendering.splat_sequence import SplatSequence
 from neuralfields.rendering.volume import OfVolume, Volume
 from neuralfields.scene import Scene
 from neuralfields.serving.crop import Box, render_box
 from neuralfields.serving.field import refusal
-from neuralfields.rendering.seen import Fader, Seen, can_fade
 from neuralfields.serving.signals import Point, Shown, film_of, mesh_of, picture_of, renderer_of, signal_of, sound_of
 
 SLOW_START = 60_000.0  # initial guess of a subject's rays a second

@@ -1,4 +1,4 @@
-"""What no training camera saw is faded: in the live page, by its server and in a shared file, each against the other."""
+"""What no training camera saw is faded: in the live page, by its server and in a shared file, all alike."""
 
 import base64
 import json
@@ -80,14 +80,12 @@ def screen(browser: Any) -> Iterator[Screen]:
 
 def back(screen: Screen) -> None:
     screen.page.evaluate(
-        "(({ controls, state }) => { controls.turn(0.5, 0.1); controls.closer(1.6); state.eye = { ...state.eye, fov: 50 };"
-        " controls.moved(); })(neuralfields)"
+        "(({ controls, state }) => { controls.turn(0.5, 0.1); controls.closer(1.6);"
+        " state.eye = { ...state.eye, fov: 50 }; controls.moved(); })(neuralfields)"
     )
 
 
-def exact(
-    screen: Screen, shape: tuple[int, ...], stage: Stage | None, given: Gaussians | None = None
-) -> np.ndarray:
+def exact(screen: Screen, shape: tuple[int, ...], stage: Stage | None, given: Gaussians | None = None) -> np.ndarray:
     """Our rasteriser's picture of the page's eye, faded by a stage."""
     given = given or lopsided()
     given = given if stage is None else stage.seen.faded(given)

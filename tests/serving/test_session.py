@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from neuralfields.errors import InputError
+from neuralfields.serving import session as session_module
 from neuralfields.serving.messages import camera_of, read, unpack
 from neuralfields.serving.session import MOST_IN_FLIGHT, Session
 from neuralfields.serving.shading import paint
@@ -199,10 +200,40 @@ def keys(count: int) -> list[dict]:
 def test_a_path_for_the_preview() -> None:
     async def talk(wire: Wire) -> None:
         await wire.say(type="path", number=5, keys=keys(3), frames=9)
+        await wire.until(lambda: wire.of("path"))
 
     (header,) = converse(talk).of("path")
     assert header["number"] == 5 and len(header["eyes"]) == 9
     assert header["eyes"][4]["pose"] == pytest.approx(keys(3)[1]["pose"], abs=1e-6)
+
+
+def test_of_many_paths_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One is in work, beside which the session does all else; what waits is replaced. An invalid one is a note."""
+    gate, threads, real = threading.Event(), [], session_module._interpolated
+
+    def slow(*arguments: Any) -> str:
+        threads.append(threading.current_thread())
+        gate.wait(10)
+        return real(*arguments)
+
+    monkeypatch.setattr(session_module, "_interpolated", slow)
+
+    async def talk(wire: Wire) -> None:
+        for number in range(300):
+            await wire.say(type="path", number=number, keys=keys(2), frames=4)
+            await asyncio.sleep(0)
+        await wire.session.take(read(json.dumps(view(1))))
+        await wire.until(last(wire, 1))
+        gate.set()
+        await wire.until(lambda: len(wire.of("path")) == 2)
+        await wire.say(type="path", number=300, keys=[{"pose": [0.0] * 12, "fov": 40}], frames=4)
+        await wire.until(lambda: wire.of("note"))
+        await wire.say(type="path", number=301, keys=keys(2), frames=4)
+        await wire.until(lambda: len(wire.of("path")) == 3)
+
+    wire = converse(talk)
+    assert [header["number"] for header in wire.of("path")] == [0, 299, 301]
+    assert threading.main_thread() not in threads and "axes are no rotation" in wire.of("note")[0]["text"]
 
 
 def test_a_still_is_exact_and_clamped() -> None:
