@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import subprocess
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,18 +16,16 @@ from neuralfields.cameras import Camera, look_at
 from neuralfields.codecs.splats import splat_model, write_gaussians
 from neuralfields.compression import container
 from neuralfields.compression.nfz import decode
-from neuralfields.errors import InputError, UsageError
+from neuralfields.errors import UsageError
 from neuralfields.models.model import Model
 from neuralfields.models.nf_file import save
 from neuralfields.options.models import ShareOptions
 from neuralfields.pictures.camera_paths import write_keyframes
 from neuralfields.pictures.panels import to_uint8
 from neuralfields.serving import share as pages
-from neuralfields.serving.bundle import BLANK, bundle, shrunk
 from neuralfields.serving.messages import camera_of
 from neuralfields.verbs import share
 from tests.support.browser import Screen, needs_chromium
-from tests.support.page_files import NODE
 from tests.support.splats import lopsided
 
 HOSTILE = "</title></script><script>window.bad = 1</script><img src=x onerror='window.bad=1'>\"' onload=\"&lt;--><!--"
@@ -123,53 +120,6 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert re.search(r"x.html: \d+\.\d kB \(scene \d+\.\d kB, the viewer \d\d\.\d kB\)", capsys.readouterr().out)
     assert cli.main(["share", str(folder / "a.nfz"), "-o", str(tmp_path / "x.html"), "--json"]) == 2
     assert "--overwrite" in capsys.readouterr().err
-
-
-def test_modules_become_one_script() -> None:
-    modules = {
-        "a": 'import { x, f } from "./b.js";\nconst own = 2;\n// a comment\nexport const y = own * f(x);\n',
-        "b": "const own = 3;\n\n/** Three\n * times. */\nexport function f(v) { return own * v; }\n"
-        "export const x = 5;\n",
-    }  # fmt: skip
-    made = bundle(["a", "b"], modules)
-    assert made.count("const own") == 2 and "comment" not in made and "Three" not in made
-    assert made.index("b_js = ") < made.index("const{x,f}=b_js;") and "return{f,x};" in made
-    assert "import" not in made and "export" not in made
-    for source, match in {
-        'import { z } from "./a.js";\n': "imports itself by a -> b -> a", 'import * as z from "./a.js";\n': "'import'",
-        "export default 3;\n": "'export'", "const at = import.meta.url;\n": "import.meta",
-        'import { z } from "./none.js";\n': "none.js: is not among",
-    }.items():  # fmt: skip
-        with pytest.raises(InputError, match=match):
-            bundle(["a"], {**modules, "b": source})
-
-
-TRICKY = r"""const a = [1, -2, 3], text = "a  +  b // c", other = "it's {  x  }".length;
-const word = `x  ${ a.map((v) => `<${v + 1}>`).join(",  ") }  y`;
-const pattern = /[\/ ,]+ ?/g, twice = 4 / 2 / 1; // it's "quoted" and not code;
-let i = 0;
-const sum = a[0] + +a[1] - -a[2] + i++ + ++i; /* between */
-const shader = `
-  #define F(x) (x * 2)
-  // a comment
-  float y = F(${ twice }) * ( 1.0 + 2.0 ) ;
-`;
-const chosen = i > 1 ? .5 : `multi ${ { k: "}" }.k }`;
-console.log(JSON.stringify([text, word, "a / b,c".split(pattern), twice, sum, chosen, a?.[0], other]),
-  /#define F\(x\) \(x \* 2\)/.test(shader), shader.includes("comment"));
-"""
-
-
-@pytest.mark.skipif(NODE is None, reason="no Node on this machine")
-def test_what_is_left_out_means_nothing() -> None:
-    """Texts, patterns, signs beside signs and directives of shaders stay; the same is printed from fewer letters."""
-    small = shrunk(BLANK.sub("", TRICKY))
-    whole, less = (
-        subprocess.run([NODE, "-e", code], capture_output=True, text=True, check=True).stdout
-        for code in (TRICKY, small)
-    )
-    assert whole.startswith('["a  +  b // c","x  <2>,  <-1>,  <4>  y",["a","b","c"],2,') and " true " in whole
-    assert less == whole.replace("true true", "true false") and len(small) < 0.9 * len(TRICKY)
 
 
 # ---------------------------------------------------------------- in the browser
