@@ -3,7 +3,6 @@
 import { add, length, scale, sub, lookAt, tidy, dot } from "./math.js";
 
 const REACH = 27, NAMES = ["x", "y", "z"]; // pixels of an axis that lies in the picture
-const SVG = "http://www.w3.org/2000/svg";
 
 /** The eye on that side of the pivot, as far as it was: axis 0, 1 or 2, sign 1 or -1. */
 export function eyeAlong({ eye, pivot, up }, axis, sign) {
@@ -13,16 +12,10 @@ export function eyeAlong({ eye, pivot, up }, axis, sign) {
 }
 
 export class Gizmo {
-  /** Fills an element; changes the state's eye and calls moved(). It is drawn as the layers of a scene are. */
+  /** Fills an element, in which a line of each axis is drawn; changes the state's eye and calls moved(). It is drawn as the layers of a scene are. */
   constructor(element, { state, moved }) {
     Object.assign(this, { element, state, moved, eye: null });
-    const drawing = document.createElementNS(SVG, "svg");
-    this.lines = NAMES.map((name) => {
-      const line = document.createElementNS(SVG, "line");
-      line.setAttribute("class", name);
-      return drawing.appendChild(line);
-    });
-    drawing.setAttribute("viewBox", "-38 -38 76 76");
+    this.lines = element.querySelectorAll("line");
     this.balls = NAMES.flatMap((name, axis) => [1, -1].map((sign) => {
       const words = `from ${sign > 0 ? "+" : "−"}${name}`;
       const ball = Object.assign(document.createElement("button"), {
@@ -31,7 +24,7 @@ export class Gizmo {
       });
       return { ball, axis, sign };
     }));
-    element.replaceChildren(drawing, ...this.balls.map(({ ball }) => ball));
+    element.append(...this.balls.map(({ ball }) => ball));
   }
 
   /** Looks from one end of an axis. */

@@ -90,7 +90,7 @@ def test_what_the_file_holds(folder: Path, tmp_path: Path, monkeypatch: pytest.M
     small_pictures(monkeypatch)
     page = (folder / "page.html").read_text()
     assert base64.b64decode(element(page, "scene-0")) == (folder / "a.nfz").read_bytes()
-    assert pages.size_of_page(("field",)) < 50_000 and pages.size_of_page(("field", "splats")) < 60_000
+    assert pages.size_of_page(("field",)) < 60_000 and pages.size_of_page(("field", "splats")) < 60_000
     assert "SplatLayer" not in pages.code_of_page(("field",)) and "FieldLayer" not in pages.code_of_page()
     stage = json.loads(element(page, "stage"))
     assert stage["subjects"][0]["kind"] == "field" and stage["facts"][0][0] == "hash field"
