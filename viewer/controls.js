@@ -35,14 +35,18 @@ export class Controls {
     this.moves = [];
   }
 
-  /** Goes on swinging; not where something else has moved the eye. */
+  /** Goes on swinging; false where something else has moved the eye. */
   swingOn(seconds) {
     const { swing, state } = this;
-    if (swing.eye !== state.eye) return void (this.swing = null);
+    if (swing.eye !== state.eye) {
+      this.swing = null;
+      return false;
+    }
     const left = Math.exp((-1000 * seconds) / SWING), [dx, dy] = swing.pace.map((pace) => pace * SWING * (1 - left));
     this.drag(dx, dy, swing.pans);
     Object.assign(swing, { pace: swing.pace.map((pace) => pace * left), eye: state.eye });
     if (Math.hypot(...swing.pace) < SLOW) this.swing = null;
+    return true;
   }
 
   /** What a hand does that goes so many pixels. */
@@ -122,9 +126,8 @@ export class Controls {
 
   /** What a swing does in `seconds`, or keys that are held or were let go before a picture came; true where they did anything. */
   step(seconds) {
-    if (this.held.size || this.tapped.size) this.swing = null;
-    else if (!this.swing) return false;
-    else return this.swingOn(seconds), true;
+    if (!this.held.size && !this.tapped.size) return this.swing !== null && this.swingOn(seconds);
+    this.swing = null;
     const { eye } = this.state, on = (key) => (this.held.has(key) || this.tapped.has(key) ? 1 : 0);
     const pace = this.state.size * 0.45 * seconds * (this.fast ? 4 : 1);
     const ahead = scale(eye.forward, (on("w") - on("s")) * pace);

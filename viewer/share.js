@@ -131,6 +131,7 @@ class Shared extends Page {
   play() {
     if (this.playing) return this.stop();
     const { path } = this.state.stage;
+    this.controls.swing = null;
     this.playing = path ? new Walk(path.eyes, path.seconds, performance.now()) : "turn";
     $("play").setAttribute("aria-pressed", "true");
   }

@@ -291,7 +291,7 @@ def test_the_view_swings_out_when_the_hand_lets_go(screen: Screen) -> None:
     screen.page.evaluate(f"{LET_GO}(0)")
     screen.page.keyboard.press("r")
     screen.rest()
-    assert screen.page.evaluate("neuralfields.controls.swing") is None
+    assert screen.page.evaluate("[neuralfields.controls.swing, neuralfields.state.camera]") == [None, 0]
     assert screen.eye().pose == pytest.approx(before.ravel().tolist())
     screen.drag(40, 0)
     screen.rest()
