@@ -43,7 +43,22 @@ class Hints:
 
 def points_in_view(camera: Camera, points: np.ndarray) -> np.ndarray:
     """Whether each of `points` [P, 3] projects into the image, bool [P]."""
-    return _in_view(camera, points)[0]
+    found = _about_in_view(camera, points)  # most are not, and the lens takes longer than this
+    found[found] = _in_view(camera, points[found])[0]
+    return found
+
+
+def _about_in_view(camera: Camera, points: np.ndarray) -> np.ndarray:
+    """Which points lie before a camera and, of a perspective one, in the pyramid about its image, bool [P].
+
+    Far outside the image a lens polynomial folds back; such points only seem to be inside.
+    """
+    x, y, depth = ((points - camera.centre) @ camera.world_from_camera[:3, :3]).T
+    if camera.model != "perspective":
+        return depth > 0
+    limit_x = 1.5 * max(camera.cx, camera.width - camera.cx) / camera.fx
+    limit_y = 1.5 * max(camera.cy, camera.height - camera.cy) / camera.fy
+    return (depth > 0) & (np.abs(x) <= limit_x * depth) & (np.abs(y) <= limit_y * depth)
 
 
 def count_views(cameras: Sequence[Camera], points: np.ndarray, enough: int) -> np.ndarray:
@@ -61,14 +76,8 @@ def _in_view(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """Which points project into the image, and the pixels [P, 2] and depths [P] of all of them."""
     pixels, depth = project(camera, points)
     x, y = pixels.T
-    inside = (depth > 0) & (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height)
-    if camera.model == "perspective":
-        # Far outside the image a lens polynomial folds back; such points only seem to be inside.
-        local = (points - camera.centre) @ camera.world_from_camera[:3, :3]
-        limit_x = 1.5 * max(camera.cx, camera.width - camera.cx) / camera.fx
-        limit_y = 1.5 * max(camera.cy, camera.height - camera.cy) / camera.fy
-        inside &= (np.abs(local[:, 0]) <= limit_x * depth) & (np.abs(local[:, 1]) <= limit_y * depth)
-    return inside, pixels, depth
+    inside = (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height)
+    return inside & _about_in_view(camera, points), pixels, depth
 
 
 def estimate_bounds(cameras: Sequence[Camera], points: np.ndarray | None, kind: str, hints: Hints = Hints()) -> Bounds:

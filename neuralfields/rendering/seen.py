@@ -38,7 +38,7 @@ from neuralfields.scene import Bounds
 SIDE = 48
 FEWEST = 2  # cameras: what one alone saw has no depth
 MARGIN = 0.05  # of the image's sides, beyond each edge
-MOST_CAMERAS = 128  # evenly taken: neighbours see the same
+MOST_CAMERAS = 400  # evenly taken
 LEAST = 1e-3  # factor under which a Gaussian is left out
 
 

@@ -187,7 +187,9 @@ class Server:
         if self.stage.steer is None:  # else a fit is running, which needs the cores
             self.stage.distil = stand_ins.begin
         self._ready.set()
+        looking = self._loop.run_in_executor(None, lambda: self.stage.seen)  # while the page is on its way
         await self._stopping.wait()
+        await asyncio.gather(looking, return_exceptions=True)
         await stand_ins.end()
         pages = list(self.sessions.items())
         await asyncio.gather(*(session.end() for session, _ in pages))

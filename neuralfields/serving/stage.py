@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,7 @@ class Stage:
     steer: Callable[[str], None] | None = None
     distil: Callable[[int], None] | None = None
     status: Callable[[], dict[str, Any]] | None = None
+    _looking: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def nearest(self, camera: Camera) -> int | None:
         """Index of the nearest camera with a photo, by position and direction."""
@@ -137,8 +139,14 @@ class Stage:
 
     @property
     def seen(self) -> Seen | None:
-        """Where training cameras looked, by which the page fades; None where nothing fades, as while a fit runs."""
-        return None if self.steer is not None else self._seen
+        """Where training cameras looked, by which the page fades; None where nothing fades, as while a fit runs.
+
+        Takes up to seconds at first: for many cameras.
+        """
+        if self.steer is not None:
+            return None
+        with self._looking:
+            return self._seen
 
     @cached_property
     def _seen(self) -> Seen | None:
