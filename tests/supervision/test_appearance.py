@@ -1,4 +1,4 @@
-"""Affine colour maps of known disturbed photos are found; their mean is the identity; gradients go back through them."""
+"""Affine colour maps of disturbed photos are found; their mean is the identity; gradients go back through them."""
 
 import shutil
 from dataclasses import replace
