@@ -56,8 +56,8 @@ class Supervision(Options):
     exposure: bool = False
     """Learn exposure and white balance of each photo; those of held-out photos are then found before measuring."""
     appearance: bool = False
-    """Learn an affine map of each photo's colours: exposure, white balance, colour casts and contrast. Stronger than
-    --exposure, which it contains; for photos of several cameras or of edited colours. Held-out photos as there."""
+    """Learn an affine map of each photo's colours: exposure, white balance, colour casts and contrast. Contains
+    --exposure, and is taken where both are given; for photos of several cameras or with edited colours."""
     robust: bool = False
     """Ignore transients: objects that one photo shows and the others do not, such as people passing by."""
     sparse_depth: bool = False
