@@ -6,9 +6,6 @@ Gaussians, photos at a quarter of their size: as they are; each in gains of its 
 1.6); and each after an affine map of its own: gains of 0.8 to 1.25 in each channel, channels mixed by up to 0.1, an
 offset of up to 0.03; held-out photos too. A row is one fit, measured thrice on the same model: `given` compares with
 the photos as they are, `by_gain` and `by_map` by each half of a photo in the gain or map that its other half shows.
-`colour_error` is how far the training photos' colours by the learned maps are from those by the true ones, whose mean
-is made the identity: a mean of differences, in levels of 255; `learning_nothing` is that of no maps. The maps' own
-numbers say less: the channels of most scenes go together, so that other maps make nearly the same colours.
 """
 
 import argparse
@@ -19,22 +16,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from refine import gains, prepared
 from table import FOLDER, kept, row, write
 
-from neuralfields.captures.images import downscale, read_image
 from neuralfields.captures.readers import read_scene
 from neuralfields.evaluation.evaluate import evaluate
-from neuralfields.models.model import Model
 from neuralfields.options.fit import FitOptions
 from neuralfields.scene import Scene
-from neuralfields.supervision.colour_maps import about_mean
 from neuralfields.training.fit import fit_scene
 
 GAIN, MIXED, OFFSET = 1.25, 0.1, 0.03
-PHOTOS = ("plain", "gains", "maps")
-LEARNED = ("", "exposure", "appearance")
+PHOTOS = ("maps", "plain", "gains")
+LEARNED = ("appearance", "exposure", "")
 
 
 def maps(count: int, seed: int) -> np.ndarray:
@@ -63,7 +56,6 @@ def measure(scene: Scene, case: tuple[str, str], folder: Path, options: FitOptio
     """One fit, measured in three ways."""
     photos, learned = case
     true = true_maps(photos, len(scene.frames), options.seed)
-    undisturbed = [downscale(read_image(scene.frames[index].path), 16) for index in scene.train]
     scene = prepared(scene, folder, 4, None if photos == "plain" else changed(true))
     model = fit_scene(scene, replace(options, **({learned: True} if learned else {})))
     plain = {name: value for name, value in model.made.items() if name not in LEARNED}
@@ -72,31 +64,10 @@ def measure(scene: Scene, case: tuple[str, str], folder: Path, options: FitOptio
         "photos": photos,
         "learned": learned or "nothing",
         **{name: round(evaluate(replace(model, made=plain | how), scene).psnr, 2) for name, how in protocols.items()},
-        **_colour_errors(model, scene, true, undisturbed),
         "seconds": round(model.made["seconds"], 1),
     }
     print(figures, flush=True)
     return row(command, **figures)
-
-
-def _colour_errors(model: Model, scene: Scene, true: np.ndarray, undisturbed: list[np.ndarray]) -> dict[str, float]:
-    train = [scene.frames[index].name for index in scene.train]
-    factors, found = model.made.get("exposure_gains"), model.made.get("appearance_maps")
-    if factors is not None:
-        found = {name: np.pad(np.diag(factors[name]), ((0, 0), (0, 1))) for name in train}
-    wanted = about_mean(torch.from_numpy(true[list(scene.train)])).numpy()
-    nothing = np.eye(3, 4)
-
-    def off(maps: list[np.ndarray]) -> float:
-        parts = [
-            np.abs(photo @ (one - other)[:, :3].T + 255 * (one - other)[:, 3]).mean()
-            for photo, one, other in zip(undisturbed, maps, wanted, strict=True)
-        ]
-        return round(float(np.mean(parts)), 2)
-
-    none = [nothing] * len(train)
-    learned = none if found is None else [np.asarray(found[name]) for name in train]
-    return {"colour_error": off(learned), "learning_nothing": off(none)}
 
 
 def main() -> None:
