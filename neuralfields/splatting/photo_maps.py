@@ -6,7 +6,7 @@ Vocabulary
   N_i   [3, 4]: leads colours of photo i to those that all photos would agree on; its inverse is the photo's map
 
   N minimises the sum over pairs of tr D G D^T, D = N_i T_ij - N_j, G = sum of y_j y_j^T, and a little of |N - I|^2,
-  with a mean of the identity: one linear system, of 4 unknowns of each photo
+  with a mean of the identity over photos that pairs connect: one linear system, of 4 unknowns of each photo
 
 Least squares from j to i makes T too small, as noise in y_j hides what goes with it; from i to j it makes the inverse
 too small. So T is the mean of one and the inverse of the other. Along a chain of photos such errors would add up.
@@ -77,16 +77,18 @@ def _led(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 def _agreed(count: int, pairs: list[tuple[int, int, Tensor, Tensor]]) -> Tensor:
     """The N of all photos, [count, 3, 4], by pairs (i, j, T, G)."""
-    normal = torch.zeros(count, 4, count, 4, dtype=torch.float64)
+    normal, group = torch.zeros(count, 4, count, 4, dtype=torch.float64), torch.arange(count)
     for i, j, between, squares in pairs:
         normal[i, :, i] += between @ squares @ between.T
         normal[j, :, j] += squares
         normal[i, :, j] -= between @ squares
         normal[j, :, i] -= squares @ between.T
+        group[group == group[j]] = int(group[i])
     mean = float(normal.diagonal(dim1=0, dim2=2)[3].sum()) / count  # points of a photo
     identity = torch.eye(4, dtype=torch.float64)
-    together = identity[None, :, None] * (mean / count)  # |sum of N - count I|^2: holds the mean
-    system = (normal + together.expand(count, -1, count, -1)).reshape(4 * count, 4 * count)
+    alike = (group[:, None] == group).double()
+    holding = mean * torch.kron(alike / alike.sum(1), identity)  # |mean of N - I|^2 of those that are connected
+    system = normal.reshape(4 * count, 4 * count) + holding
     system.diagonal().add_(RIDGE * mean)
     right = identity[:, :3].repeat(count, 1) * (mean + RIDGE * mean)
     return torch.linalg.solve(system, right).reshape(count, 4, 3).mT
