@@ -5,8 +5,9 @@ Vocabulary
   T_ij  [4, 4]: what leads colours of photo j to those of photo i, by the points that both show: y_i = T_ij y_j
   N_i   [3, 4]: leads colours of photo i to those that all photos would agree on; its inverse is the photo's map
 
-  N minimises the sum over pairs of tr D G D^T, D = N_i T_ij - N_j, G = sum of y_j y_j^T, and a little of |N - I|^2,
-  with a mean of the identity over photos that pairs connect: one linear system, of 4 unknowns of each photo
+  N minimises the sum over pairs of tr D G D^T, D = N_i T_ij - N_j, G = sum of y_j y_j^T, and a little of what N
+  changes of the colours; its mean over photos that pairs connect is the identity. One linear system, of 4 unknowns of
+  each photo.
 
 Least squares from j to i makes T too small, as noise in y_j hides what goes with it; from i to j it makes the inverse
 too small. So T is the mean of one and the inverse of the other. Along a chain of photos such errors would add up.
@@ -25,7 +26,8 @@ DARK = 3  # of 255: an offset leaves more of dark pixels than a gain does
 MOST = 4000  # points of a pair
 ODD = 0.04  # residual of points that agree, in colours of 0 to 1
 ROUNDS = 4
-RIDGE = 1e-5  # of a point
+RIDGE = 2e-3  # of the colours that a photo shares: small errors of pairs add up to drifts along a chain of photos
+LEAST = 1e-6  # the same of a photo that shares none, of a point
 HELD = 1e-4  # of a point, beside squares of colours: T is near the identity where they say nothing
 
 
@@ -88,7 +90,9 @@ def _agreed(count: int, pairs: list[tuple[int, int, Tensor, Tensor]]) -> Tensor:
     identity = torch.eye(4, dtype=torch.float64)
     alike = (group[:, None] == group).double()
     holding = mean * torch.kron(alike / alike.sum(1), identity)  # |mean of N - I|^2 of those that are connected
+    places = torch.arange(count)
+    kept = RIDGE * normal[places, :, places] + LEAST * mean * identity
+    normal[places, :, places] += kept
     system = normal.reshape(4 * count, 4 * count) + holding
-    system.diagonal().add_(RIDGE * mean)
-    right = identity[:, :3].repeat(count, 1) * (mean + RIDGE * mean)
+    right = (kept + mean * identity)[..., :3].flatten(0, 1)
     return torch.linalg.solve(system, right).reshape(count, 4, 3).mT
