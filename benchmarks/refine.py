@@ -12,7 +12,7 @@ and after aligning each held-out camera to the field, and exposing each half of 
 import argparse
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,13 +76,13 @@ def gains(count: int, seed: int) -> np.ndarray:
     return np.exp(logarithms - logarithms.mean(0))
 
 
-def prepared(scene: Scene, folder: Path, factor: int, exposures: np.ndarray | None) -> Scene:
-    """The scene with photos `factor` times smaller, in a folder of their own, in those exposures."""
+def prepared(scene: Scene, folder: Path, factor: int, changed: Callable[[int, np.ndarray], np.ndarray] | None) -> Scene:
+    """The scene with photos `factor` times smaller, in a folder of their own, as `changed` makes them by index."""
     frames = []
     for index, frame in enumerate(scene.frames):
         small = downscale(read_image(frame.path), factor)
-        if exposures is not None:
-            small = np.clip(small * exposures[index] + 0.5, 0, 255).astype(np.uint8)
+        if changed is not None:
+            small = np.clip(changed(index, small) + 0.5, 0, 255).astype(np.uint8)
         path = folder / f"{index:04d}.png"
         save_image(path, small)
         camera = frame.camera.resized(small.shape[1], small.shape[0])
@@ -107,7 +107,7 @@ def measure(name: str, scene: Scene, folder: Path, options: FitOptions, command:
     true = {frame.name: frame.camera for frame in scene.frames}
     size = size_of([scene.frames[index].camera for index in scene.train])
     factors = gains(len(scene.frames), options.seed) if exposure else None
-    scene = prepared(scene, folder, 4, factors)
+    scene = prepared(scene, folder, 4, None if factors is None else lambda index, photo: photo * factors[index])
     if poses:
         scene = replace(scene, frames=disturbed(scene.frames, size, options.seed))
     train = [scene.frames[k] for k in scene.train]

@@ -29,7 +29,7 @@ from neuralfields.pictures.panels import comparison, stack, to_uint8
 from neuralfields.progress import counted
 from neuralfields.rendering.renderable import Renderable
 from neuralfields.scene import Scene
-from neuralfields.supervision.exposure import by_other_half
+from neuralfields.supervision.exposure import Learned, by_other_half
 
 
 @dataclass(frozen=True)
@@ -123,13 +123,13 @@ def measure(
     keep: np.ndarray | None = None,
     name: str = "",
     structure: bool = True,
-    exposed: bool = False,
+    exposed: Learned = "",
 ) -> View:
     """Renders a camera and compares it with its photo, uint8 [H, W, 3 or 4] of the camera's size.
 
-    `structure` False leaves SSIM out (NaN), as do images below 11 x 11. `exposed`: in the photo's own exposure, each
-    half by the gain of the other (exposure.py). Raises InputError for sizes that differ and for a mask that keeps
-    nothing.
+    `structure` False leaves SSIM out (NaN), as do images below 11 x 11. `exposed`: in the photo's own exposure or
+    appearance, each half by the gain or map of the other (exposure.py). Raises InputError for sizes that differ and
+    for a mask that keeps nothing.
     """
     if image.shape[:2] != (camera.height, camera.width):
         size = f"{image.shape[1]}x{image.shape[0]}"
@@ -140,8 +140,9 @@ def measure(
     rgb = render.rgb.cpu().numpy()
     seconds = time.perf_counter() - begin
     if exposed:
-        behind = (1 - render.opacity.cpu().numpy())[..., None] * np.asarray(background, dtype=np.float32)
-        rgb = by_other_half(rgb - behind, behind, photo, keep)
+        opacity = render.opacity.cpu().numpy()
+        behind = (1 - opacity)[..., None] * np.asarray(background, dtype=np.float32)
+        rgb = by_other_half(rgb - behind, behind, photo, keep, opacity if exposed == "appearance" else None)
     whole = structure and min(image.shape[:2]) >= WINDOW
     values = psnr(rgb, photo, keep), ssim(rgb, photo, keep) if whole else math.nan
     return View(name, *values, seconds, to_uint8(rgb), to_uint8(photo))

@@ -1,7 +1,8 @@
 """Evaluation protocol: by which cameras, exposure and masks views are measured, following the fit's options.
 
 poses refined     training views by their refined cameras; held-out views by test-time pose optimisation (held_out.py)
-exposure learned  every view in its own exposure, each half of it by the gain of the other (supervision/exposure.py)
+exposure learned  every view in its own exposure, each half of it by the gain of the other (supervision/exposure.py);
+                  by an affine map of colours where appearance is learned
 masks             those of the folder that the fit was given, where the capture has none
 """
 
@@ -15,18 +16,19 @@ from neuralfields.captures.mask_folder import cut_by_masks, with_masks
 from neuralfields.evaluation.held_out import align_cameras, transfer_cameras
 from neuralfields.models.model import Model
 from neuralfields.scene import Scene
+from neuralfields.supervision.exposure import Learned, learned_of
 
 
 @dataclass(frozen=True)
 class Viewing:
-    """Protocol of an evaluation: `cameras` to render, `given` cameras, whether views are `exposed`, in words.
+    """Protocol of an evaluation: `cameras` to render, `given` cameras, how views are `exposed`, in words.
 
     `convention`: empty where nothing is adjusted; the cameras are then the given ones.
     """
 
     cameras: list[Camera]
     given: list[Camera]
-    exposed: bool = False
+    exposed: Learned = ""
     convention: str = ""
 
 
@@ -44,8 +46,8 @@ def masked_like_fit(scene: Scene, model: Model) -> tuple[Scene, list[str]]:
 
 def viewing(model: Model, scene: Scene, loaded: LoadedFrames, colour: tuple[float, ...]) -> Viewing:
     """Chooses the protocol for the loaded photos of a scene; `colour`: the background."""
-    exposed = bool(model.made.get("exposure"))
-    words = ["each half of a view in the exposure fitted on its other half"] if exposed else []
+    exposed = learned_of(model.made)
+    words = [f"each half of a view in the {exposed} fitted on its other half"] if exposed else []
     cameras = given = loaded.cameras
     if model.made.get("refine_poses"):
         given = _in_refined_world(model, scene, loaded)

@@ -55,6 +55,9 @@ class Supervision(Options):
     """Optimise the camera poses too; held-out cameras are then aligned before they are measured."""
     exposure: bool = False
     """Learn exposure and white balance of each photo; those of held-out photos are then found before measuring."""
+    appearance: bool = False
+    """Learn an affine map of each photo's colours: exposure, white balance, colour casts and contrast. Contains
+    --exposure, and is taken where both are given; for photos of several cameras or with edited colours."""
     robust: bool = False
     """Ignore transients: objects that one photo shows and the others do not, such as people passing by."""
     sparse_depth: bool = False

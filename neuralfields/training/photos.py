@@ -26,11 +26,12 @@ from neuralfields.pictures.background import over
 from neuralfields.progress import Progress
 from neuralfields.rendering.renderable import Colour, Renderable
 from neuralfields.scene import Scene
-from neuralfields.splatting.photo_gains import photo_gains
+from neuralfields.splatting.photo_maps import begin_exposure
 from neuralfields.splatting.photos import plain_photos, source_photos
 from neuralfields.supervision.adjustments import Adjustments
+from neuralfields.supervision.appearance import exposure_of
 from neuralfields.supervision.depth_maps import MapRays, depth_map_rays
-from neuralfields.supervision.exposure import Exposure
+from neuralfields.supervision.exposure import Exposure, Learned
 from neuralfields.supervision.pixels import Pixels
 from neuralfields.supervision.pose_refinement import PoseRefinement
 from neuralfields.supervision.robust import Robust
@@ -158,17 +159,19 @@ def _adjustments(scene: Scene, plan: FitPlan, loaded: LoadedFrames, pixels: Pixe
             raise InputError(f"{scene.root}: no training photo sees a sparse point; fit without --sparse-depth")
     return Adjustments(
         poses=PoseRefinement(pixels, loaded.cameras, settings) if options.refine_poses else None,
-        exposure=_exposure(scene, loaded, device, settings) if options.exposure else None,
+        exposure=_exposure(scene, loaded, options, device, settings),
         robust=Robust(pixels, settings) if options.robust else None,
         depth=depth,
     )
 
 
-def _exposure(scene: Scene, loaded: LoadedFrames, device: torch.device | str, settings: TrainingSettings) -> Exposure:
+def _exposure(
+    scene: Scene, loaded: LoadedFrames, options: FitOptions, device: torch.device | str, settings: TrainingSettings
+) -> Exposure | None:
     """Exposures that begin as photos of the same points differ; at 0 for fisheye lenses, which are not swept."""
-    made = Exposure(len(loaded.images), device, settings)
-    if all(camera.model == "perspective" for camera in loaded.cameras):
-        made.begin(photo_gains(plain_photos(loaded, scene.bounds)), 1 / len(loaded.images))
+    made = exposure_of(options, len(loaded.images), device, settings)
+    if made is not None and all(camera.model == "perspective" for camera in loaded.cameras):
+        begin_exposure(made, plain_photos(loaded, scene.bounds), 1 / len(loaded.images))
     return made
 
 
@@ -210,7 +213,7 @@ def photos_hash(scene: Scene, loaded: LoadedFrames) -> str:
 
 def asked_for(options: FitOptions) -> dict[str, Any]:
     """Names of the optional supervision that is on."""
-    names = ("refine_poses", "exposure", "robust", "sparse_depth")
+    names = ("refine_poses", "exposure", "appearance", "robust", "sparse_depth")
     return {name: True for name in names if getattr(options, name)}
 
 
@@ -273,7 +276,7 @@ def _learned_record(training: RadianceTrainer, options: FitOptions, names: tuple
     if options.mask_means is not None:
         found |= {"mask_means": options.mask_means}
     if adjust.exposure is not None:
-        found["exposure_gains"] = adjust.exposure.record(names)
+        found |= adjust.exposure.record(names)
     if adjust.robust is not None:
         found["left_out"] = round(adjust.robust.share, 4)
     return found
@@ -294,7 +297,7 @@ def measured(
     if poses is not None:
         cameras = transfer_cameras(cameras, loaded.cameras, poses.refined())
 
-    def mean(of: list[Camera], exposed: bool) -> float | None:
+    def mean(of: list[Camera], exposed: Learned) -> float | None:
         scores = [
             measure(scene, image, camera, colour, mask, structure=False, exposed=exposed).psnr
             for image, camera, mask in zip(held_out.images, of, held_out.masks, strict=True)
@@ -304,7 +307,7 @@ def measured(
 
     given = None
     if poses is not None or exposure is not None:
-        given = mean(cameras, False)
+        given = mean(cameras, "")
         cameras = cameras if poses is None else align_cameras(scene, held_out, cameras, colour)
-    scores = {"psnr": mean(cameras, exposure is not None), "psnr_given": given}
+    scores = {"psnr": mean(cameras, "" if exposure is None else exposure.learned), "psnr_given": given}
     return cameras, {name: score for name, score in scores.items() if score is not None}

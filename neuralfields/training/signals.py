@@ -21,7 +21,7 @@ from neuralfields.training.loop import Loop, checkpoint_identity, run_with_check
 from neuralfields.training.plan import FitPlan, input_record
 from neuralfields.training.trainer import StepReport, Trainer
 
-OF_PHOTOS = ("refine_poses", "exposure", "robust", "sparse_depth", "masks")
+OF_PHOTOS = ("refine_poses", "exposure", "appearance", "robust", "sparse_depth", "masks")
 
 
 def fit_signal(signal: Signal, plan: FitPlan, progress: Progress) -> Model:

@@ -20,9 +20,9 @@ from neuralfields.rendering.splat import pinhole
 from neuralfields.scene import Scene
 from neuralfields.settings import flag
 from neuralfields.splatting.initial import Photos, one_gaussian
-from neuralfields.splatting.photo_gains import photo_gains
+from neuralfields.splatting.photo_maps import begin_exposure
 from neuralfields.splatting.photos import PhotoPyramid, copied_bytes, training_photos
-from neuralfields.supervision.exposure import Exposure
+from neuralfields.supervision.appearance import exposure_of
 from neuralfields.supervision.pixels import Pixels
 from neuralfields.supervision.pose_refinement import PoseRefinement
 from neuralfields.training.findings import with_findings
@@ -74,9 +74,9 @@ def fit_gaussians(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchF
         progress.note(f"{len(gaussians)} Gaussians {how}, up to {most}")
     gaussians = replace(gaussians, antialiased=plan.config.antialiased)  # as the photos' views are
     gaussians, photos = gaussians.to(plan.device), [photo.to(plan.device) for photo in photos]
-    exposure = Exposure(len(photos), plan.device, plan.settings) if options.exposure else None
+    exposure = exposure_of(options, len(photos), plan.device, plan.settings)
     if exposure is not None:
-        exposure.begin(photo_gains(given))
+        begin_exposure(exposure, given)
     poses = _poses(photos, given, plan) if options.refine_poses else None
     training = trainer_of(gaussians, photos, scene.bounds, background, most, options.seed, exposure, poses)
     loop = Loop(training, plan.budget, options, progress, _validation(training, held_out, background.colour))
@@ -139,7 +139,7 @@ def _standing(
     made = provenance(options.field, training.step_count, loop.seconds, options.seed) | input_record(options)
     made |= asked_for(options)
     if training.exposure is not None:
-        made["exposure_gains"] = training.exposure.record(names)
+        made |= training.exposure.record(names)
     return Model(
         field=field,
         bounds=scene.bounds,

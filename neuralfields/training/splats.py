@@ -186,13 +186,10 @@ class SplatTrainer:
         behind = target.new_tensor(colour)
         shown = self.exposure.exposed_photo(turn, rendered.rgb, rendered.opacity, behind)
         loss = image_loss(shown, target, mask)
-        gain = torch.exp(self.exposure.gain[turn])
-        d_rgb = loss.d_rgb * (shown < 1) * gain
-        # The background is not exposed: what is behind is added without gain.
-        d_opacity = ((loss.d_rgb * (shown < 1)) * (behind * (gain - 1))).sum(2) if bool(behind.any()) else None
+        d_rgb, d_opacity = self.exposure.led_back(turn, loss.d_rgb * (shown < 1), behind)
         self.run.backward(d_rgb, d_opacity, error=loss.error if growing else None)
         rest = (1 - rendered.opacity)[..., None] * behind
-        self.exposure.follow_photo(turn, rendered.rgb - rest, target - rest, mask)
+        self.exposure.follow_photo(turn, rendered.rgb - rest, rendered.opacity, target - rest, mask)
 
     def _view(self, turn: int, smaller: int) -> View:
         """The photo's view at that size, by its refined pose where poses are refined."""

@@ -254,7 +254,7 @@ def photos_of(model: Model, path: Path) -> CapturePhotos:
     Every eighth photo judges where none is held out. Raises UsageError for a fit whose photos are not those on disk:
     with exposures or cameras of its own.
     """
-    if model.made.get("exposure") or model.made.get("refine_poses"):
+    if any(model.made.get(name) for name in ("exposure", "appearance", "refine_poses")):
         raise UsageError(f"{path}: the fit has exposures or cameras of its own, its photos say nothing; drop --scene")
     scene, _ = masked_like_fit(read_scene(path, model.made.get("format")).about(model.bounds.origin), model)
     training, judging = list(scene.train), list(scene.test)
