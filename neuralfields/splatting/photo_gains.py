@@ -7,8 +7,6 @@ Points are where a plane sweep agrees (depth_maps.py), which compares by ZNCC: n
 tell gains from fog before each camera: once it has explained a photo by itself, no gain moves any more.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -27,41 +25,33 @@ def photo_gains(photos: Photos) -> Tensor:
     Zeros where nothing is shared, and of a scene that moves. Photos that share nothing with the others, not by way of
     more either, have gains among themselves.
     """
-    count = len(photos.images)
-    laplacian, right = torch.zeros(count, count, dtype=torch.float64), torch.zeros(count, 3, dtype=torch.float64)
-    for i, j, pair in shared_colours(photos, DARK):
-        weight = pair.shape[1]
-        ratio = torch.log(pair[0] / pair[1]).median(0).values.double()
-        laplacian[[i, j], [i, j]] += weight
-        laplacian[[i, j], [j, i]] -= weight
-        right[i] += weight * ratio
-        right[j] -= weight * ratio
-    gain = torch.linalg.pinv(laplacian, hermitian=True, rtol=1e-9) @ right
-    return (gain - gain.mean(0)).float()
-
-
-def shared_colours(photos: Photos, dark: float) -> Iterator[tuple[int, int, Tensor]]:
-    """Pairs of photos i, j and the colours [2, P, 3] in 0 to 255 of the points that both show; none if they move.
-
-    `dark`: darker pixels are left out, as brighter ones than BRIGHT are, and pairs of fewer than FEWEST points.
-    """
     images, cameras, bounds = photos.images, photos.cameras, photos.bounds
+    count = len(images)
     maps = [] if bounds.times is not None else depth_maps(images, cameras, bounds)
     if not maps:
-        return
+        return torch.zeros(count, 3)
     times = maps[0].times
     small = [_smaller(image, inside, times) for image, inside in zip(images, photos.inside, strict=True)]
     poses = torch.from_numpy(np.stack([camera.world_from_camera for camera in cameras]))
     chosen = sources(poses, cameras, depth_range(poses, bounds)[1])
+    laplacian, right = torch.zeros(count, count, dtype=torch.float64), torch.zeros(count, 3, dtype=torch.float64)
     depths = [found.depth for found in maps]
-    for i in range(len(images)):
+    for i in range(count):
         sure = (maps[i].votes >= CONFIRMED).flatten()
         own = small[i].flatten(0, 1)
         for j, row, column, agrees in met(i, chosen[i].tolist(), depths, cameras, poses, times):
             pair = torch.stack([own, small[j][row, column]])
-            kept = sure & agrees & ((pair > dark) & (pair < BRIGHT)).all(2).all(0)
-            if int(kept.sum()) >= FEWEST:
-                yield i, j, pair[:, kept]
+            kept = sure & agrees & ((pair > DARK) & (pair < BRIGHT)).all(2).all(0)
+            weight = int(kept.sum())
+            if weight < FEWEST:
+                continue
+            ratio = torch.log(pair[0, kept] / pair[1, kept]).median(0).values.double()
+            laplacian[[i, j], [i, j]] += weight
+            laplacian[[i, j], [j, i]] -= weight
+            right[i] += weight * ratio
+            right[j] -= weight * ratio
+    gain = torch.linalg.pinv(laplacian, hermitian=True, rtol=1e-9) @ right
+    return (gain - gain.mean(0)).float()
 
 
 def _smaller(image: Tensor, inside: Tensor | None, times: int) -> Tensor:

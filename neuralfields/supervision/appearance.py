@@ -45,25 +45,14 @@ class Appearance(Exposure):
         if self.begun:
             self.solve(share, None)
 
-    def begin_with_maps(self, maps: Tensor, share: float = 1.0) -> None:
-        """Begins with maps [N, 3, 4] found beforehand; `share` as in `begin`."""
-        gram = self._typical_gram()[:, None].expand(-1, len(maps), -1)
-        cross = torch.einsum("abc,bdc->abd", gram, maps.to(self.gain))
-        self.sums = torch.cat([gram, cross], 2) * share
-        self.solve(share, None)
-        self.begun = True
-
     def typical_sums(self) -> Tensor:
         """The moments of typical colours in the gains as they are."""
-        gram = self._typical_gram()[:, None].expand(-1, len(self.gain), -1)
-        return torch.cat([gram, gram[..., :3] * torch.exp(self.gain)], 2)
-
-    def _typical_gram(self) -> Tensor:
         gram = torch.full((4, 4), TOGETHER, dtype=self.gain.dtype, device=self.gain.device)
         gram.diagonal().fill_(TYPICAL)
         gram[3], gram[:, 3] = MEAN, MEAN
         gram[3, 3] = 1
-        return gram
+        gram = gram[:, None].expand(-1, len(self.gain), -1)
+        return torch.cat([gram, gram[..., :3] * torch.exp(self.gain)], 2)
 
     def of_rays(self, sums: RaySums, camera: Tensor) -> Tensor:
         """Rendered colours of rays, [R, 3], as their photos `camera` [R] show them."""

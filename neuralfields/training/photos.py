@@ -26,7 +26,7 @@ from neuralfields.pictures.background import over
 from neuralfields.progress import Progress
 from neuralfields.rendering.renderable import Colour, Renderable
 from neuralfields.scene import Scene
-from neuralfields.splatting.photo_maps import begin_exposure
+from neuralfields.splatting.photo_gains import photo_gains
 from neuralfields.splatting.photos import plain_photos, source_photos
 from neuralfields.supervision.adjustments import Adjustments
 from neuralfields.supervision.appearance import exposure_of
@@ -171,7 +171,7 @@ def _exposure(
     """Exposures that begin as photos of the same points differ; at 0 for fisheye lenses, which are not swept."""
     made = exposure_of(options, len(loaded.images), device, settings)
     if made is not None and all(camera.model == "perspective" for camera in loaded.cameras):
-        begin_exposure(made, plain_photos(loaded, scene.bounds), 1 / len(loaded.images))
+        made.begin(photo_gains(plain_photos(loaded, scene.bounds)), 1 / len(loaded.images))
     return made
 
 

@@ -20,7 +20,7 @@ from neuralfields.rendering.splat import pinhole
 from neuralfields.scene import Scene
 from neuralfields.settings import flag
 from neuralfields.splatting.initial import Photos, one_gaussian
-from neuralfields.splatting.photo_maps import begin_exposure
+from neuralfields.splatting.photo_gains import photo_gains
 from neuralfields.splatting.photos import PhotoPyramid, copied_bytes, training_photos
 from neuralfields.supervision.appearance import exposure_of
 from neuralfields.supervision.pixels import Pixels
@@ -76,7 +76,7 @@ def fit_gaussians(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchF
     gaussians, photos = gaussians.to(plan.device), [photo.to(plan.device) for photo in photos]
     exposure = exposure_of(options, len(photos), plan.device, plan.settings)
     if exposure is not None:
-        begin_exposure(exposure, given)
+        exposure.begin(photo_gains(given))
     poses = _poses(photos, given, plan) if options.refine_poses else None
     training = trainer_of(gaussians, photos, scene.bounds, background, most, options.seed, exposure, poses)
     loop = Loop(training, plan.budget, options, progress, _validation(training, held_out, background.colour))
