@@ -9,6 +9,7 @@ from neuralfields.ops.adam import adam
 # A mean of the gradients over five steps: over the usual ten, fits of a minute lose 0.3 to 0.9 dB
 # (benchmarks/ablation.md), since what is learned changes sooner than that.
 BETAS = (0.8, 0.99)
+SHAPE_BETAS = (0.9, 0.99)  # of shapes: by the shorter mean, occupancy fitted to a ball has more specks in empty space
 EPSILON = 1e-15
 
 
@@ -17,6 +18,7 @@ class Optimiser:
 
     def __init__(self, field: Field) -> None:
         self.field = field
+        self.betas = SHAPE_BETAS if field.domain.kind == "shape" else BETAS
         self.steps = 0
         self.moments: dict[Tensor, tuple[Tensor, Tensor]] = {}
         self.renew()
@@ -36,7 +38,7 @@ class Optimiser:
         self.steps += 1
         for group in self.groups:
             rise = min(1.0, self.steps / group.warmup) if group.warmup else 1.0
-            settings = (group.learning_rate * decay * rise, *BETAS, EPSILON)
+            settings = (group.learning_rate * decay * rise, *self.betas, EPSILON)
             for p in group.parameters:
                 if p.grad is not None:
                     adam(p, p.grad, self.moments[p], self.steps, settings, group.sparse)

@@ -256,9 +256,16 @@ def test_the_page_stays_after_the_fit_with_the_final_model(
 ) -> None:
     """It ends with its page: first the message that it measures, then the file's own figures and its pictures."""
 
+    told, finish = threading.Event(), watch_module.Watch.finish
+
+    def late(watch: watch_module.Watch, *arguments: Any) -> None:
+        assert told.wait(60)  # a status goes out twice a second, and measuring so little may take less
+        finish(watch, *arguments)
+
     async def stay(page: Page) -> list[dict]:
         begun = await page.next("stage")
         ended = await page.next("fit", lambda s: s["ended"])
+        told.set()
         stage = await page.next("stage")
         message = view(1, size=(48, 48))
         message["look"]["eye"] = stage["eye"]
@@ -266,6 +273,7 @@ def test_the_page_stays_after_the_fit_with_the_final_model(
         return [begun, ended, stage, await page.last(1), await page.next("fit")]
 
     monkeypatch.setattr(watch_module, "GONE", 0.3)
+    monkeypatch.setattr(watch_module.Watch, "finish", late)
     visitor = Visitor(monkeypatch, stay)
     with training_settings(samples=1 << 10):
         result = fit_verb.run(replace(options, view=True, quiet=True, overwrite=True))
