@@ -6,7 +6,7 @@ from torch import Tensor
 from neuralfields.fields.field import Field
 from neuralfields.ops.adam import adam
 
-# A mean of the gradients over five steps: over the usual ten, fits of a minute lose 0.3 to 0.9 dB
+# A mean of the gradients over five steps: over the usual ten, hash loses 0.3 to 0.9 dB after 600 steps
 # (benchmarks/ablation.md), since what is learned changes sooner than that.
 BETAS = (0.8, 0.99)
 SHAPE_BETAS = (0.9, 0.99)  # of shapes: by the shorter mean, occupancy fitted to a ball has more specks in empty space
