@@ -44,7 +44,7 @@ class Hints:
 def points_in_view(camera: Camera, points: np.ndarray) -> np.ndarray:
     """Whether each of `points` [P, 3] projects into the image, bool [P]."""
     found = _about_in_view(camera, points)  # most are not, and the lens takes longer than this
-    found[found] = _in_view(camera, points[found])[0]
+    found[found] = _inside(camera, project(camera, points[found])[0])
     return found
 
 
@@ -75,9 +75,12 @@ def count_views(cameras: Sequence[Camera], points: np.ndarray, enough: int) -> n
 def _in_view(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Which points project into the image, and the pixels [P, 2] and depths [P] of all of them."""
     pixels, depth = project(camera, points)
+    return _inside(camera, pixels) & _about_in_view(camera, points), pixels, depth
+
+
+def _inside(camera: Camera, pixels: np.ndarray) -> np.ndarray:
     x, y = pixels.T
-    inside = (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height)
-    return inside & _about_in_view(camera, points), pixels, depth
+    return (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height)
 
 
 def estimate_bounds(cameras: Sequence[Camera], points: np.ndarray | None, kind: str, hints: Hints = Hints()) -> Bounds:
