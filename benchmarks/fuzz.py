@@ -4,7 +4,9 @@ python benchmarks/fuzz.py [name ...] [--inputs 200000] [--seconds 600] [--seed 0
 
 Inputs and readers are those of tests/fuzz, by number and seed: a finding is made again from them. Each kind has one
 process with a limit of memory beyond what it begins with; if it dies, the input at which it died is a finding, and
-another goes on behind it. It stops after --seconds of its own time; the row states how many inputs that were.
+another goes on behind it. It stops after --seconds of its own time; the row states how many inputs that were. A kind
+whose row has fewer inputs than asked for, and no findings, goes on where its row ends: its numbers are sums over runs,
+its commit is that of the last.
 """
 
 import argparse
@@ -58,11 +60,13 @@ def _fast() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-def feed(name: str, count: int, seed: int, seconds: float) -> dict:
-    """One kind, through crashes: inputs, refused, seconds, slowest, MB grown, findings."""
-    total = {"inputs": 0, "refused": 0, "seconds": 0.0, "slowest_ms": 0.0, "grown_mb": 0.0}
+SUMS = {"inputs": 0, "refused": 0, "seconds": 0.0, "slowest_ms": 0.0, "grown_mb": 0.0}
+
+
+def feed(name: str, count: int, seed: int, seconds: float, total: dict) -> dict:
+    """One kind, through crashes: inputs, refused, seconds, slowest, MB grown, findings; goes on from a `total`."""
     findings: list[tuple[int, str]] = []
-    first, crashes = 0, 0
+    first, crashes, seconds = total["inputs"], 0, seconds + total["seconds"]
     with tempfile.NamedTemporaryFile() as number:
         number.write(b"%-12d" % -1)
         number.flush()
@@ -118,12 +122,18 @@ def main() -> None:
         return
     for name in options.names or TARGETS:
         begin = time.perf_counter()
-        found = feed(name, options.inputs, options.seed, options.seconds)
+        rows = json.loads(TABLE.read_text()) if TABLE.is_file() else []
         command = f"python benchmarks/fuzz.py {name!r} --inputs {options.inputs} --seed {options.seed}"
+        total = dict(SUMS)
+        for each in rows:
+            if each["kind"] == name and each["command"].endswith(f"--seed {options.seed}") and not each["findings"]:
+                total = {k: each[k] for k in SUMS}
+        if total["inputs"] >= options.inputs:
+            continue
+        found = feed(name, options.inputs, options.seed, options.seconds, total)
         print(f"{name}: {found} in {time.perf_counter() - begin:.0f} s", flush=True)
         columns = {k: v for k, v in found.items() if k != "of"}
         said = "; ".join(f"{at}: {text}" for at, text in found["of"])
-        rows = json.loads(TABLE.read_text()) if TABLE.is_file() else []
         others = [each for each in rows if each["kind"] != name]
         write("fuzz", TITLE, [*others, row(command, kind=name, **columns, what=said)])
 
