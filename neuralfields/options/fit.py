@@ -117,6 +117,8 @@ class FitOptions(ConfigurableTraining, Supervision, Source, LivePage, Kernels, S
     opaque photos with a border of one colour it takes this colour."""
     still: bool = False
     """Fit a scene that stands still, whatever times the frames of its capture have."""
+    moving: bool = False
+    """Fit a scene that moves if the frames of its capture have times. Default: find out whether anything does."""
     eval_every: float = 30.0
     """Seconds between validations on held-out views; 0 turns them off."""
     checkpoint_every: float = 30.0
@@ -142,3 +144,5 @@ class FitOptions(ConfigurableTraining, Supervision, Source, LivePage, Kernels, S
         super().__post_init__()
         check_range(self, downscale=DOWNSCALE, eval_every=(0, 1e6), checkpoint_every=(0.1, 1e6))
         check_range(self, max_gaussians=(1000, 50_000_000))
+        if self.still and self.moving:
+            raise UsageError("--still and --moving contradict each other; leave one out")

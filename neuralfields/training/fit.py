@@ -1,6 +1,6 @@
 """Fits a field: a posed capture or a signal in, a fitted model out.
 
-  scene -> pixels -> steps (radiance.py) -> model, with checkpoints, and validation on held-out views
+  scene -> does anything move (stillness.py) -> pixels -> steps (radiance.py) -> model, with checkpoints and validation
   signal          -> steps (signals.py)  -> model
 
 Reproducible: a fit of a given number of steps depends on capture, options, seed and thread count alone; interrupted and
@@ -22,6 +22,7 @@ from neuralfields.training.photos import fit_photos
 from neuralfields.training.plan import FitPlan, WatchFit, plan_fit
 from neuralfields.training.signals import fit_signal
 from neuralfields.training.splat_fit import fit_gaussians
+from neuralfields.training.stillness import settled
 
 
 def fit_scene(
@@ -46,6 +47,8 @@ def run_plan(plan: FitPlan, progress: Progress | None = None, watch: WatchFit | 
         with backend.using(options.backend, options.marcher, "cpu"):
             return fit_signal(source, plan, progress)
     with backend.using(options.backend, options.marcher, plan.device.type):
+        plan = settled(plan, progress)
+        options, source = plan.options, plan.source
         fit = fit_gaussians if options.field == GAUSSIANS else fit_photos
         return fit(source, plan, progress, watch)
 
