@@ -52,6 +52,11 @@ class Gaussians:
     def __len__(self) -> int:
         return self.means.shape[0]
 
+    def __repr__(self) -> str:
+        """How many of which degree: `Gaussians(60,000 of degree 3, cpu)`."""
+        moving = "" if self.motion is None else ", moving"
+        return f"Gaussians({len(self):,} of degree {self.degree}{moving}, {self.means.device})"
+
     @property
     def degree(self) -> int:
         """Degree of the harmonics, 0 to 3."""

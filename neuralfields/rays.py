@@ -6,11 +6,15 @@ Vocabulary
 """
 
 from dataclasses import dataclass
+from io import BytesIO
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
+from PIL import Image
 from torch import Tensor
+
+from neuralfields.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,27 @@ class Render:
     def parts(self) -> tuple[Tensor | None, ...]:
         """rgb, opacity, depth and normal."""
         return self.rgb, self.opacity, self.depth, self.normal
+
+    def to_pil(self) -> Image.Image:
+        """The colours of a picture as an 8-bit image of Pillow. Raises UsageError for single rays."""
+        if self.rgb.dim() != 3:
+            raise UsageError(
+                f"a render of shape {list(self.rgb.shape[:-1])} is no picture; reshape it to height, width"
+            )
+        return Image.fromarray((255 * self.rgb.detach().clamp(0, 1)).round().byte().cpu().numpy())
+
+    def _repr_png_(self) -> bytes | None:
+        """What a notebook shows of a picture."""
+        if self.rgb.dim() != 3:
+            return None
+        file = BytesIO()
+        self.to_pil().save(file, "PNG")
+        return file.getvalue()
+
+    def __repr__(self) -> str:
+        """Its shape, device and what it knows: `Render(270 x 480, cpu, with normals)`."""
+        size = " x ".join(str(count) for count in self.rgb.shape[:-1])
+        return f"Render({size}, {self.rgb.device}{'' if self.normal is None else ', with normals'})"
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,14 @@ class Model:
     lineage: list[Any] = field(default_factory=list)
     signal: dict[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """One line: the field, its number of parameters, cameras and PSNR: `Model(hash, 3,295,904 parameters, ...)`."""
+        count = sum(parameter.numel() for parameter in self.field.parameters())
+        about = [fields.field_name(self.field), f"{count:,} parameters"]
+        about += [f"{len(self.cameras)} cameras"] if self.cameras else []
+        about += [f"psnr {self.metrics['psnr']:.2f} dB"] if self.metrics.get("psnr") else []
+        return f"Model({', '.join(about)})"
+
     @property
     def is_scene(self) -> bool:
         """Whether it was fitted to posed photos of a scene; else to a signal whose values are known (see signals/)."""

@@ -41,6 +41,7 @@ def run_plan(plan: FitPlan, progress: Progress | None = None, watch: WatchFit | 
     options, source = plan.options, plan.source
     _require_free(options)
     progress = progress or Progress(plan.budget.steps, None, quiet=True)
+    progress.note(plan.summary())
     for line in source.warnings:
         progress.note(line)
     if isinstance(source, Signal):

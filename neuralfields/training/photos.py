@@ -263,6 +263,7 @@ def _measured(
     metrics: dict[str, Any] = throughput(loop.samples, loop.seconds)
     if not loop.validate or held_out is None:
         return replace(model, metrics=metrics)
+    loop.progress.note(f"measuring {len(held_out.images)} held-out views")
     adjust, colour = training.adjustments, training.background.colour
     others, scores = measured(training.finished, colour, (adjust.poses, adjust.exposure), loaded, held_out)
     return replace(model, metrics=metrics | scores, cameras=(*model.cameras[: len(loaded.cameras)], *others))

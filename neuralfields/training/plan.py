@@ -61,6 +61,21 @@ class FitPlan:
     device: torch.device
     budget: Budget
 
+    def summary(self) -> str:
+        """One line: what was read, which field is fitted to it, for how long, and on what."""
+        source, options, budget = self.source, self.options, self.budget
+        if isinstance(source, Signal):
+            what = source.domain.kind
+        else:
+            sizes = sorted({(frame.camera.width, frame.camera.height) for frame in source.frames})
+            size = "of several sizes" if len(sizes) > 1 else "of {} x {}".format(*sizes[0])
+            what = f"{len(source.train)} photos {size} to train on, {len(source.test)} held out"
+        parts = [] if budget.steps is None else [f"{budget.steps} steps"]
+        parts += [] if budget.seconds is None else [f"{budget.seconds:g} seconds"]
+        threads = torch.get_num_threads()
+        where = f"{threads} thread{'s' * (threads > 1)}" if self.device.type == "cpu" else str(self.device)
+        return f"{source.name}: {what}; field {options.field}, {' or '.join(parts)}, {where}"
+
 
 def plan_fit(options: FitOptions, source: Scene | Signal | None = None) -> FitPlan:
     """Reads the input, unless it is given, and decides everything else; settings are checked first.

@@ -158,6 +158,7 @@ def _measured(
     metrics: dict[str, Any] = throughput(loop.samples, loop.seconds)
     if not loop.validate or held_out is None:
         return replace(model, metrics=metrics)
+    loop.progress.note(f"measuring {len(held_out.images)} held-out views")
     learned = training.poses, training.exposure
     others, scores = measured(model.renderable(), training.background.colour, learned, loaded, held_out)
     return replace(model, metrics=metrics | scores, cameras=(*model.cameras[: len(loaded.cameras)], *others))

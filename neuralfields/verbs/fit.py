@@ -88,7 +88,8 @@ def text(result: dict[str, Any]) -> str:
     warnings = "".join(f"\nwarning: {line}" for line in result.get("warnings", []))
     return (
         f"wrote {path}: {result['steps']} steps in {result['seconds']:.1f} s{score}\n"
-        f"render it with: nf render {path} turn.mp4 --path orbit     measure it with: nf eval {path}{warnings}"
+        f"look at it with: nf view {path}     render it with: nf render {path} turn.mp4 --path orbit     "
+        f"measure it with: nf eval {path}{warnings}"
     )
 
 
