@@ -1,0 +1,22 @@
+"""The line with which a fit begins: what was read, what is fitted to it, for how long, and on what."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from neuralfields.captures.readers import read_scene
+from neuralfields.options.fit import FitOptions
+from neuralfields.training.plan import plan_fit
+from tests.support.small_fit import tiny_capture_folder
+
+
+def test_it_says_what_was_read(tmp_path: Path) -> None:
+    scene = read_scene(tiny_capture_folder())
+    line = plan_fit(FitOptions(scene.root, steps=30, minutes=0.5, threads=1), scene).summary()
+    width, height = scene.frames[0].camera.width, scene.frames[0].camera.height
+    counts = f"{len(scene.train)} photos of {width} x {height} to train on, {len(scene.test)} held out"
+    assert line == f"{scene.name}: {counts}; field hash, 30 steps or 30 seconds, 1 thread"
+    Image.fromarray(np.zeros((8, 9, 3), np.uint8)).save(tmp_path / "some.png")
+    line = plan_fit(FitOptions(tmp_path / "some.png", steps=30, field="mlp", threads=2)).summary()
+    assert line == "some: image; field mlp, 30 steps, 2 threads"
