@@ -1,10 +1,8 @@
 """`nf poses` from photos to a capture that is read back, with COLMAP itself; what goes wrong on the way."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -27,6 +25,7 @@ from neuralfields.training import plan
 from neuralfields.verbs import poses as poses_module
 from tests.support.cube_photos import Shoot, position_errors, texture
 from tests.support.cube_photos import photo as cast
+from tests.support.forked import Forked
 from tests.support.make_captures import photo, transforms
 from tests.support.side_by_side import made_once
 
@@ -165,17 +164,10 @@ def test_of_two_places_the_larger_is_kept_and_the_other_told(shot, tmp_path):
     assert "far_0.png" in printed and "7 of 11 photos" in printed
 
 
-def start(*words: str, cwd: Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "neuralfields", *words], cwd=cwd, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job begins without it
-    )  # fmt: skip
-
-
 def interrupted(number: int, record: Path, *words: str, cwd: Path) -> str:
     """`nf poses`, sent a signal as soon as a stage's record is there; its errors."""
-    running, end = start("poses", *words, cwd=cwd), time.monotonic() + 60
+    running = Forked(["-m", "neuralfields", "poses", *words], cwd / "said", cwd=cwd)
+    end = time.monotonic() + 60
     while not record.exists():
         assert running.poll() is None and time.monotonic() < end
         time.sleep(0.01)

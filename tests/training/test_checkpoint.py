@@ -14,6 +14,7 @@ import torch
 from neuralfields.errors import InputError, NeuralfieldsError, ResourceError, UsageError
 from neuralfields.files import OutputLock
 from neuralfields.training.checkpoint import VERSION, Checkpoint
+from tests.support.forked import Forked
 from tests.support.settings import set_training
 from tests.support.small_training import same_bits, small_training, steps
 
@@ -242,6 +243,7 @@ from neuralfields import files
 from neuralfields.training.checkpoint import Checkpoint
 from tests.support.small_training import small_training, steps
 folder = Path(sys.argv[1])
+folder.mkdir()
 what, checkpoint = small_training(), Checkpoint.beside(folder / "a.nf", {})
 """
 LIMITED = """
@@ -294,17 +296,11 @@ print("moments", moment, "litter", sum(1 for name in os.listdir(folder) if name.
 """
 
 
-def child(code: str, folder: Path) -> str:
-    """What a Python process prints."""
-    words = [sys.executable, "-c", PRELUDE + code, str(folder)]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=REPOSITORY, timeout=100)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_a_limit_on_file_sizes_leaves_nothing_and_a_kill_at_any_line_a_checkpoint(tmp_path: Path) -> None:
-    """Both in one process, which takes seconds to start."""
-    limited, left, *killed = child(LIMITED + KILLED, tmp_path).splitlines()
+    process = Forked(["-c", PRELUDE + LIMITED + KILLED, tmp_path / "run"], tmp_path / "said", cwd=REPOSITORY)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err
+    limited, left, *killed = out.splitlines()
     assert "a.nf.checkpoint: needs " in limited and left == "[]"
     said = " ".join(killed).split()
     assert said[0] == "old" and said[2] == "moments"

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +21,7 @@ from neuralfields.options.models import CompressOptions
 from neuralfields.verbs import compress
 from tests.compression.test_compress import BOUNDS, ball
 from tests.compression.test_fields import a_model
+from tests.support.forked import Forked
 
 
 @pytest.fixture
@@ -116,13 +115,13 @@ def test_what_is_kept_is_not_lost_and_not_mixed(
 def test_a_killed_process_ends_in_the_same_bytes(options: CompressOptions, tmp_path: Path) -> None:
     out, checkpoint = tmp_path / "b.nfz", companion(tmp_path / "b.nfz", ".checkpoint")
     words = ["--steps", "30", "--threads", "1", "--quiet", "--checkpoint-every", "0.1"]
-    command = [sys.executable, "-m", "neuralfields", "compress", str(options.model), str(out), *words]
-    process = subprocess.Popen(command)
+    command = ["-m", "neuralfields", "compress", str(options.model), str(out), *words]
+    process = Forked(command, tmp_path / "said")
     while process.poll() is None and not checkpoint.exists():
         time.sleep(0.02)
     time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL and not out.exists() and checkpoint.is_file()
-    assert cli.main([*command[3:], "--resume"]) == 0
+    assert cli.main([*command[2:], "--resume"]) == 0
     assert cli.main(["compress", str(options.model), str(tmp_path / "c.nfz"), *words]) == 0
     assert out.read_bytes() == (tmp_path / "c.nfz").read_bytes() and not checkpoint.exists()
