@@ -85,7 +85,7 @@ def test_maps_that_cannot_be_of_the_scene_are_left_out(tmp_path: Path) -> None:
 def test_a_fit_follows_the_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
     """Photos of noise say nothing of depth; with the maps the render's depth is the plane's."""
     scene = plane(tmp_path)
-    set_training(monkeypatch, samples=1 << 14)  # of fewer, early rays would take all
+    set_training(monkeypatch, samples=1 << 13)  # of fewer, early rays would take all
     off = []
     for weight in (0.0, 1.0):
         options = FitOptions(

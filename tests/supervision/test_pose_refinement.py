@@ -47,7 +47,7 @@ def own_pictures(model: Model, cameras: Sequence[Camera]) -> LoadedFrames:
 
 
 def test_cameras_are_found_again_on_the_field(small_model: Model) -> None:
-    true = [small_model.cameras[k] for k in small_model.held_out]
+    true = [small_model.cameras[k] for k in small_model.held_out[:2]]
     pictures = own_pictures(small_model, true)
     starts, volume = disturbed(true, 2.0, 0.1), volume_of(small_model)
     again = align_cameras(volume, pictures, starts, WHITE)
