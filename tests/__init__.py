@@ -8,6 +8,7 @@ once: a check takes a tenth of a millisecond, and was a tenth of all tests.
 """
 
 import functools
+import threading
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from types import FunctionType
@@ -57,7 +58,8 @@ def once_per_form(function: Any = None, *, typechecker: Callable[..., Any]) -> A
     names = function.__code__.co_varnames[: function.__code__.co_argcount + function.__code__.co_kwonlyargcount]
     places = [(index, name) for index, name in enumerate(names) if name in shapes]
     passed: dict[Hashable, set[Hashable]] = {}
-    check = each_call(function)
+    check, given_back = each_call(function), threading.local()
+    check_result = functools.cache(lambda: each_call(functools.wraps(function)(lambda *_, **__: given_back.result)))
 
     @functools.wraps(function)
     def quick(*args: Any, **kwargs: Any) -> Any:
@@ -70,7 +72,8 @@ def once_per_form(function: Any = None, *, typechecker: Callable[..., Any]) -> A
             return result
         result = function(*args, **kwargs)
         if "return" in shapes and form(result) not in passed[given]:
-            each_call(functools.wraps(function)(lambda *_, **__: result))(*args, **kwargs)
+            given_back.result = result
+            check_result()(*args, **kwargs)
             passed[given].add(form(result))
         return result
 

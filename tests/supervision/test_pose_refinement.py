@@ -56,7 +56,7 @@ def test_cameras_are_found_again_on_the_field(small_model: Model) -> None:
         views = zip(pictures.images, cameras, strict=True)
         return float(np.mean([measure(volume, image, camera, WHITE, structure=False).psnr for image, camera in views]))
 
-    assert psnr(starts) < 17 and psnr(again) > 35
+    assert psnr(starts) < 20 and psnr(again) > 35
     assert (
         align_cameras(volume, pictures, starts, WHITE)[0].world_from_camera.tolist()
         == again[0].world_from_camera.tolist()

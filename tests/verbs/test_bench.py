@@ -130,7 +130,7 @@ def test_the_verb(
     monkeypatch.setattr(bench, "fit_scene", lambda scene, options: small_model)
     monkeypatch.setattr(bench, "SAMPLES", 1 << 10)
     monkeypatch.setattr(bench, "PICTURE_SIDE", 8)
-    result = bench.run(BenchOptions(scene=small_capture, seconds=0.02, threads=1))
+    result = bench.run(BenchOptions(scene=small_capture, seconds=0.1, threads=1))
     assert json.loads(json.dumps(plain(result), allow_nan=False)) == plain(result)
     assert result["train_ratio"] == result["train"]["samples"]["ratio"] > 1 and result["render_ratio"] > 1
     assert result["machine"]["threads"] == 1 and result["largest_difference"] < 1e-2
