@@ -167,6 +167,7 @@ def test_what_all_cameras_could_do_together_is_taken_out() -> None:
     assert float(poses.motion[3, 0]) > 0.008
 
 
+@pytest.mark.slow  # the default has fields that stand still, and a few steps of a fit
 def test_a_fit_finds_disturbed_cameras(monkeypatch: pytest.MonkeyPatch) -> None:
     """A third of all cameras is wrong; what the others agree on shows where they belong."""
     set_training(monkeypatch, pose_warmup=60)
