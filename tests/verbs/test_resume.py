@@ -15,6 +15,8 @@ from neuralfields.verbs import fit
 from tests.support.fit_runs import SMALL
 from tests.support.small_fit import tiny_capture_folder
 
+pytestmark = pytest.mark.usefixtures("small_steps")
+
 
 def options_for(capture: Path, **more: Any) -> FitOptions:
     return FitOptions(**{"scene": capture, "steps": 12, "threads": 1, "set": SMALL} | more)
