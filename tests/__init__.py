@@ -58,7 +58,7 @@ def once_per_form(function: Any = None, *, typechecker: Callable[..., Any]) -> A
     names = function.__code__.co_varnames[: function.__code__.co_argcount + function.__code__.co_kwonlyargcount]
     places = [(index, name) for index, name in enumerate(names) if name in shapes]
     passed: dict[Hashable, set[Hashable]] = {}
-    check, given_back = each_call(function), threading.local()
+    check, given_back = functools.cache(lambda: each_call(function)), threading.local()  # made at the first call
     check_result = functools.cache(lambda: each_call(functools.wraps(function)(lambda *_, **__: given_back.result)))
 
     @functools.wraps(function)
@@ -67,7 +67,7 @@ def once_per_form(function: Any = None, *, typechecker: Callable[..., Any]) -> A
             return function(*args, **kwargs)
         given = tuple(form(args[i] if i < len(args) else kwargs.get(name)) for i, name in places)
         if given not in passed:
-            result = check(*args, **kwargs)
+            result = check()(*args, **kwargs)
             passed[given] = {form(result)}
             return result
         result = function(*args, **kwargs)
