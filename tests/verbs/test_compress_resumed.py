@@ -19,9 +19,12 @@ from neuralfields.models.nf_file import save
 from neuralfields.options import training
 from neuralfields.options.models import CompressOptions
 from neuralfields.verbs import compress
+from tests.compression.conftest import small_pictures
 from tests.compression.test_compress import BOUNDS, ball
 from tests.compression.test_fields import a_model
 from tests.support.forked import Forked
+
+__all__ = ["small_pictures"]  # used by every test here
 
 
 @pytest.fixture
