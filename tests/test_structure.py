@@ -76,11 +76,11 @@ def is_type_checking(node: ast.AST) -> bool:
 
 
 def running(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes below but those that only a type checker reads."""
+    """All statements below but those that only a type checker reads; expressions hold no import."""
     left = [node]
     while left:
         for child in ast.iter_child_nodes(left.pop()):
-            if not is_type_checking(child):
+            if not (isinstance(child, ast.expr) or is_type_checking(child)):
                 yield child
                 left.append(child)
 

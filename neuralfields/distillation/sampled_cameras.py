@@ -36,12 +36,13 @@ class Viewpoints:
             raise InputError("the model records no cameras, so no viewpoints can be sampled from it; give --scene")
         self.cameras = cameras
         self.up, self.focus = common_up(cameras), focus_point(cameras, bounds)
-        away = np.stack([camera.centre for camera in cameras]) - self.focus
+        self._centres = np.stack([camera.centre for camera in cameras])
+        away = self._centres - self.focus
         distance = np.linalg.norm(away, axis=1)
         level = away - (away @ self.up)[:, None] * self.up
         self.elevation = np.degrees(np.arctan2(away @ self.up, np.linalg.norm(level, axis=1)))
         self.distance = distance
-        aim = np.stack([camera.forward for camera in cameras])
+        self._aims = aim = np.stack([camera.forward for camera in cameras])
         along = (-away * aim).sum(1)
         self.miss = np.linalg.norm(-away - along[:, None] * aim, axis=1)
         self.around = (
@@ -53,6 +54,10 @@ class Viewpoints:
         first = _perpendicular(self.up)
         self._axes = first, np.cross(self.up, first)
         self.azimuth = np.sort(np.arctan2(away @ self._axes[1], away @ self._axes[0]))
+        self._elevations, self._distances = (np.percentile(of, (LOW, HIGH)) for of in (self.elevation, distance))
+        self._most_missed = np.percentile(self.miss, HIGH)
+        self._gaps = np.diff(self.azimuth, append=self.azimuth[0] + 2 * np.pi)
+        self._gaps_to = np.cumsum(np.where(self._gaps > np.radians(120), 0.0, self._gaps))  # larger ones are left out
 
     def draw(self, count: int, random: np.random.Generator) -> list[Camera]:
         """Samples `count` new cameras."""
@@ -63,29 +68,25 @@ class Viewpoints:
         return self.cameras[random.integers(len(self.cameras))]
 
     def _around(self, random: np.random.Generator) -> Camera:
-        elevation = np.radians(random.uniform(*np.percentile(self.elevation, (LOW, HIGH))))
-        distance = random.uniform(*np.percentile(self.distance, (LOW, HIGH)))
+        elevation, distance = np.radians(random.uniform(*self._elevations)), random.uniform(*self._distances)
         azimuth = self._azimuth(random)
         level = np.cos(azimuth) * self._axes[0] + np.sin(azimuth) * self._axes[1]
         centre = self.focus + distance * (np.cos(elevation) * level + np.sin(elevation) * self.up)
-        miss = random.uniform(0, np.percentile(self.miss, HIGH)) * _unit(random.standard_normal(3))
+        miss = random.uniform(0, self._most_missed) * _unit(random.standard_normal(3))
         return replace(self._lens(random), world_from_camera=look_at(centre, self.focus + miss, self.up))
 
     def _azimuth(self, random: np.random.Generator) -> float:
         """Samples an azimuth between two neighbouring recorded ones; gaps of over 120 degrees are left out."""
-        gaps = np.diff(self.azimuth, append=self.azimuth[0] + 2 * np.pi)
-        allowed = np.where(gaps > np.radians(120), 0.0, gaps)
-        which = random.choice(len(gaps), p=allowed / allowed.sum())
-        return float(self.azimuth[which] + gaps[which] * random.random())
+        which = np.searchsorted(self._gaps_to / self._gaps_to[-1], random.random(), side="right")
+        return float(self.azimuth[which] + self._gaps[which] * random.random())
 
     def _between(self, random: np.random.Generator) -> Camera:
         index = int(random.integers(len(self.cameras)))
         camera = self.cameras[index]
         if len(self.cameras) == 1:
             return camera
-        centres = np.stack([c.centre for c in self.cameras])
-        distance = np.linalg.norm(centres - camera.centre, axis=1)
-        turned = 1 - np.stack([c.forward for c in self.cameras]) @ camera.forward
+        distance = np.linalg.norm(self._centres - camera.centre, axis=1)
+        turned = 1 - self._aims @ camera.forward
         near = np.argsort(distance + turned * np.median(distance))[1 : NEIGHBOURS + 1]
         other = self.cameras[int(random.choice(near))]
         pose = _partway(camera, other, random.random())

@@ -224,12 +224,15 @@ def bundler_tracks(path: Path) -> list[tuple[np.ndarray, list[tuple[int, float, 
 def test_tracks_of_the_statue_reproject(shared_data: Path) -> None:
     folder = shared_data / "captures" / "saharov_statue_32"
     cameras: list[Camera] = [frame.camera for frame in read_scene(folder).frames]
-    errors = []
+    seen: dict[int, list[tuple[np.ndarray, float, float]]] = {}
     for position, views in bundler_tracks(folder / "cameras.out"):
         for camera, x, y in views:
-            pixel, depth = project(cameras[camera], position)
-            assert depth > 0
-            errors.append(np.hypot(pixel[0] - 546 - x, pixel[1] - 364 + y))
+            seen.setdefault(camera, []).append((position, x, y))
+    errors = []
+    for camera, told in seen.items():
+        pixels, depths = project(cameras[camera], np.stack([position for position, _, _ in told]))
+        assert (depths > 0).all()
+        errors += [np.hypot(u - 546 - x, v - 364 + y) for (u, v), (_, x, y) in zip(pixels, told, strict=True)]
     assert len(errors) > 10_000
     assert np.median(errors) < 0.5
 

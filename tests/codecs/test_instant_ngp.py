@@ -167,6 +167,9 @@ def test_verbs_take_a_snapshot_as_it_is(small_file, small_capture, tmp_path, cap
     words = ["--path", "orbit", "--downscale", "4", "--frames", "1"]
     assert cli.main(["render", str(path), str(tmp_path / "a.png"), *words]) == 0
     assert (tmp_path / "a.png").stat().st_size > 100
-    assert cli.main(["eval", str(path), "--scene", str(small_capture), "--split", "train", "--json"]) == 0
+    assert (
+        cli.main(["eval", str(path), "--scene", str(small_capture), "--downscale", "4", "--split", "train", "--json"])
+        == 0
+    )
     measured = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert measured["psnr"] > 10

@@ -20,6 +20,7 @@ from neuralfields.compression.original import CaptureCameras, drawn
 from neuralfields.errors import InputError
 from neuralfields.models import nf_file
 from neuralfields.models.model import Model
+from neuralfields.ops.occupancy_bits import bricks_of
 from neuralfields.scene import Bounds
 
 BOUNDS = Bounds((0.0, 0.0, 0.0), 3.2)
@@ -39,7 +40,7 @@ def few_views(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def a_model(name: str = "hash", **changes) -> Model:
-    """A field whose density is high in places."""
+    """A field whose density is high in places, of which the middle, half as wide, is seen."""
     torch.manual_seed(0)
     kind = fields.field_class(name)
     field = kind(kind.Config(**SMALL[name]))
@@ -49,6 +50,10 @@ def a_model(name: str = "hash", **changes) -> Model:
                 parameter.normal_(0, 0.5)
         if name == "hash":
             field.table[len(field.table) // 2 :] *= 0.01  # most of a table is hardly used
+    if field.domain.dimensions == 3:
+        cells = torch.zeros(1, 128, 128, 128, dtype=torch.bool)
+        cells[:, 32:96, 32:96, 32:96] = True
+        changes = {"occupancy": bricks_of(cells)} | changes
     cameras = tuple(drawn(BOUNDS, 3, 24, 5))
     return Model(field, BOUNDS, cameras=cameras, held_out=(1,), camera_names=("a", "b", "c"), **changes)
 

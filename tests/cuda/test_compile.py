@@ -12,7 +12,7 @@ from neuralfields.errors import NeuralfieldsError, UsageError
 from neuralfields.files import cache_folder
 from neuralfields.gpu import compile as cuda_compile
 from neuralfields.gpu import launch as cuda_launch
-from neuralfields.gpu.compile import Module, build, compile_module, key, source_folder
+from neuralfields.gpu.compile import Built, Module, build, compile_module, key, source_folder
 from neuralfields.gpu.grid import grid_module
 from neuralfields.gpu.rbf import KINDS, rbf_module
 from neuralfields.gpu.splat import CHANNELS, blend_module
@@ -38,7 +38,10 @@ def doubled(module: Module) -> Module:
 
 
 def check_nvrtc(module: Module, arch: str) -> None:
-    built = compile_module(module, arch)
+    check_built(module, compile_module(module, arch))
+
+
+def check_built(module: Module, built: Built) -> None:
     assert built.cubin[:4] == b"\x7fELF"
     assert complaints(built.log) == []
     names = re.findall(r"Compiling entry function '(\w+)'", built.log)
@@ -52,8 +55,11 @@ def test_the_list_of_modules_is_whole():
 
 
 @pytest.mark.parametrize("name", [name for name in USUAL if name != "hash_render"])
-def test_nvrtc(nvrtc: str, name: str):
-    check_nvrtc(modules("half")[name], "sm_90")
+def test_nvrtc(nvrtc: str, name: str, kept: Path, monkeypatch: pytest.MonkeyPatch):
+    """The same sources, options and compiler give the same log: where an earlier run kept it, that one is read."""
+    monkeypatch.setenv("NEURALFIELDS_CACHE", str(kept))
+    module = modules("half")[name]
+    check_built(module, build(module, "sm_90", lambda line: None))
 
 
 @pytest.mark.slow
@@ -131,8 +137,11 @@ def test_sources_digest_sees_every_file(tmp_path: Path):
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "foreign"])
-def test_damaged_entries_are_compiled_anew(nvrtc: str, cache: Path, damage: str):
-    good = build(QUICK, "sm_90", lambda line: None)
+def test_damaged_entries_are_compiled_anew(cache: Path, damage: str, monkeypatch: pytest.MonkeyPatch):
+    good = Built(b"\x7fELF" + bytes(range(256)) * 8, "ptxas info\n", 0.5)
+    monkeypatch.setattr(cuda_compile, "compiler_version", lambda: "12.0")
+    monkeypatch.setattr(cuda_compile, "compile_module", lambda module, arch: good)
+    build(QUICK, "sm_90", lambda line: None)
     (path,) = cache.iterdir()
     data = bytearray(path.read_bytes())
     if damage == "flipped":

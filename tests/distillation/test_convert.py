@@ -24,7 +24,7 @@ def convert(capsys: pytest.CaptureFixture, model: Path, out: Path, *words: objec
 
 def test_another_architecture(small_file: Path, tmp_path: Path, small_capture: Path, capsys):
     out = tmp_path / "planes.nf"
-    result = convert(capsys, small_file, out, "--to", "triplane", "--scene", small_capture, "--force", steps=30)
+    result = convert(capsys, small_file, out, "--to", "triplane", "--scene", small_capture, "--force", steps=15)
     assert (result["from"], result["to"]) == ("hash", "triplane")
     assert result["bytes_after"] == out.stat().st_size and result["bytes_before"] == small_file.stat().st_size
     assert 14 < result["worst_view_against_teacher"] < result["psnr_against_teacher"] < 60
@@ -34,7 +34,7 @@ def test_another_architecture(small_file: Path, tmp_path: Path, small_capture: P
     assert model.lineage[0]["field"] == "hash" and model.lineage[0]["metrics"] == load(small_file).metrics
     assert out.with_suffix(".png").stat().st_size > 1000
     last = json.loads(out.with_suffix(".log.jsonl").read_text().splitlines()[-1])
-    assert last["step"] == 30 and last["note"].startswith("compared ") and "hard examples: " in last["note"]
+    assert last["step"] == 15 and last["note"].startswith("compared ") and "hard examples: " in last["note"]
     assert main(["eval", str(out), "--json", "--quiet"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["psnr"] == pytest.approx(result["student_psnr"], abs=0.01)

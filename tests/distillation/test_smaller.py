@@ -52,7 +52,7 @@ def test_a_student_learns_the_original() -> None:
 
 
 def test_a_smaller_one_is_taken_where_the_own_size_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = replace(a_model(), cameras=(), held_out=(), camera_names=())
+    model = replace(a_model(occupancy=None), cameras=(), held_out=(), camera_names=())
     monkeypatch.setattr(smaller, "sizes_for", lambda *_: [SMALLER])
     made = compress_tuned(model, Goal(most_bytes=1100, steps=3), CAMERAS)
     assert len(made.data) <= 1100 and made.model.field.config.table == 6

@@ -157,7 +157,7 @@ def test_without_weights_there_is_no_penalty():
 def test_an_analytic_function_is_learnt_in_all_three_axes(kind):
     torch.manual_seed(0)
     config = dataclasses.replace(SMALL, decomposition=kind, colour_rank=8, doublings=0, initial=0.1)
-    says = learnt(LowRankField(config, SHAPE), lopsided, 3, 150)
+    says = learnt(LowRankField(config, SHAPE), lopsided, 3, 100)
     assert error(says, lopsided, 3) < 0.15
     for order in ([1, 0, 2], [0, 2, 1], [2, 1, 0]):
         assert error(says, lambda x, o=order: lopsided(x[:, o]), 3) > 0.5

@@ -72,7 +72,7 @@ def test_it_learns_a_picture(encoding):
     torch.manual_seed(0)
     frequencies = {"octaves": 3, "gaussian": 2, "siren": 15, "finer": 0}[encoding]
     field = Mlp(replace(SMALL, encoding=encoding, frequencies=frequencies), Domain("image", 2, 1))
-    x = torch.rand(1500, 2)
+    x = torch.rand(800, 2)
     y = 0.5 + 0.4 * torch.sin(7 * x[:, :1]) * torch.cos(5 * x[:, 1:])
     optimiser = Optimiser(field)
     for step in range(200):

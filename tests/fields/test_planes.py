@@ -53,7 +53,7 @@ def test_triplane_growth_keeps_the_function(combination):
 def test_triplane_learns_in_all_three_axes(combination):
     torch.manual_seed(0)
     config = dataclasses.replace(TRI, combination=combination, doublings=0)
-    says = learnt(TriplaneField(config, SHAPE), lopsided, 3, 150)
+    says = learnt(TriplaneField(config, SHAPE), lopsided, 3, 100)
     assert error(says, lopsided, 3) < 0.15
     for order in ([1, 0, 2], [0, 2, 1], [2, 1, 0]):
         assert error(says, lambda x, o=order: lopsided(x[:, o]), 3) > 0.5
@@ -100,7 +100,7 @@ def moving(x: torch.Tensor) -> torch.Tensor:
 def test_time_is_learnt_and_a_static_field_cannot():
     config = dataclasses.replace(KP, resolutions=(9,), moments=9, features=16, learning_rate=0.05)
     torch.manual_seed(0)
-    says = learnt(KPlanesField(config, MOVING), moving, 4, 150)
+    says = learnt(KPlanesField(config, MOVING), moving, 4, 100)
     static = KPlanesField(config)
     generator = torch.Generator().manual_seed(6)
     blind = learnt(static, lambda x: moving(torch.cat([x, torch.rand(len(x), 1, generator=generator)], 1)), 3, 60)
@@ -114,7 +114,7 @@ def test_time_is_learnt_and_a_static_field_cannot():
 
 def test_kplanes_learns_in_all_three_axes():
     torch.manual_seed(0)
-    says = learnt(KPlanesField(dataclasses.replace(KP, features=16), SHAPE), lopsided, 3, 150)
+    says = learnt(KPlanesField(dataclasses.replace(KP, features=16), SHAPE), lopsided, 3, 100)
     assert error(says, lopsided, 3) < 0.15
     for order in ([1, 0, 2], [0, 2, 1], [2, 1, 0]):
         assert error(says, lambda x, o=order: lopsided(x[:, o]), 3) > 0.5

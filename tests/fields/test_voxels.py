@@ -185,7 +185,7 @@ def test_sizes():
 
 def test_an_analytic_function_is_learnt_in_all_three_axes():
     field = VoxelField(Config(resolution=9, doublings=0), SHAPE)
-    says = learnt(field, lopsided, 3, 200)
+    says = learnt(field, lopsided, 3, 120)
     assert error(says, lopsided, 3) < 0.1
     for order in ([1, 0, 2], [0, 2, 1], [2, 1, 0]):
         assert error(says, lambda x, o=order: lopsided(x[:, o]), 3) > 0.5

@@ -21,6 +21,7 @@ from neuralfields.models import model, nf_file
 from neuralfields.models import nf_header as header
 from tests.support.fake_field import sample
 from tests.support.forge import Edit, forge, refused, seal
+from tests.support.forked import Forked
 from tests.support.peak import at_most
 
 pytestmark = pytest.mark.usefixtures("fake")
@@ -265,25 +266,36 @@ def test_a_wrong_occupancy_never_reaches_a_kernel(tmp_path: Path) -> None:
     refused(fewer, r"tensor occupancy is I64 \[2, 32768\], I64 \[1, 32768\] is needed")
 
 
-@pytest.mark.parametrize(
-    "odd",
-    [
-        pytest.param({"LC_ALL": "de_DE.UTF-8", "PYTHONUTF8": "0", "TZ": "Asia/Kathmandu"}, id="locale"),
-        # In a new environment everything that is imported is compiled anew for it, torch too.
-        pytest.param({"PYTHONOPTIMIZE": "2"}, id="optimised", marks=pytest.mark.slow),
-    ],
-)
-def test_locale_and_optimisation_do_not_change_a_file(tmp_path: Path, odd: dict[str, str]) -> None:
-    """A comma locale changes how C prints numbers; PYTHONOPTIMIZE strips asserts and docstrings. There is no HOME."""
-    code = (
-        "import sys, pytest; from pathlib import Path; from tests.support import fake_field\n"
-        "from neuralfields.models import nf_file; fake_field.install(pytest.MonkeyPatch())\n"
-        "nf_file.save(fake_field.sample(), Path(sys.argv[1])); nf_file.load(Path(sys.argv[1]))"
-    )
+LOCALE = {"LC_ALL": "de_DE.UTF-8", "PYTHONUTF8": "0", "TZ": "Asia/Kathmandu"}
+SAVES = """
+import sys, pytest; from pathlib import Path; from tests.support import fake_field
+from neuralfields.models import nf_file; fake_field.install(pytest.MonkeyPatch())
+nf_file.save(fake_field.sample(), Path(sys.argv[1])); nf_file.load(Path(sys.argv[1]))
+"""
+IN_LOCALE = """
+import contextlib, locale, time
+with contextlib.suppress(locale.Error):  # where it is not installed
+    locale.setlocale(locale.LC_ALL, "")
+time.tzset()
+"""
+
+
+def test_the_locale_does_not_change_a_file(tmp_path: Path) -> None:
+    """A comma locale changes how C prints numbers."""
+    process = Forked(["-c", IN_LOCALE + SAVES, tmp_path / "odd.nf"], tmp_path / "said", environment=LOCALE)
+    assert process.wait(60) == 0, process.err.read_text()
+    nf_file.save(sample(), tmp_path / "plain.nf")
+    assert (tmp_path / "plain.nf").read_bytes() == (tmp_path / "odd.nf").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("odd", [LOCALE, {"PYTHONOPTIMIZE": "2"}], ids=["locale", "optimised"])
+def test_locale_and_optimisation_of_a_fresh_process_do_not_change_a_file(tmp_path: Path, odd: dict[str, str]) -> None:
+    """PYTHONOPTIMIZE strips asserts and docstrings, and all that is imported is compiled anew. There is no HOME."""
     paths = [str(Path(__file__).parents[2]), *(entry for entry in sys.path if entry)]
     environment = {"PYTHONPATH": os.pathsep.join(paths), "PATH": os.environ["PATH"], **odd}
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "odd.nf")], env=environment, capture_output=True, text=True
+        [sys.executable, "-c", SAVES, str(tmp_path / "odd.nf")], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     nf_file.save(sample(), tmp_path / "plain.nf")

@@ -19,6 +19,7 @@ from neuralfields.models import nf_header as header
 from neuralfields.options.models import InfoOptions
 from neuralfields.verbs import info
 from tests.support.fake_field import FakeField, camera, install, sample
+from tests.support.small_configs import small_config
 
 
 @pytest.fixture(autouse=True)
@@ -173,7 +174,7 @@ def test_every_field_comes_back(tmp_path: Path, name: str, monkeypatch: pytest.M
     monkeypatch.undo()  # the real fields
     kind = fields.field_class(name)
     torch.manual_seed(1)
-    before = model.Model(kind(kind.Config()), sample().bounds)
+    before = model.Model(kind(small_config(name)), sample().bounds)
     for half in (False, True):
         nf_file.save(before, tmp_path / "a.nf", half=half)
         after = nf_file.load(tmp_path / "a.nf")

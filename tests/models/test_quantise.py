@@ -26,6 +26,7 @@ from neuralfields.training.plan import plan_fit
 from neuralfields.training.trainer import StepReport, Trainer
 from neuralfields.verbs import info
 from tests.support.settings import set_training
+from tests.support.small_configs import small_config
 
 BOUNDS = Bounds((0.0, 0.0, 0.0), 1.0)
 
@@ -104,9 +105,8 @@ def test_a_stream_that_is_not_what_it_says():
 
 @pytest.mark.parametrize("name", field_names())
 def test_every_field_in_eight_bits(name: str, tmp_path: Path):
-    kind = field_class(name)
     torch.manual_seed(1)
-    field = kind(kind.Config())
+    field = field_class(name)(small_config(name))
     full, small = tmp_path / "full.nf", tmp_path / "small.nf"
     nf_file.save(model.Model(field, BOUNDS), full)
     nf_file.save(model.Model(field, BOUNDS), small, bits=8)

@@ -83,6 +83,6 @@ def test_empty_batch_and_refusals():
 
 
 def test_opcheck(generator):
-    for kind in (0, 1):
-        args = (points(6, generator, torch.float64).requires_grad_(), kind, 2.0)
-        torch.library.opcheck(torch.ops.neuralfields.contract, args)
+    """Of one kind: what is checked is how the op is registered, which is the same for both."""
+    args = (points(6, generator, torch.float64).requires_grad_(), 1, 2.0)
+    torch.library.opcheck(torch.ops.neuralfields.contract, args)

@@ -1,10 +1,8 @@
 """`nf poses` from photos to a capture that is read back, with COLMAP itself; what goes wrong on the way."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -27,6 +25,7 @@ from neuralfields.training import plan
 from neuralfields.verbs import poses as poses_module
 from tests.support.cube_photos import Shoot, position_errors, texture
 from tests.support.cube_photos import photo as cast
+from tests.support.forked import Forked
 from tests.support.make_captures import photo, transforms
 from tests.support.side_by_side import made_once
 
@@ -48,11 +47,50 @@ def shot() -> Path:
     return made_once("cube photos", SHOOT.write)
 
 
+def interrupted(number: int, record: Path, *words: str, cwd: Path) -> str:
+    """`nf poses`, sent a signal as soon as a stage's record is there; its errors."""
+    running = Forked(["-m", "neuralfields", "poses", *words], cwd / "said", cwd=cwd)
+    end = time.monotonic() + 60
+    while not record.exists():
+        assert running.poll() is None and time.monotonic() < end
+        time.sleep(0.01)
+    running.send_signal(number)
+    _, told = running.communicate(timeout=30)
+    assert running.returncode == (5 if number == signal.SIGINT else -signal.SIGKILL), told
+    return told
+
+
 @pytest.fixture(scope="session")
 def posed(shot, tmp_path_factory) -> tuple[Path, dict]:
-    """Their capture and the report."""
-    out = tmp_path_factory.mktemp("posed") / "capture"
-    return out, poses_module.run(PosesOptions(photos=shot, out=out, quiet=True))
+    """Their capture and the report, by a run killed after one stage, resumed, stopped after the next, and resumed.
+
+    What an undisturbed run finds is the same; `test_an_undisturbed_run_finds_the_same` has one.
+    """
+    folder = tmp_path_factory.mktemp("posed")
+    out = folder / "capture"
+    features, matches = out / "work" / "features.done.json", out / "work" / "matches.done.json"
+    interrupted(signal.SIGKILL, features, str(shot), "-o", "capture", cwd=folder)
+    before = features.read_bytes()
+    told = interrupted(signal.SIGINT, matches, str(shot), "-o", "capture", "--resume", cwd=folder)
+    assert "--resume" in told and features.read_bytes() == before
+    before += matches.read_bytes()
+    report = poses_module.run(PosesOptions(photos=shot, out=out, quiet=True, resume=True))
+    assert features.read_bytes() + matches.read_bytes() == before
+    return out, report
+
+
+def test_interrupted_runs_go_on_after_their_last_stage(posed):
+    assert {"photos", "features", "matches"} <= set(posed[1]["kept"]) and posed[1]["registered"] == 8
+
+
+@pytest.mark.slow
+def test_an_undisturbed_run_finds_the_same(posed, shot, tmp_path):
+    report = poses_module.run(PosesOptions(photos=shot, out=tmp_path / "out", quiet=True))
+    assert report["level"] == posed[1]["level"] and not report["kept"]
+    ours, theirs = (
+        np.stack([f.camera.centre for f in read_scene(path).frames]) for path in (tmp_path / "out", posed[0])
+    )
+    assert position_errors(ours, theirs).max() < 0.02
 
 
 def test_the_poses_are_right_and_trusted(posed):
@@ -163,41 +201,6 @@ def test_of_two_places_the_larger_is_kept_and_the_other_told(shot, tmp_path):
     assert report["level"] == "doubts"
     printed = poses_module.text(report)
     assert "far_0.png" in printed and "7 of 11 photos" in printed
-
-
-def start(*words: str, cwd: Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "neuralfields", *words], cwd=cwd, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job begins without it
-    )  # fmt: skip
-
-
-def interrupted(number: int, record: Path, *words: str, cwd: Path) -> str:
-    """`nf poses`, sent a signal as soon as a stage's record is there; its errors."""
-    running, end = start("poses", *words, cwd=cwd), time.monotonic() + 60
-    while not record.exists():
-        assert running.poll() is None and time.monotonic() < end
-        time.sleep(0.01)
-    running.send_signal(number)
-    _, told = running.communicate(timeout=30)
-    assert running.returncode == (5 if number == signal.SIGINT else -signal.SIGKILL), told
-    return told
-
-
-def test_interrupted_runs_go_on_after_their_last_stage(shot, tmp_path):
-    """Killed after one stage, resumed, stopped by Ctrl-C after the next, and resumed to the end."""
-    work = tmp_path / "out" / "work"
-    features, matches = work / "features.done.json", work / "matches.done.json"
-    interrupted(signal.SIGKILL, features, str(shot), "-o", "out", cwd=tmp_path)
-    before = features.read_bytes()
-    told = interrupted(signal.SIGINT, matches, str(shot), "-o", "out", "--resume", cwd=tmp_path)
-    assert "--resume" in told and features.read_bytes() == before
-    before += matches.read_bytes()
-    report = poses_module.run(PosesOptions(photos=shot, out=tmp_path / "out", quiet=True, resume=True))
-    assert {"photos", "features", "matches"} <= set(report["kept"])
-    assert features.read_bytes() + matches.read_bytes() == before
-    assert report["registered"] == 8
 
 
 def test_folders_that_would_be_harmed_are_refused(shot, tmp_path):

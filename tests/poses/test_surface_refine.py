@@ -28,7 +28,7 @@ def noisy() -> TrackScene:
 
 
 def test_outliers_are_found_and_poses_come_nearer(noisy: TrackScene, monkeypatch: pytest.MonkeyPatch):
-    for name, value in (("ROUNDS", 2), ("FIRST_STEPS", 100), ("STEPS", 40)):
+    for name, value in (("ROUNDS", 2), ("FIRST_STEPS", 60), ("STEPS", 25)):
         monkeypatch.setattr(surface_refine, name, value)
     found = refine(noisy.given, noisy.pinhole, noisy.tracks)
     report = found.report

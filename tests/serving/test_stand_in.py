@@ -1,7 +1,9 @@
 """A field without a shader: the page asks for a stand-in and shows it while the eye moves, the server's at rest."""
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -14,12 +16,14 @@ from neuralfields.fields.triplane import FIELD as TriplaneField
 from neuralfields.fields.triplane import Config
 from neuralfields.models.model import Model, volume_of
 from neuralfields.pictures.panels import to_uint8
+from neuralfields.serving import stand_in
 from neuralfields.serving.messages import camera_of
 from neuralfields.serving.server import Server
 from neuralfields.serving.stage import Stage
 from neuralfields.serving.subjects import model_subject
 from tests.serving.test_server import page, talk
 from tests.support.browser import Screen, needs_chromium
+from tests.support.forked import Forked
 from tests.support.hash_models import hash_model
 
 SMALL = ("levels=2", "table=8", "finest=16", "hidden=16")
@@ -59,8 +63,31 @@ def told(stage: dict[str, Any]) -> tuple[bool, bool, str]:
     return subject["field"], subject["stands_in"], subject["why"]
 
 
-def test_it_is_distilled_when_a_page_asks(server: Server) -> None:
+class Copy:
+    """What the server starts, as a copy of a process that has imported torch (`forked.py`)."""
+
+    def __init__(self, words: list[str], folder: Path) -> None:
+        self.process = Forked(words, folder / "said")
+        self.pid = self.process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self.process.returncode
+
+    async def communicate(self) -> tuple[bytes, bytes]:
+        out, err = await asyncio.to_thread(self.process.communicate, 60)
+        return out.encode(), err.encode()
+
+
+def test_it_is_distilled_when_a_page_asks(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Told when it begins and when it is there; packed as a hash field; a second request begins nothing."""
+
+    async def copied(*command: str, **streams: int) -> Copy:
+        begin = len(stand_in.isolated("neuralfields"))
+        assert command[:begin] == stand_in.isolated("neuralfields") and set(streams) == {"stdin", "stdout", "stderr"}
+        return Copy(["-m", "neuralfields", *command[begin:]], tmp_path)
+
+    monkeypatch.setattr(stand_in.asyncio, "create_subprocess_exec", copied)
 
     async def work(web: aiohttp.ClientSession, base: str) -> None:
         async with page(web, base) as one:
@@ -79,7 +106,8 @@ def test_it_is_distilled_when_a_page_asks(server: Server) -> None:
 
 
 def test_what_fails_is_said() -> None:
-    server = served(("--steps", "2", "--set", "levels=many"))
+    """By the very process; it fails before it has imported torch."""
+    server = served(("--steps", "0"))
 
     async def work(web: aiohttp.ClientSession, base: str) -> None:
         async with page(web, base) as one:
@@ -87,7 +115,12 @@ def test_what_fails_is_said() -> None:
             await one.send(type="stand_in", subject=0)
             await one.next("stage")
             field, stands_in, why = told(await one.next("stage"))
-            assert not field and not stands_in and "none could be distilled to stand in" in why and "levels" in why
+            assert (
+                not field
+                and not stands_in
+                and "none could be distilled to stand in" in why
+                and "--steps 0: must be" in why
+            )
 
     try:
         talk(server, work)

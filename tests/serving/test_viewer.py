@@ -1,12 +1,9 @@
 """`nf view` as a process meets it, and `neuralfields.view` from Python."""
 
 import json
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -15,21 +12,14 @@ import pytest
 
 import neuralfields
 from neuralfields.cli import main
+from tests.support.forked import Forked
 from tests.support.view_ball import Ball
 
 
-def start(*words: str, **environment: str) -> tuple[subprocess.Popen, list[str]]:
+def start(folder: Path, *words: str, **environment: str) -> tuple[Forked, list[str]]:
     """`nf view` in a process of its own, and what it said until it served."""
-    command = [sys.executable, "-m", "neuralfields", "view", *words]
-    running = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
-    )
-    lines = []
-    for line in running.stderr:
-        lines.append(line.strip())
-        if "Ctrl-C" in line:
-            break
-    return running, lines
+    running = Forked(["-m", "neuralfields", "view", *words], folder / "said", environment=environment)
+    return running, running.until_said("Ctrl-C")
 
 
 def fetch(url: str) -> tuple[int, bytes]:
@@ -41,11 +31,11 @@ def fetch(url: str) -> tuple[int, bytes]:
             return error.code, error.read()
 
 
-def test_a_process_serves_and_ends_at_ctrl_c(small_file: Path, small_capture: Path) -> None:
+def test_a_process_serves_and_ends_at_ctrl_c(small_file: Path, small_capture: Path, tmp_path: Path) -> None:
     taken = socket.create_server(("127.0.0.1", 0))
     port = taken.getsockname()[1]
     words = (str(small_file), "--scene", str(small_capture), "--port", str(port), "--threads", "1", "--json")
-    running, lines = start(*words, SSH_CONNECTION="1.2.3.4 5 6.7.8.9 22")
+    running, lines = start(tmp_path, *words, SSH_CONNECTION="1.2.3.4 5 6.7.8.9 22")
     taken.close()
     assert re.fullmatch(rf"port {port} is in use; \d+ is taken instead", lines[0])
     url = lines[1].removeprefix("viewer: ")
@@ -54,11 +44,15 @@ def test_a_process_serves_and_ends_at_ctrl_c(small_file: Path, small_capture: Pa
     assert code == 200 and b"neuralfields" in body
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=30)
-    assert running.returncode == 0 and err == "" and json.loads(out) == {"url": url, "models": [str(small_file)]}
+    assert (
+        running.returncode == 0
+        and err.splitlines()[len(lines) :] == []
+        and json.loads(out) == {"url": url, "models": [str(small_file)]}
+    )
 
 
-def test_any_other_host_has_a_token(small_file: Path) -> None:
-    running, lines = start(str(small_file), "--host", "0.0.0.0", "--port", "0", "--threads", "1")
+def test_any_other_host_has_a_token(small_file: Path, tmp_path: Path) -> None:
+    running, lines = start(tmp_path, str(small_file), "--host", "0.0.0.0", "--port", "0", "--threads", "1")
     url = lines[-2].removeprefix("viewer: ")
     port, token = re.search(r":(\d+)/([\w-]{20,})/$", url).groups()
     assert fetch(f"http://127.0.0.1:{port}/")[0] == 403

@@ -45,12 +45,13 @@ def program(module: Module) -> str:
 
 
 class Emulator:
-    """Compiles modules as they are needed, each once a run of the tests, and runs their kernels on CPU tensors.
+    """Compiles modules as they are needed, each once, and runs their kernels on CPU tensors.
 
-    `launched`: the kernels that ran; `ops`: the ops that were tried.
+    `kept`: the folder for what is compiled. `launched`: the kernels that ran; `ops`: the ops that were tried.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kept: Path) -> None:
+        self.kept = kept
         self.reverse = False
         self.launched: list[str] = []
         self.ops: set[str] = set()
@@ -58,15 +59,15 @@ class Emulator:
 
     def _library(self, module: Module) -> ctypes.CDLL:
         text = program(module)
-        emulator = (HERE / "emulator.h").read_text()
-        name = hashlib.sha256((text + emulator + sources_digest(source_folder())).encode()).hexdigest()[:16]
+        depends = text, (HERE / "emulator.h").read_text(), sources_digest(source_folder()), *FLAGS, compiler_version()
+        name = hashlib.sha256("\0".join(depends).encode()).hexdigest()[:16]
 
         def compiled(target: Path) -> None:
             command = ["g++", *FLAGS, f"-I{source_folder() / 'gpu'}", "-x", "c++", "-", "-o", str(target)]
             done = subprocess.run(command, input=text, text=True, capture_output=True)
             assert done.returncode == 0, done.stderr[:4000]
 
-        return ctypes.CDLL(str(made_once(f"{module.source}-{name}.so", compiled)))
+        return ctypes.CDLL(str(made_once(f"{module.source}-{name}.so", compiled, self.kept)))
 
     def launch(self, module: Module, name: str, blocks, threads: int, *arguments) -> None:
         """Stands in for cuda_launch.launch."""
@@ -108,6 +109,12 @@ def _cell(argument):
         assert argument.is_contiguous() and argument.device.type == "cpu"
         return ctypes.c_void_p(argument.data_ptr())
     return ctypes.c_longlong(argument) if isinstance(argument, int) else ctypes.c_double(argument)
+
+
+@lru_cache(maxsize=1)
+def compiler_version() -> str:
+    """Version of g++ with the machine that it compiles for."""
+    return subprocess.run(["g++", "--version", "-dumpmachine"], capture_output=True, text=True, check=True).stdout
 
 
 def missing() -> str | None:

@@ -14,6 +14,7 @@ from neuralfields.models.model import Model
 from neuralfields.options.fit import FitOptions
 from neuralfields.progress import Progress
 from neuralfields.training.fit import fit_scene
+from tests.support.settings import training_settings
 from tests.support.side_by_side import made_once
 from tests.support.small_fit import tiny_capture_folder
 
@@ -36,7 +37,7 @@ def _interrupted(folder: Path) -> None:
     capture, before = tiny_capture_folder(), torch.get_num_threads()
     options = FitOptions(scene=capture, steps=12, threads=1, set=SMALL, quiet=True, out=folder / "a.nf")
     folder.mkdir()
-    with pytest.raises(InterruptedFit):
+    with training_settings(samples=1 << 12), pytest.raises(InterruptedFit):
         fit_scene(read_scene(capture), options, Interrupting(2))
     torch.set_num_threads(before)
 

@@ -53,9 +53,12 @@ def flexible_weights(width: int = 16, layers: int = 3, seed: int = 0) -> dict[st
     return state
 
 
+SPREAD = [sum(((v >> bit) & 1) << 3 * bit for bit in range(7)) for v in range(128)]
+
+
 def morton(x: int, y: int, z: int) -> int:
     """Bits of x, y, z interleaved, x lowest."""
-    return sum(((v >> bit) & 1) << (3 * bit + axis) for axis, v in enumerate((x, y, z)) for bit in range(7))
+    return SPREAD[x] | SPREAD[y] << 1 | SPREAD[z] << 2
 
 
 def padded(width: int) -> int:
@@ -79,10 +82,10 @@ def density_grid(occupancy: Tensor, cycled: bool) -> np.ndarray:
     grid = np.zeros((occupancy.shape[0], CELLS**3), np.float16)
     for cascade, word in occupancy.nonzero().tolist():
         bits = occupancy[cascade, word].item()
-        brick = np.array([word % BRICKS, word // BRICKS % BRICKS, word // BRICKS**2])
+        i, j, k = 4 * (word % BRICKS), 4 * (word // BRICKS % BRICKS), 4 * (word // BRICKS**2)
         for bit in range(64):
             if (bits >> bit) & 1:
-                x, y, z = (int(v) for v in brick * 4 + (bit % 4, bit // 4 % 4, bit // 16))
+                x, y, z = i + bit % 4, j + bit // 4 % 4, k + bit // 16
                 grid[cascade, morton(y, z, x) if cycled else morton(x, y, z)] = 1
     return grid.reshape(-1)
 

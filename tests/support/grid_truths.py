@@ -8,7 +8,7 @@ from torch import Tensor
 from neuralfields.fields.field import Field
 from neuralfields.training.optimiser import Optimiser
 
-POINTS = 2048
+POINTS = 512
 
 
 def points(count: int, dimensions: int, seed: int = 0) -> Tensor:

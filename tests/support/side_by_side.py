@@ -23,15 +23,16 @@ def begin_run() -> Callable[[], None]:
     return lambda: shutil.rmtree(folder, ignore_errors=True)
 
 
-def made_once(name: str, make: Callable[[Path], object]) -> Path:
+def made_once(name: str, make: Callable[[Path], object], kept: Path | None = None) -> Path:
     """The file or folder `name` of the run folder; `make(path)` makes it where it is not there yet.
 
-    Other processes wait for it meanwhile. What `make` raises goes through, and the next process tries anew.
+    Other processes wait for it meanwhile. What `make` raises goes through, and the next process tries anew. `kept`: a
+    folder that outlives the run, to be used instead; the name then tells all that the content depends on.
     """
-    target = Path(os.environ[FOLDER]) / name
+    target = (kept or Path(os.environ[FOLDER])) / name
     with _locked(f"{name}.lock", fcntl.LOCK_EX):
         if not target.exists():
-            part = target.with_name(f"part-{name}")
+            part = target.with_name(f"part-{os.getpid()}-{name}")
             make(part)
             part.replace(target)
     return target

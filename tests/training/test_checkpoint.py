@@ -14,6 +14,7 @@ import torch
 from neuralfields.errors import InputError, NeuralfieldsError, ResourceError, UsageError
 from neuralfields.files import OutputLock
 from neuralfields.training.checkpoint import VERSION, Checkpoint
+from tests.support.forked import Forked
 from tests.support.settings import set_training
 from tests.support.small_training import same_bits, small_training, steps
 
@@ -43,21 +44,26 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("half", [*(pytest.param(step, marks=pytest.mark.slow) for step in (1, 20)), 16, 27])
-def test_a_broken_run_ends_in_the_bits_of_an_unbroken_one(tmp_path: Path, quick_schedule: None, half: int) -> None:
+@pytest.mark.parametrize("breaks", [(16, 27), pytest.param((1, 20), marks=pytest.mark.slow)])
+def test_a_broken_run_ends_in_the_bits_of_an_unbroken_one(
+    tmp_path: Path, quick_schedule: None, breaks: tuple[int, ...]
+) -> None:
+    """Broken twice; the second time it is one that was already taken up."""
     whole = small_training()
     reports = steps(whole, 40)
-    before = small_training()
-    first = steps(before, half)
+    before, done = small_training(), []
     checkpoint = Checkpoint.beside(tmp_path / "a.nf", FIT)
-    checkpoint.save(before, 12.25)
-    after = small_training(seed=0)
-    with torch.no_grad():  # nothing of a fresh start may shine through
-        for p in after.field.parameters():
-            p.fill_(7)
-    assert checkpoint.load(after) == 12.25
-    same_bits(before, after)
-    assert first + steps(after, 40 - half) == reports
+    for step in breaks:
+        done += steps(before, step - len(done))
+        checkpoint.save(before, 12.25)
+        after = small_training(seed=0)
+        with torch.no_grad():  # nothing of a fresh start may shine through
+            for p in after.field.parameters():
+                p.fill_(7)
+        assert checkpoint.load(after) == 12.25
+        same_bits(before, after)
+        before = after
+    assert done + steps(after, 40 - len(done)) == reports
     same_bits(whole, after)
 
 
@@ -242,6 +248,7 @@ from neuralfields import files
 from neuralfields.training.checkpoint import Checkpoint
 from tests.support.small_training import small_training, steps
 folder = Path(sys.argv[1])
+folder.mkdir()
 what, checkpoint = small_training(), Checkpoint.beside(folder / "a.nf", {})
 """
 LIMITED = """
@@ -294,17 +301,11 @@ print("moments", moment, "litter", sum(1 for name in os.listdir(folder) if name.
 """
 
 
-def child(code: str, folder: Path) -> str:
-    """What a Python process prints."""
-    words = [sys.executable, "-c", PRELUDE + code, str(folder)]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=REPOSITORY, timeout=100)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_a_limit_on_file_sizes_leaves_nothing_and_a_kill_at_any_line_a_checkpoint(tmp_path: Path) -> None:
-    """Both in one process, which takes seconds to start."""
-    limited, left, *killed = child(LIMITED + KILLED, tmp_path).splitlines()
+    process = Forked(["-c", PRELUDE + LIMITED + KILLED, tmp_path / "run"], tmp_path / "said", cwd=REPOSITORY)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err
+    limited, left, *killed = out.splitlines()
     assert "a.nf.checkpoint: needs " in limited and left == "[]"
     said = " ".join(killed).split()
     assert said[0] == "old" and said[2] == "moments"

@@ -23,7 +23,7 @@ from tests.support.fit_runs import Interrupting
 from tests.support.moving import moving_scene
 from tests.support.side_by_side import made_once
 
-STEPS = 240
+STEPS = 160
 ALL = (*PARAMETERS, "motion")
 
 
@@ -56,9 +56,9 @@ def test_they_follow_what_moves(capture: Path, fitted: Model) -> None:
 def test_a_resumed_fit_ends_in_the_bits_of_an_unbroken_one(capture: Path, fitted: Model, tmp_path: Path) -> None:
     scene, out = read_scene(capture), tmp_path / "a.nf"
     with pytest.raises(InterruptedFit):
-        fit_scene(scene, options_for(capture, out=out), Interrupting(229))
+        fit_scene(scene, options_for(capture, out=out), Interrupting(152))
     stood, line = load_checkpoint(companion(out, ".checkpoint"))
-    assert "at step 2" in line and stood.field.motion.shape == (len(stood.field.means), 15)
+    assert "at step 15" in line and stood.field.motion.shape == (len(stood.field.means), 15)
     same(fit_scene(scene, options_for(capture, out=out, resume=True)), fitted)
 
 

@@ -130,8 +130,8 @@ def test_exposure_is_learned(small_capture: Path, tmp_path: Path):
         values[..., :3] = (values[..., :3] * factors[path.name]).round()
         imageio.v3.imwrite(path, values)
     scene = read_scene(folder)
-    plain = fit_scene(scene, options_for(folder))
-    learned = fit_scene(scene, options_for(folder, exposure=True))
+    plain = fit_scene(scene, options_for(folder, steps=120))
+    learned = fit_scene(scene, options_for(folder, steps=120, exposure=True))
     assert learned.metrics["psnr"] > plain.metrics["psnr"] + 2
     gains = learned.made["exposure_gains"]
     means = {factor: [sum(gains[n]) for n in gains if factors[Path(n).name] == factor] for factor in (1.0, 0.6)}

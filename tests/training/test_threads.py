@@ -37,7 +37,7 @@ def test_renders_of_one_and_two_threads_agree_within_the_tolerance(tiny_capture:
     more = {"max_gaussians": 1000} if field == "gaussians" else {}
     for threads in (1, 2):
         options = FitOptions(
-            scene=tiny_capture, field=field, steps=8 if field in SLOW else 20, eval_every=0, quiet=True,
+            scene=tiny_capture, field=field, steps=8 if field in SLOW else 12, eval_every=0, quiet=True,
             threads=threads, set=SMALLER.get(field, ()), **more,
         )  # fmt: skip
         with training_settings(samples=1 << 10):

@@ -128,12 +128,12 @@ def test_the_verb(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(bench, "fit_scene", lambda scene, options: small_model)
-    monkeypatch.setattr(bench, "SAMPLES", 1 << 11)
-    monkeypatch.setattr(bench, "PICTURE_SIDE", 16)
+    monkeypatch.setattr(bench, "SAMPLES", 1 << 10)
+    monkeypatch.setattr(bench, "PICTURE_SIDE", 8)
     result = bench.run(BenchOptions(scene=small_capture, seconds=0.1, threads=1))
     assert json.loads(json.dumps(plain(result), allow_nan=False)) == plain(result)
     assert result["train_ratio"] == result["train"]["samples"]["ratio"] > 1 and result["render_ratio"] > 1
     assert result["machine"]["threads"] == 1 and result["largest_difference"] < 1e-2
-    assert abs(result["parts_ms"]["samples"] / (1 << 11) - 1) < 0.5
+    assert abs(result["parts_ms"]["samples"] / (1 << 10) - 1) < 0.5
     shown = bench.text(result)
     assert "of the fp32 peak" in shown and "train samples" in shown and max(map(len, shown.splitlines())) < 200

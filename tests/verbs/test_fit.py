@@ -35,6 +35,8 @@ from neuralfields.verbs import fit
 from tests.support.fit_runs import SMALL, Interrupting, listing, nf, refused, same_model
 from tests.support.small_fit import tiny_capture_folder
 
+pytestmark = pytest.mark.usefixtures("small_steps")
+
 
 @pytest.fixture(scope="module")
 def capture() -> Path:

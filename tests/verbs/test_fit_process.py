@@ -19,6 +19,7 @@ from neuralfields.models.nf_file import load
 from neuralfields.options.fit import FitOptions
 from neuralfields.training.fit import fit_scene
 from tests.support.fit_runs import SMALL, Interrupting, listing, nf, refused, same_model
+from tests.support.forked import Forked
 from tests.support.peak import MEASURED
 from tests.support.side_by_side import made_once
 from tests.support.small_fit import tiny_capture_folder
@@ -40,17 +41,21 @@ class Ended:
 
 
 class Process:
-    """`nf fit CAPTURE --out OUT ...` as a user's shell starts it, with its output in files beside `out`'s folder.
+    """`nf fit CAPTURE --out OUT ...` in a process, with its output in files beside `out`'s folder.
 
-    `through`: what starts it.
+    `fresh`: as a user's shell starts it, its memory measured; else a copy, which is there at once (`forked.py`).
     """
 
-    def __init__(self, capture: Path, out: Path, *words: str, through: tuple[str, ...] = ()) -> None:
+    def __init__(self, capture: Path, out: Path, *words: str, fresh: bool = False) -> None:
         self.log, self.began = companion(out, ".log.jsonl"), time.monotonic()
-        fit = [sys.executable, "-m", "neuralfields", "fit", str(capture), "--out", str(out), *WORDS, *words]
-        self.streams = [out.parent.with_name(f"{out.parent.name}.{kind}") for kind in ("out", "err")]
+        fit = ["-m", "neuralfields", "fit", str(capture), "--out", str(out), *WORDS, *words]
+        said = out.parent
+        self.streams = [said.with_name(f"{said.name}.{kind}") for kind in ("out", "err")]
+        if not fresh:
+            self.process = Forked(fit, said)
+            return
         with open(self.streams[0], "w") as stdout, open(self.streams[1], "w") as stderr:
-            self.process = subprocess.Popen([*through, *fit], stdout=stdout, stderr=stderr)
+            self.process = subprocess.Popen([*MEASURER, sys.executable, *fit], stdout=stdout, stderr=stderr)
 
     def wait_for(self, path: Path, newer_than: float = 0.0) -> None:
         """Until a file is there and not older."""
@@ -82,7 +87,7 @@ def unbroken(capture: Path) -> tuple[Path, Ended]:
         out = folder / "run" / "a.nf"
         out.parent.mkdir(parents=True)
         words = ("--steps", str(STEPS), "--json", "--eval-every", "0.3")
-        (folder / "ended.json").write_text(json.dumps(asdict(Process(capture, out, *words, through=MEASURER).end())))
+        (folder / "ended.json").write_text(json.dumps(asdict(Process(capture, out, *words, fresh=True).end())))
 
     folder = made_once("unbroken", make)
     return folder / "run" / "a.nf", Ended(**json.loads((folder / "ended.json").read_text()))

@@ -15,6 +15,8 @@ from neuralfields.verbs import fit
 from tests.support.fit_runs import SMALL
 from tests.support.small_fit import tiny_capture_folder
 
+pytestmark = pytest.mark.usefixtures("small_steps")
+
 
 def options_for(capture: Path, **more: Any) -> FitOptions:
     return FitOptions(**{"scene": capture, "steps": 12, "threads": 1, "set": SMALL} | more)
@@ -60,12 +62,12 @@ def test_a_finished_fit_is_prolonged_from_its_model(
 ) -> None:
     out = tmp_path / "a.nf"
     small = SMALL if field == "hash" else ()
-    options = options_for(capture, out=out, steps=60, set=small, field=field, quiet=False)
+    options = options_for(capture, out=out, steps=30, set=small, field=field, quiet=False)
     before = fit.run(options)["psnr"]
-    result = fit.run(replace(options, steps=120, resume=True))
-    assert result["steps"] == load(out).made["steps"] == 120 and result["psnr"] > before + 0.2
-    assert "a.nf is finished: goes on from its 60 steps, with a new optimiser" in capsys.readouterr().err
+    result = fit.run(replace(options, steps=60, resume=True))
+    assert result["steps"] == load(out).made["steps"] == 60 and result["psnr"] > before + 0.2
+    assert "a.nf is finished: goes on from its 30 steps, with a new optimiser" in capsys.readouterr().err
     if field == "hash":
         with pytest.raises(UsageError, match="is finished, and holds a field hash of other settings than the hash"):
-            fit.run(replace(options, steps=130, resume=True, set=("levels=2",)))
-        assert load(out).made["steps"] == 120
+            fit.run(replace(options, steps=70, resume=True, set=("levels=2",)))
+        assert load(out).made["steps"] == 60
