@@ -1,6 +1,6 @@
 """Surfaces from photos: Chamfer distance of meshes after some time against a long fit's, and depth of several fields.
 
-python benchmarks/surfaces.py --case mesh [--minutes 2 5 15] [--reference long.nf]
+python benchmarks/surfaces.py --case mesh [--minutes 2 5 15] [--long 45] [--reference long.nf]
 python benchmarks/surfaces.py --case depth [--steps 300] [--fields hash gaussians surface] [--data FOLDER]
 
 mesh   dtu_scan65, photos at half size, masked: the official points are not here, so the reference is the mesh of a fit
@@ -63,7 +63,7 @@ def meshes(given: argparse.Namespace) -> None:
     if not given.reference:
         save(long, FOLDER / "surfaces-long.nf")
     reference = on_object(without_floaters(surface_mesh(long, 256), 0.01)[0], capture)
-    command = "python benchmarks/surfaces.py --case mesh"
+    command = f"python benchmarks/surfaces.py --case mesh --long {given.long:g}"
     rows = [r for r in kept("surfaces", command) if r["minutes"] not in given.minutes]
     for minutes in given.minutes:
         model = fitted(minutes)
