@@ -100,8 +100,8 @@ def shaped_modules() -> list[str]:
     return [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in paths]
 
 
-# Before any of them is imported. By the second a class hands its functions to the first; a jaxtyping that has it elsewhere
-# checks these at each call.
+# Before any of them is imported. By the second a class hands its functions to the first; where a jaxtyping has it
+# elsewhere, these are checked at each call.
 jaxtyping.jaxtyped = once_per_form
 if hasattr(jaxtyping, "_decorator"):
     jaxtyping._decorator.jaxtyped = once_per_form
