@@ -46,7 +46,7 @@ VERBS = {
     ),
     "view": Verb("models.ViewOptions", "neuralfields.verbs.view", "show models and captures in a browser"),
     "share": Verb(
-        "models.ShareOptions", "neuralfields.verbs.share", "write Gaussians as one page for a friend's browser"
+        "models.ShareOptions", "neuralfields.verbs.share", "write a scene as one page for a friend's browser"
     ),
     "export": Verb("models.ExportOptions", "neuralfields.verbs.export", "write a mesh, an image, a video or a sound"),
     "info": Verb("models.InfoOptions", "neuralfields.verbs.info", "show what a model file contains"),
