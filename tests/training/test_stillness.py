@@ -25,7 +25,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def planned(scene: Scene, **more: object) -> FitPlan:
-    return plan_fit(FitOptions(scene.root, field="gaussians", threads=1, quiet=True, **{"steps": 600} | more), scene)
+    return plan_fit(FitOptions(scene.root, field="gaussians", threads=1, quiet=True, **{"steps": 1200} | more), scene)
 
 
 def in_any_order(scene: Scene) -> Scene:
@@ -57,7 +57,7 @@ def film() -> Path:
 def test_what_stands_still_is_fitted_as_such(many: Path) -> None:
     plan = planned(in_any_order(read_scene(many)))
     notes = []
-    progress = Progress(600, None, quiet=True)
+    progress = Progress(1200, None, quiet=True)
     progress.note = notes.append
     settled = stillness.settled(plan, progress)
     assert settled.source.bounds.times is None and settled.options.still
@@ -65,13 +65,13 @@ def test_what_stands_still_is_fitted_as_such(many: Path) -> None:
 
 
 def test_what_moves_stays_as_it_is(film: Path) -> None:
-    plan = planned(read_scene(film), steps=None, minutes=1.0)
+    plan = planned(read_scene(film), steps=None, minutes=3.0)
     settled = stillness.settled(plan, Progress(None, None, quiet=True))
     assert settled.source is plan.source
     assert 1 <= settled.budget.seconds < plan.budget.seconds  # what it took is taken from the fit's time
 
 
-@pytest.mark.parametrize("more", [{"moving": True}, {"steps": 400}, {"still": True}])
+@pytest.mark.parametrize("more", [{"moving": True}, {"steps": 900}, {"still": True}])
 def test_it_is_not_asked(many: Path, monkeypatch: pytest.MonkeyPatch, more: dict) -> None:
     monkeypatch.delattr(stillness, "nothing_moves")
     plan = planned(in_any_order(read_scene(many)), **more)
@@ -80,7 +80,7 @@ def test_it_is_not_asked(many: Path, monkeypatch: pytest.MonkeyPatch, more: dict
 
 def test_short_fits_by_time_are_not_asked(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(stillness, "nothing_moves")
-    plan = replace(planned(in_any_order(read_scene(many))), budget=Budget(None, 20.0))
+    plan = replace(planned(in_any_order(read_scene(many))), budget=Budget(None, 90.0))
     assert stillness.settled(plan, Progress(None, None, quiet=True)) is plan
 
 
