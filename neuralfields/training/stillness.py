@@ -47,8 +47,11 @@ def settled(plan: FitPlan, progress: Progress) -> FitPlan:
     short |= (budget.seconds or SHORTEST_FIT.seconds) < SHORTEST_FIT.seconds
     if not isinstance(scene, Scene) or scene.bounds.times is None or options.moving or short:
         return plan
-    if field_class(options.field).PHOTOS or len(scene.train) < FEWEST:
+    if field_class(options.field).PHOTOS:
         return plan  # colours from the photos of an instant take those of few cameras
+    lenses = [scene.frames[index].camera for index in scene.train]
+    if len(lenses) < FEWEST or any(lens.model != "perspective" for lens in lenses):
+        return plan  # Gaussians take no fisheye
     begin = time.perf_counter()
     if nothing_moves(scene, plan):
         progress.note("nothing moves, so it is fitted as a scene that stands still; --moving fits it as one that moves")
@@ -108,6 +111,6 @@ def _errors(scene: Scene, rest: LoadedFrames, left_out: LoadedFrames, background
         error = (drawn - torch.from_numpy(photo_over(image, colour))).square().mean(2)
         if mask is not None:
             error *= torch.from_numpy(mask)
-        blocks = torch.nn.functional.avg_pool2d(error[None], BLOCK)
+        blocks = torch.nn.functional.avg_pool2d(error[None], min(BLOCK, *error.shape))
         errors.append(blocks.flatten())
     return torch.cat(errors)

@@ -25,7 +25,8 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def planned(scene: Scene, **more: object) -> FitPlan:
-    return plan_fit(FitOptions(scene.root, field="gaussians", threads=1, quiet=True, **{"steps": 1200} | more), scene)
+    chosen = {"field": "gaussians", "steps": 1200} | more
+    return plan_fit(FitOptions(scene.root, threads=1, quiet=True, **chosen), scene)
 
 
 def in_any_order(scene: Scene) -> Scene:
@@ -81,6 +82,14 @@ def test_it_is_not_asked(many: Path, monkeypatch: pytest.MonkeyPatch, more: dict
 def test_short_fits_by_time_are_not_asked(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(stillness, "nothing_moves")
     plan = replace(planned(in_any_order(read_scene(many))), budget=Budget(None, 90.0))
+    assert stillness.settled(plan, Progress(None, None, quiet=True)) is plan
+
+
+def test_a_fisheye_is_not_asked(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(stillness, "nothing_moves")
+    scene = in_any_order(read_scene(many))
+    bent = tuple(replace(frame, camera=replace(frame.camera, model="fisheye")) for frame in scene.frames)
+    plan = planned(replace(scene, frames=bent), field="hash")
     assert stillness.settled(plan, Progress(None, None, quiet=True)) is plan
 
 
