@@ -246,7 +246,7 @@ def test_the_file_holds_the_refined_cameras_and_is_measured_by_them(
     assert report.psnr == pytest.approx(result["psnr"], abs=1e-6) and report.psnr_given is not None
     assert report.psnr_given == pytest.approx(result["psnr_given"], abs=1e-6)
     assert "aligned" in report.convention
-    how = viewing(model, scene, load_frames(scene, scene.train), volume_of(model), WHITE)
+    how = viewing(model, scene, load_frames(scene, scene.train), WHITE)
     assert how.convention == ""  # refined cameras are taken as they are
     for camera, k in zip(how.cameras, trained, strict=True):
         np.testing.assert_array_equal(camera.world_from_camera, model.cameras[k].world_from_camera)
