@@ -129,7 +129,6 @@ def test_sample_shows_the_world_unmirrored() -> None:
     assert mirrored <= 20
 
 
-@pytest.mark.slow
 def test_script_makes_the_committed_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(SCENES))
     script = load("make_sample")

@@ -72,8 +72,8 @@ def test_colmaps_process_does_not_run_what_lies_in_the_working_folder(
 
 
 def test_the_command_does_not_either(hostile: Path, tmp_path: Path, script: Callable[[str], str]) -> None:
-    """Each command in turn, `info` first: what one imports is there for the next. `fit` looks for poses too."""
-    each = ["info", "0.jpg"], ["check", "."], ["fit", "."]
+    """Each command in turn, `info` first: what one imports is there for the next."""
+    each = ["info", "0.jpg"], ["check", "."], ["poses", "."], ["fit", "."]
     done = run(hostile, sys.executable, script(f"from neuralfields.cli import main; print(*map(main, {each}))"))
     codes = done.stdout.split()[-len(each) :]
     assert len(codes) == len(each) and set(codes) <= {"2", "3", "4"}, done.stdout + done.stderr

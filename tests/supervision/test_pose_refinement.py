@@ -47,7 +47,7 @@ def own_pictures(model: Model, cameras: Sequence[Camera]) -> LoadedFrames:
 
 
 def test_cameras_are_found_again_on_the_field(small_model: Model) -> None:
-    true = [small_model.cameras[k] for k in small_model.held_out[:2]]
+    true = [small_model.cameras[k] for k in small_model.held_out]
     pictures = own_pictures(small_model, true)
     starts, volume = disturbed(true, 2.0, 0.1), volume_of(small_model)
     again = align_cameras(volume, pictures, starts, WHITE)
@@ -56,7 +56,7 @@ def test_cameras_are_found_again_on_the_field(small_model: Model) -> None:
         views = zip(pictures.images, cameras, strict=True)
         return float(np.mean([measure(volume, image, camera, WHITE, structure=False).psnr for image, camera in views]))
 
-    assert psnr(starts) < 20 and psnr(again) > 35
+    assert psnr(starts) < 17 and psnr(again) > 35
     assert (
         align_cameras(volume, pictures, starts, WHITE)[0].world_from_camera.tolist()
         == again[0].world_from_camera.tolist()

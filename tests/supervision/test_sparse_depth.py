@@ -80,7 +80,6 @@ def test_the_loss_by_hand_and_its_gradient() -> None:
     assert float(values.grad[:, :4].abs().max()) == 0
 
 
-@pytest.mark.slow  # the default has the loss by hand, and a fit that follows depth maps
 def test_a_fit_learns_depth_from_points(small_model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Points off the fitted surface by a tenth pull the new field's depth with them."""
     from neuralfields.models.model import volume_of

@@ -54,7 +54,9 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 CODED, NETWORKS = {}, {"method": "neuralgs", "clusters": 2, "width": 8}
 
 
-@pytest.mark.parametrize(("more", "steps"), [(CODED, (2, 9)), (CODED | {"max_bytes": "2kB"}, (6,)), (NETWORKS, (20,))])
+@pytest.mark.parametrize(
+    ("more", "steps"), [(CODED, (2, 9)), (CODED | {"max_bytes": "2kB"}, (6,)), (NETWORKS, (10, 30))]
+)
 def test_interrupted_it_ends_in_the_same_bytes(
     options: CompressOptions, more: dict, steps: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,7 +70,7 @@ def test_an_interrupted_field_ends_in_the_same_bytes(options: CompressOptions, m
     save(a_model(), options.model)
     for name, value in (("SIDE", 16), ("PROBES", 1), ("VIEWS", 2), ("REPORT", 2)):
         monkeypatch.setattr(f"neuralfields.compression.fields.{name}", value)
-    ends_in_the_same_bytes(replace(options, max_bytes="2800", steps=4), (2,), monkeypatch)
+    ends_in_the_same_bytes(replace(options, max_bytes="2800", steps=6), (2, 5), monkeypatch)
 
 
 def ends_in_the_same_bytes(options: CompressOptions, steps: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
