@@ -30,7 +30,7 @@ from neuralfields.evaluation.quick import TeacherValidation, mean_psnr
 from neuralfields.fields import field_class, field_name, make_field
 from neuralfields.fields.field import Field
 from neuralfields.fields.gaussians import GaussianField
-from neuralfields.files import OutputLock, check_writable, parse_size, size_text
+from neuralfields.files import OutputLock, check_writable, companion, parse_size, size_text
 from neuralfields.gpu.device import use_machine
 from neuralfields.models.model import Model, volume_of
 from neuralfields.models.nf_file import save
@@ -309,7 +309,7 @@ def convert_to_file(options: ConvertOptions, edit: Edit | None = None, teacher: 
     scene = None if options.scene is None else read_scene(options.scene, options.format, options.allow_outside)
     teacher = _at_time(load_any(options.model, device=device), options) if teacher is None else teacher
     budget = Budget.of(options, DISTILL_STEPS)
-    progress = Progress(budget.steps, budget.seconds, options.out.with_suffix(".log.jsonl"), options.quiet)
+    progress = Progress(budget.steps, budget.seconds, companion(options.out, ".log.jsonl"), options.quiet)
     with OutputLock(options.out), progress:
         student, precision = convert(teacher, options, recipe, budget, progress, scene, edit)
         result = compare(teacher, student, picture, edit)

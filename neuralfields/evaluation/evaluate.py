@@ -10,6 +10,7 @@ PSNR and SSIM of a model are the means over its views (pictures/metrics.py).
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -155,10 +156,12 @@ def evaluate(
     downscale: int | None = None,
     background: Any = "auto",
     quiet: bool = True,
+    each: Callable[[int, View], None] | None = None,
 ) -> Report:
     """Evaluates a model on views of a capture. Default: the one that it was fitted to.
 
-    `downscale`: Default: as in the fit. `background`: auto (the model's own), white, black, or three numbers.
+    `downscale`: Default: as in the fit. `background`: auto (the model's own), white, black, or three numbers. `each` is
+    given every view with its images, and its index among the report's views, as soon as it is measured.
     Raises InputError where there are no such views, or photos cannot be read.
     """
     if scene is None:
@@ -185,6 +188,8 @@ def evaluate(
         view = measure(renderable, image, camera, colour, keep, scene.frames[index].name, exposed=how.exposed)
         if how.convention:
             view = replace(view, given=measure(renderable, image, given, colour, keep, structure=False).psnr)
+        if each is not None:
+            each(len(views), view)
         views.append(view)
         _drop_pictures(views)
     return Report(tuple(views), split, downscale, colour, tuple(warnings), how.convention)

@@ -44,14 +44,18 @@ class EvalOptions(Source, OnMachine, Overwriting, Reporting):
     """Views to measure: test (held-out), train or all."""
     pictures: Path | None = None
     """Folder for side-by-side pictures of the best and the worst view."""
+    report: Path | None = None
+    """Write the evaluation as one HTML page: figures, every view beside its photo and error, the curve of the fit."""
     background: SolidBackground = "auto"
     """Background of photos with alpha; auto takes the model's own."""
     overwrite: bool = False
-    """Replace existing pictures."""
+    """Replace existing pictures and an existing report."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range(self, downscale=DOWNSCALE)
+        if self.report is not None and self.report.suffix.lower() not in (".html", ".htm"):
+            raise UsageError(f"--report {self.report}: is written as a page; give a name that ends in .html")
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from neuralfields.captures.readers import read_scene
 from neuralfields.codecs import load_any
 from neuralfields.errors import InputError, UsageError
 from neuralfields.evaluation.evaluate import best_and_worst, evaluate, recorded_scene
+from neuralfields.evaluation.report_page import Panels, fit_log, report_page
 from neuralfields.evaluation.signals import evaluate_signal
-from neuralfields.files import check_writable
+from neuralfields.files import atomic_write_bytes, check_writable
 from neuralfields.gpu.device import use_machine
 from neuralfields.options.models import EvalOptions
 from neuralfields.pictures.panels import save_image
@@ -17,19 +18,28 @@ PICTURE = "best_and_worst.png"
 
 
 def run(options: EvalOptions) -> dict[str, Any]:
-    """Evaluates the model; `Report.as_dict` with `model`, `scene` and, if asked for, `pictures`."""
+    """Evaluates the model; `Report.as_dict` with `model`, `scene` and, if asked for, `pictures` and `report`."""
     model = load_any(options.model, device=use_machine(options.device, options.threads))
     root = options.scene or recorded_scene(model)
     format = options.format if options.scene or options.format else model.made.get("format")
     if not model.is_scene:
+        if options.report is not None:
+            raise UsageError(f"--report: is for scenes; {options.model} is a field of kind {model.field.domain.kind}")
         return {"model": str(options.model)} | evaluate_signal(model, root, format, options.downscale)
     scene = read_scene(root, format, options.allow_outside)
     picture = _picture_path(options)
-    report = evaluate(model, scene, options.split, options.downscale, options.background, options.quiet)
-    result = {"model": str(options.model), "scene": str(root), "pictures": None}
+    if options.report is not None:
+        check_writable(options.report, options.overwrite)
+    panels = Panels() if options.report is not None else None
+    report = evaluate(model, scene, options.split, options.downscale, options.background, options.quiet, panels)
+    result = {"model": str(options.model), "scene": str(root), "pictures": None, "report": None}
     if picture is not None:
         save_image(picture, best_and_worst(report))
         result["pictures"] = str(picture)
+    if options.report is not None:
+        page = report_page(model, options.model.name, report, panels, fit_log(options.model))
+        atomic_write_bytes(options.report, page.encode())
+        result["report"] = str(options.report)
     return report.as_dict() | result
 
 
@@ -62,6 +72,5 @@ def text(result: dict[str, Any]) -> str:
     lines.append(f"{result['views']} views ({result['split']}), {scale}{result['ms_per_view']:.0f} ms a view")
     if result.get("convention"):
         lines.append(f"{result['convention']}; without that {result['psnr_given']:.2f} dB")
-    if result["pictures"]:
-        lines.append(f"pictures: {result['pictures']}")
+    lines += [f"{name}: {result[name]}" for name in ("pictures", "report") if result[name]]
     return "\n".join(lines)

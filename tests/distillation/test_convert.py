@@ -7,7 +7,7 @@ import pytest
 
 from neuralfields.cli import main
 from neuralfields.errors import UsageError
-from neuralfields.files import parse_size
+from neuralfields.files import companion, parse_size
 from neuralfields.models.model import Model
 from neuralfields.models.nf_file import load
 
@@ -33,7 +33,7 @@ def test_another_architecture(small_file: Path, tmp_path: Path, small_capture: P
     assert type(model.field).__module__ == "neuralfields.fields.triplane"
     assert model.lineage[0]["field"] == "hash" and model.lineage[0]["metrics"] == load(small_file).metrics
     assert out.with_suffix(".png").stat().st_size > 1000
-    last = json.loads(out.with_suffix(".log.jsonl").read_text().splitlines()[-1])
+    last = json.loads(companion(out, ".log.jsonl").read_text().splitlines()[-1])
     assert last["step"] == 15 and last["note"].startswith("compared ") and "hard examples: " in last["note"]
     assert main(["eval", str(out), "--json", "--quiet"]) == 0
     report = json.loads(capsys.readouterr().out)
