@@ -71,7 +71,7 @@ def test_no_text_of_others_becomes_markup(small_model: Model) -> None:
     model = replace(small_model, made={"scene": HOSTILE, "command": HOSTILE, HOSTILE: 1, "nested": {"a": HOSTILE}})
     shown = page_of(model, [view(HOSTILE, 20.0)], [], warnings=(HOSTILE,))
     assert "script" not in shown.tags and all(each.startswith("data:image/jpeg") for each in shown.sources)
-    assert shown.words.count('<script src="//x">&') == 4 and "\x1b" not in shown.words
+    assert shown.words.count('<script src="//x">&') == 5 and "\x1b" not in shown.words
 
 
 def test_a_log_of_something_else_draws_no_curve(small_model: Model, tmp_path: Path) -> None:
