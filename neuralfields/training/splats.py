@@ -38,7 +38,9 @@ from neuralfields.training.weight_average import AVERAGED, MovingAverage
 MEANS_RATE, MEANS_LAST = 6e-4, 0.1  # in extents, and the share of it at the end
 SCALES_RATE, ROTATIONS_RATE, OPACITIES_RATE, COLOURS_RATE, HARMONICS_RATE = 2e-2, 3e-3, 5e-2, 5e-3, 1e-3
 DEGREES = (0.1, 0.2, 0.3)  # shares of a fit at which the harmonics' degree rises
-SIZES = ((0.5, 2),)  # until which share of a fit photos are how many times smaller: as good a step, at a third
+# Until which share of a fit photos are half as wide: as good a step, at a third of the time. Of a fit that ends by its
+# time a quarter is half of its steps.
+SMALL_UNTIL, SMALL_TIME = 0.5, 0.25
 # Steps between updates of the higher harmonics. Every 16th, as fits of thirty thousand steps have it, saves 5 to
 # 11 % of the time and loses 0.1 to 1.3 dB after a thousand steps (benchmarks/gaussians_ablation.md).
 HARMONICS_EVERY = 2
@@ -69,7 +71,10 @@ class SplatTrainer:
         seed: int,
         exposure: Exposure | None = None,
         poses: PoseRefinement | None = None,
+        timed: bool = False,
     ) -> None:
+        """`most`: Gaussians to grow to. `timed`: progress is that of the clock, not of steps."""
+        self.timed = timed
         self.photos, self.bounds, self.background, self.seed = photos, bounds, background, seed
         self.exposure, self.poses = exposure, poses
         self.antialiased, self.most = gaussians.antialiased, max(most, len(gaussians))
@@ -142,7 +147,7 @@ class SplatTrainer:
         generator = self.generator()
         turn = self._turn()
         photo = self.photos[turn]
-        smaller = next((times for share, times in SIZES if progress < share), 1)
+        smaller = 2 if progress < (SMALL_TIME if self.timed else SMALL_UNTIL) else 1
         if smaller < self.times:
             self._forget()
         self.times = smaller
@@ -312,8 +317,10 @@ class SplatTrainer:
                 part.restore(tensors)
 
 
+FIRST_MOST, MOST_PER_SECOND = 20_000, 800  # Gaussians that pay: more learn less, of as much time
+
+
 def budget(pixels: int, seconds: float | None) -> int:
     """Gaussians that a fit may grow to: by the pixels of all photos, and by the time that there is."""
-    by_pixels = 20_000 + pixels / 60
-    by_time = math.inf if seconds is None else 20_000 + 400 * seconds  # more learn less, of as many seconds
-    return int(min(max(min(by_pixels, by_time), 20_000), 400_000))
+    by_time = math.inf if seconds is None else FIRST_MOST + MOST_PER_SECOND * seconds
+    return int(min(FIRST_MOST + pixels / 60, by_time, 400_000))
