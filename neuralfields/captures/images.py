@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neuralfields.cameras import Camera
 from neuralfields.captures.deep_images import DeepHeader, deep_header, read_deep, require_plausible_png
 from neuralfields.captures.mask_folder import cut_out
-from neuralfields.captures.photo_store import PhotoStore, in_order, require_memory
+from neuralfields.captures.photo_store import LoadedFrames, PhotoStore, in_order, require_memory
 from neuralfields.errors import InputError
 from neuralfields.files import require_ordinary
 from neuralfields.media import HEAD, RAW, image_format, import_plugin
@@ -59,19 +58,6 @@ class ImageHeader:
     def rotated_size(self) -> tuple[int, int]:
         """(width, height) once the EXIF orientation is applied."""
         return (self.height, self.width) if self.orientation in SIDEWAYS else (self.width, self.height)
-
-
-@dataclass(frozen=True)
-class LoadedFrames:
-    """Photos in memory, entry by entry: `images` uint8 [H, W, 3 or 4] (straight alpha), `cameras` at the images'
-    size, `masks` bool [H, W] (True: keep) or None, `indices` into `scene.frames`; `warnings` names what was skipped.
-    """
-
-    images: list[np.ndarray]
-    cameras: list[Camera]
-    masks: list[np.ndarray | None]
-    indices: list[int]
-    warnings: list[str]
 
 
 def format_of(path: Path) -> str:

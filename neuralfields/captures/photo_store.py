@@ -7,6 +7,7 @@ Every photo is a view of the store. What draws pixels from all photos (supervisi
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -17,6 +18,24 @@ from neuralfields.cameras import Camera
 S, T = TypeVar("S"), TypeVar("T")
 
 DECODING = 12  # bytes of a pixel at full size while a photo is decoded and made smaller
+
+
+@dataclass(frozen=True)
+class LoadedFrames:
+    """Photos in memory, entry by entry: `images` uint8 [H, W, 3 or 4] (straight alpha), `cameras` at the images'
+    size, `masks` bool [H, W] (True: keep) or None, `indices` into `scene.frames`; `warnings` names what was skipped.
+    """
+
+    images: list[np.ndarray]
+    cameras: list[Camera]
+    masks: list[np.ndarray | None]
+    indices: list[int]
+    warnings: list[str]
+
+    def some(self, places: Sequence[int]) -> "LoadedFrames":
+        """The entries at some places, in their order; no image is copied, no warning repeated."""
+        parts = (self.images, self.cameras, self.masks, self.indices)
+        return LoadedFrames(*([part[place] for place in places] for part in parts), [])
 
 
 def smaller(camera: Camera, factor: int) -> tuple[int, int]:

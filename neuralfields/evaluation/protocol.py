@@ -55,9 +55,7 @@ def viewing(model: Model, scene: Scene, loaded: LoadedFrames, colour: tuple[floa
         new = [k for k, index in enumerate(loaded.indices) if scene.frames[index].name not in trained]
         cameras = list(given)
         if new:
-            chosen = LoadedFrames(
-                [loaded.images[k] for k in new], [given[k] for k in new], [loaded.masks[k] for k in new], new, []
-            )
+            chosen = replace(loaded, cameras=given).some(new)
             for k, camera in zip(new, align_cameras(model.renderable(), chosen, chosen.cameras, colour), strict=True):
                 cameras[k] = camera
             words.insert(0, "cameras of held-out views aligned to the fixed field (test-time pose optimisation)")

@@ -74,19 +74,14 @@ def nothing_moves(scene: Scene, plan: FitPlan) -> bool:
     scene, _ = framed(scene, loaded, options)
     background = choose_background(scene, options)
     places = range(len(loaded.images))
-    left_out = _some(loaded, [place for place in places if place % LEFT_OUT == LEFT_OUT // 2])
-    rest = _some(loaded, [place for place in places if place % LEFT_OUT != LEFT_OUT // 2])
+    left_out = loaded.some([place for place in places if place % LEFT_OUT == LEFT_OUT // 2])
+    rest = loaded.some([place for place in places if place % LEFT_OUT != LEFT_OUT // 2])
     still, moving = (_errors(each, rest, left_out, background, plan) for each in (scene.still(), scene))
     against, by = (
         float(((one > TIMES * other) & (one > SEEN)).float().mean())
         for one, other in ((still, moving), (moving, still))
     )
     return bool(still.mean() < BETTER * moving.mean()) and against < FEW and 2 * against <= by
-
-
-def _some(loaded: LoadedFrames, places: list[int]) -> LoadedFrames:
-    parts = (loaded.images, loaded.cameras, loaded.masks, loaded.indices)
-    return LoadedFrames(*([part[place] for place in places] for part in parts), [])
 
 
 def _errors(scene: Scene, rest: LoadedFrames, left_out: LoadedFrames, background: Background, plan: FitPlan) -> Tensor:

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from neuralfields.captures.images import load_frames
 from neuralfields.captures.readers import read_scene
 from neuralfields.gaussians import PARAMETERS
 from neuralfields.models.nf_file import load, save
@@ -18,12 +17,10 @@ from neuralfields.ops.project import project
 from neuralfields.options.fit import FitOptions
 from neuralfields.rendering.splat import Splats, render_gaussians
 from neuralfields.splatting.densify import State, grown
-from neuralfields.splatting.photos import training_photos
 from neuralfields.training.checkpoint import Checkpoint
 from neuralfields.training.fit import fit_scene
-from neuralfields.training.radiance import Background
-from neuralfields.training.splats import SplatTrainer
 from tests.support.gaussians import view
+from tests.support.small_splat_training import small_splat_training
 from tests.support.splat_case import BACKGROUND, listed, loss_inputs, losses, on_cpu, splat_case, steps
 from tests.support.splats import random_gaussians
 
@@ -97,22 +94,9 @@ def test_same_bits_every_time():
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def trainer(capture: Path, device: str) -> SplatTrainer:
-    scene = read_scene(capture)
-    photos, _ = training_photos(load_frames(scene, scene.train, None), scene.bounds, False)
-    gaussians = random_gaussians(2000, degree=1)
-    centre, side = torch.tensor(scene.bounds.centre), scene.bounds.side
-    place = torch.rand(2000, 3, generator=torch.Generator().manual_seed(3)) - 0.5
-    parts = {name: getattr(gaussians, name) for name in PARAMETERS}
-    parts |= {"means": centre + side * place, "scales": torch.full((2000, 3), 0.03 * side).log()}
-    parts |= {"opacities": torch.zeros(2000), "harmonics": torch.zeros(2000, 4, 3)}
-    made, photos = type(gaussians)(**parts).to(device), [photo.to(device) for photo in photos]
-    return SplatTrainer(made, photos, scene.bounds, Background((0.0, 0.0, 0.0), False), 3000, 0)
-
-
 def test_twenty_steps_and_a_checkpoint(small_capture: Path, tmp_path: Path):
     """The same pictures as on the CPU after them; the state goes to a CPU's trainer; growth follows."""
-    made = {device: trainer(small_capture, device) for device in ("cpu", "cuda")}
+    made = {device: small_splat_training(small_capture, device) for device in ("cpu", "cuda")}
     for step in range(20):
         reports = [training.step(step / 20) for training in made.values()]
     assert reports[0].samples == reports[-1].samples

@@ -17,8 +17,10 @@ from neuralfields.models.model import Model
 from neuralfields.models.nf_file import load, save
 from neuralfields.options.fit import FitOptions
 from neuralfields.training.fit import fit_scene
+from neuralfields.training.splats import budget
 from tests.support.disturbed import disturbed, off_in_pixels
 from tests.support.fit_runs import Interrupting
+from tests.support.small_splat_training import small_splat_training
 
 STEPS = 240
 
@@ -45,6 +47,20 @@ def test_they_learn_the_capture(fitted: Model):
     assert isinstance(fitted.field, GaussianField)
     assert fitted.metrics["psnr"] > 22.0
     assert 1500 <= len(fitted.field.gaussians()) <= 3000
+
+
+@pytest.mark.parametrize(("timed", "until"), [(False, 0.5), (True, 0.25)])
+def test_photos_are_small_at_first(small_capture: Path, timed: bool, until: float):
+    """By steps for half of a fit, by the clock for a quarter, in which small ones make half of the steps."""
+    training = small_splat_training(small_capture, timed=timed)
+    stages = [training.step(progress).stage for progress in (until - 0.01, until)]
+    assert stages == ["1/2", ""]
+
+
+def test_more_time_pays_for_more_gaussians():
+    many = 10**9  # pixels
+    assert [budget(many, seconds) for seconds in (20, 60, 180)] == [43_541, 68_094, 110_623]
+    assert budget(many, 1e9) == budget(many, None) == 400_000 and budget(60_000, 1e9) == budget(60_000, None) == 21_000
 
 
 def test_antialiased_ones_are_shown_as_they_were_fitted(fitted: Model, small_capture: Path):
