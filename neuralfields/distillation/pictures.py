@@ -77,7 +77,9 @@ def student_by_pictures(
     else:
         gaussians = from_photos_in_time(given, config.degree, max(1000, most // 2), generator)
     gaussians = replace(gaussians, antialiased=config.antialiased)
-    return trainer_of(gaussians, photos, model.bounds, background, most, seed, timed=seconds is not None)
+    trainer = trainer_of(gaussians, photos, model.bounds, background, most, seed)
+    trainer.timed = seconds is not None
+    return trainer
 
 
 def reach(model: Model) -> tuple[Tensor, Tensor]:

@@ -78,7 +78,7 @@ class MovingSplatTrainer(SplatTrainer):
         return rates
 
 
-def trainer_of(gaussians: Gaussians, *arguments: Any, **named: Any) -> SplatTrainer:
+def trainer_of(gaussians: Gaussians, *arguments: Any) -> SplatTrainer:
     """The trainer of Gaussians, by whether they move; arguments as of `SplatTrainer`."""
     kind = SplatTrainer if gaussians.motion is None else MovingSplatTrainer
-    return kind(gaussians, *arguments, **named)
+    return kind(gaussians, *arguments)

@@ -78,8 +78,8 @@ def fit_gaussians(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchF
     if exposure is not None:
         exposure.begin(photo_gains(given))
     poses = _poses(photos, given, plan) if options.refine_poses else None
-    timed = plan.budget.steps is None
-    training = trainer_of(gaussians, photos, scene.bounds, background, most, options.seed, exposure, poses, timed)
+    training = trainer_of(gaussians, photos, scene.bounds, background, most, options.seed, exposure, poses)
+    training.timed = plan.budget.steps is None
     loop = Loop(training, plan.budget, options, progress, _validation(training, held_out, background.colour))
     loop.seconds = time.perf_counter() - begin
     identity = checkpoint_identity(options, plan.config, plan.settings, {"photos": photos_hash(scene, loaded)})

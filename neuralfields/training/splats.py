@@ -59,6 +59,7 @@ class SplatTrainer:
     """Gaussians being fitted: parameters, moments, statistics, the order of the photos; all that a step depends on."""
 
     averaging = False
+    timed = False  # whether progress is that of the clock, not of steps
     bits = 32
 
     def __init__(
@@ -71,10 +72,7 @@ class SplatTrainer:
         seed: int,
         exposure: Exposure | None = None,
         poses: PoseRefinement | None = None,
-        timed: bool = False,
     ) -> None:
-        """`most`: Gaussians to grow to. `timed`: progress is that of the clock, not of steps."""
-        self.timed = timed
         self.photos, self.bounds, self.background, self.seed = photos, bounds, background, seed
         self.exposure, self.poses = exposure, poses
         self.antialiased, self.most = gaussians.antialiased, max(most, len(gaussians))

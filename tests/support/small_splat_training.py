@@ -13,8 +13,8 @@ from neuralfields.training.splats import SplatTrainer
 from tests.support.splats import random_gaussians
 
 
-def small_splat_training(capture: Path, device: str = "cpu", timed: bool = False) -> SplatTrainer:
-    """A trainer that grows to three thousand; `timed`: its progress is the clock's."""
+def small_splat_training(capture: Path, device: str = "cpu") -> SplatTrainer:
+    """A trainer that grows to three thousand."""
     scene = read_scene(capture)
     photos, _ = training_photos(load_frames(scene, scene.train, None), scene.bounds, False)
     gaussians = random_gaussians(2000, degree=1)
@@ -24,5 +24,4 @@ def small_splat_training(capture: Path, device: str = "cpu", timed: bool = False
     parts |= {"means": centre + side * place, "scales": torch.full((2000, 3), 0.03 * side).log()}
     parts |= {"opacities": torch.zeros(2000), "harmonics": torch.zeros(2000, 4, 3)}
     made, photos = type(gaussians)(**parts).to(device), [photo.to(device) for photo in photos]
-    background = Background((0.0, 0.0, 0.0), False)
-    return SplatTrainer(made, photos, scene.bounds, background, 3000, 0, timed=timed)
+    return SplatTrainer(made, photos, scene.bounds, Background((0.0, 0.0, 0.0), False), 3000, 0)
