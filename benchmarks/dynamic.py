@@ -2,6 +2,8 @@
 
 python benchmarks/dynamic.py [--quick] [--data FOLDER] [--minutes 1] [--steps N] [--scenes ...] [--cases ...]
 
+Writes dynamic_by_time.md, or dynamic.md with --steps; rows of other minutes, scenes and cases stay.
+
 Photos are at a quarter of the width unless --downscale says otherwise. PSNR, SSIM and the worst frame are of the frames
 held out in time, as `nf eval` says them of the file; milliseconds are those of one of these frames. `still`: the hash
 field without time. `cam, bare`: the network of `cam` without its modulation, of as many numbers within a thousandth.
@@ -71,8 +73,9 @@ def main() -> None:
     length = f"--minutes {given.minutes:g}" if given.steps is None else f"--steps {given.steps}"
     command = f"python benchmarks/dynamic.py {length} --downscale {given.downscale} --samples {given.samples}"
     command += f" --threads {given.threads}"
-    rows = [] if given.quick else kept("dynamic", command)
-    done = {(r["scene"], r["case"]) for r in rows}
+    claim = "dynamic_by_time" if given.steps is None else "dynamic"
+    rows = [] if given.quick else kept(claim, None if given.steps is None else command)  # any minutes in one table
+    done = {(r["scene"], r["case"]) for r in rows if r["command"] == command}
     for name in given.scenes[:1] if given.quick else given.scenes:
         scene = read_scene(given.data / "dynamic" / name)
         for case in given.cases:
@@ -89,7 +92,7 @@ def main() -> None:
             rows.append(row(command, **measure(case, scene, options)))
             print(rows[-1], f"{time.perf_counter() - start:.0f} s", flush=True)
             if not given.quick:
-                write("dynamic", f"Scenes that move, {length}", rows)
+                write(claim, f"Scenes that move, {length if given.steps else 'by time'}", rows)
 
 
 if __name__ == "__main__":

@@ -36,14 +36,14 @@ def row(command: str, **figures: Any) -> dict[str, Any]:
     return {**figures, "command": command, "commit": commit(), "machine": machine(), "date": time.strftime("%Y-%m-%d")}
 
 
-def kept(claim: str, command: str) -> list[dict[str, Any]]:
+def kept(claim: str, command: str | None) -> list[dict[str, Any]]:
     """Rows that this command has already written, at any commit: an interrupted run resumes after them.
 
-    Remove the table to measure again.
+    Of any command with None. Remove the table to measure again.
     """
     path = FOLDER / f"{claim}.json"
     rows = json.loads(path.read_text()) if path.is_file() else []
-    return [r for r in rows if r["command"] == command]
+    return [r for r in rows if command in (None, r["command"])]
 
 
 def write(claim: str, title: str, rows: list[dict[str, Any]]) -> None:
