@@ -7,6 +7,7 @@ import base64
 import html
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def report_page(model: Model, name: str, report: Report, panels: Panels, log: li
     parameters = sum(p.numel() for p in model.field.parameters())
     figures = [
         (f"{report.psnr:.2f} dB", f"PSNR, {len(report.views)} views ({report.split})"),
-        (f"{report.ssim:.4f}", "SSIM"),
+        (_ssim(report.ssim), "SSIM"),
         (f"{milliseconds:.0f} ms", "a view, on this machine"),
         (f"{parameters:,}", f"parameters, {fields.field_name(model.field)}"),
     ]
@@ -116,9 +117,14 @@ def _table(report: Report, panels: Panels) -> str:
         view = report.views[number]
         rows.append(
             f"<tr><td>{_picture(panels.of[number], view.name)}</td>"
-            f'<td class="number">{view.psnr:.2f} dB</td><td class="number">{view.ssim:.4f}</td></tr>'
+            f'<td class="number">{view.psnr:.2f} dB</td><td class="number">{_ssim(view.ssim)}</td></tr>'
         )
     return f"<table>{''.join(rows)}</table>"
+
+
+def _ssim(value: float) -> str:
+    """SSIM as text; small pictures have none."""
+    return f"{value:.4f}" if math.isfinite(value) else "none"
 
 
 def _made(model: Model) -> str:

@@ -67,6 +67,11 @@ def test_every_view_is_there_the_worst_first(small_model: Model) -> None:
     assert all(width <= 1600 for width, _ in sizes) and sizes[1] == (1200, 480)
 
 
+def test_small_pictures_have_no_ssim(small_model: Model) -> None:
+    shown = page_of(small_model, [view("a", 20.0, math.nan)], [])
+    assert shown.words.split("\n").count("none") == 2 and "nan" not in shown.words.split("\n")
+
+
 def test_no_text_of_others_becomes_markup(small_model: Model) -> None:
     model = replace(small_model, made={"scene": HOSTILE, "command": HOSTILE, HOSTILE: 1, "nested": {"a": HOSTILE}})
     shown = page_of(model, [view(HOSTILE, 20.0)], [], warnings=(HOSTILE,))
