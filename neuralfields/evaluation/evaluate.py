@@ -156,12 +156,12 @@ def evaluate(
     downscale: int | None = None,
     background: Any = "auto",
     quiet: bool = True,
-    each: Callable[[int, View], None] | None = None,
+    each: Callable[[View], object] | None = None,
 ) -> Report:
     """Evaluates a model on views of a capture. Default: the one that it was fitted to.
 
     `downscale`: Default: as in the fit. `background`: auto (the model's own), white, black, or three numbers. `each` is
-    given every view with its images, and its index among the report's views, as soon as it is measured.
+    given every view with its images, in the order of the report, as soon as it is measured.
     Raises InputError where there are no such views, or photos cannot be read.
     """
     if scene is None:
@@ -189,7 +189,7 @@ def evaluate(
         if how.convention:
             view = replace(view, given=measure(renderable, image, given, colour, keep, structure=False).psnr)
         if each is not None:
-            each(len(views), view)
+            each(view)
         views.append(view)
         _drop_pictures(views)
     return Report(tuple(views), split, downscale, colour, tuple(warnings), how.convention)

@@ -38,19 +38,13 @@ td { border-top: 1px solid #e2e4e6; overflow-wrap: anywhere; } .number { text-al
 """
 
 
-class Panels:
-    """Panels of views as they are measured, small; the pictures themselves are not kept."""
-
-    def __init__(self) -> None:
-        self.of: dict[int, str] = {}
-
-    def __call__(self, number: int, view: View) -> None:
-        """Keeps the panel (photo, render, error) of one view of the report."""
-        self.of[number] = _data(comparison(view.photo, view.rgb, view.name, f"{view.psnr:.2f} dB"), THUMB)
+def panel(view: View) -> str:
+    """Photo, render and error of a view with its images, small, as the address of a picture."""
+    return _data(comparison(view.photo, view.rgb, view.name, f"{view.psnr:.2f} dB"), THUMB)
 
 
-def report_page(model: Model, name: str, report: Report, panels: Panels, log: list[dict[str, Any]]) -> str:
-    """The page as text. `name`: of the model's file; `log`: lines of its fit (`fit_log`), empty where there is none."""
+def report_page(model: Model, name: str, report: Report, panels: list[str], log: list[dict[str, Any]]) -> str:
+    """The page as text. `name`: of the model's file; `panels`: of the report's views; `log`: lines of `fit_log`."""
     shown = [("worst", report.worst), *([("best", report.best)] if len(report.views) > 1 else [])]
     large = stack([comparison(v.photo, v.rgb, f"{label}: {v.name}", f"{v.psnr:.2f} dB") for label, v in shown])
     milliseconds = 1000 * float(np.mean([view.seconds for view in report.views]))
@@ -111,13 +105,12 @@ def _summary(model: Model) -> str:
     return f'<p class="quiet">{_text(", ".join(words))}</p>' if words else ""
 
 
-def _table(report: Report, panels: Panels) -> str:
+def _table(report: Report, panels: list[str]) -> str:
     rows = ['<tr><th>photo, render, error</th><th class="number">PSNR</th><th class="number">SSIM</th></tr>']
-    for number in sorted(range(len(report.views)), key=lambda n: report.views[n].psnr):
-        view = report.views[number]
+    for view, shown in sorted(zip(report.views, panels, strict=True), key=lambda each: each[0].psnr):
         rows.append(
-            f"<tr><td>{_picture(panels.of[number], view.name)}</td>"
-            f'<td class="number">{view.psnr:.2f} dB</td><td class="number">{_ssim(view.ssim)}</td></tr>'
+            f'<tr><td>{_picture(shown, view.name)}</td><td class="number">{view.psnr:.2f} dB</td>'
+            f'<td class="number">{_ssim(view.ssim)}</td></tr>'
         )
     return f"<table>{''.join(rows)}</table>"
 

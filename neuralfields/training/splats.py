@@ -39,7 +39,7 @@ MEANS_RATE, MEANS_LAST = 6e-4, 0.1  # in extents, and the share of it at the end
 SCALES_RATE, ROTATIONS_RATE, OPACITIES_RATE, COLOURS_RATE, HARMONICS_RATE = 2e-2, 3e-3, 5e-2, 5e-3, 1e-3
 DEGREES = (0.1, 0.2, 0.3)  # shares of a fit at which the harmonics' degree rises
 # Until which share of a fit photos are half as wide: as good a step, at a third of the time. Of a fit that ends by its
-# time a quarter is half of its steps.
+# time a quarter is about half of its steps.
 SMALL_UNTIL, SMALL_TIME = 0.5, 0.25
 # Steps between updates of the higher harmonics. Every 16th, as fits of thirty thousand steps have it, saves 5 to
 # 11 % of the time and loses 0.1 to 1.3 dB after a thousand steps (benchmarks/gaussians_ablation.md).

@@ -7,7 +7,7 @@ from neuralfields.captures.readers import read_scene
 from neuralfields.codecs import load_any
 from neuralfields.errors import InputError, UsageError
 from neuralfields.evaluation.evaluate import best_and_worst, evaluate, recorded_scene
-from neuralfields.evaluation.report_page import Panels, fit_log, report_page
+from neuralfields.evaluation.report_page import fit_log, panel, report_page
 from neuralfields.evaluation.signals import evaluate_signal
 from neuralfields.files import atomic_write_bytes, check_writable
 from neuralfields.gpu.device import use_machine
@@ -30,8 +30,9 @@ def run(options: EvalOptions) -> dict[str, Any]:
     picture = _picture_path(options)
     if options.report is not None:
         check_writable(options.report, options.overwrite)
-    panels = Panels() if options.report is not None else None
-    report = evaluate(model, scene, options.split, options.downscale, options.background, options.quiet, panels)
+    panels: list[str] = []
+    each = None if options.report is None else lambda view: panels.append(panel(view))
+    report = evaluate(model, scene, options.split, options.downscale, options.background, options.quiet, each)
     result = {"model": str(options.model), "scene": str(root), "pictures": None, "report": None}
     if picture is not None:
         save_image(picture, best_and_worst(report))

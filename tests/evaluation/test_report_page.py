@@ -15,7 +15,7 @@ from PIL import Image
 
 from neuralfields import cli
 from neuralfields.evaluation.evaluate import Report, View
-from neuralfields.evaluation.report_page import Panels, fit_log, report_page
+from neuralfields.evaluation.report_page import fit_log, panel, report_page
 from neuralfields.files import companion
 from neuralfields.models.model import Model
 from neuralfields.models.nf_file import save
@@ -47,11 +47,8 @@ def view(name: str, psnr: float, ssim: float = 0.9) -> View:
 
 
 def page_of(model: Model, views: list[View], log: list[dict], **said: object) -> Page:
-    panels = Panels()
-    for number, each in enumerate(views):
-        panels(number, each)
     report = Report(tuple(views), "test", None, (1.0, 1.0, 1.0), **said)
-    return Page(report_page(model, "a.nf", report, panels, log))
+    return Page(report_page(model, "a.nf", report, [panel(each) for each in views], log))
 
 
 def test_every_view_is_there_the_worst_first(small_model: Model) -> None:
