@@ -20,11 +20,13 @@ from torch.fft import fftfreq, rfftfreq
 from neuralfields.compression.neural import ONE, Networks, encoded, shapes
 from neuralfields.compression.refine import Refiner
 from neuralfields.gaussians import Gaussians
+from neuralfields.layers.trunk import has_bfloat16
 from neuralfields.models.loops import MOMENT, Loops
 from neuralfields.ops.image_loss import image_loss
 from neuralfields.rendering.splat import render_gaussians
 
 BLOCK = 256
+WIDE = 64  # width from which products of regression in bfloat16 pay; those of all rows are bound by memory
 RATE, TUNING_RATE, LAST = 4e-3, 2e-3, 0.02  # Adam's rates of regression and of fine-tuning; share of them at the end
 HIGH = 0.25  # cycles a pixel from which frequencies are high, of 0.5 at most
 FREQUENCIES = 0.1  # weight of the frequency loss at the end
@@ -112,12 +114,16 @@ class Bank:
         back[self._order] = at
         return self._order[index], torch.tensor(which), back
 
-    def __call__(self, rows: Tensor, which: Tensor) -> Tensor:
+    def __call__(self, rows: Tensor, which: Tensor, bfloat16: bool = False) -> Tensor:
         """Standardised attributes [B, BLOCK, D] of rows [B, BLOCK] of clusters [B]."""
         values = self.rows.inputs[rows]
         for i, layer in enumerate(self.layers):
             chosen = layer[which]
-            values = torch.baddbmm(chosen[:, -1:], values, chosen[:, :-1])
+            biases, weights = chosen[:, -1:], chosen[:, :-1]
+            if bfloat16:
+                values = torch.bmm(values.bfloat16(), weights.bfloat16()).float() + biases
+            else:
+                values = torch.baddbmm(biases, values, weights)
             values = values.tanh() if i < len(self.layers) - 1 else values
         return values
 
@@ -131,6 +137,7 @@ class Bank:
         rows, chance = self.rows, self._chance
         adam = self._adam(RATE)
         share, order = self._counts.double(), self._order.to(self.device)
+        bfloat16 = self.device.type == "cpu" and self.width >= WIDE and has_bfloat16()
 
         def state() -> dict[str, Tensor]:
             return self._state(adam) | {CHANCE: chance.get_state()}
@@ -142,7 +149,7 @@ class Bank:
             pick = torch.rand(len(which), BLOCK, generator=chance, dtype=torch.float64)
             place = self._starts[which, None] + (pick * self._counts[which, None]).long()
             index = order[place.to(self.device)]
-            error = (self(index, which.to(self.device)) - rows.wanted[index]) ** 2
+            error = (self(index, which.to(self.device), bfloat16) - rows.wanted[index]) ** 2
             loss = (error * rows.matters * rows.weights[index][..., None]).mean()
             adam.zero_grad(set_to_none=True)
             loss.backward()

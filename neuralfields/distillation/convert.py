@@ -103,6 +103,8 @@ def convert(
             progress.note(line)
         if edit is not None or not distillation.copied:
             loop.run(None)
+            for line in distillation.remarks():
+                progress.note(f"warning: {line}")
             progress.log_note(distillation.counts())
     if precision.bits == 8:
         round_parameters(student)  # the comparison is of the stored values

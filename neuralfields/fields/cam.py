@@ -39,6 +39,7 @@ from neuralfields.ops.network import network
 from neuralfields.ops.spherical_harmonics import spherical_harmonics
 from neuralfields.settings import require_range
 
+MOST_EXPONENT = 10.0  # of gamma: nothing else holds it where the next layer is normalised, and it overflowed in the end
 GRID_RATE = 10.0  # of the network's learning rate
 Scale = Literal["exponential", "linear"]
 SPAN = {2: ((0, 1),), 3: ((0, 1), (0, 2), (1, 2))}  # the grids' axes by the number of spatial coordinates
@@ -123,12 +124,13 @@ class Modulation(nn.Module):
     def forward(self, c: Tensor) -> list[tuple[Tensor, Tensor]]:
         """c [S, coordinates] in [0, 1] -> gamma and beta of each layer, [S, its width]."""
         gamma = beta = None
+        exponential = self.scale == "exponential"
         for axes, grid in zip(self.axes, self.grids, strict=True):
             closed = torch.cat([grid, grid[:1]]) if self.around else grid
             a, b = grid_interpolate(c[:, axes], closed).chunk(2, dim=1)
-            scale = torch.exp(a) if self.scale == "exponential" else 1 + a
-            gamma = scale if gamma is None else gamma * scale
+            gamma = (a if exponential else 1 + a) if gamma is None else gamma + a if exponential else gamma * (1 + a)
             beta = b if beta is None else beta * (1 + b)
+        gamma = gamma.clamp(-MOST_EXPONENT, MOST_EXPONENT).exp() if exponential else gamma
         return list(zip(gamma.split(self.widths, 1), beta.split(self.widths, 1), strict=True))
 
 

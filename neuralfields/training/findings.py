@@ -82,9 +82,13 @@ def with_findings(
     options: FitOptions,
     rendered: tuple[Renderable, Colour],
     photos: tuple[LoadedFrames, LoadedFrames | None],
+    remarks: Sequence[str] = (),
 ) -> Model:
-    """The model with its findings in its record, as `warnings`, if there are any; `photos`: training, held out."""
-    found = findings(scene, options, rendered, *photos)
+    """The model with its findings in its record, as `warnings`, if there are any.
+
+    `photos`: training, held out. `remarks`: of the steps, first.
+    """
+    found = [*remarks, *findings(scene, options, rendered, *photos)]
     return replace(model, made=model.made | {"warnings": found}) if found else model
 
 

@@ -73,7 +73,8 @@ def fit_photos(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchFit 
 
     def model() -> Model:
         made, volume = _measured(standing(), training, loop, loaded, held_out), training.finished
-        return with_findings(made, scene, options, (volume, training.background.colour), (loaded, held_out))
+        rendered, photos = (volume, training.background.colour), (loaded, held_out)
+        return with_findings(made, scene, options, rendered, photos, training.remarks())
 
     with nullcontext() if watch is None else watch(scene, options, loop, model):
         run_with_checkpoint(loop, options, identity, standing)

@@ -56,6 +56,8 @@ def fit_signal(signal: Signal, plan: FitPlan, progress: Progress) -> Model:
         )
 
     run_with_checkpoint(loop, options, identity, standing)
+    for line in training.remarks():
+        progress.note(f"warning: {line}")
     return replace(standing(), metrics=signal.measure(field) | throughput(loop.samples, loop.seconds))
 
 

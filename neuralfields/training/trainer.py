@@ -22,6 +22,7 @@ from neuralfields.training.weight_average import AVERAGED, MovingAverage, networ
 LEARNING_RATE_FALL = 0.1  # learning rate at the end of a fit, over that of its start
 ROUNDED = 0.9  # fraction of a fit after which tensors are rounded to 8 bits, one after the other (with bits 8)
 BAD_STEPS_IN_A_ROW = 20
+MOST_SKIPPED = 0.001  # share of the steps, that nothing is said about
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Trainer:
         self.field, self.seed = field, seed
         self.stage = len(field.stages())
         self.step_count = 0
-        self.bad_steps = 0
+        self.bad_steps = self.skipped = 0
         self.rounded = 0
         if self.stage and not grown:
             self.stage = 0
@@ -139,6 +140,7 @@ class Trainer:
         for parameter in self.field.parameters():
             parameter.grad = None
         self.bad_steps += 1
+        self.skipped += 1
         if self.bad_steps >= BAD_STEPS_IN_A_ROW:
             bad = [name for name, p in self.field.named_parameters() if not bool(torch.isfinite(p).all())]
             culprit = f"parameter {bad[0]} is not finite" if bad else "the loss is not finite"
@@ -159,7 +161,16 @@ class Trainer:
     def counters(self) -> dict[str, int]:
         """Plain numbers that the next step depends on, for a checkpoint."""
         numbers = {"step": self.step_count, "adam_steps": self.optimiser.steps, "stage": self.stage}
-        return numbers | {"rounded": self.rounded}
+        return numbers | {"rounded": self.rounded, "skipped": self.skipped}
+
+    def remarks(self) -> list[str]:
+        """What the steps have to say at the end of a fit, a line each."""
+        if self.skipped <= MOST_SKIPPED * self.step_count:
+            return []
+        return [
+            f"{self.skipped} of {self.step_count} steps were skipped, as their loss or a gradient was not finite; try a"
+            " lower --set learning_rate=..."
+        ]
 
     def continues(self, model: Model) -> bool:
         """Whether a finished model's field has the settings of the one that is fitted here."""
@@ -192,3 +203,4 @@ class Trainer:
         averages = {name[8:]: t for name, t in tensors.items() if name.startswith("average.")}
         self.averages.restore(names, averages)
         self.step_count, self.rounded = counters["step"], counters.get("rounded", 0)
+        self.skipped = counters.get("skipped", 0)

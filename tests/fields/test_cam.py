@@ -84,6 +84,18 @@ def test_planes_multiply(scale: str, product: float):
         torch.testing.assert_close(beta, torch.full((10, 1), 0.5 * 0.75 * 4))
 
 
+def test_a_scale_that_has_grown_without_bound_stays_a_number():
+    """Behind it the next layer is normalised, so that nothing holds it: three grids of 30 overflow float32."""
+    field = make(SMALL, SHAPE)
+    with torch.no_grad():
+        for grid in field.by_point.grids:
+            grid[..., :2] = 30.0
+    value = outputs(field)[0]
+    value.sum().backward()
+    assert bool(torch.isfinite(value).all())
+    assert all(bool(torch.isfinite(p.grad).all()) for p in field.parameters() if p.grad is not None)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize(("domain", "axis", "numbers"), [(VIDEO, 2, 16), (MOVING, 3, 1), (SOUND, 0, 1)])
 def test_time_reads_one_grid_of_a_number_a_feature_or_one_for_all(domain: Domain, axis: int, numbers: int):

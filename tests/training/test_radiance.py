@@ -176,6 +176,12 @@ def test_a_step_with_a_broken_pixel_changes_nothing_and_is_counted() -> None:
         assert unchanged(before, what)
     what.step(0.0)
     assert what.bad_steps == 0 and not unchanged(before, what)
+    assert what.remarks()[0].startswith("2 of 6 steps were skipped, as their loss or a gradient was not finite;")
+    again = small_training()
+    again.restore(what.tensors(), what.counters())
+    assert again.remarks() == what.remarks()
+    what.step_count = 2000  # one in a thousand is nothing to speak of
+    assert not what.remarks()
 
 
 def test_too_many_broken_steps_in_a_row_end_the_fit() -> None:
