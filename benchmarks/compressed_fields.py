@@ -2,12 +2,13 @@
 
 python benchmarks/compressed_fields.py CAPTURE NAME=FILE.nf ... [--bytes 580kB 300kB] [--steps 0 400] [--views 4]
 
-Writes compressed_fields.md, .json and .png: held-out PSNR over bytes, a line for each fit.
+Writes compressed_fields.md and .json, and pictures/compressed_SCENE.png: held-out PSNR over bytes, a line for each fit.
 
-FILE.nf: fits of the capture, for example `nf fit CAPTURE --field hash --minutes 1 --downscale 2`. `original`: bytes of
-FILE.nf. `before`, `photos`: PSNR in dB against held-out photos, the fit's and the file's; `psnr` against renderings of
-the fit by cameras that chose nothing. `seconds`: processor time of one thread. `tuned`: steps of quantisation-aware
-training by renderings of the fit; 0: weights are rounded as they are.
+FILE.nf: fits of the capture, for example `nf fit CAPTURE --field hash --minutes 1`, or students, `nf convert hash.nf
+lowrank.nf --field lowrank`. `pixels`: width of the photos; `fitted`: seconds and steps of FILE.nf's fit or conversion;
+`original`: bytes of FILE.nf. `before`, `photos`: PSNR in dB against held-out photos, the fit's and the file's; `psnr`
+against renderings of the fit by cameras that chose nothing. `seconds`: processor time of one thread. `tuned`: steps of
+quantisation-aware training by renderings of the fit; 0: weights are rounded as they are.
 """
 
 import argparse
@@ -52,8 +53,8 @@ def main() -> None:
     torch.set_num_threads(1)
     command = "python benchmarks/compressed_fields.py"
     rows = kept("compressed_fields", command)
-    done = {(r["fit"], r["most"], r.get("tuned", 0)) for r in rows}
     scene = read_scene(options.capture)
+    done = {(r["fit"], r["most"], r["tuned"]) for r in rows if r["scene"] == scene.name}
     for name, path in (fit.split("=", 1) for fit in options.fits):
         model = load_any(Path(path), options.capture)
         photos = load_frames(scene, scene.test[: options.views], model.made.get("downscale"))
@@ -76,8 +77,11 @@ def main() -> None:
             rows.append(
                 row(
                     command,
+                    scene=scene.name,
+                    pixels=photos.cameras[0].width,
                     fit=name,
                     field=field_name(model.field),
+                    fitted=f"{model.made['seconds']:.0f} s, {model.made['steps']} steps",
                     original=Path(path).stat().st_size,
                     most=most,
                     tuned=steps,
@@ -91,7 +95,8 @@ def main() -> None:
             )
             print(rows[-1], flush=True)
             write("compressed_fields", TITLE, rows)
-    save_image(FOLDER / "compressed_fields.png", chart(rows))
+    here = [found for found in rows if found["scene"] == scene.name]
+    save_image(FOLDER / "pictures" / f"compressed_{scene.name}.png", chart(here))
 
 
 def chart(rows: list[dict]) -> np.ndarray:

@@ -7,6 +7,7 @@
 #include "../grid.h"
 #include "../hash_grid.h"
 #include "../march.h"
+#include "../modulate.h"
 #include "../rbf.h"
 
 namespace nf {
@@ -43,6 +44,16 @@ template <class T> struct RbfArgs {
     T* out;                                 // [S, N]
     const T* d_out;
     T *d_f, *d_centres, *d_log_precisions;  // written; d_f may be null
+    int threads;
+};
+
+template <class T> struct ModulateArgs {
+    ModulatedRow row;
+    const T *h, *gamma, *beta;  // [S, width], [S, each], [S, each]
+    i64 samples;
+    T* out;                     // [S, width]
+    const T* d_out;
+    T *d_h, *d_gamma, *d_beta;  // written
     int threads;
 };
 
@@ -189,6 +200,8 @@ template <class T> struct SweepArgs {
     OP(grid_backward, GridArgs)             \
     OP(rbf_forward, RbfArgs)                \
     OP(rbf_backward, RbfArgs)               \
+    OP(modulate_forward, ModulateArgs)      \
+    OP(modulate_backward, ModulateArgs)     \
     OP(network_forward, NetworkArgs)        \
     OP(network_backward, NetworkArgs)       \
     OP(composite_forward, CompositeArgs)    \
@@ -228,6 +241,7 @@ struct KernelSet {
 #include "grid.h"
 #include "hash_grid.h"
 #include "hash_render_backward.h"
+#include "modulate.h"
 #include "network.h"
 #include "plane_sweep.h"
 #include "rays.h"

@@ -23,6 +23,7 @@ from neuralfields.scene import Bounds
 T = TypeVar("T")
 IMPORTANCE_VIEWS, TUNING_VIEWS, REPORT_VIEWS, SIDE = 16, 8, 12, 200
 REFINING_VIEWS, REFINING_SIDE, MOST_REFINING = 48, 300, 72  # what is tuned against
+LEAST_HELD_OUT = 3  # cameras that judge, and others that report
 MOST_CAMERAS = 24  # of a capture that are looked at
 SEEDS = {"importance": 1, "tuning": 2, "report": 3, "refining": 4}
 TURN = math.pi * (3 - math.sqrt(5))  # golden angle: directions spread evenly over the sphere
@@ -120,7 +121,9 @@ class Original:
 def views_of(name: str, bounds: Bounds, capture: CaptureCameras | None) -> list[Camera]:
     """The pinholes of a stage: drawn, or a capture's in turn, made as small; the report's are those held out.
 
-    With photos these also decide how coarse steps may be, as the photos beside them do.
+    Of many held out every second one decides how coarse steps may be and the others report: cameras between those of
+    training, which are tuned on, are kinder (on tanks 29 dB where held-out ones saw 27.3). With photos held-out ones do
+    both, as the photos beside them do.
     """
     if capture is not None and capture.photos is not None and name in ("tuning", "report"):
         return [_small(photo.camera, SIDE) for photo in some(capture.photos.judging, REPORT_VIEWS)]
@@ -128,11 +131,14 @@ def views_of(name: str, bounds: Bounds, capture: CaptureCameras | None) -> list[
     side = REFINING_SIDE if name == "refining" else SIDE
     if capture is None:
         return drawn(bounds, count, side, SEEDS[name])
+    halves = capture.photos is None and len(capture.held_out) >= 2 * LEAST_HELD_OUT
     cameras = capture.held_out if name == "report" and capture.held_out else capture.training
+    cameras = capture.held_out[1::2] if name == "report" and halves else cameras
     many = capture.photos is None and len(capture.sampled) >= 2 * TUNING_VIEWS
     apart = TUNING_VIEWS if many else 0  # judged by, and so not refined on
-    if name == "tuning" and apart:
-        return [_small(camera, side) for camera in capture.sampled[:apart]]
+    if name == "tuning" and (apart or halves):
+        judging = some(capture.held_out[::2], TUNING_VIEWS) if halves else []
+        return [_small(camera, side) for camera in [*judging, *capture.sampled[:apart]][:TUNING_VIEWS]]
     if name == "refining":
         return [_small(camera, side) for camera in (*some(cameras, MOST_REFINING), *capture.sampled[apart:])]
     return [_small(camera, side) for camera in some(cameras, MOST_CAMERAS if name == "importance" else count)]

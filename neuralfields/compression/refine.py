@@ -17,7 +17,7 @@ from neuralfields.compression.nfz import encode
 from neuralfields.compression.photos import Photo
 from neuralfields.compression.quantise import Quantiser, Settings
 from neuralfields.compression.quantised import Quantised, dequantised
-from neuralfields.compression.tune import DECIBELS, Judge, balanced, for_bytes, for_quality
+from neuralfields.compression.tune import Judge, balanced, for_bytes, for_quality
 from neuralfields.errors import InputError
 from neuralfields.gaussians import Gaussians
 from neuralfields.models.loops import MOMENT, Loops
@@ -37,7 +37,7 @@ SPARES = (0.0, 4.0)  # dB over what is wanted, of what is pruned before it is re
 ROOM_ABOVE = 1.5  # dB over what is wanted that refining must reach, for quantisation
 GAINED = 3.0  # dB that tuning behind the steps is expected to bring
 ROOM = 0.96  # share of the bytes at which tuning begins: it adds some
-ROUNDS, NEAR_ENOUGH = (0.6, 0.25, 0.15), 0.06  # shares of the steps; logarithm of the steps' factor
+ROUNDS, NEAR_ENOUGH = (0.5, 0.2, 0.15, 0.15), 0.06  # shares of the steps; logarithm of the steps' factor
 BYTES_SLOPE = 0.4  # logarithm of bytes that a logarithm of the steps saves
 
 
@@ -193,18 +193,18 @@ def tuned(
     quantiser = Quantiser(gaussians, importance)
     steps = balanced(quantiser, judge.of(gaussians))
     stage("tuning")
+    limit = judge.psnr(gaussians)  # without quantisation
     if recipe.most_bytes is not None:
         quantised = for_bytes(quantiser, steps, round(recipe.most_bytes * ROOM))
     else:
-        least = judge.psnr(gaussians) - GAINED  # without quantisation
-        quantised = for_quality(quantiser, judge, steps, min(recipe.wanted, least) - GAINED)
+        quantised = for_quality(quantiser, judge, steps, min(recipe.wanted, limit - GAINED) - GAINED)
     steps = _settings(quantised)
     found: list[tuple[bool, float, Quantised]] = []
     for turn, share in enumerate(ROUNDS):
         latent = Latent(quantised, quantiser, gaussians)
         refiner.tied(latent, max(1, round(recipe.steps * (1 - FREE) * share)))
         made = latent.rounded()
-        factor, met = _correction(made, judge, recipe)
+        factor, met = _correction(made, judge, recipe, limit)
         found.append((not met, -turn if met else abs(factor), made))
         if met and abs(factor) < NEAR_ENOUGH:
             break
@@ -236,13 +236,18 @@ def _pruned(
     return gaussians, importance
 
 
-def _correction(made: Quantised, judge: Judge, recipe: Recipe) -> tuple[float, bool]:
-    """Logarithm of the factor at which steps would meet the goal just so, a little to the safe side; is it met?"""
+def _correction(made: Quantised, judge: Judge, recipe: Recipe, limit: float) -> tuple[float, bool]:
+    """Logarithm of the factor at which steps would meet the goal just so, a little to the safe side; is it met?
+
+    The error of pictures is that of the steps, which grows by their square, on top of that at `limit` dB, which stays.
+    """
     if recipe.most_bytes is not None:
         over = math.log(len(encode(made)) / recipe.most_bytes) / BYTES_SLOPE
         return over + NEAR_ENOUGH / 2, over <= 0
-    spare = (judge.psnr(dequantised(made)) - recipe.wanted) / DECIBELS
-    return spare - NEAR_ENOUGH / 2, spare >= 0
+    psnr = judge.psnr(dequantised(made))
+    kept, seen, wanted = (10 ** (-value / 10) for value in (limit, psnr, recipe.wanted))
+    spare = 0.5 * math.log(max(wanted - kept, 0.1 * wanted) / max(seen - kept, 0.1 * seen))
+    return spare - NEAR_ENOUGH / 2, psnr >= recipe.wanted
 
 
 def prunable(gaussians: Gaussians, importance: np.ndarray, judge: Judge, wanted: float) -> np.ndarray:

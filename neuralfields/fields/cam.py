@@ -35,6 +35,7 @@ from neuralfields.layers.encodings import Encoding, require_frequencies
 from neuralfields.layers.space_time import Warp
 from neuralfields.layers.trunk import Modulate, Shape
 from neuralfields.ops.grid import grid_interpolate
+from neuralfields.ops.modulate import modulate
 from neuralfields.ops.network import network
 from neuralfields.ops.spherical_harmonics import spherical_harmonics
 from neuralfields.settings import require_range
@@ -139,15 +140,11 @@ def hook(pairs: list[tuple[Tensor, Tensor]] | None, normalise: bool) -> Modulate
     if pairs is None and not normalise:
         return None
 
-    def modulate(layer: int, h: Tensor) -> Tensor:
-        if normalise:
-            h = nn.functional.layer_norm(h, h.shape[1:])
-        if pairs is None:
-            return h
-        gamma, beta = pairs[layer]
-        return torch.addcmul(beta, gamma, h)
+    def apply(layer: int, h: Tensor, relu: bool) -> Tensor:
+        gamma, beta = (h.new_ones(len(h), 1), h.new_zeros(len(h), 1)) if pairs is None else pairs[layer]
+        return modulate(h.to(gamma.dtype), gamma, beta, normalise, relu)
 
-    return modulate
+    return apply
 
 
 def angles(directions: Tensor) -> Tensor:
@@ -180,8 +177,8 @@ class Cam(Mlp):
 
     def tile(self, x: Tensor) -> Tensor:
         """Features of one tile of points."""
-        modulate = hook(self.by_point and self.by_point(x), self.config.normalise)
-        h = self.trunk(self.encoding(x if self.warp is None else self.warp(x)), modulate)
+        modulated = hook(self.by_point and self.by_point(x), self.config.normalise)
+        h = self.trunk(self.encoding(x if self.warp is None else self.warp(x)), modulated)
         return self.readout(h) if self.domain.radiance else h
 
     def decode(
@@ -192,11 +189,11 @@ class Cam(Mlp):
             return super().decode(f, directions)
         code = network(f, list(self.heads.density))
         h = torch.cat([code, spherical_harmonics(directions, DEGREE)], dim=1)
-        modulate = hook(self.by_direction and self.by_direction(angles(directions)), self.config.normalise)
+        modulated = hook(self.by_direction and self.by_direction(angles(directions)), self.config.normalise)
         *hidden, last = self.heads.colour
         for layer, weight in enumerate(hidden):
             h = h @ weight.T
-            h = torch.relu(h if modulate is None else modulate(layer, h))
+            h = torch.relu(h) if modulated is None else modulated(layer, h, True)
         return code[:, 0], torch.sigmoid(h @ last.T)
 
     def groups(self) -> list[ParameterGroup]:

@@ -18,6 +18,7 @@ from neuralfields.gpu import splat
 from neuralfields.gpu.compile import Module
 from neuralfields.gpu.grid import grid_interpolate, grid_interpolate_backward
 from neuralfields.gpu.launch import THREADS, blocks_for, expect, inputs, scalar
+from neuralfields.gpu.modulate import modulate, modulate_backward
 from neuralfields.gpu.network import network, network_backward
 from neuralfields.gpu.rbf import rbf, rbf_backward
 from neuralfields.ops.register import OneKernel, Op, every_op
@@ -180,6 +181,8 @@ SCHEDULES: dict[str, Callable[..., Any]] = {
     "grid_interpolate_backward": grid_interpolate_backward,
     "rbf": rbf,
     "rbf_backward": rbf_backward,
+    "modulate": modulate,
+    "modulate_backward": modulate_backward,
     "network": network,
     "network_backward": network_backward,
     "adam": _adam,

@@ -92,10 +92,14 @@ class Activation:
     chirp: bool = False
     reach: float = 0.0
 
+    def rectified(self, layer: int) -> bool:
+        """Whether hidden layer number `layer` ends with a ReLU."""
+        return self.omegas[layer > 0] == 0
+
     def __call__(self, layer: int, z: Tensor) -> Tensor:
         """z [S, width] of hidden layer number `layer` -> [S, width]."""
         omega = self.omegas[layer > 0]
-        if omega == 0:
+        if self.rectified(layer):
             return torch.relu(z)
         return torch.sin(omega * (torch.abs(z) + 1) * z) if self.chirp else torch.sin(omega * z)
 

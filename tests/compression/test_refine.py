@@ -1,5 +1,7 @@
 """Tuning against renderings: pictures come nearer at the bytes that there are; what is shown is what is coded."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -70,13 +72,16 @@ def test_only_what_is_not_seen_is_pruned():
     assert prunable(BALL, importance[::-1].copy(), judge, 35.0).mean() > 0.8
 
 
-@pytest.mark.parametrize("goal", [Goal(1.0, steps=30), Goal(most_bytes=3000, steps=30)])
+@pytest.mark.parametrize("goal", [Goal(1.0, steps=30, fitted=25.0), Goal(most_bytes=3000, steps=30)])
 def test_tuned_files_meet_their_goal_and_repeat(goal: Goal):
-    cameras = CaptureCameras(VIEWS, OTHERS, drawn(BOUNDS, 16, 64, 3))
+    """By other cameras, half of which judge: with as many bytes about as good as without tuning, and smaller."""
+    held_out = drawn(BOUNDS, 16, 64, 2)
+    cameras = CaptureCameras(VIEWS, held_out, drawn(BOUNDS, 16, 64, 3))
     made = compress(BALL, BOUNDS, goal, cameras=cameras)
     assert goal.most_bytes is None or 0.8 * goal.most_bytes < len(made.data) <= goal.most_bytes
-    plain = compress(BALL, BOUNDS, Goal(goal.quality, len(made.data)), cameras=cameras)
+    plain = compress(BALL, BOUNDS, replace(goal, steps=0, most_bytes=len(made.data)), cameras=cameras)
     assert made.report["psnr"] > plain.report["psnr"] - 0.5
+    assert goal.most_bytes or len(made.data) < len(compress(BALL, BOUNDS, replace(goal, steps=0), cameras=cameras).data)
     if goal.most_bytes is None:
         assert compress(BALL, BOUNDS, goal, cameras=cameras).data == made.data
-    assert made.report["views"] == len(OTHERS) and torch.isfinite(made.gaussians.means).all()
+    assert made.report["views"] == len(held_out) // 2 and torch.isfinite(made.gaussians.means).all()

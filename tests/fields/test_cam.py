@@ -167,9 +167,10 @@ def test_directions_read_the_grid():
 def test_nothing_to_do_is_no_hook():
     assert hook(None, False) is None
     h = torch.randn(7, 16)
-    assert torch.equal(hook(None, True)(0, h), layer_norm(h, (16,)))
+    torch.testing.assert_close(hook(None, True)(0, h, False), layer_norm(h, (16,)))
     pairs = Modulation(((0, 1),), (4, 4), (1, 1), "exponential")(torch.rand(7, 2))
-    assert torch.equal(hook(pairs, False)(1, h), h)
+    assert torch.equal(hook(pairs, False)(1, h, False), h)
+    assert torch.equal(hook(pairs, False)(1, h, True), torch.relu(h))
 
 
 @pytest.mark.parametrize(

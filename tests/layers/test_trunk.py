@@ -26,9 +26,9 @@ def test_the_hook_sees_each_hidden_layer_before_its_activation(name):
     trunk, e = made(SHAPES[name])
     seen = []
 
-    def modulate(layer: int, h: torch.Tensor) -> torch.Tensor:
+    def modulate(layer: int, h: torch.Tensor, relu: bool) -> torch.Tensor:
         seen.append((layer, h.shape[1], bool((h < 0).any())))
-        return h
+        return torch.relu(h) if relu else h
 
     assert torch.equal(trunk(e, modulate), trunk(e))
     assert [s[:2] for s in seen] == list(enumerate(SHAPES[name].modulated)) and all(s[2] for s in seen)
@@ -37,7 +37,7 @@ def test_the_hook_sees_each_hidden_layer_before_its_activation(name):
 @pytest.mark.parametrize("name", SHAPES)
 def test_what_the_hook_returns_is_used(name):
     trunk, e = made(SHAPES[name])
-    assert float((trunk(e, lambda layer, h: 2 * h + 1) - trunk(e)).detach().abs().max()) > 0.1
+    assert float((trunk(e, lambda layer, h, relu: torch.relu(2 * h + 1)) - trunk(e)).detach().abs().max()) > 0.1
 
 
 def test_plain_layers_with_a_skip():
