@@ -110,6 +110,15 @@ def test_a_principal_point_beyond_reason(tmp_path: Path, name: str, value: float
         read_transforms(tmp_path)
 
 
+@pytest.mark.parametrize("angle", [0.0, 1e-320, 4.0])
+def test_an_angle_of_view_that_no_lens_has_is_named(tmp_path: Path, angle: float):
+    """The least number above 0 made the focal length infinite."""
+    frame = {"file_path": "a.png", "transform_matrix": torch.eye(4).tolist()}
+    (tmp_path / "transforms.json").write_text(json.dumps({"camera_angle_x": angle, "frames": [frame] * 3}))
+    with pytest.raises(InputError, match=r"camera_angle_x is .*; an angle in radians between 0\.0001 and pi is needed"):
+        read_transforms(tmp_path)
+
+
 @pytest.mark.parametrize("value", ["a text", 3, [1, 2], {"a": 1}, None, True])
 def test_weights_that_are_no_tensors(tmp_path: Path, value: object) -> None:
     path = tmp_path / "a.pt"
