@@ -369,8 +369,8 @@ def _distortion(lens: _Lens, model: CameraModel, radius: float, where: str) -> t
 
 def _hints(document: _File, file: Path) -> Hints:
     scale, offset = document.scale, document.offset
-    if scale is not None and not 0 < scale < 1e9:
-        raise InputError(f"{file}: scale is {scale:g}; a number above 0 is needed")
+    if scale is not None and not 1e-9 < scale < 1e9:
+        raise InputError(f"{file}: scale is {scale:g}; a number between 1e-9 and 1e9 is needed")
     if document.aabb_scale is not None and not 0 < document.aabb_scale <= 2**20:
         raise InputError(f"{file}: aabb_scale is {document.aabb_scale:g}; a power of two from 1 to 128 is usual")
     if isinstance(offset, list) and len(offset) != 3:

@@ -119,6 +119,16 @@ def test_an_angle_of_view_that_no_lens_has_is_named(tmp_path: Path, angle: float
         read_transforms(tmp_path)
 
 
+@pytest.mark.parametrize("scale", [0.0, 1e-320, 1e300])
+def test_a_scale_that_no_world_has_is_named(tmp_path: Path, scale: float):
+    """The least number above 0 made the cube infinite."""
+    frame = {"file_path": "a.png", "transform_matrix": torch.eye(4).tolist()}
+    given = {"fl_x": 9.0, "aabb_scale": 4, "scale": scale, "frames": [frame] * 3}
+    (tmp_path / "transforms.json").write_text(json.dumps(given))
+    with pytest.raises(InputError, match="scale is .*; a number between 1e-9 and 1e9 is needed"):
+        read_transforms(tmp_path)
+
+
 @pytest.mark.parametrize("value", ["a text", 3, [1, 2], {"a": 1}, None, True])
 def test_weights_that_are_no_tensors(tmp_path: Path, value: object) -> None:
     path = tmp_path / "a.pt"
