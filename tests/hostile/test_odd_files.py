@@ -123,11 +123,12 @@ def test_an_angle_of_view_that_no_lens_has_is_named(tmp_path: Path, angle: float
 @pytest.mark.parametrize("scale", [0.0, 1e-320, 1e300])
 def test_a_scale_that_no_world_has_is_named(tmp_path: Path, scale: float):
     """The least number above 0 made the cube infinite."""
-    Image.new("RGB", (8, 6)).save(tmp_path / "a.png")
-    frame = {"file_path": "a.png", "transform_matrix": torch.eye(4).tolist()}
-    given = {"fl_x": 9.0, "aabb_scale": 4, "scale": scale, "frames": [frame] * 3}
+    frames = [{"file_path": f"{i}.png", "transform_matrix": torch.eye(4).tolist()} for i in range(3)]
+    for frame in frames:
+        Image.new("RGB", (8, 6)).save(tmp_path / frame["file_path"])
+    given = {"fl_x": 9.0, "aabb_scale": 4, "scale": scale, "frames": frames}
     (tmp_path / "transforms.json").write_text(json.dumps(given))
-    with pytest.raises(InputError, match="scale is .*; a number between 1e-9 and 1e9 is needed"):
+    with pytest.raises(InputError, match=r"scale is .*; a number between 1e-9 and 1e9 is needed"):
         read_transforms(tmp_path)
 
 
