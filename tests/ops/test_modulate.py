@@ -80,3 +80,15 @@ def test_shapes_are_guarded():
         modulate(h, torch.ones(4, 2), torch.ones(4, 2))
     with pytest.raises(ValueError, match="beta has shape"):
         modulate(h, torch.ones(4, 1), torch.ones(4, 6))
+
+
+def test_no_samples_are_no_values(generator):
+    given = inputs(6, 1, 0, generator, torch.float32)
+    out = modulate(*given)
+    out.sum().backward()
+    assert out.shape == (0, 6) and all(g.grad.shape == g.shape for g in given)
+
+
+def test_opcheck(generator):
+    given = inputs(6, 1, 5, generator, torch.float32)
+    torch.library.opcheck(torch.ops.neuralfields.modulate.default, (*given, True, True))
