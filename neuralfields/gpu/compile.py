@@ -25,7 +25,8 @@ from neuralfields.files import atomic_write_bytes, cache_folder
 INSTALL = "pip install 'neuralfields[cuda]'"
 MAGIC = b"neuralfields cubin 1\n"
 # Warnings are errors: a kernel that warns on one generation of GPUs is not shipped for it.
-OPTIONS = {"std": "c++17", "ptxas_options": ["-v"]}
+# Device by default: NVRTC has no host, and takes a generic lambda in a device function for a host one otherwise.
+OPTIONS = {"std": "c++17", "ptxas_options": ["-v"], "device_as_default_execution_space": True}
 
 
 @dataclass(frozen=True)

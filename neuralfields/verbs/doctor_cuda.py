@@ -42,6 +42,7 @@ def usual_modules(precision: str = "half") -> dict[str, Module]:
         return {
             **{op.gpu.source: scalar_module(op.gpu.source, torch.float32) for op in every_op().values() if op.gpu},
             "grid": grid_module(torch.empty(0, 3)),
+            "modulate": scalar_module("modulate", torch.float32),
             "rbf": rbf_module(torch.empty(0, 32), 0),
             "hash_grid": hash_module("hash_grid", table, geometry.scales, geometry.levels),
             **{name: splat_module(name, torch.float32) for name in ("splat_project", "splat_lists", "image_loss")},
