@@ -29,6 +29,7 @@ LARGEST_BYTES = 4 * LARGEST_PIXELS  # of decoded samples: Pillow's limit in 8-bi
 SPAN = {"uint8": 255, "uint16": 65535, "uint32": 2**32 - 1}
 FLOATS = ("float16", "float32", "float64")
 GREY_FROM_WHITE, GREY, RGB = 0, 1, 2  # TIFF's PhotometricInterpretation
+VALUES_AT_ONCE = 1 << 20  # of samples on their way to 8 bits
 PREMULTIPLIED, STRAIGHT = 1, 2  # TIFF's ExtraSamples
 RAW, LZW, DEFLATE, OLD_DEFLATE, PACKBITS = 1, 5, 8, 32946, 32773  # TIFF's Compression
 FLOAT_PREDICTOR = 3
@@ -80,12 +81,21 @@ def read_deep(path: Path, format: str) -> np.ndarray:
     Raises as `deep_header` does.
     """
     samples, premultiplied = read_samples(path, format)
-    colour, alpha = straight(samples, premultiplied)
-    colour = np.clip(colour, 0, 1)
-    colour = srgb_from_linear(colour) if samples.dtype.kind == "f" else colour
-    whole = [np.repeat(colour, 3, axis=2) if colour.shape[2] == 1 else colour]
-    whole += [] if alpha is None else [alpha]
-    return np.rint(np.concatenate(whole, axis=2) * 255).astype(np.uint8)
+    height, width, channels = samples.shape
+    out = np.empty((height, width, 3 + (channels % 2 == 0)), np.uint8)
+    rows = max(1, VALUES_AT_ONCE // max(1, width * channels))
+    for begin in range(0, height, rows):  # each step of the way makes a copy
+        band = slice(begin, begin + rows)
+        colour, alpha = straight(samples[band], premultiplied)
+        colour = np.clip(colour, 0, 1)
+        out[band, :, :3] = _whole(srgb_from_linear(colour) if samples.dtype.kind == "f" else colour)
+        if alpha is not None:
+            out[band, :, 3:] = _whole(alpha)
+    return out
+
+
+def _whole(values: np.ndarray) -> np.ndarray:
+    return np.rint(values * 255)
 
 
 def read_samples(path: Path, format: str) -> tuple[np.ndarray, bool]:

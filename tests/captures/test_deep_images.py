@@ -300,3 +300,13 @@ def test_tiffs_that_are_not_read_say_so(tmp_path: Path) -> None:
         file.pages[0].tags["Compression"].overwrite(34925)  # LZMA
     with pytest.raises(InputError, match="compression 34925; save it uncompressed"):
         read_image(tmp_path / "c.tif")
+
+
+@pytest.mark.serial
+def test_a_large_picture_of_light_is_read_by_parts(tmp_path: Path) -> None:
+    """Its samples and the 8 bits of them, not a copy of both for each step between."""
+    side = 2500
+    tifffile.imwrite(tmp_path / "a.tif", np.full((side, side, 3), 0.2, np.float32), photometric="rgb")
+    with at_most(2.6 * 4 * 3 * side**2):
+        seen = read_image(tmp_path / "a.tif")
+    assert seen.shape == (side, side, 3) and (seen == encoded(np.array([0.2]))).all()

@@ -120,6 +120,7 @@ DAMAGE: dict[str, tuple[str, Callable[[str], str], str]] = {
     "metashape": ("cameras.xml", lambda t: t.replace("<scale>2", "<scale>x"), "<scale> is not 1 numbers"),
     "metashape entities": ("cameras.xml", lambda t: t.replace("<document", "<!DOCTYPE a><document"), "entities"),
     "metashape cut": ("cameras.xml", lambda t: t[:-20], "damaged XML"),
+    "metashape wide": ("cameras.xml", lambda t: t.replace('"32"', '"' + "9" * 400 + '"'), "calibrate again"),
     "bundler": ("bundle.out", lambda t: t[:300], "cut short"),
     "bundler words": ("bundle.out", lambda t: t.replace("40.0", "many"), "something else than numbers"),
     "opensfm": ("opensfm/reconstruction.json", lambda t: t.replace("perspective", "spherical"), "'spherical' is not"),
