@@ -38,7 +38,6 @@ LARGEST_CHECKED_TWICE = 16 * 2**20
 SAME_FOCAL = 0.01
 PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV", "PERSPECTIVE")
 FISHEYE = ("OPENCV_FISHEYE", "RADIAL_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "FISHEYE")
-LEAST_ANGLE = 1e-4  # radians of a picture: some thousand pixels at the longest focal length
 FOCAL_FIELDS = ("fl_x", "fl_y", "camera_angle_x", "camera_angle_y")
 
 
@@ -304,10 +303,8 @@ def _camera_builder(lens: _Lens, pose: np.ndarray, where: str, warnings: list[st
             raise InputError(f"{where}: {name} is {value:g}; a focal length in pixels above 0 is needed")
     for name in ("camera_angle_x", "camera_angle_y"):
         value = getattr(lens, name)
-        if value is not None and not LEAST_ANGLE < value < np.pi:
-            raise InputError(
-                f"{where}: {name} is {value:g}; an angle in radians between {LEAST_ANGLE:g} and pi is needed"
-            )
+        if value is not None and not 1e-4 < value < np.pi:
+            raise InputError(f"{where}: {name} is {value:g}; an angle in radians between 0.0001 and pi is needed")
     for name in ("cx", "cy"):
         value = getattr(lens, name)
         if value is not None and not abs(value) < 1e7:

@@ -35,8 +35,7 @@ from neuralfields.layers.encodings import Encoding, require_frequencies
 from neuralfields.layers.space_time import Warp
 from neuralfields.layers.trunk import Modulate, Shape
 from neuralfields.ops.grid import grid_interpolate
-from neuralfields.ops.modulate import modulate
-from neuralfields.ops.network import network
+from neuralfields.ops.network import modulate, network
 from neuralfields.ops.spherical_harmonics import spherical_harmonics
 from neuralfields.settings import require_range
 

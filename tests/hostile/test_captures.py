@@ -117,7 +117,7 @@ BAD_NUMBERS = {
     "no focal": ({"w": 32, "h": 24}, "no focal length"),
     "zero focal": ({"fl_x": 0}, "fl_x is 0"),
     "negative focal": ({"fl_x": 40, "fl_y": -40}, "fl_y is -40"),
-    "angle": ({"camera_angle_x": 4.0}, "between 0 and pi"),
+    "angle": ({"camera_angle_x": 4.0}, "between 0.0001 and pi"),
     "size": ({"fl_x": 40, "w": 0, "h": 24}, "not a size in pixels"),
     "huge size": ({"fl_x": 40, "w": 1e300, "h": 24}, "not a size in pixels"),
     "one size": ({"fl_x": 40, "w": 32}, "only one of w and h"),
