@@ -2,7 +2,8 @@
 
 python benchmarks/compressed_fields.py CAPTURE NAME=FILE.nf ... [--bytes 580kB 300kB] [--steps 0 400] [--views 4]
 
-Writes compressed_fields.md and .json, and pictures/compressed_SCENE.png: held-out PSNR over bytes, a line for each fit.
+Writes compressed_fields.md and .json, and pictures/compressed_SCENE.png: held-out PSNR over bytes, a line for each
+fit of the largest photos.
 
 FILE.nf: fits of the capture, for example `nf fit CAPTURE --field hash --minutes 1`, or students, `nf convert hash.nf
 lowrank.nf --field lowrank`. `pixels`: width of the photos; `fitted`: seconds and steps of FILE.nf's fit or conversion;
@@ -96,6 +97,7 @@ def main() -> None:
             print(rows[-1], flush=True)
             write("compressed_fields", TITLE, rows)
     here = [found for found in rows if found["scene"] == scene.name]
+    here = [found for found in here if found["pixels"] == max(one["pixels"] for one in here)]
     save_image(FOLDER / "pictures" / f"compressed_{scene.name}.png", chart(here))
 
 
