@@ -84,6 +84,8 @@ def spread(rows: list[dict], command: str) -> list[dict]:
         groups.setdefault((found["scene"], found["gaussians"], found["step"], found["tuned"]), []).append(found)
     result = []
     for (scene, count, step, tuned), group in groups.items():
+        if len(group) < 2:  # one seed has no spread
+            continue
         figures: dict[str, object] = {"scene": scene, "gaussians": count, "step": step, "tuned": tuned}
         figures["seeds"] = len({found["seed"] for found in group})
         for name, digits in (("bytes", None), ("psnr", 2), ("photos", 2), ("lost", 2)):
@@ -159,7 +161,8 @@ def main() -> None:
                 print({key: value for key, value in found.items() if key not in ("machine", "command")}, flush=True)
                 if not options.dry:
                     write("neuralgs", TITLE, rows)
-                    write("neuralgs_seeds", f"{TITLE}, over seeds", spread(rows, command))
+                    if over_seeds := spread(rows, command):
+                        write("neuralgs_seeds", f"{TITLE}, over seeds", over_seeds)
 
 
 if __name__ == "__main__":

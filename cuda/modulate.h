@@ -44,12 +44,16 @@ template <class P, class T> NF_HD RowScale<T> row_scale(const ModulatedRow& row,
     return {mean, T(1) / sqrt_(squares.total() / T(row.width) + T(kVarianceFloor))};
 }
 
+// What scales or shifts features from i on: their own numbers, or the one of all.
+template <class P, class T, class U> NF_HD U of_feature(const ModulatedRow& row, U lane, const T* values, int i) {
+    return row.each == 1 ? lane + values[0] : P::read(lane, values + i);
+}
+
 template <class P, class T>
 NF_HD void modulate_row(const ModulatedRow& row, const T* h, const T* gamma, const T* beta, T* out) {
     RowScale<T> by = row_scale<P>(row, h);
-    bool shared = row.each == 1;
     P::over(row.width, [&](auto lane, int i) {
-        auto g = shared ? lane + gamma[0] : P::read(lane, gamma + i), b = shared ? lane + beta[0] : P::read(lane, beta + i);
+        auto g = of_feature<P>(row, lane, gamma, i), b = of_feature<P>(row, lane, beta, i);
         auto z = b + g * ((P::read(lane, h + i) - by.mean) * by.scale);
         P::write(out + i, row.relu ? (z < 0 ? lane : z) : z);
     });
@@ -64,7 +68,7 @@ NF_HD void modulate_row_backward(const ModulatedRow& row, const T* h, const T* g
     // body(lane, i, gamma, y, gradient of z) for each feature
     auto over = [&](auto body) {
         P::over(row.width, [&](auto lane, int i) {
-            auto g = shared ? lane + gamma[0] : P::read(lane, gamma + i), b = shared ? lane + beta[0] : P::read(lane, beta + i);
+            auto g = of_feature<P>(row, lane, gamma, i), b = of_feature<P>(row, lane, beta, i);
             auto y = (P::read(lane, h + i) - by.mean) * by.scale, d = P::read(lane, d_out + i);
             body(lane, i, g, y, row.relu ? (b + g * y > 0 ? d : lane) : d);
         });

@@ -132,8 +132,12 @@ def _lens(sensor: "Element", pose: np.ndarray, where: str) -> Camera:
     except (AttributeError, TypeError, ValueError):
         raise InputError(f"{where}: the sensor's size or calibration is damaged; export the cameras again") from None
     f, b1 = given.get("f", 0.0), given.get("b1", 0.0)
-    sane = np.isfinite(list(given.values())).all() and 0 < f < 1e7 and f + b1 > 0 and 0 < min(width, height)
-    sane = sane and max(width, height) < 1e6
+    sane = (
+        np.isfinite(list(given.values())).all()
+        and 0 < f < 1e7
+        and f + b1 > 0
+        and 0 < min(width, height) <= max(width, height) < 1e6
+    )
     if not sane or abs(given.get("b2", 0.0)) > 0.01 * f:
         raise InputError(f"{where}: a focal length of {f:g}, or a skew (b2), that no camera has; calibrate again")
     k1, k2, k3, k4 = (given.get(f"k{i}", 0.0) for i in range(1, 5))

@@ -10,7 +10,7 @@ import numpy as np
 from neuralfields.cameras import NO_DISTORTION, Camera, look_at
 from neuralfields.compression.files import read
 from neuralfields.compression.nfz import section_bytes
-from neuralfields.compression.photos import CapturePhotos, Photo, PhotoJudge
+from neuralfields.compression.photos import CapturePhotos, PhotoJudge
 from neuralfields.compression.refine import Refiner
 from neuralfields.compression.tune import Judge, lost_of
 from neuralfields.errors import InputError
@@ -148,11 +148,6 @@ def some(values: list[T], most: int) -> list[T]:
     """At most `most` of the values, spread evenly over them."""
     picks = np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int))
     return [values[i] for i in picks]
-
-
-def _smaller(photos: CapturePhotos | None) -> list[Photo]:
-    """The photos that are tuned against, as small as the pictures of the original."""
-    return [] if photos is None else [photo.smaller(_small(photo.camera, REFINING_SIDE)) for photo in photos.training]
 
 
 def _small(camera: Camera, side: int) -> Camera:
