@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.fft import fftfreq, rfftfreq
 
 from neuralfields.compression.neural import ONE, Networks, encoded, shapes
-from neuralfields.compression.refine import Refiner
+from neuralfields.compression.refine import Refiner, Target
 from neuralfields.gaussians import Gaussians
 from neuralfields.layers.trunk import has_bfloat16
 from neuralfields.models.loops import MOMENT, Loops
@@ -26,12 +26,16 @@ from neuralfields.ops.image_loss import image_loss
 from neuralfields.rendering.splat import render_gaussians
 
 BLOCK = 256
+GROUP, MOST_GROUP = 4, 1024  # blocks of fine-tuning at once: on a CPU as few as stay in a core's caches; on a GPU
 WIDE = 64  # width from which products of regression in bfloat16 pay; those of all rows are bound by memory
 RATE, TUNING_RATE, LAST = 4e-3, 2e-3, 0.02  # Adam's rates of regression and of fine-tuning; share of them at the end
 HIGH = 0.25  # cycles a pixel from which frequencies are high, of 0.5 at most
 FREQUENCIES = 0.1  # weight of the frequency loss at the end
 CHANCE = "chance"  # the state of the random numbers, in a checkpoint
 MOST_WEIGHT = 0.98  # quantile of the importance that weights are held to
+
+Shown = Callable[[Tensor, Tensor], Gaussians]
+Seen = Callable[[Target], Tensor]
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,18 @@ def rows_of(
     return Rows(inputs, (values - mean) / spread, mean, spread, labels, weights, matters)
 
 
+def network(layers: list[Tensor], values: Tensor, bfloat16: bool = False) -> Tensor:
+    """Standardised attributes [B, n, D] of inputs [B, n, E] by layers [B, inputs + 1, outputs]."""
+    for i, layer in enumerate(layers):
+        biases, weights = layer[:, -1:], layer[:, :-1]
+        if bfloat16:
+            values = torch.bmm(values.bfloat16(), weights.bfloat16()).float() + biases
+        else:
+            values = torch.baddbmm(biases, values, weights)
+        values = values.tanh() if i < len(layers) - 1 else values
+    return values
+
+
 class Bank:
     """The networks of all clusters as parameters on a device: `layers` [K, inputs + 1, outputs], biases last.
 
@@ -93,44 +109,60 @@ class Bank:
             weights = torch.randn(clusters, inputs, outputs, generator=chance) / math.sqrt(inputs - 1)
             weights[:, -1] = 0
             self.layers.append(weights.to(device).requires_grad_())
-        order = torch.argsort(rows.labels, stable=True)
+        self._order = torch.argsort(rows.labels, stable=True)
         self._counts = torch.bincount(rows.labels, minlength=rows.clusters)
         self._starts = torch.cumsum(self._counts, 0) - self._counts
-        self._order, self._chance = order, chance
-        self._blocks = tuple(part.to(device) for part in self._all_blocks())
+        self._labels, self._chance = rows.labels, chance
 
-    def _all_blocks(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows [B, BLOCK] and cluster [B] of blocks that hold every row; where each row's output is in them [N]."""
-        parts, which = [], []
-        for label, (start, count) in enumerate(zip(self._starts.tolist(), self._counts.tolist(), strict=True)):
-            many = -(-count // BLOCK)
-            index = torch.arange(many * BLOCK).clamp(max=count - 1) + start
-            parts.append(index.view(many, BLOCK))
-            which += [label] * many
-        index = torch.cat(parts)
-        at = torch.empty(len(self._order), dtype=torch.int64)
-        at[index.flatten().flip(0)] = torch.arange(index.numel() - 1, -1, -1)  # the first of those that are repeated
-        back = torch.empty_like(at)
-        back[self._order] = at
-        return self._order[index], torch.tensor(which), back
+    def _blocks(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Blocks [B, BLOCK] and clusters [B] that hold the rows [S], given on the CPU; where each is in them [S]."""
+        labels = self._labels[rows]
+        order = torch.argsort(labels, stable=True)
+        counts = torch.bincount(labels, minlength=len(self._counts))
+        many = -(-counts // BLOCK)
+        which = torch.repeat_interleave(torch.arange(len(many)), many)
+        first = torch.cumsum(many, 0) - many  # block of each cluster
+        ends, starts = torch.cumsum(counts, 0), torch.cumsum(counts, 0) - counts
+        place = torch.arange(len(which))[:, None] * BLOCK + torch.arange(BLOCK)
+        inside = (place - first[which, None] * BLOCK + starts[which, None]).clamp(max=ends[which, None] - 1)
+        at = torch.empty_like(order)
+        at[order] = torch.arange(len(rows)) + (first * BLOCK - starts)[labels[order]]
+        return rows[order][inside], which, at
+
+    def _groups(self, rows: Tensor) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+        """The blocks of rows [S] by groups on the networks' device, and where each row is in them [S]."""
+        index, which, at = (part.to(self.device) for part in self._blocks(rows))
+        many = GROUP if self.device.type == "cpu" else MOST_GROUP
+        return list(zip(index.split(many), which.split(many), strict=True)), at
 
     def __call__(self, rows: Tensor, which: Tensor, bfloat16: bool = False) -> Tensor:
         """Standardised attributes [B, BLOCK, D] of rows [B, BLOCK] of clusters [B]."""
-        values = self.rows.inputs[rows]
-        for i, layer in enumerate(self.layers):
-            chosen = layer[which]
-            biases, weights = chosen[:, -1:], chosen[:, :-1]
-            if bfloat16:
-                values = torch.bmm(values.bfloat16(), weights.bfloat16()).float() + biases
-            else:
-                values = torch.baddbmm(biases, values, weights)
-            values = values.tanh() if i < len(self.layers) - 1 else values
-        return values
+        return network([layer[which] for layer in self.layers], self.rows.inputs[rows], bfloat16)
 
-    def attributes(self) -> Tensor:
-        """Attributes [N, D] of all rows."""
-        rows, which, back = self._blocks
-        return self(rows, which).flatten(0, 1)[back] * self.rows.spread + self.rows.mean
+    @torch.no_grad()
+    def attributes(self, rows: Tensor | None = None) -> Tensor:
+        """Attributes [S, D] of rows [S], given on the CPU, or of all."""
+        groups, at = self._groups(torch.arange(len(self._labels)) if rows is None else rows)
+        found = torch.cat([self(*group).flatten(0, 1) for group in groups])[at]
+        return found * self.rows.spread + self.rows.mean
+
+    def lead_back(self, rows: Tensor, gradient: Tensor) -> None:
+        """Sets the layers' gradients from that of the attributes [S, D] of rows [S].
+
+        Hidden layers are computed once more, group by group: those of all rows would not stay in the caches.
+        """
+        groups, at = self._groups(rows)
+        blocks = gradient.new_zeros(sum(len(which) for _, which in groups) * BLOCK, gradient.shape[1])
+        blocks[at] = gradient * self.rows.spread  # rows that fill up a block have none
+        parts = blocks.view(-1, BLOCK, gradient.shape[1]).split([len(which) for _, which in groups])
+        totals = [torch.zeros_like(layer) for layer in self.layers]
+        for (index, which), back in zip(groups, parts, strict=True):
+            chosen = [layer.detach()[which].requires_grad_() for layer in self.layers]
+            found = torch.autograd.grad(network(chosen, self.rows.inputs[index]), chosen, back)
+            for total, part in zip(totals, found, strict=True):
+                total.index_add_(0, which, part)
+        for layer, total in zip(self.layers, totals, strict=True):
+            layer.grad = total
 
     def regress(self, steps: int, blocks: int = 12, loops: Loops | None = None) -> None:
         """Fits the attributes for `steps`, each of `blocks` blocks of random rows, clusters by their size."""
@@ -155,19 +187,22 @@ class Bank:
             loss.backward()
             adam.step()
 
-    def tune(self, refiner: Refiner, shown: Callable[[Tensor], Gaussians], steps: int, frequencies: float) -> None:
-        """Fine-tunes by pictures; `shown` makes Gaussians of attributes, differentiably."""
+    def tune(self, refiner: Refiner, shown: Shown, seen: Seen, steps: int, frequencies: float) -> None:
+        """Fine-tunes by pictures; `shown` makes Gaussians of rows and their attributes, differentiably.
+
+        `seen`: rows of the Gaussians that matter to a picture, on the CPU.
+        """
         adam = self._adam(TUNING_RATE)
         for step, target, colour in refiner.loops.run(refiner.turns(steps), lambda: self._state(adam)):
             _rate(adam, TUNING_RATE, step / steps)
-            gaussians = shown(self.attributes())
-            rgb = render_gaussians(gaussians, target.view, colour).rgb
-            wanted, seen = target.over(colour), rgb.detach()
-            gradient = image_loss(seen, wanted, target.mask).d_rgb
+            rows = seen(target)
+            values = self.attributes(rows).requires_grad_()
+            rgb = render_gaussians(shown(rows, values), target.view, colour).rgb
+            wanted, found = target.over(colour), rgb.detach()
+            gradient = image_loss(found, wanted, target.mask).d_rgb
             if frequencies:
-                gradient = gradient + frequency_gradient(seen, wanted, target.mask) * (frequencies * step / steps)
-            adam.zero_grad(set_to_none=True)
-            rgb.backward(gradient)
+                gradient = gradient + frequency_gradient(found, wanted, target.mask) * (frequencies * step / steps)
+            self.lead_back(rows, torch.autograd.grad(rgb, values, gradient)[0])
             adam.step()
 
     def _adam(self, rate: float) -> torch.optim.Adam:

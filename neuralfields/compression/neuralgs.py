@@ -20,7 +20,7 @@ from neuralfields.compression import neural_file
 from neuralfields.compression.compress import Goal
 from neuralfields.compression.files import read
 from neuralfields.compression.neural import LAYERS, MOST_CLUSTERS, NeuralScene, Tier, decoded
-from neuralfields.compression.neural_fit import FREQUENCIES, Bank, rows_of
+from neuralfields.compression.neural_fit import FREQUENCIES, Bank, Seen, Shown, rows_of
 from neuralfields.compression.original import CaptureCameras, Compressed, Original
 from neuralfields.compression.quantise import Placed, arranged
 from neuralfields.compression.refine import Refiner
@@ -29,6 +29,7 @@ from neuralfields.errors import InputError
 from neuralfields.gaussians import Gaussians
 from neuralfields.models.loops import Loops
 from neuralfields.rendering.renderable import Colour
+from neuralfields.rendering.splat import Splats
 from neuralfields.scene import Bounds
 
 OCTAVES, TIERS = 10, 4
@@ -39,6 +40,7 @@ WIDTHS = (16, 128)  # narrowest and widest by default; the published one is 128
 SHARES = (1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64)  # steps of weights, in root mean squares
 LOST_BY_STEPS = 0.1  # dB that steps may lose beside the finest
 REGRESSION = 5  # steps of regression for one of fine-tuning
+LEAST_WEIGHT = 0.01  # sum of blending weights in pixels, from which a Gaussian matters to a picture: all but 0.06 %
 ROUNDS = 20
 MOST_DRAWN = 50_000  # Gaussians that centres are found from
 
@@ -162,25 +164,38 @@ class Fitting:
         bank = Bank(rows, width, OCTAVES, gaussians.degree, seed, device)
         return cls(placed, importance, bank, gaussians.degree, gaussians.antialiased)
 
-    def shown(self) -> Callable[[Tensor], Gaussians]:
-        """Makes Gaussians of attributes [N, D], differentiably."""
+    def shown(self) -> Shown:
+        """Makes Gaussians of rows [S], on the CPU, and their attributes [S, D], differentiably."""
         means = torch.from_numpy(self.placed.grid.means(self.placed.places).astype(np.float32)).to(self.bank.device)
 
-        def gaussians(values: Tensor) -> Gaussians:
+        def gaussians(rows: Tensor, values: Tensor) -> Gaussians:
             xyz = values[:, 4:7]
             square = (xyz * xyz).sum(1, keepdim=True)
             turned = torch.cat([1 - square, 2 * xyz], 1) / (1 + square)
             harmonics = values[:, 7:].unflatten(1, (-1, 3))
-            return Gaussians(
-                means, values[:, 1:4].clamp(-40, 40), turned, values[:, 0], harmonics, antialiased=self.antialiased
-            )
+            own, scales = means[rows.to(means.device)], values[:, 1:4].clamp(-40, 40)
+            return Gaussians(own, scales, turned, values[:, 0], harmonics, antialiased=self.antialiased)
 
         return gaussians
+
+    def seen(self, refiner: Refiner) -> Seen:
+        """The rows that matter to each of the refiner's pictures, as they should be or as the networks tell them now.
+
+        Half of a scene and more lies behind others or outside of a picture, and costs networks as much.
+        """
+        every, shown, rows = torch.arange(len(self.importance)), self.shown(), self.bank.rows
+        both = rows.wanted * rows.spread + rows.mean, self.bank.attributes()
+        splats = [Splats(shown(every, values), refiner.bounds) for values in both]
+        found = {}
+        for target in refiner.targets:
+            weights = torch.stack([one.weights(target.view) for one in splats]).amax(0)
+            found[id(target)] = torch.nonzero(weights.cpu() >= LEAST_WEIGHT)[:, 0]
+        return lambda target: found[id(target)]
 
     def tune(self, refiner: Refiner, steps: int, frequencies: float) -> None:
         """Fine-tunes the networks by pictures."""
         if steps:
-            self.bank.tune(refiner, self.shown(), steps, frequencies)
+            self.bank.tune(refiner, self.shown(), self.seen(refiner), steps, frequencies)
 
     def scene(self, share: float) -> NeuralScene:
         """The whole numbers of a file: tiers of equal counts by importance, weights in steps of `share`."""

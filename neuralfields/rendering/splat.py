@@ -49,9 +49,13 @@ class Splats:
         return self.gaussians.device
 
     @cached_property
+    def _order(self) -> Tensor:
+        return morton_order(self.gaussians.means)
+
+    @cached_property
     def _run(self) -> SplatPass | MovingPass:
         """The Gaussians in Morton order, packed, with the memory of the last picture."""
-        ordered = self.gaussians.take(morton_order(self.gaussians.means))
+        ordered = self.gaussians.take(self._order)
         if ordered.motion is not None:
             return MovingPass(packed(ordered))
         return SplatPass(Packed.of(*(part.float() for part in parameters(ordered))))
@@ -103,16 +107,21 @@ class Splats:
         opacity, depth, normal = rest.split([1, 1, 3], 2)
         return Render(rgb.clamp(0, 1), opacity[..., 0].clamp(0, 1), depth[..., 0].clamp(min=0), _unit(normal))
 
-    @torch.no_grad()
     def importance(self, cameras: list[Camera]) -> Tensor:
         """Sum of each Gaussian's blending weights over the pixels of all cameras, [N]."""
         total = torch.zeros(len(self.gaussians), device=self.device)
         for camera in cameras:
-            if isinstance(self._run, MovingPass):
-                self._run.moment = self._moment(camera.time)
-            self._run.render(self.view(camera), (0.0, 0.0, 0.0), 0, COLOUR_ONLY, total)
-        order = morton_order(self.gaussians.means)
-        return torch.empty_like(total).index_copy(0, order, total)
+            total += self.weights(self.view(camera), camera.time)
+        return total
+
+    @torch.no_grad()
+    def weights(self, view: View, time: float | None = None) -> Tensor:
+        """Sum of each Gaussian's blending weights over the pixels of a view, [N]."""
+        total = torch.zeros(len(self.gaussians), device=self.device)
+        if isinstance(self._run, MovingPass):
+            self._run.moment = self._moment(time)
+        self._run.render(view, (0.0, 0.0, 0.0), 0, COLOUR_ONLY, total)
+        return torch.empty_like(total).index_copy(0, self._order, total)
 
     @torch.no_grad()
     def render_rays(self, rays: Rays, background: Colour) -> Render:

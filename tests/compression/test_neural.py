@@ -21,11 +21,12 @@ from neuralfields.compression.neural_fit import Bank, frequency_gradient, freque
 from neuralfields.compression.neuralgs import Fitting, Recipe, clusters_of, compress, global_importance
 from neuralfields.compression.original import CaptureCameras, drawn
 from neuralfields.compression.quantise import Quantiser
-from neuralfields.compression.refine import Target
+from neuralfields.compression.refine import Refiner, Target
 from neuralfields.compression.tune import usual
 from neuralfields.errors import InputError
-from neuralfields.gaussians import PARAMETERS
+from neuralfields.gaussians import PARAMETERS, Gaussians
 from neuralfields.models.loops import Loops
+from neuralfields.rendering.splat import render_gaussians
 from tests.compression.test_compress import BOUNDS, ball
 
 OCTAVES, WIDTH, CLUSTERS = 4, 8, 3
@@ -156,6 +157,38 @@ def test_blocks_are_networks_one_after_the_other():
     assert found.shape == values.shape
 
 
+def test_the_way_back_from_some_rows_is_that_of_autograd():
+    bank, *_ = a_bank()
+    rows = bank.rows = replace(bank.rows, inputs=bank.rows.inputs.double(), spread=bank.rows.spread.double())
+    bank.layers = [layer.detach().double().requires_grad_() for layer in bank.layers]
+    chance = torch.Generator().manual_seed(1)
+    some = torch.randperm(700, generator=chance)[:610]  # blocks that are whole and some that are filled up
+    gradient = torch.randn(610, 10, generator=chance, dtype=torch.float64)
+    x = rows.inputs[some][:, None]
+    for i, layer in enumerate(bank.layers):
+        own = layer[rows.labels[some]]
+        x = x @ own[:, :-1] + own[:, -1:]
+        x = x.tanh() if i < 4 else x
+    wanted = x[:, 0] * rows.spread + rows.mean
+    assert torch.allclose(bank.attributes(some), wanted)
+    bank.lead_back(some, gradient)
+    for layer, expected in zip(bank.layers, torch.autograd.grad(wanted, bank.layers, gradient), strict=True):
+        assert torch.allclose(layer.grad, expected)
+
+
+def test_fine_tuning_leaves_out_only_what_a_picture_does_not_show():
+    gaussians = ball()
+    gaussians = replace(gaussians, opacities=gaussians.opacities + 6, scales=gaussians.scales + 0.4)  # hides its core
+    fitting = Fitting.of(gaussians, np.ones(3000), BOUNDS, RECIPE, 0)
+    fitting.bank.regress(300, 4)
+    refiner = Refiner(gaussians, BOUNDS, drawn(BOUNDS, 4, 64), (0, 0, 0))
+    seen, values, shown = fitting.seen(refiner), fitting.bank.attributes(), fitting.shown()
+    for target in refiner.targets:
+        rows = seen(target)
+        pictures = [render_gaussians(shown(r, values[r]), target.view, (0, 0, 0)) for r in (torch.arange(3000), rows)]
+        assert len(rows) < 2000 and (pictures[0].rgb - pictures[1].rgb).abs().mean() < 1e-3
+
+
 def test_regression_learns_and_whole_numbers_keep_it():
     bank, places, values = a_bank()
     before = float(((bank.attributes().detach() - values) ** 2).mean())
@@ -265,12 +298,15 @@ def test_a_fit_is_on_one_device(monkeypatch: pytest.MonkeyPatch):
     bank = Bank(rows, WIDTH, 10, gaussians.degree, 0, "meta")
     bank.regress(2, 1)
     fitting = replace(fitting, bank=bank)
-    shown = fitting.shown()(bank.attributes())
+    shown = fitting.shown()(torch.arange(120), bank.attributes())
     assert {getattr(shown, name).device.type for name in PARAMETERS} == {"meta"}
-    seen = shown.means.sum() + shown.harmonics.sum() + shown.scales.sum() + shown.rotations.sum()
-    picture = seen + shown.opacities.sum() + torch.zeros(24, 20, 3, device="meta")
-    for name, found in (("render_gaussians", picture), ("image_loss", picture.detach())):
-        stub = SimpleNamespace(rgb=found, d_rgb=found)
-        monkeypatch.setattr(f"neuralfields.compression.neural_fit.{name}", lambda *_, stub=stub: stub)
-    fitting.tune(OneTarget("meta"), 1, 0.1)
+
+    def picture(gaussians: Gaussians, *_: object) -> SimpleNamespace:
+        seen = gaussians.means.sum() + gaussians.harmonics.sum() + gaussians.scales.sum() + gaussians.rotations.sum()
+        return SimpleNamespace(rgb=seen + gaussians.opacities.sum() + torch.zeros(24, 20, 3, device="meta"))
+
+    monkeypatch.setattr("neuralfields.compression.neural_fit.render_gaussians", picture)
+    loss = SimpleNamespace(d_rgb=torch.zeros(24, 20, 3, device="meta"))
+    monkeypatch.setattr("neuralfields.compression.neural_fit.image_loss", lambda *_: loss)
+    fitting.bank.tune(OneTarget("meta"), fitting.shown(), lambda _: torch.arange(0, 120, 2), 1, 0.1)
     assert {layer.device.type for layer in bank.layers} == {"meta"}
