@@ -27,7 +27,7 @@ ONE = 2**14  # of activations
 TURN_BITS = 14  # of a sine's table
 FINE, REACH = 2**12, 8  # entries of the table of tanh to 1, and where it ends
 LAYERS = 5
-MOST_CLUSTERS, MOST_WIDTH, MOST_OCTAVES = 255, 256, 12
+MOST_CLUSTERS, MOST_WIDTH, MOST_OCTAVES = 255, 256, 20
 ROWS = 8192  # evaluated at once
 LARGEST_ROTATION = 1e3
 

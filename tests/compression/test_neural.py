@@ -189,6 +189,17 @@ def test_fine_tuning_leaves_out_only_what_a_picture_does_not_show():
         assert len(rows) < 2000 and (pictures[0].rgb - pictures[1].rgb).abs().mean() < 1e-3
 
 
+def test_a_rate_that_destroys_is_not_taken(monkeypatch: pytest.MonkeyPatch):
+    gaussians = ball()
+    fitting = Fitting.of(gaussians, np.ones(3000), BOUNDS, RECIPE, 0)
+    fitting.bank.regress(300, 4)
+    refiner = Refiner(gaussians, BOUNDS, drawn(BOUNDS, 4, 64), (0, 0, 0))
+    monkeypatch.setattr("neuralfields.compression.neural_fit.TUNING_RATES", (5.0, 1e-3, 1e-9))
+    before = [layer.detach().clone() for layer in fitting.bank.layers]
+    assert fitting.bank._tuning_rate(refiner, fitting.shown(), fitting.seen(refiner), 16) == 1e-3
+    assert all(torch.equal(a, b) for a, b in zip(before, fitting.bank.layers, strict=True))
+
+
 def test_regression_learns_and_whole_numbers_keep_it():
     bank, places, values = a_bank()
     before = float(((bank.attributes().detach() - values) ** 2).mean())
@@ -308,5 +319,6 @@ def test_a_fit_is_on_one_device(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("neuralfields.compression.neural_fit.render_gaussians", picture)
     loss = SimpleNamespace(d_rgb=torch.zeros(24, 20, 3, device="meta"))
     monkeypatch.setattr("neuralfields.compression.neural_fit.image_loss", lambda *_: loss)
+    monkeypatch.setattr(Bank, "_tuning_rate", lambda *_: 1e-3)  # there are no errors to compare
     fitting.bank.tune(OneTarget("meta"), fitting.shown(), lambda _: torch.arange(0, 120, 2), 1, 0.1)
     assert {layer.device.type for layer in bank.layers} == {"meta"}
