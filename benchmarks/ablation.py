@@ -69,7 +69,14 @@ def main() -> None:
         folder, downscale = CAPTURES[name]
         scene = read_scene(given.data / "captures" / folder)
         options = FitOptions(
-            scene.root, downscale=downscale, steps=given.steps, seed=given.seed, threads=1, quiet=True, eval_every=0
+            scene.root,
+            downscale=downscale,
+            steps=given.steps,
+            seed=given.seed,
+            threads=1,
+            quiet=True,
+            eval_every=0,
+            field="hash",
         )
         command = f"python benchmarks/ablation.py --names {name} --steps {given.steps} --seed {given.seed}"
         for case in given.cases:

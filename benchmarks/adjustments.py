@@ -78,7 +78,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     options = FitOptions(
-        scene=given.data, steps=given.steps, seed=given.seed, threads=given.threads, quiet=True, eval_every=0
+        scene=given.data,
+        steps=given.steps,
+        seed=given.seed,
+        threads=given.threads,
+        quiet=True,
+        eval_every=0,
+        field="hash",
     )
     command = f"python benchmarks/adjustments.py --steps {given.steps} --seed {given.seed} --threads {given.threads}"
     for name in given.names or CASES:

@@ -105,6 +105,7 @@ def measure(folder: Path, box: str, steps: int, seed: int, downscale: int | None
         downscale=downscale,
         recipe=("open_edges=9",),
         **MASKED.get(name, {}),
+        field="hash",
     )
     found: list[Bounds] = []
 

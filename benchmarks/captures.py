@@ -1,9 +1,9 @@
-"""Real captures on this machine: held-out PSNR after a time of training, memory, time of a view, bytes.
+"""Real captures by default settings on this machine: held-out PSNR, memory, time of a view, bytes, pictures.
 
 python benchmarks/captures.py [name ...] [--data FOLDER]     names as in CASES; without any, all of them
 
-Each row is one `nf fit` in a process of its own, then `nf eval` of what it wrote. Run it on a quiet machine: the
-load stands in the row.
+Each row is one `nf fit` in a process of its own, then `nf eval` of what it wrote; `cores` is its processor time over
+`wall_seconds`, `worst` the PSNR of its worst view. Run it on a quiet machine: the load stands in the row.
 """
 
 import argparse
@@ -68,8 +68,8 @@ def fit_and_eval(name: str, capture: str, options: list[str], data: Path, folder
         ssim=round(measured["ssim"], 4),
         train_seconds=round(report["seconds"], 1),
         wall_seconds=round(wall, 1),
+        cores=round((usage.ru_utime + usage.ru_stime) / wall, 2),
         steps=report["steps"],
-        samples_per_second=report["samples_per_second"],
         peak_MB=round(peak / 1e6),
         file_MB=round(out.stat().st_size / 1e6, 2),
         view_ms=round(measured["ms_per_view"]),

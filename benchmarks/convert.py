@@ -253,7 +253,7 @@ def through(given: argparse.Namespace) -> None:
     command = f"python benchmarks/convert.py through --scene {given.scene}"
     table = f"convert_through_{given.scene}"
     rows = kept(table, command)
-    options = FitOptions(scene=scene.root, downscale=downscale, minutes=1.0, quiet=True, eval_every=0)
+    options = FitOptions(scene=scene.root, downscale=downscale, minutes=1.0, quiet=True, eval_every=0, field="hash")
     todo = [name for name in ("mlp", "cam") if sum(r["field"] == name for r in rows) < 2]
     teacher = fit_scene(scene, options) if todo else None
     for name in todo:

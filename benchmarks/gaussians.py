@@ -28,6 +28,10 @@ CASES = {
     "tanks": ("tanks_train", ["--downscale", "2"]),
     "desk": ("desk_colmap", ["--downscale", "2"]),
     "fern": ("llff_fern", []),
+    "statue": ("saharov_statue_32", ["--downscale", "2"]),
+    "materials": ("synthetic_materials", []),
+    "dtu": ("dtu_scan65", []),
+    "sceaux": ("sceaux_castle_11", ["--downscale", "6"]),
 }
 TITLE = "Gaussians fitted to real captures: held-out PSNR over time"
 

@@ -156,7 +156,13 @@ def main() -> None:
     given = parser.parse_args()
     scene = read_scene(given.data / "captures" / "ngp_fox")
     options = FitOptions(
-        scene=scene.root, steps=given.steps, seed=given.seed, threads=given.threads, quiet=True, eval_every=0
+        scene=scene.root,
+        steps=given.steps,
+        seed=given.seed,
+        threads=given.threads,
+        quiet=True,
+        eval_every=0,
+        field="hash",
     )
     command = f"python benchmarks/refine.py --steps {given.steps} --seed {given.seed} --threads {given.threads}"
     for name in given.names or CASES:

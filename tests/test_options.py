@@ -159,7 +159,7 @@ def test_a_help_page_names_every_default_once(capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit):
         command_line.read_options(FitOptions, "nf fit", ["--help"])
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "Seconds between checkpoints. Default: 30." in shown and "Default: hash." in shown
+    assert "Seconds between checkpoints. Default: 30." in shown and "Default: gaussians for a capture" in shown
     assert "bit for bit. Default: 0." in shown and "(default" not in shown and "None" not in shown
     assert shown.index("training options") < shown.index("--steps") < shown.index("output options")
 

@@ -67,7 +67,8 @@ def test_options_are_checked_as_on_the_command_line(tiny_capture: Path) -> None:
     for options, message in (
         ({"stesp": 3}, "unexpected keyword argument 'stesp'"),
         ({"steps": 0}, "--steps 0: must be between"),
-        ({"set": {"levles": 3}, "steps": 1}, "unknown key 'levles' .did you mean 'levels'"),
+        ({"set": {"levles": 3}, "steps": 1}, "unknown key 'levles'.* .of gaussians, as no --field is given"),
+        ({"set": {"levles": 3}, "steps": 1, "field": "hash"}, "unknown key 'levles' .did you mean 'levels'"),
     ):
         with pytest.raises(UsageError, match=message):
             neuralfields.fit(tiny_capture, **options)

@@ -25,12 +25,14 @@ from neuralfields.scene import Bounds
 
 SOURCES, ANGLE, OUTSIDE_COST = 4, 8.0, 5.0  # how many, degrees between their rays, the cost of looking elsewhere
 FINE_SIDE, COARSER = 160, 2  # pixels of a map's shorter side at most, and how many times smaller the first sweep is
-HYPOTHESES, STEP = (16, 96), 0.75  # of the first sweep: how many, pixels between two
+HYPOTHESES, STEP = (16, 512), 0.75  # of the first sweep: how many, pixels between two
 OFFSETS = (-1.0, -0.5, 0.0, 0.5, 1.0)  # of the second sweep, in steps of the first
 NEAREST, FARTHEST = 0.05, 20.0  # depths in sides of the inner cube, where the cube does not say
 MARGIN_BEFORE, MARGIN_BEHIND = 1.2, 1.8  # half sides of the inner cube before and behind its centre
 CONFIRMED = 2  # votes that make a depth sure
-AGREEMENT = 0.02  # relative difference of two depths of one point
+LEAST_SCORE = 0.5  # under which nothing votes: where there is no texture, maps agree by chance
+AGREEMENT, PIXELS, LOOSEST = 0.02, 1.0, 0.25  # relative difference of two depths of one point: that, or what so many
+# pixels of a map are there, but never more than the last: facades behind a statue are known to a tenth of their depth
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def depth_maps(images: list[Tensor], cameras: list[Camera], bounds: Bounds) -> l
         scores.append(score)
     depths = [1 / q for q in inverse]
     votes = [_votes(index, chosen[index].tolist(), depths, cameras, poses, times) for index in range(len(images))]
+    votes = [each * (score >= LEAST_SCORE) for each, score in zip(votes, scores, strict=True)]
     return [DepthMap(*each, times) for each in zip(depths, votes, scores, strict=True)]
 
 
@@ -170,12 +173,16 @@ def met(
     world = poses[index, :3, :3] @ local + poses[index, :3, 3:]
     for other in others:
         there = poses[other, :3, :3].T @ (world - poses[other, :3, 3:])
-        x, y, z = (_intrinsics(cameras[other], times) @ there).unbind(0)
+        lens = _intrinsics(cameras[other], times)
+        x, y, z = (lens @ there).unbind(0)
+        far = lens @ poses[other, :3, :3].T @ poses[index, :3, :3] @ local  # the same pixels, infinitely far
         column, row = (x / z.clamp(min=1e-9)).floor().long(), (y / z.clamp(min=1e-9)).floor().long()
         h, w = depths[other].shape
         inside = (z > 0) & (column >= 0) & (column < w) & (row >= 0) & (row < h)
         row, column = row.clamp(0, h - 1), column.clamp(0, w - 1)
-        agrees = (depths[other][row, column] / z.clamp(min=1e-9) - 1).abs() < AGREEMENT
+        moved = torch.hypot(x / z - far[0] / far[2], y / z - far[1] / far[2]).nan_to_num(torch.inf)
+        allowed = (PIXELS / moved.clamp(min=1e-9)).clamp(AGREEMENT, LOOSEST)
+        agrees = (depths[other][row, column] / z.clamp(min=1e-9) - 1).abs() < allowed
         yield other, row, column, inside & agrees
 
 

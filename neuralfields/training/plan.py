@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import torch
 from neuralfields.captures.check import fit_warnings
 from neuralfields.captures.readers import read_scene
 from neuralfields.errors import UsageError
-from neuralfields.fields import architecture_names, field_class
+from neuralfields.fields import GAUSSIANS, architecture_names, field_class
 from neuralfields.fields.field import Field
 from neuralfields.files import printable
 from neuralfields.gpu.device import use_machine
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 # Attaches a live viewer to a loop while the context lasts: (scene, options, loop, function for the current model).
 WatchFit = Callable[[Scene, FitOptions, "Loop", Callable[[], Model]], AbstractContextManager]
 PHOTOS = "photos"
+GAUSSIANS_LACK = ("robust", "sparse_depth", "half")  # options of fields alone
 SIGNAL_STEPS = 3000  # default for signals; proportionally more of smaller steps
 
 
@@ -83,9 +84,14 @@ def plan_fit(options: FitOptions, source: Scene | Signal | None = None) -> FitPl
     Raises UsageError and InputError; PosesNotFoundError for photos whose poses cannot be found or are doubtful.
     """
     device = use_machine(options.device, options.threads)
+    named, options = options.field, replace(options, field=options.field or usual_field(options, source))
     kind = field_class(options.field)
     with backend.using(options.backend, options.marcher, device.type):
-        config = parse_settings(options.set, kind.Config)
+        try:
+            config = parse_settings(options.set, kind.Config)
+        except UsageError as error:
+            hint = "" if named else f" (of {options.field}, as no --field is given)"
+            raise UsageError(f"{error}{hint}") from None
     if options.max_gaussians is not None:
         config = _limited(config, options)
     settings = parse_settings(options.recipe, training_options.DEFAULT, "--recipe")
@@ -100,6 +106,28 @@ def plan_fit(options: FitOptions, source: Scene | Signal | None = None) -> FitPl
         source = _in_time(source, kind, options)
     default = signal_steps(kind) if isinstance(source, Signal) else kind.STEPS
     return FitPlan(source, options, config, settings, device, Budget.of(options, default))
+
+
+def usual_field(options: FitOptions, source: Scene | Signal | None = None) -> str:
+    """The field where none is named: Gaussians for a capture, if they have what is asked for, else hash.
+
+    On every capture measured Gaussians are 1 to 8 dB better than hash in the same time, and drawn ten times faster.
+    """
+    if source is None:
+        signal = signal_format(options.scene, options.format) is not None
+    else:
+        signal = isinstance(source, Signal)
+    lacking = any(getattr(options, name) for name in GAUSSIANS_LACK) or options.bits == 8
+    kernels = (options.backend, options.marcher) != ("native", "native")
+    keys = {setting.partition("=")[0].strip().replace("-", "_") for setting in options.set}
+    known, of_hash = ({item.name for item in fields(field_class(name).Config)} for name in (GAUSSIANS, "hash"))
+    lacking = lacking or kernels or bool((keys - known) & of_hash)
+    return "hash" if signal or lacking or processes() > 1 else GAUSSIANS
+
+
+def processes() -> int:
+    """Number of processes that torchrun started for this fit; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _in_time(scene: Scene, kind: type[Field], options: FitOptions) -> Scene:
@@ -146,7 +174,7 @@ def posed_scene(options: FitOptions) -> Scene:
     capture = default_capture(photos) if out is None else out.with_name(f"{out.stem}-capture")
     if options.dry_run:
         raise UsageError(f"--dry-run: {photos} has no poses yet; run nf poses {photos} first")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if processes() > 1:
         raise UsageError(f"{photos}: has no poses yet; run nf poses {photos} before torchrun")
     print(printable(f"{photos}: photos without poses; the posed capture goes to {capture}"), file=sys.stderr)
     find_poses(photos, capture, PoseSettings(threads=options.threads), StageDisplay(options.quiet))

@@ -20,7 +20,7 @@ from neuralfields.training.photos import choose_background
 from neuralfields.training.plan import FitPlan
 from neuralfields.training.radiance import RadianceTrainer
 
-SWEPT = 60  # photos at most whose depth is looked for
+SWEPT = 120  # photos at most whose depth is looked for
 # Share of a beginning by depth, without sparse points, that fills where photos do not agree, as far away as they do
 # elsewhere: 0.5 dB on the fox after 400 steps. Anywhere along rays gains as much there, but floats before cameras of
 # captures of few photos.

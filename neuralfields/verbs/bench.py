@@ -152,7 +152,12 @@ def run(options: BenchOptions) -> dict[str, Any]:
     source = options.scene or sample_scene()
     scene = read_scene(source)
     warm = FitOptions(
-        scene=source, minutes=WARM_UP * options.seconds / 60, threads=options.threads, eval_every=0, quiet=True
+        scene=source,
+        minutes=WARM_UP * options.seconds / 60,
+        threads=options.threads,
+        eval_every=0,
+        quiet=True,
+        field="hash",
     )
     model = fit_scene(replace(scene, test=()), warm)  # its quality does not matter
     if not isinstance(model.field, HashField):

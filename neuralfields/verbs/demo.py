@@ -50,8 +50,7 @@ def run(options: DemoOptions) -> dict[str, Any]:
     fitted = fit.run(
         FitOptions(
             scene=scene, out=target, minutes=options.minutes, threads=options.threads, overwrite=options.overwrite,
-            eval_every=10.0, quiet=options.quiet,
-        )
+            eval_every=10.0, quiet=options.quiet, field="hash")
     )  # fmt: skip
     report = evaluate(load(target), scene, quiet=options.quiet)
     save_image(comparison, best_and_worst(report))

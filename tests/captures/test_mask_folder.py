@@ -136,8 +136,8 @@ def test_a_fit_takes_them_and_its_file_is_measured_by_them(tmp_path: Path, small
     for frame in scene.frames:
         mask(tmp_path / "masks" / Path(frame.name).parent.name / f"{Path(frame.name).stem}.png", (32, 32))
     options = FitOptions(
-        scene=folder, out=tmp_path / "a.nf", steps=3, threads=1, set=SMALL, eval_every=0, masks=tmp_path / "masks",
-        mask_means="keep",
+        scene=folder, out=tmp_path / "a.nf", steps=3, threads=1, field="hash", set=SMALL, eval_every=0,
+        masks=tmp_path / "masks", mask_means="keep",
     )  # fmt: skip
     result = fit.run(options)
     torch.set_num_threads(before)

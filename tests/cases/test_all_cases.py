@@ -24,7 +24,7 @@ from neuralfields.signals.readers import read_signal
 from neuralfields.signals.sound import resampled
 
 REPOSITORY = Path(__file__).parents[2]
-SMALL = ("--threads", "1", "--quiet", "--set", "levels=4", "table=12", "finest=64", "hidden=32")
+SMALL = ("--threads", "1", "--quiet", "--field", "hash", "--set", "levels=4", "table=12", "finest=64", "hidden=32")
 
 
 @dataclass(frozen=True)

@@ -172,11 +172,11 @@ def test_kernels_follow_torchs_stream():
 def test_a_short_fit_on_the_sample_scene(sample_scene: Path, tmp_path: Path):
     """As good as on the CPU, saved, loaded on both devices, and rendered alike."""
     scene = read_scene(sample_scene)
-    options = FitOptions(sample_scene, steps=600, device="cuda", eval_every=0, quiet=True)
+    options = FitOptions(sample_scene, steps=600, device="cuda", eval_every=0, quiet=True, field="hash")
     begin = time.perf_counter()
     model = fit_scene(scene, options)
     seconds = time.perf_counter() - begin
-    on_cpu = fit_scene(scene, FitOptions(sample_scene, steps=600, device="cpu", eval_every=0, quiet=True))
+    on_cpu = fit_scene(scene, FitOptions(sample_scene, steps=600, device="cpu", eval_every=0, quiet=True, field="hash"))
     assert model.metrics["psnr"] > on_cpu.metrics["psnr"] - 0.5, f"in {seconds:.1f} s"
     save(model, tmp_path / "a.nf")
     pictures = []
@@ -190,7 +190,7 @@ def test_a_short_fit_on_the_sample_scene(sample_scene: Path, tmp_path: Path):
 def test_a_checkpoint_goes_from_the_gpu_to_the_cpu(small_capture: Path, tmp_path: Path):
     scene = read_scene(small_capture)
     loaded = load_frames(scene, scene.train, None)
-    options = FitOptions(small_capture)
+    options = FitOptions(small_capture, field="hash")
     config = HashConfig(levels=4, table=12)
     made = {d: new_training(scene, plan_of(scene, options, config, d), loaded) for d in ("cuda", "cpu")}
     for step in range(3):

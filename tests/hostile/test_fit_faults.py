@@ -61,7 +61,9 @@ def make_scene(folder: Path, count: int = 6, size: tuple[int, int] = (12, 8), he
 
 
 def options(scene: Scene, **more: object) -> FitOptions:
-    return FitOptions(**{"scene": scene.root, "steps": 20, "threads": 1, "set": SMALL, "quiet": True} | more)
+    return FitOptions(
+        **{"scene": scene.root, "steps": 20, "threads": 1, "field": "hash", "set": SMALL, "quiet": True} | more
+    )
 
 
 def assert_finite(model: Model) -> None:
@@ -219,7 +221,7 @@ def test_degenerate_captures_on_disk_end_well_or_with_one_line(
 ) -> None:
     folder = transforms(tmp_path / "capture", spoil(make_scene(tmp_path / "capture", count=9)))
     words = ["fit", str(folder), "--out", str(tmp_path / "a.nf"), "--steps", "10", "--threads", "1", "--quiet"]
-    code = cli.main([*words, "--json", "--set", *SMALL])
+    code = cli.main([*words, "--json", "--field", "hash", "--set", *SMALL])
     out, err = capsys.readouterr()
     assert code in (0, 3) and "Traceback" not in err
     if code == 0:
@@ -232,7 +234,7 @@ def test_degenerate_captures_on_disk_end_well_or_with_one_line(
 def test_captures_of_one_or_two_photos_on_disk(tmp_path: Path, count: int, capsys: pytest.CaptureFixture[str]) -> None:
     folder = transforms(tmp_path / "capture", make_scene(tmp_path / "capture", count=count))
     words = ["fit", str(folder), "--out", str(tmp_path / "a.nf"), "--steps", "5", "--threads", "1", "--quiet"]
-    code = cli.main([*words, "--set", *SMALL])
+    code = cli.main([*words, "--field", "hash", "--set", *SMALL])
     err = capsys.readouterr().err
     assert code == 3 and "Traceback" not in err and err.count("\n") == 1
     assert "at least 3" in err

@@ -165,7 +165,7 @@ def test_a_fit_says_what_its_small_file_scores(tiny_capture: Path, tmp_path: Pat
     scene = read_scene(tiny_capture)
     options = FitOptions(
         scene.root, steps=60, eval_every=0, quiet=True, threads=torch.get_num_threads(),
-        set=("levels=6", "table=12", "finest=128")
+        field="hash", set=("levels=6", "table=12", "finest=128")
     )  # fmt: skip
     scores, sizes = {}, {}
     for bits in (32, 8):

@@ -169,7 +169,7 @@ def test_a_step_of_training_by_both(small_capture: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(HashField, "fused", lambda field: None)
     scene = read_scene(small_capture)
     loaded = load_frames(scene, scene.train, 4)
-    options, config = FitOptions(small_capture), Config(levels=2, table=8)
+    options, config = FitOptions(small_capture, field="hash"), Config(levels=2, table=8)
     losses, samples, tables = [], [], []
     for chosen in (("native", "native"), ("tcnn", "nerfacc")):
         training = new_training(scene, plan_of(scene, options, config), loaded)

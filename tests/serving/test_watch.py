@@ -35,7 +35,14 @@ from tests.support.view_ball import Page, view
 @pytest.fixture
 def options(tiny_capture: Path, tmp_path: Path) -> FitOptions:
     return FitOptions(
-        scene=tiny_capture, out=tmp_path / "live.nf", steps=40, eval_every=0, quiet=True, threads=1, set=SMALL
+        scene=tiny_capture,
+        out=tmp_path / "live.nf",
+        steps=40,
+        eval_every=0,
+        quiet=True,
+        threads=1,
+        field="hash",
+        set=SMALL,
     )
 
 

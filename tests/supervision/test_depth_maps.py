@@ -89,7 +89,7 @@ def test_a_fit_follows_the_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     off = []
     for weight in (0.0, 1.0):
         options = FitOptions(
-            scene=tmp_path, steps=50, eval_every=0, quiet=True, threads=1, set=SMALL, depth_weight=weight
+            scene=tmp_path, steps=50, eval_every=0, quiet=True, threads=1, field="hash", set=SMALL, depth_weight=weight
         )
         model = fit_scene(scene, options)
         camera = model.cameras[0]

@@ -122,7 +122,7 @@ def darkened(folder: Path) -> tuple[Scene, np.ndarray]:
 def test_a_fit_learns_the_photos_gains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scene, gains = darkened(tmp_path)
     set_training(monkeypatch, samples=1 << 14)
-    options = FitOptions(scene=scene.root, steps=200, threads=1, set=SMALL, quiet=True, eval_every=0)
+    options = FitOptions(scene=scene.root, steps=200, threads=1, field="hash", set=SMALL, quiet=True, eval_every=0)
     plain, learned = (fit_scene(scene, replace(options, exposure=on)) for on in (False, True))
     found = np.log([learned.made["exposure_gains"][scene.frames[k].name] for k in scene.train])
     true = np.log(gains[list(scene.train)])

@@ -233,7 +233,7 @@ def test_the_file_holds_the_refined_cameras_and_is_measured_by_them(
     monkeypatch.setattr(held_out, "PIXELS", 128)
     folder, out = small_capture_folder(), tmp_path / "a.nf"
     options = FitOptions(
-        scene=folder, out=out, steps=60, threads=1, set=SMALL, quiet=True, refine_poses=True, eval_every=0
+        scene=folder, out=out, steps=60, threads=1, field="hash", set=SMALL, quiet=True, refine_poses=True, eval_every=0
     )
     result = fit.run(options)
     model, scene = load(out), read_scene(folder)

@@ -100,7 +100,7 @@ def test_a_fit_learns_depth_from_points(small_model, monkeypatch: pytest.MonkeyP
         frames[index] = replace(frames[index], sightings=Sightings(own, np.ones(len(own))))
     scene = replace(scene, frames=tuple(frames), points=np.concatenate(points), test=())
     monkeypatch.setattr("neuralfields.training.photos.with_sightings", lambda scene: scene)
-    options = FitOptions(scene=scene.root, steps=50, threads=1, set=SMALL, quiet=True, eval_every=0)
+    options = FitOptions(scene=scene.root, steps=50, threads=1, field="hash", set=SMALL, quiet=True, eval_every=0)
     off = []
     for on in (False, True):
         model = fit_scene(scene, replace(options, sparse_depth=on))

@@ -35,7 +35,7 @@ def same_model(one: Model, two: Model) -> None:
 
 def _interrupted(folder: Path) -> None:
     capture, before = tiny_capture_folder(), torch.get_num_threads()
-    options = FitOptions(scene=capture, steps=12, threads=1, set=SMALL, quiet=True, out=folder / "a.nf")
+    options = FitOptions(scene=capture, steps=12, threads=1, field="hash", set=SMALL, quiet=True, out=folder / "a.nf")
     folder.mkdir()
     with training_settings(samples=1 << 12), pytest.raises(InterruptedFit):
         fit_scene(read_scene(capture), options, Interrupting(2))

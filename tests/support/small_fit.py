@@ -34,7 +34,7 @@ def make_capture(folder: Path, shrink: int, train: int, test: int) -> Path:
 
 
 def _fitted(folder: Path) -> Model:
-    options = FitOptions(scene=folder, steps=STEPS, eval_every=0, quiet=True, threads=1, set=SMALL)
+    options = FitOptions(scene=folder, steps=STEPS, eval_every=0, quiet=True, threads=1, field="hash", set=SMALL)
     before = torch.get_num_threads()
     with training_settings(samples=1 << 12):
         model = fit_scene(read_scene(folder), options)

@@ -113,7 +113,14 @@ def test_the_warnings_of_check_come_again_at_the_end(tmp_path: Path) -> None:
 
 def test_the_fit_s_json_and_text_have_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_steps: None) -> None:
     options = FitOptions(
-        tiny_capture_folder(), out=tmp_path / "a.nf", steps=3, threads=1, set=SMALL, eval_every=0, quiet=True
+        tiny_capture_folder(),
+        out=tmp_path / "a.nf",
+        steps=3,
+        threads=1,
+        field="hash",
+        set=SMALL,
+        eval_every=0,
+        quiet=True,
     )
     monkeypatch.setattr("neuralfields.training.findings.findings", lambda *_: ["first", "second"])
     before = torch.get_num_threads()

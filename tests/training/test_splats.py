@@ -3,20 +3,24 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import imageio.v3
 import numpy as np
 import pytest
 import torch
 
+from neuralfields.captures.images import load_frames
 from neuralfields.captures.readers import read_scene
 from neuralfields.errors import InterruptedFit, UsageError
+from neuralfields.evaluation.evaluate import evaluate
 from neuralfields.fields.gaussians import GaussianField
 from neuralfields.gaussians import PARAMETERS
 from neuralfields.models.model import Model
 from neuralfields.models.nf_file import load, save
 from neuralfields.options.fit import FitOptions
 from neuralfields.splatting import photos
+from neuralfields.training import splat_fit
 from neuralfields.training.fit import fit_scene
 from neuralfields.training.splats import budget
 from tests.support.disturbed import disturbed, off_in_pixels
@@ -64,6 +68,19 @@ def test_more_time_pays_for_more_gaussians():
     many = 10**9  # pixels
     assert [budget(many, seconds) for seconds in (20, 60, 180)] == [43_541, 68_094, 110_623]
     assert budget(many, 1e9) == budget(many, None) == 400_000 and budget(60_000, 1e9) == budget(60_000, None) == 21_000
+
+
+def test_held_out_views_keep_their_size_while_a_fit_runs(
+    fitted: Model, small_capture: Path, monkeypatch: pytest.MonkeyPatch
+):
+    scene = read_scene(small_capture)
+    held_out = load_frames(scene, scene.test)
+    each = {name: found.psnr for name, found in zip(scene.test, evaluate(fitted).views, strict=True)}
+    monkeypatch.setattr(splat_fit, "VALIDATION_PIXELS", 1)  # not even one view
+    monkeypatch.setattr(splat_fit, "LEAST_VALIDATED", 1)
+    training = SimpleNamespace(volume=fitted.renderable(), device=torch.device("cpu"))
+    found = splat_fit._validation(training, held_out, fitted.background)()
+    assert found == pytest.approx(each[scene.test[0]], abs=0.05)  # that of 8 bits
 
 
 def test_antialiased_ones_are_shown_as_they_were_fitted(fitted: Model, small_capture: Path):

@@ -54,7 +54,9 @@ def test_an_existing_output_is_kept(capture: Path, tmp_path: Path, capsys: pytes
 def test_overwrite_replaces_it(capture: Path, tmp_path: Path, small_steps: None) -> None:
     out = tmp_path / "a.nf"
     out.write_bytes(b"mine")
-    options = FitOptions(scene=capture, steps=2, threads=1, set=SMALL, out=out, overwrite=True, quiet=True)
+    options = FitOptions(
+        scene=capture, steps=2, threads=1, field="hash", set=SMALL, out=out, overwrite=True, quiet=True
+    )
     assert fit.run(options)["steps"] == 2
     assert load(out).made["steps"] == 2
 
@@ -71,8 +73,8 @@ def test_dry_run_writes_nothing(
 
 USAGE = {
     "field": (("--field", "hahs"), r"unknown field 'hahs'; known: .*hash.*; did you mean hash\?"),
-    "key": (("--set", "levls=4"), r"unknown key 'levls' \(did you mean 'levels'\?\)"),
-    "value": (("--set", "levels=many"), r"levels=many: must be a whole number"),
+    "key": (("--field", "hash", "--set", "levls=4"), r"unknown key 'levls' \(did you mean 'levels'\?\)"),
+    "value": (("--field", "hash", "--set", "levels=many"), r"levels=many: must be a whole number"),
     "cuda": (("--device", "cuda"), r"--device cuda: .* use --device cpu"),
 }
 
@@ -102,7 +104,7 @@ def test_nothing_to_resume(capture: Path, tmp_path: Path, capsys: pytest.Capture
     err = refused(capsys, 3, capture, "--out", tmp_path / "a.nf", "--resume", "--quiet", "--threads", 1)
     assert "a.nf.checkpoint: no checkpoint to resume; run without --resume" in err
     with pytest.raises(UsageError, match="--resume needs the output it goes on with: give --out"):
-        fit_scene(read_scene(capture), FitOptions(scene=capture, set=SMALL, threads=1, resume=True))
+        fit_scene(read_scene(capture), FitOptions(scene=capture, field="hash", set=SMALL, threads=1, resume=True))
 
 
 def masked(scene: Scene, folder: Path, value: int, frames: tuple[int, ...]) -> Scene:
@@ -115,7 +117,9 @@ def masked(scene: Scene, folder: Path, value: int, frames: tuple[int, ...]) -> S
 
 
 def options_for(capture: Path, **more: Any) -> FitOptions:
-    return FitOptions(**{"scene": capture, "steps": 12, "threads": 1, "set": SMALL, "quiet": True} | more)
+    return FitOptions(
+        **{"scene": capture, "steps": 12, "threads": 1, "field": "hash", "set": SMALL, "quiet": True} | more
+    )
 
 
 def test_masks_that_leave_nothing(capture: Path, tmp_path: Path) -> None:

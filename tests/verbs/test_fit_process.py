@@ -25,7 +25,7 @@ from tests.support.side_by_side import made_once
 from tests.support.small_fit import tiny_capture_folder
 
 RECIPE = ("samples=4096",)  # small steps
-WORDS = ("--threads", "1", "--checkpoint-every", "0.1", "--recipe", *RECIPE, "--set", *SMALL)
+WORDS = ("--threads", "1", "--checkpoint-every", "0.1", "--recipe", *RECIPE, "--field", "hash", "--set", *SMALL)
 STEPS = 60
 MEASURER = (sys.executable, "-c", MEASURED)
 
@@ -173,7 +173,9 @@ def test_a_second_process_is_refused_and_two_signals_stop_at_once(
     ended = first.end()
     assert ended.code == 5 and time.monotonic() - told < 2 and "Traceback" not in ended.err
     assert not out.exists()
-    options = FitOptions(scene=capture, steps=100000, threads=1, set=SMALL, recipe=RECIPE, out=out, resume=True)
+    options = FitOptions(
+        scene=capture, steps=100000, threads=1, field="hash", set=SMALL, recipe=RECIPE, out=out, resume=True
+    )
     with pytest.raises(InterruptedFit):
         fit_scene(read_scene(capture), options, Interrupting(1))
 

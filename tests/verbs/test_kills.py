@@ -11,7 +11,7 @@ from tests.support.small_fit import tiny_capture_folder
 
 SHARED = ("--threads", "1", "--checkpoint-every", "0.1", "--eval-every", "0", "--quiet")
 FIELDS = {
-    "hash": ("--steps", "120", "--recipe", "samples=4096", "--set", *SMALL),
+    "hash": ("--steps", "120", "--recipe", "samples=4096", "--field", "hash", "--set", *SMALL),
     "mlp": ("--steps", "20", "--recipe", "samples=1024", "--set", "width=32", "layers=2"),
     "gaussians": ("--steps", "60", "--max-gaussians", "2000"),
 }

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("small_steps")
 
 
 def options_for(capture: Path, **more: Any) -> FitOptions:
-    return FitOptions(**{"scene": capture, "steps": 12, "threads": 1, "set": SMALL} | more)
+    return FitOptions(**{"scene": capture, "steps": 12, "threads": 1, "field": "hash", "set": SMALL} | more)
 
 
 @pytest.fixture(scope="module")
