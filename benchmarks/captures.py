@@ -65,6 +65,7 @@ def fit_and_eval(name: str, capture: str, options: list[str], data: Path, folder
         "nf " + " ".join(["fit", f"$DATA/{capture}", *options]),
         case=name,
         psnr=round(measured["psnr"], 2),
+        worst=round(min(view["psnr"] for view in measured["images"]), 2),
         ssim=round(measured["ssim"], 4),
         train_seconds=round(report["seconds"], 1),
         wall_seconds=round(wall, 1),
