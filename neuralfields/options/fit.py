@@ -104,8 +104,8 @@ class FitOptions(ConfigurableTraining, Supervision, Source, LivePage, Kernels, S
     _: KW_ONLY
     field: str | None = None
     """Architecture of the field: the name of a file in neuralfields/fields. Default: gaussians for a capture, hash for
-    an image, mesh, video or sound, and for a capture with what Gaussians do not have (--robust, --sparse-depth, --half,
-    --bits 8, other kernels, torchrun, keys of --set that are hash's)."""
+    an image, mesh, video or sound, and for a capture with what Gaussians do not have (--sparse-depth, --half, --bits 8,
+    other kernels, torchrun, keys of --set that are hash's)."""
     max_gaussians: int | None = None
     """Gaussians at most, for --field gaussians; 50 to 400 thousand suit a CPU. Default: by the photos' pixels and the
     time that there is."""

@@ -7,7 +7,8 @@ Vocabulary
 A cell whose error is over 1.6 times the typical one is an outlier and gets no weight. The idea, trimmed least squares
 on a residual that is pooled over neighbours since whatever moves is larger than a pixel, is RobustNeRF's
 (arXiv:2302.00833); there the pool is a patch of one batch, here a map of each photo, so that pixels stay drawn one by
-one and a step costs as before. Outliers are still rendered, so that they may become inliers again.
+one and a step costs as before. Outliers are still rendered, so that they may become inliers again. Fields draw pixels
+of all photos (`weight`, `follow`), Gaussians whole photos in turn (`photo_weight`, `follow_photo`).
 """
 
 import torch
@@ -17,24 +18,27 @@ from torch.nn.functional import avg_pool2d
 from neuralfields import ranks
 from neuralfields.options import training as training_options
 from neuralfields.options.training import TrainingSettings
-from neuralfields.supervision.pixels import Batch, Pixels
+from neuralfields.supervision.pixels import Batch
 
 CELLS = 48  # along the longer side of the largest photo
 EVERY = 25  # steps between updates of the outlier mask
 TYPICAL, TIMES = 0.75, 1.6
+PHOTO_MEMORY = 0.5  # of a whole photo's errors, from one look at it to the next
 MOST = 0.3  # largest fraction of outlier cells: beyond it the field is wrong, not the photos
 
 
 class Robust:
-    """Residuals of the cells of all photos, `errors` [N, 2, rows, columns]: sums and counts; outlier mask `out`."""
+    """Residuals of the cells of all photos, `errors` [N, 2, rows, columns]: sums and counts; outlier mask `out`.
 
-    def __init__(self, pixels: Pixels, settings: TrainingSettings | None = None) -> None:
+    `widths`, `heights`: of the photos in pixels, int [N].
+    """
+
+    def __init__(self, widths: Tensor, heights: Tensor, settings: TrainingSettings | None = None) -> None:
         self.settings = settings or training_options.DEFAULT
-        self.side = max(1, -(-int(torch.maximum(pixels.widths, pixels.heights).max()) // CELLS))
-        rows, columns = (-(-int(sides.max()) // self.side) for sides in (pixels.heights, pixels.widths))
-        device = pixels.widths.device
-        self.errors = torch.zeros(len(pixels.widths), 2, rows, columns, device=device)
-        self.out = torch.zeros(len(pixels.widths), rows, columns, dtype=torch.bool, device=device)
+        self.side = max(1, -(-int(torch.maximum(widths, heights).max()) // CELLS))
+        rows, columns = (-(-int(sides.max()) // self.side) for sides in (heights, widths))
+        self.errors = torch.zeros(len(widths), 2, rows, columns, device=widths.device)
+        self.out = torch.zeros(len(widths), rows, columns, dtype=torch.bool, device=widths.device)
 
     def weight(self, batch: Batch) -> Tensor:
         """Weight in the loss: 0 where a pixel's cell is an outlier, else 1, [R]."""
@@ -53,6 +57,32 @@ class Robust:
         self.errors = self.settings.robust_memory * self.errors + new
         if step >= self.settings.robust_warmup and step % EVERY == 0:
             self._judge()
+
+    def photo_weight(self, index: int, size: tuple[int, int], smaller: int = 1) -> Tensor:
+        """Weights [H, W] in the loss of a photo that is `smaller` times smaller, of size (width, height)."""
+        rows, columns = self._cells(size, smaller)
+        return (~self.out[index][rows[:, None], columns]).float()
+
+    @torch.no_grad()
+    def follow_photo(self, step: int, index: int, difference: Tensor, mask: Tensor | None, smaller: int = 1) -> None:
+        """Updates residuals and outlier mask after a step by a whole photo: `difference` [H, W, 3], `mask` [H, W]."""
+        height, width, _ = difference.shape
+        rows, columns = self._cells((width, height), smaller)
+        seen = torch.stack([difference.abs().mean(2), torch.ones_like(difference[..., 0])], 2)
+        seen = seen if mask is None else seen * mask[..., None]
+        _, _, down, across = self.errors.shape
+        cell = rows[:, None] * across + columns
+        new = seen.new_zeros(down * across, 2).index_add_(0, cell.flatten(), seen.reshape(-1, 2))
+        self.errors[index] = PHOTO_MEMORY * self.errors[index] + new.reshape(down, across, 2).permute(2, 0, 1)
+        if step >= self.settings.robust_warmup and step % EVERY == 0:
+            self._judge()
+
+    def _cells(self, size: tuple[int, int], smaller: int) -> tuple[Tensor, Tensor]:
+        """Cell of each row [H] and column [W] of a photo that is `smaller` times smaller."""
+        _, down, across = self.out.shape
+        (width, height), device = size, self.out.device
+        found = [(torch.arange(n, device=device) + 0.5) * smaller / self.side for n in (height, width)]
+        return found[0].long().clamp(max=down - 1), found[1].long().clamp(max=across - 1)
 
     def _judge(self) -> None:
         around = avg_pool2d(self.errors, 3, stride=1, padding=1)

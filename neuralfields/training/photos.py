@@ -161,7 +161,7 @@ def _adjustments(scene: Scene, plan: FitPlan, loaded: LoadedFrames, pixels: Pixe
     return Adjustments(
         poses=PoseRefinement(pixels, loaded.cameras, settings) if options.refine_poses else None,
         exposure=_exposure(scene, loaded, options, device, settings),
-        robust=Robust(pixels, settings) if options.robust else None,
+        robust=Robust(pixels.widths, pixels.heights, settings) if options.robust else None,
         depth=depth,
     )
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # Attaches a live viewer to a loop while the context lasts: (scene, options, loop, function for the current model).
 WatchFit = Callable[[Scene, FitOptions, "Loop", Callable[[], Model]], AbstractContextManager]
 PHOTOS = "photos"
-GAUSSIANS_LACK = ("robust", "sparse_depth", "half")  # options of fields alone
+GAUSSIANS_LACK = ("sparse_depth", "half")  # options of fields alone
 SIGNAL_STEPS = 3000  # default for signals; proportionally more of smaller steps
 
 
@@ -111,7 +111,7 @@ def plan_fit(options: FitOptions, source: Scene | Signal | None = None) -> FitPl
 def usual_field(options: FitOptions, source: Scene | Signal | None = None) -> str:
     """The field where none is named: Gaussians for a capture, if they have what is asked for, else hash.
 
-    On every capture measured Gaussians are 1 to 8 dB better than hash in the same time, and drawn ten times faster.
+    On every capture measured Gaussians are 0.3 to 8 dB better than hash in the same time, and drawn ten times faster.
     """
     if source is None:
         signal = signal_format(options.scene, options.format) is not None

@@ -26,6 +26,7 @@ from neuralfields.splatting.photos import PhotoPyramid, copied_bytes, training_p
 from neuralfields.supervision.appearance import exposure_of
 from neuralfields.supervision.pixels import Pixels
 from neuralfields.supervision.pose_refinement import PoseRefinement
+from neuralfields.supervision.robust import Robust
 from neuralfields.training.findings import with_findings
 from neuralfields.training.loop import Loop, checkpoint_identity, run_with_checkpoint
 from neuralfields.training.moving_splats import trainer_of
@@ -80,6 +81,9 @@ def fit_gaussians(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchF
     poses = _poses(photos, given, plan) if options.refine_poses else None
     training = trainer_of(gaussians, photos, scene.bounds, background, most, options.seed, exposure, poses)
     training.timed = plan.budget.steps is None
+    if options.robust:
+        sizes = torch.tensor([photo.views[1].size for photo in photos], device=plan.device)
+        training.robust = Robust(*sizes.unbind(1), plan.settings)
     loop = Loop(training, plan.budget, options, progress, _validation(training, held_out, background.colour))
     loop.seconds = time.perf_counter() - begin
     identity = checkpoint_identity(options, plan.config, plan.settings, {"photos": photos_hash(scene, loaded)})
@@ -142,6 +146,8 @@ def _standing(
     made |= asked_for(options)
     if training.exposure is not None:
         made |= training.exposure.record(names)
+    if training.robust is not None:
+        made |= {"left_out": round(training.robust.share, 4)}
     return Model(
         field=field,
         bounds=scene.bounds,

@@ -30,6 +30,7 @@ from neuralfields.splatting.photos import PhotoPyramid
 from neuralfields.supervision.exposure import Exposure
 from neuralfields.supervision.pixels import Batch
 from neuralfields.supervision.pose_refinement import PoseRefinement
+from neuralfields.supervision.robust import Robust
 from neuralfields.training.radiance import Background
 from neuralfields.training.spare_threads import SpareThreads
 from neuralfields.training.trainer import StepReport, mixed_seed
@@ -60,6 +61,7 @@ class SplatTrainer:
 
     averaging = False
     timed = False  # whether progress is that of the clock, not of steps
+    robust: Robust | None = None  # what leaves transients out, if anything does
     bits = 32
 
     def __init__(
@@ -156,13 +158,16 @@ class SplatTrainer:
         degree = sum(progress >= share for share in DEGREES)
         rendered = self.run.render(view, colour, degree, COLOUR_ONLY if self.poses is None else WITH_DEPTH)
         growing = GROW_FROM <= progress < GROW_UNTIL
-        self._backward(turn, rendered, target, photo.mask(smaller), colour, growing)
+        mask = self._mask(turn, smaller)
+        shown = self._backward(turn, rendered, target, mask, colour, growing)
         self.run.adam(
             (self.state.first, self.state.second), self._rates(progress), self.statistics if growing else None
         )
         if self.poses is not None:
-            self._follow_pose(turn, progress, (view, rendered, colour), (target, photo.mask(smaller)), generator)
+            self._follow_pose(turn, progress, (view, rendered, colour), (target, mask), generator)
         self.step_count += 1
+        if self.robust is not None:
+            self.robust.follow_photo(self.step_count, turn, shown - target, photo.mask(smaller), smaller)
         if growing and self.step_count - self.grown_at >= GROW_EVERY:
             self._grow(progress, generator)
         if progress >= AVERAGED and self.step_count % AVERAGE_EVERY == 0:
@@ -180,12 +185,12 @@ class SplatTrainer:
 
     def _backward(
         self, turn: int, rendered: Blended, target: Tensor, mask: Tensor | None, colour: Colour, growing: bool
-    ) -> None:
-        """Leads the loss of a render back, in the photo's own exposure where exposures are learned."""
+    ) -> Tensor:
+        """Leads the loss of a render back, in the photo's own exposure where exposures are learned; as it was shown."""
         if self.exposure is None:
             loss = image_loss(rendered.rgb, target, mask)
             self.run.backward(loss.d_rgb, error=loss.error if growing else None)
-            return
+            return rendered.rgb
         behind = target.new_tensor(colour)
         shown = self.exposure.exposed_photo(turn, rendered.rgb, rendered.opacity, behind)
         loss = image_loss(shown, target, mask)
@@ -193,6 +198,16 @@ class SplatTrainer:
         self.run.backward(d_rgb, d_opacity, error=loss.error if growing else None)
         rest = (1 - rendered.opacity)[..., None] * behind
         self.exposure.follow_photo(turn, rendered.rgb - rest, rendered.opacity, target - rest, mask)
+        return shown
+
+    def _mask(self, turn: int, smaller: int) -> Tensor | None:
+        """What counts of a photo, [H, W]: its mask, without transients where they are left out; None: all."""
+        photo = self.photos[turn]
+        mask = photo.mask(smaller)
+        if self.robust is None:
+            return mask
+        kept = self.robust.photo_weight(turn, photo.views[smaller].size, smaller)
+        return kept if mask is None else kept * mask
 
     def _view(self, turn: int, smaller: int) -> View:
         """The photo's view at that size, by its refined pose where poses are refined."""
@@ -274,7 +289,7 @@ class SplatTrainer:
         """Everything the next step depends on, for a checkpoint."""
         parts = {"values": self.state.values, "first": self.state.first, "second": self.state.second}
         found = {f"{name}.{half}": getattr(part, half) for name, part in parts.items() for half in ("core", "rest")}
-        for part in (self.exposure, self.poses):
+        for part in (self.exposure, self.poses, self.robust):
             found |= {} if part is None else part.tensors()
         return found | {"statistics": self.statistics} | self.averages.tensors(self.weights())
 
@@ -310,7 +325,7 @@ class SplatTrainer:
         self._take(State(*parts))
         self.averages.restore(self.weights(), tensors, counters.get("averaged", 0))
         self.statistics = tensors["statistics"]
-        for part in (self.exposure, self.poses):
+        for part in (self.exposure, self.poses, self.robust):
             if part is not None:
                 part.restore(tensors)
 

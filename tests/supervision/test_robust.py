@@ -40,7 +40,7 @@ def test_a_denied_part_is_left_out_and_comes_back(monkeypatch: pytest.MonkeyPatc
     set_training(monkeypatch, robust_warmup=50)
     set_training(monkeypatch, robust_memory=0.9)
     pixels = three_photos()
-    what = Robust(pixels)
+    what = Robust(pixels.widths, pixels.heights)
     look(what, pixels, range(49), True)
     assert what.share == 0
     look(what, pixels, range(49, 101), True)
@@ -58,12 +58,50 @@ def test_a_denied_part_is_left_out_and_comes_back(monkeypatch: pytest.MonkeyPatc
 def test_no_more_than_a_share_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     set_training(monkeypatch, robust_warmup=0)
     pixels = three_photos()
-    what = Robust(pixels)
+    what = Robust(pixels.widths, pixels.heights)
     for step in range(1, 51):
         batch = pixels.batch(2000, torch.Generator().manual_seed(step))
         error = torch.where(batch.camera == 1, 0.5, 0.01)[:, None].expand(-1, 3)
         what.follow(step, batch, error, torch.ones(2000, dtype=torch.bool))
     assert what.share <= robust.MOST
+
+
+def test_whole_photos_of_any_size_are_judged_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_training(monkeypatch, robust_warmup=50)
+    what = Robust(torch.tensor([96, 96, 48]), torch.tensor([48, 48, 96]))
+    for step in range(101):
+        index, smaller = step % 3, 2 if step < 60 else 1
+        size = (48, 96) if index == 2 else (96, 48)
+        width, height = (side // smaller for side in size)
+        error = torch.full((height, width, 3), 0.05)
+        if index == 1:
+            error[10 // smaller : 30 // smaller, 40 // smaller : 60 // smaller] = 0.5
+        mask = torch.ones(height, width)
+        what.follow_photo(step, index, error, mask if step % 2 else None, smaller)
+        if step == 49:
+            assert what.share == 0
+    for smaller in (1, 2):
+        kept = [
+            what.photo_weight(i, (s[0] // smaller, s[1] // smaller), smaller)
+            for i, s in enumerate(((96, 48), (96, 48), (48, 96)))
+        ]
+        assert kept[0].min() == kept[2].min() == 1 and kept[2].shape == (96 // smaller, 48 // smaller)
+        assert float(kept[1][12 // smaller : 28 // smaller, 42 // smaller : 58 // smaller].max()) == 0
+        kept[1][6 // smaller : 34 // smaller, 36 // smaller : 64 // smaller] = 1
+        assert float(kept[1].min()) == 1
+
+
+def test_what_a_mask_leaves_out_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_training(monkeypatch, robust_warmup=0)
+    what, error, mask = (
+        Robust(torch.tensor([96]), torch.tensor([48])),
+        torch.full((48, 96, 3), 0.05),
+        torch.ones(48, 96),
+    )
+    error[10:30, 40:60], mask[10:30, 40:60] = 0.5, 0
+    for step in range(0, 101, 25):
+        what.follow_photo(step, 0, error, mask)
+    assert what.share == 0
 
 
 def walked_through(folder: Path) -> Scene:
@@ -85,6 +123,23 @@ def test_a_fit_leaves_out_what_walks_through(tmp_path: Path, monkeypatch: pytest
     before = torch.get_num_threads()
     scene = walked_through(tmp_path)
     options = FitOptions(scene=scene.root, steps=400, threads=1, field="hash", set=SMALL, quiet=True, eval_every=0)
+    plain, kept = (fit_scene(scene, replace(options, robust=on)) for on in (False, True))
+    torch.set_num_threads(before)
+    assert kept.metrics["psnr"] > plain.metrics["psnr"] + 0.5
+    assert 0.03 < kept.made["left_out"] < 0.3
+
+
+def test_gaussians_leave_out_what_walks_through(tmp_path: Path) -> None:
+    before, scene = torch.get_num_threads(), walked_through(tmp_path)
+    options = FitOptions(
+        scene=scene.root,
+        steps=400,
+        threads=1,
+        field="gaussians",
+        set=("most=3000", "degree=1"),
+        quiet=True,
+        eval_every=0,
+    )
     plain, kept = (fit_scene(scene, replace(options, robust=on)) for on in (False, True))
     torch.set_num_threads(before)
     assert kept.metrics["psnr"] > plain.metrics["psnr"] + 0.5

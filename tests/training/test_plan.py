@@ -30,7 +30,7 @@ def test_it_says_what_was_read(tmp_path: Path) -> None:
         ({"set": ("degree=1", "most=100")}, "gaussians"),
         ({"refine_poses": True, "exposure": True}, "gaussians"),
         ({"set": ("table=12",)}, "hash"),
-        ({"robust": True}, "hash"),
+        ({"robust": True}, "gaussians"),
         ({"sparse_depth": True}, "hash"),
         ({"half": True}, "hash"),
         ({"bits": 8}, "hash"),

@@ -111,10 +111,21 @@ def test_their_file_gives_them_back(fitted: Model, tmp_path: Path):
     )
 
 
-@pytest.mark.parametrize("name", ["robust", "sparse_depth"])
+@pytest.mark.parametrize("name", ["sparse_depth", "half"])
 def test_what_is_not_there_is_said(small_capture: Path, name: str):
     with pytest.raises(UsageError, match="is not there for --field gaussians"):
         fit_scene(read_scene(small_capture), replace(options_for(small_capture), **{name: True}))
+
+
+def test_a_resumed_fit_leaves_out_the_same(small_capture: Path, tmp_path: Path):
+    scene, out = read_scene(small_capture), tmp_path / "a.nf"
+    words = {"robust": True, "steps": 60, "recipe": ("robust_warmup=20",)}
+    whole = fit_scene(scene, options_for(small_capture, **words))
+    with pytest.raises(InterruptedFit):
+        fit_scene(scene, options_for(small_capture, out=out, **words), Interrupting(40))
+    again = fit_scene(scene, options_for(small_capture, out=out, resume=True, **words))
+    same(again, whole)
+    assert again.made["left_out"] == whole.made["left_out"]
 
 
 @pytest.mark.slow
