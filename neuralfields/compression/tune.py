@@ -29,6 +29,8 @@ APART = 3.0  # times that a measured step may differ from the usual one
 FINE = 1 / 32
 TOLERANCE, DECIBELS = 0.1, 20 / math.log(10)  # dB; dB lost for steps that are e times as large
 TRIES = 9
+NARROW = 0.02  # of a logarithm of steps: under it quality goes up and down, in pictures of many thin Gaussians
+STEEPER = 3.0  # times that a measured slope may differ from the one before
 FINEST, COARSEST = -6.0, 6.0  # of the logarithm of the factor on balanced steps
 
 
@@ -125,19 +127,25 @@ def for_quality(quantiser: Quantiser, judge: Judge, steps: Settings, wanted: flo
 def search(spare: Callable[[float], float], tolerance: float, slope: float) -> float | None:
     """The largest x, to `tolerance`, at which a falling function is not under 0; None where there is none.
 
-    From x = 0 by its expected `slope`, then between the points on either side, within FINEST to COARSEST.
+    From x = 0 by its expected `slope`, from then on by the one that two points had, and between points on either side
+    as soon as there are some, within FINEST to COARSEST.
     """
     good: tuple[float, float] | None = None
     bad: tuple[float, float] | None = None
-    at = 0.0
+    at, before = 0.0, None
     for _ in range(TRIES):
         value = spare(at)
+        if before is not None and at != before[0]:  # far from the expected quality it falls more slowly
+            slope = min(max((before[1] - value) / (at - before[0]), slope / STEEPER), slope * STEEPER)
+        before = at, value
         if value >= 0:
             good = at, value
             if value < tolerance:
                 break
         else:
             bad = at, value
+        if good and bad and bad[0] - good[0] < NARROW:
+            break
         if good and bad:
             share = min(max((good[1] - tolerance / 2) / (good[1] - bad[1]), 0.1), 0.9)
             at = good[0] + share * (bad[0] - good[0])
