@@ -30,7 +30,6 @@ FINE = 1 / 32
 TOLERANCE, DECIBELS = 0.1, 20 / math.log(10)  # dB; dB lost for steps that are e times as large
 TRIES = 9
 NARROW = 0.02  # of a logarithm of steps: under it quality goes up and down, in pictures of many thin Gaussians
-STEEPER = 3.0  # times that a measured slope may differ from the one before
 FINEST, COARSEST = -6.0, 6.0  # of the logarithm of the factor on balanced steps
 
 
@@ -127,17 +126,13 @@ def for_quality(quantiser: Quantiser, judge: Judge, steps: Settings, wanted: flo
 def search(spare: Callable[[float], float], tolerance: float, slope: float) -> float | None:
     """The largest x, to `tolerance`, at which a falling function is not under 0; None where there is none.
 
-    From x = 0 by its expected `slope`, from then on by the one that two points had, and between points on either side
-    as soon as there are some, within FINEST to COARSEST.
+    From x = 0 by its expected `slope`, then between the points on either side, within FINEST to COARSEST.
     """
     good: tuple[float, float] | None = None
     bad: tuple[float, float] | None = None
-    at, before = 0.0, None
+    at = 0.0
     for _ in range(TRIES):
         value = spare(at)
-        if before is not None and at != before[0]:  # far from the expected quality it falls more slowly
-            slope = min(max((before[1] - value) / (at - before[0]), slope / STEEPER), slope * STEEPER)
-        before = at, value
         if value >= 0:
             good = at, value
             if value < tolerance:
