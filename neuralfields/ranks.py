@@ -15,6 +15,11 @@ import torch
 from torch import Tensor, distributed
 
 
+def started() -> int:
+    """Number of processes that torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def count() -> int:
     """World size: the number of processes of this fit."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
@@ -31,7 +36,7 @@ def joined(device: str) -> Iterator[None]:
 
     With GPUs each process takes the one of its local rank.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or count() > 1:
+    if started() < 2 or count() > 1:
         yield
         return
     cuda = device != "cpu" and torch.cuda.is_available()

@@ -124,7 +124,7 @@ def global_importance(gaussians: Gaussians, seen: np.ndarray) -> np.ndarray:
 def octaves_of(bits: int) -> int:
     """Octaves that places of so many bits are told to networks by: the finest is as fine in the world in every scene.
 
-    A far background makes places of more bits: by 10 octaves half of the Gaussians of a street shared five periods.
+    A far background makes places of more bits: by 10 octaves half of those of a street lay within two to ten periods.
     """
     return min(OCTAVES + max(0, bits - BITS), MOST_OCTAVES)
 

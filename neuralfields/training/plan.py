@@ -1,6 +1,5 @@
 """Plans a fit: decides input, field, settings, device and budget, once."""
 
-import os
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from neuralfields import ranks
 from neuralfields.captures.check import fit_warnings
 from neuralfields.captures.readers import read_scene
 from neuralfields.errors import UsageError
@@ -122,12 +122,7 @@ def usual_field(options: FitOptions, source: Scene | Signal | None = None) -> st
     keys = {setting.partition("=")[0].strip().replace("-", "_") for setting in options.set}
     known, of_hash = ({item.name for item in fields(field_class(name).Config)} for name in (GAUSSIANS, "hash"))
     lacking = lacking or kernels or bool((keys - known) & of_hash)
-    return "hash" if signal or lacking or processes() > 1 else GAUSSIANS
-
-
-def processes() -> int:
-    """Number of processes that torchrun started for this fit; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return "hash" if signal or lacking or ranks.started() > 1 else GAUSSIANS
 
 
 def _in_time(scene: Scene, kind: type[Field], options: FitOptions) -> Scene:
@@ -174,7 +169,7 @@ def posed_scene(options: FitOptions) -> Scene:
     capture = default_capture(photos) if out is None else out.with_name(f"{out.stem}-capture")
     if options.dry_run:
         raise UsageError(f"--dry-run: {photos} has no poses yet; run nf poses {photos} first")
-    if processes() > 1:
+    if ranks.started() > 1:
         raise UsageError(f"{photos}: has no poses yet; run nf poses {photos} before torchrun")
     print(printable(f"{photos}: photos without poses; the posed capture goes to {capture}"), file=sys.stderr)
     find_poses(photos, capture, PoseSettings(threads=options.threads), StageDisplay(options.quiet))
