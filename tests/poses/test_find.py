@@ -4,7 +4,6 @@ import json
 import shutil
 import signal
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +24,9 @@ from neuralfields.training import plan
 from neuralfields.verbs import poses as poses_module
 from tests.support.cube_photos import Shoot, position_errors, texture
 from tests.support.cube_photos import photo as cast
-from tests.support.forked import Forked
 from tests.support.make_captures import photo, transforms
 from tests.support.side_by_side import made_once
+from tests.support.signalled import signalled
 
 REPOSITORY = Path(__file__).parents[2]
 SHOOT = Shoot(count=8, arc=60.0, size=(224, 168), ground=True)
@@ -49,14 +48,8 @@ def shot() -> Path:
 
 def interrupted(number: int, record: Path, *words: str, cwd: Path) -> str:
     """`nf poses`, sent a signal as soon as a stage's record is there; its errors."""
-    running = Forked(["-m", "neuralfields", "poses", *words], cwd / "said", cwd=cwd)
-    end = time.monotonic() + 60
-    while not record.exists():
-        assert running.poll() is None and time.monotonic() < end
-        time.sleep(0.01)
-    running.send_signal(number)
-    _, told = running.communicate(timeout=30)
-    assert running.returncode == (5 if number == signal.SIGINT else -signal.SIGKILL), told
+    code, told = signalled(number, record.name, ["poses", *words], cwd / "said", cwd)
+    assert code == (5 if number == signal.SIGINT else -signal.SIGKILL), told
     return told
 
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from neuralfields.verbs import compress
 from tests.compression.conftest import small_pictures
 from tests.compression.test_compress import BOUNDS, ball
 from tests.compression.test_fields import a_model
-from tests.support.forked import Forked
+from tests.support.signalled import signalled
 
 __all__ = ["small_pictures"]  # used by every test here
 
@@ -118,13 +117,9 @@ def test_what_is_kept_is_not_lost_and_not_mixed(
 def test_a_killed_process_ends_in_the_same_bytes(options: CompressOptions, tmp_path: Path) -> None:
     out, checkpoint = tmp_path / "b.nfz", companion(tmp_path / "b.nfz", ".checkpoint")
     words = ["--steps", "30", "--threads", "1", "--quiet", "--checkpoint-every", "0.1"]
-    command = ["-m", "neuralfields", "compress", str(options.model), str(out), *words]
-    process = Forked(command, tmp_path / "said")
-    while process.poll() is None and not checkpoint.exists():
-        time.sleep(0.02)
-    time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL and not out.exists() and checkpoint.is_file()
-    assert cli.main([*command[2:], "--resume"]) == 0
+    command = ["compress", str(options.model), str(out), *words]
+    code, told = signalled(signal.SIGKILL, checkpoint.name, command, tmp_path / "said")
+    assert code == -signal.SIGKILL and not out.exists() and checkpoint.is_file(), told
+    assert cli.main([*command, "--resume"]) == 0
     assert cli.main(["compress", str(options.model), str(tmp_path / "c.nfz"), *words]) == 0
     assert out.read_bytes() == (tmp_path / "c.nfz").read_bytes() and not checkpoint.exists()
