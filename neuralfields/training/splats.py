@@ -51,6 +51,9 @@ BETAS = (0.8, 0.999)  # of Adam: photos see other sides, so that the gradients o
 SECOND_KEPT = 0.1
 AVERAGE_EVERY = 2  # steps between two that count, in the last tenth of a fit
 GROW_EVERY, GROW_FROM, GROW_UNTIL = 100, 0.02, 0.5
+# Pixels of photos that a Gaussian fills at least in each round of them, by its blending weights, in the last fifth of a
+# fit; hidden ones and those beyond every photo do not, and go at the end: of a chair a quarter, which no view shows.
+UNSEEN, COUNTED = 0.1, 0.8
 LARGEST = 0.5  # standard deviation in inner cubes beyond which a Gaussian dies, where the scene ends with the cube
 POSE_PIXELS = 4096  # of a photo by which its camera is moved
 OPACITY_PULL, SCALE_PULL = 1e-7, 1e-7
@@ -85,6 +88,7 @@ class SplatTrainer:
         self.run = self.pass_of(values)
         self.threads, self.averages = SpareThreads(), MovingAverage(decay=None)
         self.step_count = self.adam_steps = self.rest_steps = self.grown_at = self.times = 0
+        self.counted_from = -1  # the step from which on it is counted how much each is shown; -1: none yet
 
     def beginning(self, gaussians: Gaussians) -> State:
         """Gaussians in Morton order, with moments of none."""
@@ -126,9 +130,9 @@ class SplatTrainer:
         return Splats(self.gaussians, self.bounds)
 
     def advance(self, progress: float) -> None:
-        """Ends the fit at progress 1: the Gaussians become their mean over its last tenth."""
+        """Ends the fit at progress 1: the Gaussians become their mean over its last tenth; the unseen go."""
         if progress >= 1 and self.averages.settle():
-            self.run.replace(self.state.values)
+            self._take(self.state.at(self._seen()))
 
     def weights(self) -> dict[Tensor, str]:
         """What is averaged, by the names of a checkpoint's tensors."""
@@ -158,10 +162,14 @@ class SplatTrainer:
         degree = sum(progress >= share for share in DEGREES)
         rendered = self.run.render(view, colour, degree, COLOUR_ONLY if self.poses is None else WITH_DEPTH)
         growing = GROW_FROM <= progress < GROW_UNTIL
+        counting = growing or progress >= COUNTED
+        if progress >= COUNTED and self.counted_from < 0:
+            self.counted_from = self.step_count
+            self.statistics.zero_()
         mask = self._mask(turn, smaller)
-        shown = self._backward(turn, rendered, target, mask, colour, growing)
+        shown = self._backward(turn, rendered, target, mask, colour, counting)
         self.run.adam(
-            (self.state.first, self.state.second), self._rates(progress), self.statistics if growing else None
+            (self.state.first, self.state.second), self._rates(progress), self.statistics if counting else None
         )
         if self.poses is not None:
             self._follow_pose(turn, progress, (view, rendered, colour), (target, mask), generator)
@@ -184,18 +192,18 @@ class SplatTrainer:
             half.mul_(SECOND_KEPT)
 
     def _backward(
-        self, turn: int, rendered: Blended, target: Tensor, mask: Tensor | None, colour: Colour, growing: bool
+        self, turn: int, rendered: Blended, target: Tensor, mask: Tensor | None, colour: Colour, counting: bool
     ) -> Tensor:
         """Leads the loss of a render back, in the photo's own exposure where exposures are learned; as it was shown."""
         if self.exposure is None:
             loss = image_loss(rendered.rgb, target, mask)
-            self.run.backward(loss.d_rgb, error=loss.error if growing else None)
+            self.run.backward(loss.d_rgb, error=loss.error if counting else None)
             return rendered.rgb
         behind = target.new_tensor(colour)
         shown = self.exposure.exposed_photo(turn, rendered.rgb, rendered.opacity, behind)
         loss = image_loss(shown, target, mask)
         d_rgb, d_opacity = self.exposure.led_back(turn, loss.d_rgb * (shown < 1), behind)
-        self.run.backward(d_rgb, d_opacity, error=loss.error if growing else None)
+        self.run.backward(d_rgb, d_opacity, error=loss.error if counting else None)
         rest = (1 - rendered.opacity)[..., None] * behind
         self.exposure.follow_photo(turn, rendered.rgb - rest, rendered.opacity, target - rest, mask)
         return shown
@@ -274,6 +282,13 @@ class SplatTrainer:
             scale_pull=SCALE_PULL,
         )
 
+    def _seen(self) -> Tensor:
+        """Which Gaussians photos show; all, if not every photo has been taken since the count began."""
+        rounds = (self.step_count - self.counted_from) / len(self.photos)
+        counted = self.counted_from >= 0 and rounds >= 1
+        seen = self.statistics[:, 0] >= (UNSEEN * rounds / self.times**2 if counted else 0.0)
+        return (seen if seen.any() else ~seen).nonzero().flatten()
+
     def _grow(self, progress: float, generator: torch.Generator) -> None:
         share = (progress - GROW_FROM) / (GROW_UNTIL - GROW_FROM)
         count = round(self.first_count + (self.most - self.first_count) * min(1.0, share * 1.15))
@@ -295,7 +310,7 @@ class SplatTrainer:
 
     def counters(self) -> dict[str, int]:
         """The same, of plain numbers."""
-        names = ("step_count", "adam_steps", "rest_steps", "grown_at", "times", "first_count", "most")
+        names = ("step_count", "adam_steps", "rest_steps", "grown_at", "counted_from", "times", "first_count", "most")
         return {name: getattr(self, name) for name in names} | {"averaged": self.averages.count}
 
     def continues(self, model: Model) -> bool:

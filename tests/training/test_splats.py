@@ -20,7 +20,7 @@ from neuralfields.models.model import Model
 from neuralfields.models.nf_file import load, save
 from neuralfields.options.fit import FitOptions
 from neuralfields.splatting import photos
-from neuralfields.training import splat_fit
+from neuralfields.training import splat_fit, splats
 from neuralfields.training.fit import fit_scene
 from neuralfields.training.splats import budget
 from tests.support.disturbed import disturbed, off_in_pixels
@@ -52,6 +52,19 @@ def test_they_learn_the_capture(fitted: Model):
     assert isinstance(fitted.field, GaussianField)
     assert fitted.metrics["psnr"] > 22.0
     assert 1500 <= len(fitted.field.gaussians()) <= 3000
+
+
+def test_what_shows_nothing_is_not_kept(fitted: Model, small_capture: Path, monkeypatch: pytest.MonkeyPatch):
+    """Hidden and unseen ones: without them every photo is as it was, to what an eye sees."""
+    monkeypatch.setattr(splats, "UNSEEN", 0.0)
+    whole = fit_scene(read_scene(small_capture), options_for(small_capture))
+    counts = [len(model.field.gaussians()) for model in (fitted, whole)]
+    cameras = [camera for index, camera in enumerate(whole.cameras) if index not in whole.held_out]
+    unseen = [float((model.renderable().importance(cameras) < 0.02).float().mean()) for model in (fitted, whole)]
+    assert counts[0] < 0.99 * counts[1] and unseen[0] < 0.3 * unseen[1], (counts, unseen)
+    for camera in cameras[::6]:
+        pictures = [model.renderable().render(camera, (1, 1, 1)).rgb for model in (fitted, whole)]
+        assert float((pictures[0] - pictures[1]).abs().max()) < 0.02
 
 
 @pytest.mark.parametrize(("timed", "until"), [(False, 0.5), (True, 0.25)])
