@@ -25,7 +25,7 @@ below the range then gets no gradient; here the teacher alone is clamped, and a 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ from torch import Tensor
 from neuralfields.cameras import Camera
 from neuralfields.distillation.boxes import Masked
 from neuralfields.distillation.hard_examples import ROUND, CameraPool, RayPool
+from neuralfields.distillation.picture_size import picture_side, points_for
 from neuralfields.distillation.point_pool import PointPool, Points
 from neuralfields.distillation.sampled_cameras import Viewpoints
 from neuralfields.fields.field import Field, Shown, Teacher
@@ -64,8 +65,9 @@ class Recipe:
 
     features: float = 0.07
     """fraction of the steps in stage 1 (features alone); skipped where features are not comparable"""
-    points: float = 0.68
-    """fraction of the steps in stage 2 (density and colour at points), which also takes that of a skipped stage 1"""
+    points: float | None = None
+    """fraction of the steps in stage 2 (density and colour at points), which also takes that of a skipped stage 1;
+    none: 0.68, or 0.83 for large pictures (picture_size.py)"""
     colour: float = 30.0
     """weight of the squared error of a point's colour beside the error of its log-density; at three times hash to mlp
     loses 0.5 dB and rbf to lowrank 0.3, and voxels to hash gains 0.5; at a third they lose 0.1, nothing and 0.2"""
@@ -154,6 +156,8 @@ class Distillation(Trainer):
             and student.initialise_from(_teacher_at(teacher, recipe.clamp), shown_by(teacher))
         )
         super().__init__(student, seed, grown=self.copied or self.initialised)
+        if recipe.points is None:
+            recipe = replace(recipe, points=points_for(picture_side(viewpoints.cameras)))
         self.teacher, self.recipe, self.settings = teacher, recipe, training_options.DEFAULT
         self.occupancy = None
         if not recipe.inherit_occupancy:

@@ -12,6 +12,7 @@ papers', and colour, which is smoother than density, has the coarser one.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -26,6 +27,7 @@ from neuralfields.settings import require_range
 
 PENALTY_SAMPLES = 4096  # random nodes of a penalty, on each grid
 PIECE = 1 << 16  # nodes that are evaluated together
+UNSMOOTHED = {"density_variation": 0.0, "colour_variation": 0.0}
 DARKEST = 1e-2  # colours are clamped to this distance from 0 and 1: their logits would dominate the others
 
 
@@ -65,6 +67,11 @@ class VoxelField(Field):
 
     Config = Config
     SIZES = tuple({"resolution": 16 * n + 1, "colour_resolution": 10 * n + 1} for n in range(2, 13))
+    # A teacher leaves nothing for the variation to smooth, which takes a gradient of the whole grid.
+    FINER: ClassVar = {
+        least: {"resolution": 16 * n + 1, "colour_resolution": 8 * n + 1} | UNSMOOTHED
+        for least, n in ((180, 12), (360, 16))
+    }
     DOMAINS = ("radiance", "image", "shape", "video", "sound")
 
     def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:
