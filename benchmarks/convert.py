@@ -1,9 +1,10 @@
-"""Benchmarks conversion between architectures: PSNR kept, time and bytes, in five parts.
+"""Benchmarks conversion between architectures: PSNR kept, time and bytes, in six parts.
 
 python benchmarks/convert.py pairs      every ordered pair: student minus teacher against the photos, seconds, bytes
 python benchmarks/convert.py speed      hash to mlp: time to reach what an mlp reaches that is trained from the photos
 python benchmarks/convert.py active     PVD and each level of PVD-AL, hash to mlp, three seeds, worst view included
 python benchmarks/convert.py ablation   the product's recipe with one thing changed
+python benchmarks/convert.py sizes      a hash teacher to others by the defaults, which follow the size of the pictures
 python benchmarks/convert.py through    mlp and cam from photos in 2 minutes, and through a hash field in 1 minute and 1
 
 Options: --scene sample|chair|fox, --data FOLDER, --steps N, --teacher-steps N, --seeds N, --fields NAME ... (students),
@@ -26,24 +27,31 @@ from table import FOLDER, kept, row, write
 
 from neuralfields.captures.images import load_frames
 from neuralfields.captures.readers import read_scene
-from neuralfields.distillation.convert import convert, new_distillation
+from neuralfields.distillation.convert import Precision, convert, new_distillation
 from neuralfields.distillation.distil import Recipe
 from neuralfields.domain import RADIANCE
-from neuralfields.evaluation.evaluate import evaluate
+from neuralfields.evaluation.evaluate import evaluate, photo_over
 from neuralfields.fields import field_class, make_field
 from neuralfields.models.model import Model
 from neuralfields.models.nf_file import load, save
 from neuralfields.options.fit import FitOptions
 from neuralfields.options.models import ConvertOptions
-from neuralfields.pictures.background import over
 from neuralfields.scene import Scene
 from neuralfields.supervision.pixels import Pixels
 from neuralfields.training.fit import fit_scene
 from neuralfields.training.loop import Budget
 from neuralfields.training.radiance import Background, RadianceTrainer
 
+FULL = Precision()
 FIELDS = ("hash", "mlp", "cam", "rbf", "voxels", "lowrank", "triplane")
-SCENES = {"sample": (None, 4), "chair": ("synthetic_chair", 4), "fox": ("ngp_fox", 4)}
+SCENES = {
+    "sample": (None, 4),
+    "chair": ("synthetic_chair", 4),
+    "chair-400": ("synthetic_chair", 1),
+    "materials-400": ("synthetic_materials", 1),
+    "fox": ("ngp_fox", 4),
+    "fern": ("llff_fern", 4),
+}
 LEVELS = {
     "PVD": Recipe(hard_cameras=False, hard_rays=False, heavy_points=False),
     "cameras": Recipe(hard_cameras=True, hard_rays=False, heavy_points=False),
@@ -98,10 +106,10 @@ def student_of(
     return convert(teacher, options, recipe, Budget(steps, None))[0]
 
 
-def size(model: Model) -> int:
+def size(model: Model, precision: Precision = FULL) -> int:
     """Bytes of the model's file."""
     with tempfile.TemporaryDirectory() as folder:
-        save(model, Path(folder) / "a.nf")
+        save(model, Path(folder) / "a.nf", half=precision.half, bits=precision.bits)
         return (Path(folder) / "a.nf").stat().st_size
 
 
@@ -148,6 +156,32 @@ def pairs(given: argparse.Namespace) -> None:
             write(table, f"Conversion between all pairs in {given.steps} steps, {given.scene}", rows)
 
 
+def sizes(given: argparse.Namespace) -> None:
+    """A hash teacher to each field by the defaults of `nf convert`: size and steps follow the pictures."""
+    scene, downscale = scene_of(given.scene, given.data)
+    command = f"python benchmarks/convert.py sizes --scene {given.scene} --teacher-steps {given.teacher_steps}"
+    table = "convert_sizes"
+    others = [r for r in kept(table, None) if r["command"] != command]
+    rows = kept(table, command)
+    teacher = teacher_of("hash", scene, downscale, given)
+    before = evaluate(teacher, scene)
+    for name in given.fields:
+        if name == "hash" or any(r["to"] == name for r in rows):
+            continue
+        options = ConvertOptions(Path("teacher.nf"), to=name, quiet=True, eval_every=0)
+        begun = time.process_time()
+        student, precision = convert(teacher, options)
+        spent = time.process_time() - begun
+        after = evaluate(student, scene)
+        figures = {"scene": given.scene, "to": name, "teacher_psnr": round(before.psnr, 2)}
+        figures |= {"student_psnr": round(after.psnr, 2), "difference": round(after.psnr - before.psnr, 2)}
+        figures |= {"worst_view": round(after.worst.psnr - before.worst.psnr, 2), "steps": student.made["steps"]}
+        figures |= {"seconds": round(student.made["seconds"], 1), "processor_seconds": round(spent)}
+        rows.append(row(command, **figures, threads=torch.get_num_threads(), bytes_after=size(student, precision)))
+        print(name, rows[-1]["difference"], flush=True)
+        write(table, "Conversion by the defaults, from a hash field of pictures of several sizes", others + rows)
+
+
 def reached(curve: list[tuple[float, float]], wanted: float) -> float | None:
     """The first time at which a curve of (seconds, PSNR) is at that PSNR."""
     return next((seconds for seconds, value in curve if value >= wanted), None)
@@ -170,7 +204,7 @@ def curve_of(trainer: Any, model: Model, scene: Scene, steps: int, validations: 
 def from_photos(field: str, scene: Scene, downscale: int) -> RadianceTrainer:
     """The training of `nf fit` before its first step."""
     loaded = load_frames(scene, scene.train, downscale)
-    pictures = [torch.from_numpy(over(image, (0.5, 0.5, 0.5))) for image in loaded.images[:10]]
+    pictures = [torch.from_numpy(photo_over(image, (0.5, 0.5, 0.5))) for image in loaded.images[:10]]
     kind = field_class(field)
     made = make_field(kind, kind.Config(), RADIANCE, 0, pictures)
     colour = (1.0, 1.0, 1.0) if scene.has_alpha else (0.0, 0.0, 0.0)
@@ -275,7 +309,7 @@ def through(given: argparse.Namespace) -> None:
 def main() -> None:
     """One part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["pairs", "speed", "active", "ablation", "through"])
+    parser.add_argument("part", choices=["pairs", "sizes", "speed", "active", "ablation", "through"])
     default = os.environ.get("NEURALFIELDS_DATA", FOLDER.parent.parent / "shared" / "data")
     parser.add_argument("--data", type=Path, default=Path(default))
     parser.add_argument("--scene", choices=list(SCENES), default="sample")
@@ -290,6 +324,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.part == "pairs":
         pairs(given)
+    elif given.part == "sizes":
+        sizes(given)
     elif given.part == "speed":
         speed(given)
     elif given.part == "through":

@@ -9,6 +9,7 @@ Vocabulary
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +24,7 @@ from neuralfields.codecs import load_any
 from neuralfields.codecs.splats import SPLAT_FORMATS, write_gaussians
 from neuralfields.distillation.boxes import Edit
 from neuralfields.distillation.distil import Distillation, Recipe
+from neuralfields.distillation.picture_size import picture_side, settings_for, steps_for
 from neuralfields.distillation.pictures import student_by_pictures
 from neuralfields.distillation.sampled_cameras import Viewpoints, ringed
 from neuralfields.errors import InputError, UsageError
@@ -52,7 +54,7 @@ from neuralfields.training.splats import SplatTrainer
 
 VIEWS, VIEW_PIXELS = 8, 64 * 64  # of validation while it runs; the final comparison is at PICTURE_SIDE
 PICTURE_SIDE = 400
-DISTILL_STEPS = 3000
+SMALL = 2_000_000  # bytes of parameters: a larger student that is still small keeps to few bytes, its grids in half
 Student = Distillation | SplatTrainer | RadianceTrainer
 
 
@@ -81,10 +83,11 @@ def convert(
     """
     progress = progress or Progress(options.steps, None, quiet=True)
     begun = time.perf_counter()
-    budget = budget or Budget.of(options, DISTILL_STEPS)
+    real = _cameras(scene and scene.about(teacher.bounds.origin))
+    budget = budget or Budget.of(options, steps_of(teacher, options, real))
     if _same_gaussians(teacher, options):
         return _cut(teacher, options, edit), Precision(options.half, options.bits)
-    distillation, precision, validate = new_distillation(teacher, options, recipe or Recipe(), scene, edit, budget)
+    distillation, precision, validate = new_distillation(teacher, options, recipe or Recipe(), real, edit, budget)
     student = distillation.field
     progress.note(
         f"{field_name(_whole(teacher.field))} -> {field_name(student)}, {size_text(student.bytes())} of parameters"
@@ -115,19 +118,23 @@ def new_distillation(
     teacher: Model,
     options: ConvertOptions,
     recipe: Recipe,
-    scene: Scene | None = None,
+    real: Sequence[Camera] = (),
     edit: Edit | None = None,
     budget: Budget | None = None,
 ) -> tuple[Student, Precision, TeacherValidation]:
-    """Makes the distillation before its first step, the precision of the student, and its validation."""
+    """Makes the distillation before its first step, the precision of the student, and its validation.
+
+    `real`: cameras of a capture.
+    """
     if not teacher.is_scene:
         raise UsageError(f"{options.model}: is a field of kind {teacher.field.domain.kind}; only scenes are converted")
     _require_time(teacher, options)
-    source, real = _edited(teacher, edit), _cameras(scene and scene.about(teacher.bounds.origin))
+    source, real = _edited(teacher, edit), list(real)
     viewpoints = Viewpoints(_known_cameras(teacher, real), teacher.bounds)
     views = _views(teacher, viewpoints, VIEW_PIXELS)
     pictures = [source.render(view, teacher.background).rgb for view in views]
-    student, precision = _student(teacher, options, [picture.cpu() for picture in pictures])
+    side = picture_side(viewpoints.cameras)
+    student, precision = _student(teacher, options, [picture.cpu() for picture in pictures], side)
     student = student.to(source.device)
     if isinstance(source, Volume) and not isinstance(student, GaussianField):
         distillation = Distillation(student, source, viewpoints, recipe, options.seed, real)
@@ -181,8 +188,18 @@ def _views(model: Model, viewpoints: Viewpoints, pixels: int) -> list[Camera]:
     return [camera.resized(*size) for camera, size in zip(chosen, sizes, strict=True)]
 
 
-def _student(teacher: Model, options: ConvertOptions, pictures: list[torch.Tensor]) -> tuple[Field, Precision]:
-    """Makes the student: with the teacher's Config for the same architecture, unless settings are given."""
+def steps_of(teacher: Model, options: ConvertOptions, real: list[Camera]) -> int:
+    """Steps of a conversion that is given none; `real`: cameras of a capture."""
+    kind = field_class(options.to or field_name(_whole(teacher.field)))
+    return steps_for(kind, picture_side(_known_cameras(teacher, real)))
+
+
+def _student(
+    teacher: Model, options: ConvertOptions, pictures: list[torch.Tensor], side: float
+) -> tuple[Field, Precision]:
+    """Makes the student: with the teacher's Config for the same architecture, unless settings are given; else of the
+    size for pictures of that `side`.
+    """
     name = options.to or field_name(_whole(teacher.field))
     kind = field_class(name)
     stored = Precision(options.half, options.bits)
@@ -193,8 +210,10 @@ def _student(teacher: Model, options: ConvertOptions, pictures: list[torch.Tenso
         return _sized(teacher, options, kind, pictures)
     if type(teacher.field) is kind and not options.set:  # a subclass is another architecture
         return make_field(kind, teacher.field.config, domain, seed, pictures, True), stored
-    config = kind.placed(parse_settings(options.set, kind.Config), teacher.bounds)
-    return make_field(kind, config, domain, seed, pictures, True), stored
+    finer = settings_for(kind, side)
+    config = kind.placed(parse_settings(options.set, kind.Config(**finer)), teacher.bounds)
+    field = make_field(kind, config, domain, seed, pictures, True)
+    return field, replace(stored, half=stored.half or (stored.bits == 32 and bool(finer) and field.bytes() < SMALL))
 
 
 def _sized(
@@ -297,7 +316,7 @@ FLOOR = 20.0  # dB against the teacher below which nothing is written without --
 
 
 def convert_to_file(options: ConvertOptions, edit: Edit | None = None, teacher: Model | None = None) -> dict[str, Any]:
-    """Loads a teacher, distils it, compares both and saves the student; a report as plain data (see `report_text`).
+    """Loads a teacher, distils it, compares both and saves the student; a report as plain data (see report.py).
 
     `teacher`: in place of what is in the file `options.model`.
     """
@@ -310,7 +329,8 @@ def convert_to_file(options: ConvertOptions, edit: Edit | None = None, teacher: 
     check_writable(picture, options.overwrite)
     scene = None if options.scene is None else read_scene(options.scene, options.format, options.allow_outside)
     teacher = _at_time(load_any(options.model, device=device), options) if teacher is None else teacher
-    budget = Budget.of(options, DISTILL_STEPS)
+    real = _cameras(scene and scene.about(teacher.bounds.origin))
+    budget = Budget.of(options, steps_of(teacher, options, real))
     progress = Progress(budget.steps, budget.seconds, companion(options.out, ".log.jsonl"), options.quiet)
     with OutputLock(options.out), progress:
         student, precision = convert(teacher, options, recipe, budget, progress, scene, edit)
@@ -373,22 +393,3 @@ def compare_with_photos(teacher: Model, student: Model, scene: Scene) -> dict[st
         "teacher_psnr": evaluate(teacher, scene).psnr,
         "student_psnr": evaluate(student, scene).psnr,
     }
-
-
-def report_text(result: dict[str, Any]) -> str:
-    """Formats the report of a conversion as lines for people."""
-    ratio = result["bytes_before"] / max(result["bytes_after"], 1)
-    smaller = f" ({ratio:.3g} times smaller)" if ratio > 1 else ""
-    lines = [
-        f"wrote {result['path']}: {result['from']} -> {result['to']} in {result['seconds']:.1f} s,"
-        f" {size_text(result['bytes_before'])} -> {size_text(result['bytes_after'])}{smaller}",
-        f"against the teacher {result['psnr_against_teacher']:.2f} dB, worst of {result['views']} views"
-        f" {result['worst_view_against_teacher']:.2f} dB; side by side: {result['picture']}",
-    ]
-    if "student_psnr" in result:
-        lost = result["student_psnr"] - result["teacher_psnr"]
-        lines.append(
-            f"against the photos {result['student_psnr']:.2f} dB,"
-            f" the teacher {result['teacher_psnr']:.2f} dB ({lost:+.2f})"
-        )
-    return "\n".join(lines)

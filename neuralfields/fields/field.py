@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from neuralfields.cameras import Camera
@@ -38,6 +38,15 @@ class Teacher(Protocol):
         self, x: Float[Tensor, "S 3"], directions: Float[Tensor, "K 3"]
     ) -> tuple[Float[Tensor, " S"], Float[Tensor, "K S 3"]]:
         """x [S, 3] in the unit cube, unit directions [K, 3] -> log_density [S], rgb [K, S, 3]: each x from each."""
+        ...
+
+
+@runtime_checkable
+class Shown(Protocol):
+    """Says which points matter to a picture: near what the occupancy grid leaves."""
+
+    def __call__(self, x: Float[Tensor, "S 3"], reach: float) -> Bool[Tensor, " S"]:
+        """Whether something that is rendered is within `reach` along each axis of x [S, 3], both in unit cubes."""
         ...
 
 
@@ -96,6 +105,8 @@ class Field(nn.Module):
     PHOTOS: ClassVar[bool] = False  # whether it keeps the training photos and reads colours from them
     # Settings of the Config from the smallest to the largest field that makes sense, for a target size in bytes.
     SIZES: ClassVar[tuple[dict[str, Any], ...]] = ()
+    # Settings of a student by the least side in pixels of the pictures it is to show (distillation/picture_size.py).
+    FINER: ClassVar[dict[int, dict[str, Any]]] = {}
     # Values that files older than a setting were made with, if its default is another now.
     FORMER: ClassVar[dict[str, Any]] = {}
     # Batch size, as a share of the usual number of samples, on scenes and on signals: a field that is slow to evaluate
@@ -164,8 +175,8 @@ class Field(nn.Module):
         """
         return None
 
-    def initialise_from(self, teacher: Teacher) -> bool:
-        """Initialises the grid by evaluating a teacher at its nodes.
+    def initialise_from(self, teacher: Teacher, shown: Shown | None = None) -> bool:
+        """Initialises the grid by evaluating a teacher at its nodes, those alone that are `shown`.
 
         Returns False for fields whose parameters are not samples of the field.
         """

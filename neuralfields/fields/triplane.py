@@ -4,7 +4,7 @@ f = P_xy(x, y) + P_xz(x, z) + P_yz(y, z)  (or their product)     log_density, rg
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -76,6 +76,7 @@ class TriplaneField(HeadedField):
 
     Config = Config
     SIZES = tuple({"resolution": points} for points in (33, 49, 65, 97, 129, 161, 193, 257, 321))
+    FINER: ClassVar = {180: {"resolution": 257, "variation": 0.0}, 360: {"resolution": 385, "variation": 0.0}}
     DOMAINS = ("radiance", "shape", "video")
 
     def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:

@@ -12,13 +12,14 @@ papers', and colour, which is smoother than density, has the coarser one.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
-from neuralfields.fields.field import Field, ParameterGroup, Teacher
+from neuralfields.fields.field import Field, ParameterGroup, Shown, Teacher
 from neuralfields.layers.grids import PENALTY_EVERY, PenaltySchedule, growth_shares, resized, stage_points, variation
 from neuralfields.ops.grid import grid_interpolate
 from neuralfields.ops.spherical_harmonics import spherical_harmonics
@@ -26,6 +27,7 @@ from neuralfields.settings import require_range
 
 PENALTY_SAMPLES = 4096  # random nodes of a penalty, on each grid
 PIECE = 1 << 16  # nodes that are evaluated together
+UNSMOOTHED = {"density_variation": 0.0, "colour_variation": 0.0}
 DARKEST = 1e-2  # colours are clamped to this distance from 0 and 1: their logits would dominate the others
 
 
@@ -65,6 +67,11 @@ class VoxelField(Field):
 
     Config = Config
     SIZES = tuple({"resolution": 16 * n + 1, "colour_resolution": 10 * n + 1} for n in range(2, 13))
+    # A teacher leaves nothing for the variation to smooth, which takes a gradient of the whole grid.
+    FINER: ClassVar = {
+        least: {"resolution": 16 * n + 1, "colour_resolution": 8 * n + 1} | UNSMOOTHED
+        for least, n in ((180, 12), (360, 16))
+    }
     DOMAINS = ("radiance", "image", "shape", "video", "sound")
 
     def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:
@@ -127,17 +134,17 @@ class VoxelField(Field):
         return PENALTY_EVERY * len(axes) * sum(totals)
 
     @torch.no_grad()
-    def initialise_from(self, teacher: Teacher) -> bool:
+    def initialise_from(self, teacher: Teacher, shown: Shown | None = None) -> bool:
         """Takes a teacher's log-densities, and coefficients by least squares to its colours from all directions."""
         if not self.domain.radiance:
             return False
         directions = _directions(2 * self.config.degree**2).to(self.grid.device)
         solve = torch.linalg.pinv(spherical_harmonics(directions, self.config.degree))
-        for x, nodes in _nodes(self.grid):
-            nodes[:, 0] = teacher(x, directions[:1])[0]
-        for x, nodes in _nodes(self.colour):
+        for x, nodes, rows in _nodes(self.grid, shown):
+            nodes[rows, 0] = teacher(x, directions[:1])[0]
+        for x, nodes, rows in _nodes(self.colour, shown):
             logits = torch.logit(teacher(x, directions)[1], eps=DARKEST)
-            nodes.copy_(torch.einsum("kd,dnc->nck", solve, logits).flatten(1))
+            nodes[rows] = torch.einsum("kd,dnc->nck", solve, logits).flatten(1)
         return True
 
     def stages(self) -> tuple[float, ...]:
@@ -159,12 +166,19 @@ def _directions(count: int) -> Tensor:
     return torch.stack([radius * angle.cos(), radius * angle.sin(), height], 1)
 
 
-def _nodes(grid: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields positions [N, 3] of a grid's nodes in the unit cube and the nodes' features [N, C], in pieces."""
+def _nodes(grid: Tensor, shown: Shown | None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yields, in pieces, positions [N, 3] in the unit cube of a grid's nodes that are shown (Default: all), the piece's
+    features [P, C], and the rows [N] of those nodes in it. A node counts in the cells around it.
+    """
     flat, sides = grid.detach().view(-1, grid.shape[-1]), grid.shape[:-1]
+    reach = 1 / (min(sides) - 1)
     for piece in torch.arange(len(flat), device=grid.device).split(PIECE):
         i = torch.stack(torch.unravel_index(piece, sides), 1)
-        yield i / (i.new_tensor(sides) - 1), flat[piece[0] : piece[-1] + 1]
+        x = i / (i.new_tensor(sides) - 1)
+        keep = torch.ones_like(piece, dtype=torch.bool) if shown is None else shown(x, reach)
+        rows = keep.nonzero().flatten()
+        if len(rows):
+            yield x[rows], flat[piece[0] : piece[-1] + 1], rows
 
 
 FIELD = VoxelField

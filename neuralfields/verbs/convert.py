@@ -4,7 +4,8 @@ import time
 from typing import Any
 
 from neuralfields.codecs.splats import SPLAT_FORMATS, is_splat_file, read_gaussians, write_gaussians
-from neuralfields.distillation.convert import convert_to_file, report_text
+from neuralfields.distillation.convert import convert_to_file
+from neuralfields.distillation.report import report_text
 from neuralfields.files import check_writable, size_text
 from neuralfields.options.models import ConvertOptions
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from neuralfields.codecs.splats import is_splat_file
 from neuralfields.distillation.clean import clean_text, clean_to_file
-from neuralfields.distillation.convert import report_text
 from neuralfields.distillation.edit import edit_to_file
+from neuralfields.distillation.report import report_text
 from neuralfields.fields import GAUSSIANS
 from neuralfields.files import size_text
 from neuralfields.models.nf_header import describe

@@ -6,7 +6,7 @@ from unittest import mock
 import pytest
 import torch
 
-from neuralfields.distillation.distil import LIGHT, Distillation, Recipe, copy, inherit
+from neuralfields.distillation.distil import LIGHT, Distillation, Recipe, copy, inherit, shown_by
 from neuralfields.distillation.hard_examples import AGAIN, POSES, ROUND, RayPool
 from neuralfields.distillation.point_pool import MOST_ASKED, PASSES, PointPool, Points
 from neuralfields.distillation.sampled_cameras import Viewpoints
@@ -18,6 +18,7 @@ from neuralfields.fields.voxels import Config as VoxelConfig
 from neuralfields.fields.voxels import VoxelField
 from neuralfields.models.model import Model, volume_of
 from neuralfields.ops.composite import composite
+from neuralfields.ops.occupancy_bits import CELLS, bricks_of
 from neuralfields.pictures.metrics import psnr_from_mse
 from neuralfields.rays import Rays, Samples
 from tests.support.small_configs import small_config
@@ -102,6 +103,20 @@ def test_voxels_begin_with_what_their_teacher_says(small_model: Model):
     assert what.initialised and what.stage == len(grids.stages())
     assert likeness(what, small_model) > 21.5
     assert not distillation(small_model, VoxelField(VoxelConfig(resolution=17)), read_nodes=False).initialised
+
+
+def test_what_is_shown_is_near_an_occupied_cell(small_model: Model):
+    """Every point within reach of the one occupied cell, and none that is two cells further, along each axis."""
+    cells = torch.zeros(1, CELLS, CELLS, CELLS, dtype=torch.bool)
+    cells[0, 30, 20, 10] = True  # z, y, x
+    middle = (torch.tensor([10, 20, 30]) + 0.5) / CELLS
+    shown = shown_by(replace(volume_of(small_model), occupancy=bricks_of(cells)))
+    for reach in (1 / 256, 1 / 32):
+        away = torch.cat([torch.eye(3), -torch.eye(3)])
+        assert bool(shown(middle + away * reach, reach).all()) and bool(shown(middle[None], reach))
+        assert not shown(middle + away * (reach + 2 / CELLS), reach).any()
+    far = replace(small_model.bounds, cascades=3)
+    assert shown_by(replace(volume_of(small_model), bounds=far)) is None
 
 
 def test_stages_follow_the_recipe(small_model: Model):

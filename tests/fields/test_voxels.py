@@ -209,3 +209,18 @@ def test_nodes_are_initialised_from_a_teacher():
     for mine, theirs in zip(field.decode(field.features(x), directions), seen(x, directions), strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
     assert not VoxelField(Config(resolution=9), Domain("image", 2, 3, (8, 8))).initialise_from(teacher)
+
+
+def test_nodes_that_no_picture_shows_are_not_asked_for():
+    """A node counts in the cells around it, so those within a cell of what is shown are read, and no others."""
+    field, asked = VoxelField(Config(resolution=9, colour_resolution=5, doublings=0)), []
+
+    def teacher(x: torch.Tensor, directions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        asked.append(len(x))
+        return torch.full((len(x),), 3.0), torch.full((len(directions), len(x), 3), 0.75)
+
+    assert field.initialise_from(teacher, lambda x, reach: x[:, 0] < 0.3 + reach)
+    assert asked == [4 * 9 * 9, 3 * 5 * 5]
+    density, colour = field.grid[..., 0], field.colour.abs().amax(-1)
+    assert bool((density[:4] == 3).all()) and not density[4:].any()
+    assert bool((colour[:3] > 0).all()) and not colour[3:].any()
