@@ -1,6 +1,4 @@
 // The coordinate networks' loops once more, with products of bfloat16; compiled for CPUs that have them.
-#include <type_traits>
-
 #include "kernels.h"
 #include "products_bf16.h"
 

@@ -74,7 +74,8 @@ template <class P> struct CoordinateWork {
         x = memory.template take<T>(kMostAxes * kBlock);
         e = memory.template take<T>(i64(encoded) * kBlock);
         d_e = memory.template take<T>(i64(encoded) * kBlock);
-        for (T** rows : {&gamma, &beta, &d_gamma, &d_beta}) *rows = memory.template take<T>(i64(g.layers) * kBlock);
+        T** each[] = {&gamma, &beta, &d_gamma, &d_beta};
+        for (T** rows : each) *rows = memory.template take<T>(i64(g.layers) * kBlock);
     }
 
     void forward(i64 begin, int n, int block) {

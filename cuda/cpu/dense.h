@@ -6,9 +6,6 @@
 // still in L1; gradients of weights are summed a tile at a time, and gradients of a chunk of tiles added in a fixed
 // order: the same bits with any number of threads.
 #pragma once
-#include <type_traits>
-#include <vector>
-
 #include "../modulate.h"
 #include "kernels.h"
 #include "products.h"
@@ -58,7 +55,7 @@ template <class P> class Chain {
     T *rows, *d;  // features, and their gradients, of the block
 
     void add(const DenseArgs<T>& given, int extra, bool relu, bool normalise = false, int modulated = -1) {
-        DenseLayer<P> layer{};
+        DenseLayer<P>& layer = layers_[count_++];
         layer.inputs = given.inputs;
         layer.outputs = given.outputs;
         layer.extra = extra;
@@ -66,12 +63,11 @@ template <class P> class Chain {
         layer.relu = relu;
         layer.normalise = normalise;
         layer.modulated = modulated;
-        layers_.push_back(layer);
     }
 
     template <class Memory> void take(Memory& memory, bool backward) {
         int most = 0;
-        for (auto& l : layers_) {
+        for (auto& l : *this) {
             most = max_(most, max_(l.inputs, l.outputs));
             l.to_outputs = memory.template take<typename P::Line>(P::weight_cells(l.outputs, l.inputs));
             if (!backward) continue;
@@ -90,14 +86,14 @@ template <class P> class Chain {
     }
 
     void pack(bool backward) {
-        for (auto& l : layers_) {
+        for (auto& l : *this) {
             l.forward = P::pack({l.given.weight, l.inputs, 1}, l.outputs, l.inputs, l.to_outputs);
             if (backward) l.backward = P::pack({l.given.weight, 1, l.inputs}, l.inputs, l.outputs, l.to_inputs);
         }
     }
 
     void clear_sums() {
-        for (auto& l : layers_) {
+        for (auto& l : *this) {
             __builtin_memset(l.d_weight, 0, sum_row(l.outputs) * sum_row(l.inputs) * sizeof(T));
             __builtin_memset(l.d_bias, 0, i64(l.outputs) * W * sizeof(T));
         }
@@ -106,7 +102,7 @@ template <class P> class Chain {
     // From the first layer's inputs in `rows` to the last one's outputs there; `extra` are rows too. `block` of the
     // tile: what backward needs is kept; -1: nothing is.
     void forward(const T* extra, const Modulated<T>& by, int block) {
-        for (auto& l : layers_) {
+        for (auto& l : *this) {
             if (l.extra && extra) __builtin_memcpy(rows + (l.inputs - l.extra) * kBlock, extra, l.extra * kBlock * sizeof(T));
             if (block >= 0) P::columns(rows, l.inputs, l.columns + block * P::column_cells(l.inputs));
             P::multiply(l.forward, l.outputs, l.inputs, P::panel(rows, l.inputs, panel_), d);
@@ -117,7 +113,7 @@ template <class P> class Chain {
     // From the gradients of the last outputs in `d` to those of the first inputs there, if they are wanted. `d_extra`
     // is added to, or null.
     void backward(T* d_extra, const Modulated<T>& by, int block, bool wants_inputs) {
-        for (size_t i = layers_.size(); i-- > 0;) {
+        for (int i = count_; i-- > 0;) {
             auto& l = layers_[i];
             deactivate(l, by);
             P::lines(d, l.outputs, block, l.lines);
@@ -139,11 +135,11 @@ template <class P> class Chain {
     }
 
     void sum_products(int blocks) {
-        for (auto& l : layers_) P::outer(l.lines, l.columns, l.outputs, l.inputs, blocks * kBlock, l.d_weight);
+        for (auto& l : *this) P::outer(l.lines, l.columns, l.outputs, l.inputs, blocks * kBlock, l.d_weight);
     }
 
     void add_sums() const {
-        for (auto& l : layers_)
+        for (auto& l : *this)
             for (int o = 0; o < l.outputs; ++o) {
                 for (int i = 0; i < l.inputs; ++i) l.given.d_weight[i64(o) * l.inputs + i] += l.d_weight[o * sum_row(l.inputs) + i];
                 if (l.given.d_bias) l.given.d_bias[o] += sum_of(load<V>(l.d_bias + o * W));
@@ -151,14 +147,20 @@ template <class P> class Chain {
     }
 
     void clear_gradients() const {
-        for (auto& l : layers_) {
+        for (auto& l : *this) {
             for (i64 i = 0; i < i64(l.inputs) * l.outputs; ++i) l.given.d_weight[i] = 0;
             for (int o = 0; l.given.d_bias && o < l.outputs; ++o) l.given.d_bias[o] = 0;
         }
     }
 
+    DenseLayer<P>* begin() { return layers_; }
+    DenseLayer<P>* end() { return layers_ + count_; }
+    const DenseLayer<P>* begin() const { return layers_; }
+    const DenseLayer<P>* end() const { return layers_ + count_; }
+
   private:
-    std::vector<DenseLayer<P>> layers_;
+    DenseLayer<P> layers_[kMostDense]{};
+    int count_ = 0;
     typename P::Cell* panel_;
 
     // z in `d` -> h in `rows`.

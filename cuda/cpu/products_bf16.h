@@ -31,6 +31,8 @@ struct TileRegisters {
     ~TileRegisters() { _tile_release(); }
 };
 struct NoTiles {};
+template <bool kTiles> struct SessionOf { using Type = NoTiles; };
+template <> struct SessionOf<true> { using Type = TileRegisters; };
 
 template <bool kTiles> struct Bf16Products {
     using Number = float;
@@ -40,7 +42,7 @@ template <bool kTiles> struct Bf16Products {
         const Line* data;
         i64 row;
     };
-    using Session = std::conditional_t<kTiles, TileRegisters, NoTiles>;
+    using Session = typename SessionOf<kTiles>::Type;
     static constexpr int kSamples = kBlock * kBlocks;
 
     static i64 weight_cells(int rows, int columns) { return i64(round_up(rows, 16)) * round_up(columns, 32); }

@@ -185,6 +185,10 @@ class Cam(Mlp):
         takes = self.domain.radiance and self.warp is None and (self.by_point is None or max(self.by_point.widths) == 1)
         return whole(self, self.config.normalise) if takes else None
 
+    def whole_heads(self) -> Whole | None:
+        """The same where directions modulate nothing."""
+        return self.whole() if self.config.coordinates == "planes" else None
+
     def modulation(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
         """Scales and shifts [S, layers] of hidden layers at x, or None."""
         return None if self.by_point is None else self.by_point.together(x)

@@ -167,11 +167,15 @@ class Mlp(HeadedField):
     @property
     def recalls(self) -> bool:
         """Whether `recalled` costs less than `features`."""
-        return self.whole() is not None
+        return self.readout.weight.device.type == "cpu" and self.whole() is not None
 
     def whole(self) -> Whole | None:
         """The network as the native op takes it; None where it has none (see layers/whole.py)."""
         return whole(self) if self.domain.radiance else None
+
+    def whole_heads(self) -> Whole | None:
+        """The same if its op decodes features too."""
+        return self.whole()
 
     def modulation(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
         """Scales and shifts [S, layers] of hidden layers at x, or None."""
@@ -181,16 +185,18 @@ class Mlp(HeadedField):
         self, f: Float[Tensor, "S F"], directions: Float[Tensor, "S 3"]
     ) -> tuple[Float[Tensor, " S"], Float[Tensor, "S 3"]]:
         """Runs the density network, then the colour network on its code and the direction's harmonics."""
-        native = self.whole()
+        native = self.whole_heads()
         if native is None or f.device.type != "cpu" or directions.requires_grad:
             return super().decode(f, directions)
         return native.decode(self.heads, f, directions)
 
     def log_density(self, f: Float[Tensor, "S F"]) -> Float[Tensor, " S"]:
         """Runs the density network alone."""
-        native = self.whole()
-        if native is None or f.device.type != "cpu" or torch.is_grad_enabled():
+        native = self.whole_heads()
+        if native is None or f.device.type != "cpu":
             return super().log_density(f)
+        if torch.is_grad_enabled():  # the op of both leads back
+            return native.decode(self.heads, f, torch.zeros_like(f[:, :3]))[0]
         return native.log_density(self.heads, f)
 
     def tile(self, x: Tensor) -> Tensor:

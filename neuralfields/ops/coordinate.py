@@ -40,10 +40,10 @@ class Layers:
     The last is linear. `skip`: number of the layer that the encoding is given to again, 0 for none.
     """
 
-    frequencies: Tensor
+    frequencies: Float[Tensor, "D M"]
     direct: bool
-    weights: list[Tensor]
-    biases: list[Tensor]
+    weights: list[Float[Tensor, "_ _"]]
+    biases: list[Float[Tensor, " _"]]
     skip: int = 0
     normalise: bool = False
 
@@ -51,7 +51,7 @@ class Layers:
 def coordinate_network(
     x: Float[Tensor, "S D"],
     layers: Layers,
-    modulation: tuple[Tensor, Tensor] | None = None,
+    modulation: tuple[Float[Tensor, "S L"], Float[Tensor, "S L"]] | None = None,
     bfloat16: bool = False,
     known: Float[Tensor, "S F"] | None = None,
 ) -> Float[Tensor, "S F"]:
@@ -144,7 +144,9 @@ torch.library.register_autograd(_coordinate, _backward, setup_context=_setup)
 
 
 def coordinate_network_reference(
-    x: Float[Tensor, "S D"], layers: Layers, modulation: tuple[Tensor, Tensor] | None = None
+    x: Float[Tensor, "S D"],
+    layers: Layers,
+    modulation: tuple[Float[Tensor, "S L"], Float[Tensor, "S L"]] | None = None,
 ) -> Float[Tensor, "S F"]:
     """The same in plain torch, in the type of x."""
     p = 2 * torch.pi * (x @ layers.frequencies)

@@ -31,6 +31,7 @@ WEIGHT_FLOOR = 1e-4
 # Samples with less weight than this are not trained, where weights are known before: see _training_sums.
 TRAINED_WEIGHT = 1e-4
 RENDER_CHUNK = 1 << 16
+RECALLED_CHUNK = 1 << 13  # of a field whose features are kept meanwhile
 RENDER_CHUNK_GPU = 1 << 21  # few launches: a GPU is not full with less than an image
 # Samples that a field evaluates at once without gradients: what a wide network keeps of them stays small.
 PIECE = 1 << 15
@@ -142,16 +143,18 @@ class Volume:
         known: list[Tensor] | None = [] if self.field.recalls else None
         index, density, order = visible_samples(samples, lambda x: self.density(x, known))
         samples = take(samples, index)
-        f = torch.cat(known)[order] if known else None
+        found = torch.cat(known) if known else None
+        recall = None if found is None else lambda index: found[order[index]]
         sums = _training_sums if capacity else _render_sums
-        values = sums(self, samples, directions, density, f)
+        values = sums(self, samples, directions, density, recall)
         return RaySums(values, torch.ones_like(origins[:, 0], dtype=torch.uint8), samples.x.shape[0])
 
     @torch.no_grad()
     def render_rays(self, rays: Rays, background: Colour, fused: bool = True) -> Render:
         """Renders rays [R] of the world's frame in chunks: rgb [R, 3], opacity and depth [R]."""
         colour = torch.tensor(background, device=self.device)
-        chunk = RENDER_CHUNK if self.device.type == "cpu" else RENDER_CHUNK_GPU
+        chunk = RECALLED_CHUNK if self.field.recalls else RENDER_CHUNK
+        chunk = chunk if self.device.type == "cpu" else RENDER_CHUNK_GPU
         starts = range(0, max(1, len(rays)), chunk)
         return Render.concatenate(
             [finish(self.sums(rays[i : i + chunk], fused=fused), colour, self.bounds.side) for i in starts]
@@ -199,31 +202,39 @@ class OfVolume:
         return by_parts(camera, chunk, self.device, lambda rays: self.render_rays(rays, background))
 
 
+Recall = Callable[[Tensor], Tensor]  # features of samples by their index
+
+
 def _training_sums(
-    volume: Volume, samples: Samples, directions: Tensor, density: Tensor, f: Tensor | None
+    volume: Volume, samples: Samples, directions: Tensor, density: Tensor, recall: Recall | None
 ) -> Tensor:
-    """Field and composite with gradients, [R, 7]; `density`, `f`: what the samples have without gradients, if known."""
+    """Field and composite with gradients, [R, 7]; `density`: the samples' densities, evaluated without gradients.
+
+    Where features are recalled, samples without weight are left out: so little as they are seen they are taught.
+    """
     field = volume.field
-    if f is None:
+    if recall is None:
         f = field.features(volume.unit(samples.x))
     else:
         black = samples.x.new_zeros(len(samples.x), 3)
         weight = composite(density, samples.length, samples.t, black, samples.offsets)[1]
         index = (weight > TRAINED_WEIGHT).nonzero().flatten()
         samples = take(samples, index)
-        f = field.recalled(volume.unit(samples.x), f[index])
+        f = field.recalled(volume.unit(samples.x), recall(index))
     log_density, rgb = field.decode(f, directions[samples.ray])
     return composite(TruncatedExp.apply(log_density), samples.length, samples.t, rgb, samples.offsets)[0]
 
 
 @torch.no_grad()
-def _render_sums(volume: Volume, samples: Samples, directions: Tensor, density: Tensor, f: Tensor | None) -> Tensor:
-    """Composites without gradients, [R, 7]: colours only for samples with weight; `f`: their features, if known."""
+def _render_sums(
+    volume: Volume, samples: Samples, directions: Tensor, density: Tensor, recall: Recall | None
+) -> Tensor:
+    """Composites without gradients, [R, 7]: colours only for samples with weight."""
     rgb, ray = samples.x.new_zeros(len(samples.x), 3), samples.ray
     weight = composite(density, samples.length, samples.t, rgb, samples.offsets)[1]
     for index in (weight > WEIGHT_FLOOR).nonzero().flatten().split(PIECE):
-        known = volume.field.features(volume.unit(samples.x[index])) if f is None else f[index]
-        rgb[index] = volume.field.decode(known, directions[ray[index]])[1]
+        f = volume.field.features(volume.unit(samples.x[index])) if recall is None else recall(index)
+        rgb[index] = volume.field.decode(f, directions[ray[index]])[1]
     return composite(density, samples.length, samples.t, rgb, samples.offsets)[0]
 
 
