@@ -28,13 +28,20 @@ template <class T> struct LaneProducts {
     // 8 x 2 accumulators on 32 registers, 6 x 2 on 16.
     static constexpr int kHigh = NF_VECTOR_BYTES == 64 ? 8 : 6;
 
-    static i64 weight_cells(int, int) { return 0; }
+    static i64 weight_cells(int rows, int columns) { return i64(rows) * columns; }
     static i64 panel_cells(int) { return 0; }
-    static i64 column_cells(int width) { return kBlock * sum_row(width); }
+    // Rows of columns are a cache line longer than a power of two may be: else they share few sets of the L1.
+    static i64 column_row(int width) { return sum_row(width) + kRowMultiple; }
+    static i64 column_cells(int width) { return kBlock * column_row(width); }
     static i64 line_cells(int width) { return i64(width) * kBlock * kBlocks; }
 
-    // weights [rows, columns] as they are, by strides.
-    static Weights pack(Matrix<T> weights, int, int, Line*) { return weights; }
+    // weights [rows, columns] as they are, or turned where their rows are strided: a product reads along them.
+    static Weights pack(Matrix<T> weights, int rows, int columns, Line* to) {
+        if (weights.column == 1) return weights;
+        for (int r = 0; r < rows; ++r)
+            for (int k = 0; k < columns; ++k) to[i64(r) * columns + k] = weights.data[r * weights.row + k * weights.column];
+        return {to, columns, 1};
+    }
 
     static const Cell* panel(const T* rows, int, Cell*) { return rows; }
 
@@ -46,7 +53,7 @@ template <class T> struct LaneProducts {
                 V square[W];
                 for (int i = 0; i < W; ++i) square[i] = k + i < count ? load<V>(rows + (k + i) * kBlock + s) : V{};
                 transpose(square);
-                for (int i = 0; i < W; ++i) store(to + (s + i) * sum_row(count) + k, square[i]);
+                for (int i = 0; i < W; ++i) store(to + (s + i) * column_row(count) + k, square[i]);
             }
     }
 
@@ -60,7 +67,7 @@ template <class T> struct LaneProducts {
     }
 
     static void outer(const Line* lines, const Cell* columns, int rows, int width, int samples, T* sum) {
-        product({lines, kBlock * kBlocks, 1}, columns, sum_row(width), sum, sum_row(width), rows, width, samples, true);
+        product({lines, kBlock * kBlocks, 1}, columns, column_row(width), sum, sum_row(width), rows, width, samples, true);
     }
 
   private:

@@ -18,15 +18,22 @@ inline __m512i pairs_of(__m512 low, __m512 high) {
     return _mm512_or_si512(widened(low), upper);
 }
 
-// The tile registers of a thread: all eight of 16 rows of 64 bytes.
+// GCC takes the instructions of tiles for ones that read no memory: what they read must be there, written out.
+NF_HD void written_out() { asm volatile("" ::: "memory"); }
+
+// The shape of all eight tile registers: 16 rows of 64 bytes. A constant, since GCC drops stores to a local one.
+struct alignas(64) TileShape {
+    unsigned char palette = 1, start = 0, none[14] = {};
+    unsigned short bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    unsigned char rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+static_assert(sizeof(TileShape) == 64, "as ldtilecfg reads it");
+static const TileShape kTileShape;
+
 struct TileRegisters {
     TileRegisters() {
-        struct alignas(64) {
-            unsigned char palette = 1, start = 0, none[14] = {};
-            unsigned short bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-            unsigned char rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-        } shape;
-        _tile_loadconfig(&shape);
+        written_out();
+        _tile_loadconfig(&kTileShape);
     }
     ~TileRegisters() { _tile_release(); }
 };
@@ -136,6 +143,7 @@ template <bool kTiles> struct Bf16Products {
     // c [16 or 32, 16 or 32] (+)= a [.., inner] b [inner / 2 pairs, ..]; kLow: 32 rows, kWide: 32 columns.
     template <bool kLow, bool kWide>
     static void by_tiles(const Line* a, i64 a_row, const Cell* b, i64 b_row, float* c, i64 c_row, int inner, bool add) {
+        written_out();
         if (add) {
             _tile_loadd(0, c, c_row * 4);
             if (kWide) _tile_loadd(1, c + 16, c_row * 4);
@@ -161,6 +169,7 @@ template <bool kTiles> struct Bf16Products {
         if (kWide) _tile_stored(1, c + 16, c_row * 4);
         if (kLow) _tile_stored(2, c + 16 * c_row, c_row * 4);
         if (kLow && kWide) _tile_stored(3, c + 16 * c_row + 16, c_row * 4);
+        written_out();
     }
 
     template <int M, int N = 2>
