@@ -38,7 +38,9 @@ def library() -> ModuleType:
             _native.choose_bfloat16("" if products == "none" else products)
         except ValueError:
             names = ", ".join([*_native.bfloat16_products(), "none"])
-            raise UsageError(f"NEURALFIELDS_BFLOAT16={products} is not available here; this machine has {names}") from None
+            raise UsageError(
+                f"NEURALFIELDS_BFLOAT16={products} is not available here; this machine has {names}"
+            ) from None
     return _native
 
 

@@ -29,7 +29,7 @@ CONE = 1 / 128
 # seen to differ by 4.4e-3, a step of 8 bits.
 WEIGHT_FLOOR = 1e-4
 # Samples with less weight than this are not trained, where weights are known before: see _training_sums.
-TRAINED_WEIGHT = 1e-4
+TRAINED_WEIGHT = 1e-7
 RENDER_CHUNK = 1 << 16
 RECALLED_CHUNK = 1 << 13  # of a field whose features are kept meanwhile
 RENDER_CHUNK_GPU = 1 << 21  # few launches: a GPU is not full with less than an image
