@@ -24,6 +24,8 @@ if X86_64:
     INSTRUCTION_SETS += [("x86_64_v3", 32, ["-march=x86-64-v3"]), ("x86_64_v4", 64, ["-march=x86-64-v4"])]
 COMMON = ["-std=c++17", "-O3", "-g0", "-fPIC", "-fvisibility=hidden", "-fopenmp", "-Wall", "-Wextra", "-Wno-psabi"]
 KERNEL = ["-fno-math-errno", "-fno-trapping-math"]
+# Products of bfloat16, beside x86_64_v4 for CPUs that have them; left out where the compiler is older than they are.
+BFLOAT16 = ["-march=x86-64-v4", "-mavx512bf16", "-mamx-tile", "-mamx-bf16"]
 OBJECTS = Path("build/objects")  # kept: a second install of the same sources links in seconds instead of minutes
 
 
@@ -36,13 +38,18 @@ class BuildNative(build_ext):
         include = [nanobind.include_dir(), str(nanobind_root / "ext" / "robin_map" / "include")]
         if sys.platform == "win32":
             raise SystemExit("neuralfields builds with g++ or clang++; on Windows use WSL")
+        bfloat16 = X86_64 and self.takes(BFLOAT16)
+        binding = ["-Wno-missing-field-initializers", *(["-DNF_BFLOAT16"] if bfloat16 else [])]
         jobs: list[tuple[str, str, list[str]]] = [
-            *((str(path), path.stem, ["-Wno-missing-field-initializers"]) for path in sorted(CPU.glob("bind*.cpp"))),
+            *((str(path), path.stem, binding) for path in sorted(CPU.glob("bind*.cpp"))),
             (f"{nanobind.source_dir()}/nb_combined.cpp", "nanobind", ["-fno-strict-aliasing", "-w", "-DNDEBUG"]),
         ]
         for name, width, flags in INSTRUCTION_SETS:
             flags = [*KERNEL, *flags, f"-DNF_ISA={name}", f"-DNF_VECTOR_BYTES={width}"]
             jobs += [(str(CPU / source), name, flags) for source in ("kernels.cpp", "splat.cpp")]
+        if bfloat16:
+            flags = [*KERNEL, *BFLOAT16, "-DNF_ISA=x86_64_bf16", "-DNF_VECTOR_BYTES=64"]
+            jobs.append((str(CPU / "bfloat16.cpp"), "x86_64_bf16", flags))
 
         OBJECTS.mkdir(parents=True, exist_ok=True)
         made_of = self.made_of()
@@ -66,6 +73,11 @@ class BuildNative(build_ext):
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         shared = ["-bundle", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared"]
         self.spawn([*self.compiler.compiler_cxx, *shared, "-fopenmp", *map(str, objects), "-o", target, "-s"])
+
+    def takes(self, flags: list[str]) -> bool:
+        """Whether the compiler knows these flags."""
+        command = [*self.compiler.compiler_cxx, *flags, "-fsyntax-only", "-x", "c++", os.devnull]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     def made_of(self) -> bytes:
         """A hash of all that an object file depends on but its flags: sources, compiler, nanobind, Python."""

@@ -96,6 +96,18 @@ def sample_scene() -> Path:
     return REPOSITORY / "scenes" / "sample"
 
 
+@pytest.fixture
+def float32_products():
+    """Products of float32 for a test, where the CPU would round their factors to bfloat16."""
+    from neuralfields.ops.native import library
+
+    core = library()
+    before = core.bfloat16_product()
+    core.choose_bfloat16("")
+    yield
+    core.choose_bfloat16(before)
+
+
 @pytest.fixture(params=["x86_64_v4", "x86_64_v3", "portable"])
 def instruction_set(request: pytest.FixtureRequest):
     """Runs a test once per instruction set that is built and that this machine has."""

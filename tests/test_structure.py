@@ -44,7 +44,7 @@ cli __main__ __init__
 # Imported by name and only where a GPU is asked for, from below.
 BY_NAME = {"ops": "gpu"}
 MOST_LINES, MOST_FUNCTION_LINES, MOST_ARGUMENTS = 400, 60, 8
-MOST_FILES = 20  # of a folder: ops has one for each op
+MOST_FILES = 21  # of a folder: ops has one for each op
 
 
 def modules() -> dict[str, Path]:

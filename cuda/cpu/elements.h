@@ -41,9 +41,9 @@ template <class T> void op_adam(const AdamArgs<T>& g) {
         for (; i + W <= end; i += W) {
             V d = load<V>(g.gradient + i);
             auto hit = d != 0;
-            bool any = false;
-            for (int k = 0; k < W; ++k) any |= hit[k] != 0;
-            if (g.sparse && !any) continue;
+            bool any = !g.sparse;
+            for (int k = 0; k < W && !any; ++k) any = hit[k] != 0;
+            if (!any) continue;
             V m0 = load<V>(g.m + i), v0 = load<V>(g.v + i), m = m0, v = v0;
             V change = adam_update(d, m, v, g.settings);
             if (g.sparse) {

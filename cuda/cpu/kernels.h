@@ -72,6 +72,41 @@ template <class T> struct NetworkArgs {
     int threads;
 };
 
+// A dense layer: weight [outputs, inputs] row-major; no bias where it is null. Gradients are overwritten.
+template <class T> struct DenseArgs {
+    int inputs, outputs;
+    const T *weight, *bias;  // [outputs, inputs], [outputs]
+    T *d_weight, *d_bias;
+};
+
+constexpr int kMostDense = 17, kMostAxes = 4;
+template <class T> struct CoordinateArgs {
+    int axes, waves;       // of x; random frequencies
+    bool direct;           // 2 x - 1 stands before the waves
+    const T* frequencies;  // [axes, waves] in cycles
+    int layers;            // hidden ones and a linear one
+    int skip;              // the layer whose inputs are followed by the encoding, 0: none
+    bool normalise;        // hidden layers
+    DenseArgs<T> dense[kMostDense];
+    const T *x, *gamma, *beta;  // [S, axes], [S, layers - 1] or null
+    i64 samples;
+    T* out;                     // [S, last outputs]
+    const T* d_out;
+    T *d_x, *d_gamma, *d_beta;  // written; d_x may be null
+    int threads;
+};
+
+template <class T> struct HeadsArgs {
+    int density_layers, colour_layers, degree;  // no layers of colour: log_density alone
+    DenseArgs<T> density[kMaxLayers], colour[kMaxLayers];
+    const T *f, *directions;  // [S, inputs], [S, 3]
+    i64 samples;
+    T *log_density, *rgb;     // [S], [S, 3]
+    const T *d_log_density, *d_rgb;
+    T* d_f;
+    int threads;
+};
+
 template <class T> struct CompositeArgs {
     const T *density, *length, *t, *rgb;  // [S], [S], [S], [S, 3]
     const i64* offsets;                   // [R + 1]
@@ -204,6 +239,10 @@ template <class T> struct SweepArgs {
     OP(modulate_backward, ModulateArgs)     \
     OP(network_forward, NetworkArgs)        \
     OP(network_backward, NetworkArgs)       \
+    OP(coordinate_forward, CoordinateArgs)  \
+    OP(coordinate_backward, CoordinateArgs) \
+    OP(heads_forward, HeadsArgs)            \
+    OP(heads_backward, HeadsArgs)           \
     OP(composite_forward, CompositeArgs)    \
     OP(composite_backward, CompositeArgs)   \
     OP(march, MarchArgs)                    \
@@ -232,11 +271,21 @@ struct KernelSet {
     double (*fma_peak)(int threads);  // measured fp32 multiply-adds a second times two
 };
 
+// The ops that have products of bfloat16, where the CPU has them.
+struct Bfloat16Set {
+    const char* name;
+    void (*coordinate_forward)(const CoordinateArgs<float>&);
+    void (*coordinate_backward)(const CoordinateArgs<float>&);
+    void (*heads_forward)(const HeadsArgs<float>&);
+    void (*heads_backward)(const HeadsArgs<float>&);
+};
+
 }  // namespace nf
 
 // The loops op_<name><T>, where an instruction set is being built.
 #ifdef NF_ISA
 #include "composite.h"
+#include "coordinate.h"
 #include "elements.h"
 #include "grid.h"
 #include "hash_grid.h"

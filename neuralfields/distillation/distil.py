@@ -271,7 +271,7 @@ class Distillation(Trainer):
         rays = at_random(self.poses.rays(RAYS, generator)[0], self.teacher.bounds, generator)
         jitter = torch.rand(len(rays), generator=generator, device=self.device)
         samples = self.teacher.march(rays, jitter)
-        index, density = visible_samples(samples, self.teacher.density)
+        index, density, _ = visible_samples(samples, self.teacher.density)
         samples = take(samples, index)
         weight = _weight(samples, density)
         if self.recipe.heavy_points:

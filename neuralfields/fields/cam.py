@@ -34,6 +34,7 @@ from neuralfields.fields.mlp import DEGREE, Mlp
 from neuralfields.layers.encodings import Encoding, require_frequencies
 from neuralfields.layers.space_time import Warp
 from neuralfields.layers.trunk import Modulate, Shape
+from neuralfields.layers.whole import Whole, whole
 from neuralfields.ops.grid import grid_interpolate
 from neuralfields.ops.network import modulate, network
 from neuralfields.ops.spherical_harmonics import spherical_harmonics
@@ -123,15 +124,20 @@ class Modulation(nn.Module):
 
     def forward(self, c: Tensor) -> list[tuple[Tensor, Tensor]]:
         """c [S, coordinates] in [0, 1] -> gamma and beta of each layer, [S, its width]."""
+        gamma, beta = self.together(c)
+        return list(zip(gamma.split(self.widths, 1), beta.split(self.widths, 1), strict=True))
+
+    def together(self, c: Tensor) -> tuple[Tensor, Tensor]:
+        """c [S, coordinates] in [0, 1] -> gamma and beta of all layers side by side, [S, sum of widths]."""
         gamma = beta = None
         exponential = self.scale == "exponential"
         for axes, grid in zip(self.axes, self.grids, strict=True):
             closed = torch.cat([grid, grid[:1]]) if self.around else grid
-            a, b = grid_interpolate(c[:, axes], closed).chunk(2, dim=1)
+            step = axes[-1] - axes[0] or 1  # a slice: an index of two columns takes as long as the rest
+            a, b = grid_interpolate(c[:, axes[0] : axes[-1] + 1 : step], closed).chunk(2, dim=1)
             gamma = (a if exponential else 1 + a) if gamma is None else gamma + a if exponential else gamma * (1 + a)
             beta = b if beta is None else beta * (1 + b)
-        gamma = gamma.clamp(-MOST_EXPONENT, MOST_EXPONENT).exp() if exponential else gamma
-        return list(zip(gamma.split(self.widths, 1), beta.split(self.widths, 1), strict=True))
+        return gamma.clamp(-MOST_EXPONENT, MOST_EXPONENT).exp() if exponential else gamma, beta
 
 
 def hook(pairs: list[tuple[Tensor, Tensor]] | None, normalise: bool) -> Modulate | None:
@@ -174,6 +180,19 @@ class Cam(Mlp):
         if config.modulation and domain.radiance and config.coordinates != "planes":
             nodes, hidden = (config.azimuths, config.elevations), len(self.heads.colour) - 1
             self.by_direction = Modulation(((0, 1),), nodes, (1,) * hidden, config.scale, around=True)
+
+    def whole(self) -> Whole | None:
+        """The network as the native op takes it, where all features of a layer are modulated alike."""
+        takes = self.domain.radiance and self.warp is None and (self.by_point is None or max(self.by_point.widths) == 1)
+        return whole(self, self.config.normalise) if takes else None
+
+    def whole_heads(self) -> Whole | None:
+        """The same where directions modulate nothing."""
+        return self.whole() if self.config.coordinates == "planes" else None
+
+    def modulation(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Scales and shifts [S, layers] of hidden layers at x, or None."""
+        return None if self.by_point is None else self.by_point.together(x)
 
     def tile(self, x: Tensor) -> Tensor:
         """Features of one tile of points."""

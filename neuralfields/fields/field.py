@@ -144,6 +144,12 @@ class Field(nn.Module):
         """Encodes points: x [S, D] -> features f [S, F]."""
         raise NotImplementedError
 
+    recalls: bool = False  # whether `recalled` costs less than `features`
+
+    def recalled(self, x: Float[Tensor, "S D"], f: Float[Tensor, "S F"]) -> Float[Tensor, "S F"]:
+        """Features at x [S, D] that are known to be f [S, F]; the same with gradients."""
+        return self.features(x)
+
     def decode(
         self, f: Float[Tensor, "S F"], directions: Float[Tensor, "S 3"]
     ) -> tuple[Float[Tensor, " S"], Float[Tensor, "S 3"]]:

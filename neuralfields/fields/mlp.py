@@ -22,6 +22,7 @@ from neuralfields.layers import fresh
 from neuralfields.layers.encodings import USUAL, Encoding, activation, encoding, require_frequencies
 from neuralfields.layers.heads import Heads
 from neuralfields.layers.trunk import Shape, Trunk
+from neuralfields.layers.whole import Whole, whole
 from neuralfields.settings import require_range
 
 FEATURES, CODE, DEGREE = 32, 16, 4
@@ -60,8 +61,8 @@ class Config:
     """width of the bottleneck of an hourglass block"""
     lift: Literal["trained", "fixed"] = "trained"
     """whether an hourglass's first projection is trained, or fixed at its random initialisation"""
-    bfloat16: bool = False
-    """matrix products in bfloat16 where the CPU has them; weights stay float32"""
+    bfloat16: bool | None = None
+    """matrix products in bfloat16 where the CPU has them, weights stay float32; none: those of scenes"""
     learning_rate: float = 5e-3
     """learning rate of all weights; a fifth of it for networks of sines, twice for scenes, less above width 128"""
 
@@ -82,7 +83,7 @@ class Config:
     def shape(self) -> Shape:
         """The trunk's shape."""
         inner = self.inner if self.blocks == "hourglass" else 0
-        return Shape(self.layers, self.width, self.skip, inner, self.lift == "fixed", self.bfloat16)
+        return Shape(self.layers, self.width, self.skip, inner, self.lift == "fixed", bool(self.bfloat16))
 
 
 class Mlp(HeadedField):
@@ -150,8 +151,53 @@ class Mlp(HeadedField):
 
     def features(self, x: Float[Tensor, "S D"]) -> Float[Tensor, "S F"]:
         """Encodes points. Radiance: 32 features projected from the trunk; others: its last hidden layer."""
+        native = self.whole()
+        if native is not None and x.device.type == "cpu":
+            return native.features(x, self.modulation(x))
         tiles = x.split(TILE if x.device.type == "cpu" else max(1, len(x)))
         return torch.cat([self.tile(x) for x in tiles])
+
+    def recalled(self, x: Float[Tensor, "S D"], f: Float[Tensor, "S F"]) -> Float[Tensor, "S F"]:
+        """Features at x [S, D] that are known to be f [S, F]: their gradients alone are computed, on a CPU."""
+        native = self.whole()
+        if native is None or x.device.type != "cpu":
+            return self.features(x)
+        return native.features(x, self.modulation(x), f)
+
+    @property
+    def recalls(self) -> bool:
+        """Whether `recalled` costs less than `features`."""
+        return self.readout.weight.device.type == "cpu" and self.whole() is not None
+
+    def whole(self) -> Whole | None:
+        """The network as the native op takes it; None where it has none (see layers/whole.py)."""
+        return whole(self) if self.domain.radiance else None
+
+    def whole_heads(self) -> Whole | None:
+        """The same if its op decodes features too."""
+        return self.whole()
+
+    def modulation(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Scales and shifts [S, layers] of hidden layers at x, or None."""
+        return None
+
+    def decode(
+        self, f: Float[Tensor, "S F"], directions: Float[Tensor, "S 3"]
+    ) -> tuple[Float[Tensor, " S"], Float[Tensor, "S 3"]]:
+        """Runs the density network, then the colour network on its code and the direction's harmonics."""
+        native = self.whole_heads()
+        if native is None or f.device.type != "cpu" or directions.requires_grad:
+            return super().decode(f, directions)
+        return native.decode(self.heads, f, directions)
+
+    def log_density(self, f: Float[Tensor, "S F"]) -> Float[Tensor, " S"]:
+        """Runs the density network alone."""
+        native = self.whole_heads()
+        if native is None or f.device.type != "cpu":
+            return super().log_density(f)
+        if torch.is_grad_enabled():  # the op of both leads back
+            return native.decode(self.heads, f, torch.zeros_like(f[:, :3]))[0]
+        return native.log_density(self.heads, f)
 
     def tile(self, x: Tensor) -> Tensor:
         """Features of one tile of points."""

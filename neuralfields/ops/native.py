@@ -1,7 +1,8 @@
 """Loads the native CPU core and dispatches its kernels by dtype.
 
 The core takes contiguous CPU tensors of float32 or float64 by DLPack, without a copy. The instruction set is chosen
-once at load; the environment variable NEURALFIELDS_ISA names another.
+once at load; the environment variable NEURALFIELDS_ISA names another, and NEURALFIELDS_BFLOAT16 what multiplies
+bfloat16 (amx, avx512_bf16, or none: products of float32).
 """
 
 import os
@@ -31,6 +32,15 @@ def library() -> ModuleType:
         except ValueError:
             names = ", ".join(_native.instruction_sets())
             raise UsageError(f"NEURALFIELDS_ISA={wanted} is not available here; this machine runs {names}") from None
+    products = os.environ.get("NEURALFIELDS_BFLOAT16")
+    if products:
+        try:
+            _native.choose_bfloat16("" if products == "none" else products)
+        except ValueError:
+            names = ", ".join([*_native.bfloat16_products(), "none"])
+            raise UsageError(
+                f"NEURALFIELDS_BFLOAT16={products} is not available here; this machine has {names}"
+            ) from None
     return _native
 
 
@@ -64,6 +74,7 @@ def status() -> dict[str, Any]:
         "built": True,
         "instruction_sets": list(core.instruction_sets()),
         "instruction_set": core.instruction_set(),
+        "bfloat16": core.bfloat16_product() or "none",
         "threads": threads(),
         "path": core.__file__,
     }

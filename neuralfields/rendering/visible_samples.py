@@ -18,10 +18,11 @@ RUNS = (8, 8, 16, 32)  # samples a ray of the first runs; each later run is as l
 
 
 @torch.no_grad()
-def visible_samples(samples: Samples, density: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+def visible_samples(samples: Samples, density: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Selects the visible samples by early termination: their indices, ascending [K], and densities [K].
 
-    `density` maps x [S, 3] to [S], in the inverse unit of the samples' lengths.
+    `density` maps x [S, 3] to [S], in the inverse unit of the samples' lengths. The third result [K] says which of all
+    samples that it was called for, one call after the other, each of them was.
     """
     begin, end = samples.offsets[:-1].clone(), samples.offsets[1:]
     depth = torch.zeros(len(begin), dtype=samples.x.dtype, device=samples.x.device)
@@ -42,7 +43,7 @@ def visible_samples(samples: Samples, density: Callable[[Tensor], Tensor]) -> tu
         begin[alive] += run
         alive = alive[(depth[alive] < OPAQUE) & (begin[alive] < end[alive])]
     index, order = torch.cat(seen).sort()
-    return index, torch.cat(densities)[order]
+    return index, torch.cat(densities)[order], order
 
 
 def take(samples: Samples, index: Tensor) -> Samples:

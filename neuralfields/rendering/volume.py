@@ -28,7 +28,10 @@ CONE = 1 / 128
 # Samples with less weight than this get no colour in a render. In floaters (fog) many such samples add up: a colour was
 # seen to differ by 4.4e-3, a step of 8 bits.
 WEIGHT_FLOOR = 1e-4
+# Samples with less weight than this are not trained, where weights are known before: see _training_sums.
+TRAINED_WEIGHT = 1e-7
 RENDER_CHUNK = 1 << 16
+RECALLED_CHUNK = 1 << 13  # of a field whose features are kept meanwhile
 RENDER_CHUNK_GPU = 1 << 21  # few launches: a GPU is not full with less than an image
 # Samples that a field evaluates at once without gradients: what a wide network keeps of them stays small.
 PIECE = 1 << 15
@@ -78,15 +81,20 @@ class Volume:
         return MarchSettings(smallest, largest, cone, self.bounds.near / self.bounds.side)
 
     @torch.no_grad()
-    def density(self, x: Tensor) -> Tensor:
+    def density(self, x: Tensor, known: list[Tensor] | None = None) -> Tensor:
         """Density at points of the inner cube's frame, x [S, 3] -> [S], in 1/inner cube.
 
-        Of a scene that moves x is [S, 4], with the moment in [0, 1].
+        Of a scene that moves x is [S, 4], with the moment in [0, 1]. The features are appended to `known`.
         """
         renderer = self.field.fused()
         if renderer is not None:
             return renderer.density(x, self.contraction)
-        parts = [self.field.log_density(self.field.features(self.unit(p))) for p in x.split(PIECE)]
+        parts = []
+        for piece in x.split(PIECE):
+            f = self.field.features(self.unit(piece))
+            parts.append(self.field.log_density(f))
+            if known is not None:
+                known.append(f)
         return torch.exp(torch.cat(parts).clamp(max=15))
 
     def unit(self, x: Tensor) -> Tensor:
@@ -132,17 +140,21 @@ class Volume:
             scene = Marching(Rays(origins, directions), jitter, self.occupancy, settings, self.contraction)
             return renderer.render(scene, capacity, floor)
         samples = self.march(rays, jitter, settings)
-        index, density = visible_samples(samples, self.density)
+        known: list[Tensor] | None = [] if self.field.recalls else None
+        index, density, order = visible_samples(samples, lambda x: self.density(x, known))
         samples = take(samples, index)
+        found = torch.cat(known) if known else None
+        recall = None if found is None else lambda index: found[order[index]]
         sums = _training_sums if capacity else _render_sums
-        values = sums(self, samples, directions[samples.ray], density)
+        values = sums(self, samples, directions, density, recall)
         return RaySums(values, torch.ones_like(origins[:, 0], dtype=torch.uint8), samples.x.shape[0])
 
     @torch.no_grad()
     def render_rays(self, rays: Rays, background: Colour, fused: bool = True) -> Render:
         """Renders rays [R] of the world's frame in chunks: rgb [R, 3], opacity and depth [R]."""
         colour = torch.tensor(background, device=self.device)
-        chunk = RENDER_CHUNK if self.device.type == "cpu" else RENDER_CHUNK_GPU
+        chunk = RECALLED_CHUNK if self.field.recalls else RENDER_CHUNK
+        chunk = chunk if self.device.type == "cpu" else RENDER_CHUNK_GPU
         starts = range(0, max(1, len(rays)), chunk)
         return Render.concatenate(
             [finish(self.sums(rays[i : i + chunk], fused=fused), colour, self.bounds.side) for i in starts]
@@ -190,21 +202,39 @@ class OfVolume:
         return by_parts(camera, chunk, self.device, lambda rays: self.render_rays(rays, background))
 
 
-def _training_sums(volume: Volume, samples: Samples, directions: Tensor, density: Tensor) -> Tensor:
-    """Field and composite with gradients, [R, 7]; `density`: the samples' densities, evaluated without gradients."""
-    f = volume.field.features(volume.unit(samples.x))
-    log_density, rgb = volume.field.decode(f, directions)
+Recall = Callable[[Tensor], Tensor]  # features of samples by their index
+
+
+def _training_sums(
+    volume: Volume, samples: Samples, directions: Tensor, density: Tensor, recall: Recall | None
+) -> Tensor:
+    """Field and composite with gradients, [R, 7]; `density`: the samples' densities, evaluated without gradients.
+
+    Where features are recalled, samples without weight are left out: so little as they are seen they are taught.
+    """
+    field = volume.field
+    if recall is None:
+        f = field.features(volume.unit(samples.x))
+    else:
+        black = samples.x.new_zeros(len(samples.x), 3)
+        weight = composite(density, samples.length, samples.t, black, samples.offsets)[1]
+        index = (weight > TRAINED_WEIGHT).nonzero().flatten()
+        samples = take(samples, index)
+        f = field.recalled(volume.unit(samples.x), recall(index))
+    log_density, rgb = field.decode(f, directions[samples.ray])
     return composite(TruncatedExp.apply(log_density), samples.length, samples.t, rgb, samples.offsets)[0]
 
 
 @torch.no_grad()
-def _render_sums(volume: Volume, samples: Samples, directions: Tensor, density: Tensor) -> Tensor:
+def _render_sums(
+    volume: Volume, samples: Samples, directions: Tensor, density: Tensor, recall: Recall | None
+) -> Tensor:
     """Composites without gradients, [R, 7]: colours only for samples with weight."""
-    rgb = samples.x.new_zeros(len(samples.x), 3)
+    rgb, ray = samples.x.new_zeros(len(samples.x), 3), samples.ray
     weight = composite(density, samples.length, samples.t, rgb, samples.offsets)[1]
     for index in (weight > WEIGHT_FLOOR).nonzero().flatten().split(PIECE):
-        f = volume.field.features(volume.unit(samples.x[index]))
-        rgb[index] = volume.field.decode(f, directions[index])[1]
+        f = volume.field.features(volume.unit(samples.x[index])) if recall is None else recall(index)
+        rgb[index] = volume.field.decode(f, directions[ray[index]])[1]
     return composite(density, samples.length, samples.t, rgb, samples.offsets)[0]
 
 

@@ -68,7 +68,7 @@ def test_every_parameter_has_one_group_and_gets_a_gradient(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_float64_agrees(name):
+def test_float64_agrees(name, float32_products):
     results = []
     for dtype in (torch.float32, torch.float64):
         field, (x, d) = make(name, dtype), points(dtype=dtype)
