@@ -28,8 +28,6 @@ CONE = 1 / 128
 # Samples with less weight than this get no colour in a render. In floaters (fog) many such samples add up: a colour was
 # seen to differ by 4.4e-3, a step of 8 bits.
 WEIGHT_FLOOR = 1e-4
-# Samples with less weight than this are not trained, where weights are known before: see _training_sums.
-TRAINED_WEIGHT = 1e-7
 RENDER_CHUNK = 1 << 16
 RECALLED_CHUNK = 1 << 13  # of a field whose features are kept meanwhile
 RENDER_CHUNK_GPU = 1 << 21  # few launches: a GPU is not full with less than an image
@@ -202,26 +200,16 @@ class OfVolume:
         return by_parts(camera, chunk, self.device, lambda rays: self.render_rays(rays, background))
 
 
-Recall = Callable[[Tensor], Tensor]  # features of samples by their index
+Recall = Callable[[Tensor | slice], Tensor]  # features of samples by their index
 
 
 def _training_sums(
     volume: Volume, samples: Samples, directions: Tensor, density: Tensor, recall: Recall | None
 ) -> Tensor:
-    """Field and composite with gradients, [R, 7]; `density`: the samples' densities, evaluated without gradients.
-
-    Where features are recalled, samples without weight are left out: so little as they are seen they are taught.
-    """
-    field = volume.field
-    if recall is None:
-        f = field.features(volume.unit(samples.x))
-    else:
-        black = samples.x.new_zeros(len(samples.x), 3)
-        weight = composite(density, samples.length, samples.t, black, samples.offsets)[1]
-        index = (weight > TRAINED_WEIGHT).nonzero().flatten()
-        samples = take(samples, index)
-        f = field.recalled(volume.unit(samples.x), recall(index))
-    log_density, rgb = field.decode(f, directions[samples.ray])
+    """Field and composite with gradients, [R, 7]; `density`: the samples' densities, evaluated without gradients."""
+    x = volume.unit(samples.x)
+    f = volume.field.features(x) if recall is None else volume.field.recalled(x, recall(slice(None)))
+    log_density, rgb = volume.field.decode(f, directions[samples.ray])
     return composite(TruncatedExp.apply(log_density), samples.length, samples.t, rgb, samples.offsets)[0]
 
 

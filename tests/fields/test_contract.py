@@ -67,8 +67,9 @@ def test_every_parameter_has_one_group_and_gets_a_gradient(name):
         assert parameter.grad is not None and float(parameter.grad.abs().max()) > 0, label
 
 
+@pytest.mark.usefixtures("float32_products")
 @pytest.mark.parametrize("name", NAMES)
-def test_float64_agrees(name, float32_products):
+def test_float64_agrees(name):
     results = []
     for dtype in (torch.float32, torch.float64):
         field, (x, d) = make(name, dtype), points(dtype=dtype)

@@ -11,7 +11,7 @@ from neuralfields.cameras import Camera
 from neuralfields.fields import field_class
 from neuralfields.fields.field import Field
 from neuralfields.rays import Rays
-from neuralfields.rendering.volume import TRAINED_WEIGHT, Volume, camera_rays, finish
+from neuralfields.rendering.volume import Volume, camera_rays, finish
 from neuralfields.scene import Bounds
 from tests.support.fused import Case, case
 from tests.test_scenes import analytic
@@ -196,8 +196,8 @@ def test_fused_and_composed_pictures_agree():
 
 
 @pytest.mark.parametrize("name", ["mlp", "cam"])
-def test_recalled_features_change_no_sum_beyond_samples_without_weight(name, float32_products, monkeypatch):
-    """Of a ray's colour at most TRAINED_WEIGHT a sample is left out, and a hundredth of the gradient."""
+def test_recalled_features_change_no_bit(name, monkeypatch):
+    """What the pass for visible samples computed is what the passes after it would, and gradients are the same."""
     torch.manual_seed(2)
     kind = field_class(name)
     field = kind(kind.Config(count=8, layers=2, width=16, frequencies=1.0), UNIT.domain)
@@ -209,11 +209,6 @@ def test_recalled_features_change_no_sum_beyond_samples_without_weight(name, flo
         monkeypatch.setattr(kind, "recalls", recalls)
         sums = volume.sums(given, capacity=1 << 20)
         sums.rgb.sum().backward()
-        gradient = torch.cat([p.grad.flatten() for p in field.parameters()])
-        results.append((sums.values, volume.sums(given).values, gradient))
+        results.append([sums.values.detach(), volume.sums(given).values, *(p.grad for p in field.parameters())])
         field.zero_grad()
-    (trained, rendered, d), (all_trained, all_rendered, all_d) = results
-    most = TRAINED_WEIGHT * int(volume.march(given).offsets.diff().max())
-    assert float((trained - all_trained).detach().abs().max()) < 4 * most
-    torch.testing.assert_close(rendered, all_rendered, rtol=1e-4, atol=1e-4)
-    assert 0 < float((d - all_d).norm()) < 0.01 * float(all_d.norm())
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
