@@ -42,7 +42,7 @@ def test_an_interrupted_fit_may_be_prolonged_or_ended_early(
 def test_finished_gaussians_are_prolonged(
     capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], small_steps: None
 ) -> None:
-    """They keep their number, their steps add up, and they get better; of another degree they are refused."""
+    """Those that show something stay, their steps add up, and they get better; of another degree they are refused."""
     out = tmp_path / "a.nf"
     limits = {"field": "gaussians", "set": ("degree=1",), "max_gaussians": 1500, "quiet": False}
     before = fit.run(options_for(capture, out=out, steps=60, **limits))
@@ -52,7 +52,7 @@ def test_finished_gaussians_are_prolonged(
     result = fit.run(options_for(capture, out=out, steps=140, resume=True, **limits))
     after = load(out)
     assert result["steps"] == after.made["steps"] == 140 and result["psnr"] > before["psnr"] + 0.2
-    assert count <= len(after.field.gaussians()) <= 1500
+    assert 0.9 * count <= len(after.field.gaussians()) <= 1500
     assert "a.nf is finished: goes on from its 60 steps, with a new optimiser" in capsys.readouterr().err
 
 
