@@ -10,7 +10,7 @@ Vocabulary
               activation, with the layer's number from 0; with `relu` it does that too
 
 Products are torch's (MKL, oneDNN): at widths of 64 to 256 they were 1.6 to 1.9 times as fast, forward and backward, as
-ops/network.py's tiles, on one loaded core with AVX2.
+ops/network.py's tiles, on one loaded core with AVX2. Scenes on a CPU take one op for all of it (whole.py).
 """
 
 from collections.abc import Callable
