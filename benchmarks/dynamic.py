@@ -6,7 +6,8 @@ Writes dynamic_by_time.md, or dynamic.md with --steps; rows of other minutes, sc
 
 Photos are at a quarter of the width unless --downscale says otherwise. PSNR, SSIM and the worst frame are of the frames
 held out in time, as `nf eval` says them of the file; milliseconds are those of one of these frames. `still`: the hash
-field without time. `cam, bare`: the network of `cam` without its modulation, of as many numbers within a thousandth.
+field without time. `gaussians, led`: with paths of neighbours led together. `cam, bare`: the network of `cam` without
+its modulation, of as many numbers within a thousandth.
 The data are for local tests only: --data or NEURALFIELDS_DATA names the folder that holds `dynamic/`.
 """
 
@@ -28,6 +29,7 @@ from neuralfields.scene import Scene
 from neuralfields.training.fit import fit_scene
 
 SCENES = ("texture", "topology", "occlusion", "collision", "deformation")
+LED = ("together=0.3",)  # paths of neighbouring Gaussians led together
 CASES: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "hash": ("hash", (), False),
     "hash, warp": ("hash", ("motion=warp",), False),
@@ -35,6 +37,7 @@ CASES: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "cam": ("cam", ("width=128", "layers=4"), False),
     "cam, bare": ("cam", ("width=128", "layers=4", "modulation=false"), False),
     "gaussians": ("gaussians", (), False),
+    "gaussians, led": ("gaussians", (), False),
     "still": ("hash", (), True),
 }
 
@@ -86,7 +89,7 @@ def main() -> None:
             options = FitOptions(
                 scene=scene.root, field=field, set=settings, still=still, quiet=True, eval_every=0, steps=fixed,
                 minutes=None if fixed else given.minutes, downscale=40 if given.quick else given.downscale,
-                threads=given.threads, recipe=(f"samples={given.samples}",),
+                threads=given.threads, recipe=(f"samples={given.samples}", *LED * case.endswith(", led")),
             )  # fmt: skip
             start = time.perf_counter()
             rows.append(row(command, **measure(case, scene, options)))

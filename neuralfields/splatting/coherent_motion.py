@@ -3,7 +3,8 @@
 Where one camera films, a photo says where a thing is across its rays, not along them, and Gaussians that live for a few
 photos may each have a path of its own that explains these photos and no other view. Things move as wholes: of
 Gaussians beside each other the mean path is more likely right than each one's own (Luiten et al., arXiv:2308.09713,
-hold the nearest neighbours of each rigid). Here neighbours are not searched for: they follow each other on a Z-curve.
+hold the nearest neighbours of each rigid). Where still and moving things meet, means mix them and much is lost, so that
+it is an option of fits (`--recipe together=0.3`). Neighbours are not searched for: they follow each other on a Z-curve.
 """
 
 import torch

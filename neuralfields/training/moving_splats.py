@@ -1,7 +1,7 @@
 """Fits Gaussians to photos of a scene that moves: steps as in splats.py, each at the moment of its photo.
 
-Each Gaussian also learns when it is there, for how long, and where it goes (motion.py; arXiv:2312.16812), led towards
-the way of those beside it (splatting/coherent_motion.py).
+Each Gaussian also learns when it is there, for how long, and where it goes (motion.py; arXiv:2312.16812); if asked to,
+led towards the way of those beside it (splatting/coherent_motion.py).
 """
 
 from functools import cached_property
@@ -15,8 +15,7 @@ from neuralfields.motion import CENTRE, PATH, briefest
 from neuralfields.ops.project import View
 from neuralfields.ops.splat_pass import CORE, MEANS, Adam, Packed
 from neuralfields.rendering.moving_splats import MotionRates, MovingPass, packed, unpacked
-from neuralfields.splatting.coherent_motion import TOGETHER as GROUP
-from neuralfields.splatting.coherent_motion import beside_each_other, lead_together
+from neuralfields.splatting.coherent_motion import TOGETHER, beside_each_other, lead_together
 from neuralfields.training.splats import ROTATIONS_RATE, SplatTrainer
 from neuralfields.training.trainer import StepReport
 
@@ -24,7 +23,7 @@ CENTRES_RATE, DURATIONS_RATE = 2e-3, 2e-2
 LASTING = 1e-7
 PATH_RATES = (6.4e-3, 1.28e-2, 1.28e-2)  # in extents, of each power: a Gaussian sees little of its path in one photo
 LAST = 0.02  # share of these rates at the end
-TOGETHER_EVERY, TOGETHER = 10, 0.3  # steps, and the share of the way to the neighbours' mean path
+TOGETHER_EVERY = 10  # steps between two leads towards the neighbours' mean path
 
 
 class MovingSplatTrainer(SplatTrainer):
@@ -52,15 +51,15 @@ class MovingSplatTrainer(SplatTrainer):
 
     def _step(self, progress: float) -> StepReport:
         report = super()._step(progress)
-        if self.step_count % TOGETHER_EVERY == 0:
+        if self.together and self.step_count % TOGETHER_EVERY == 0:
             self.run.change(self._lead_together)
         return report
 
     def _lead_together(self, flat: Tensor) -> None:
         """Leads the paths of neighbours together; which eight are a group changes, so that no border stays."""
         order = beside_each_other(flat[MEANS], flat[CORE + CENTRE])
-        first = int(torch.randint(GROUP, (), generator=self.generator()))
-        lead_together(flat[CORE + PATH.start : CORE + PATH.stop], order[first:], TOGETHER)
+        first = int(torch.randint(TOGETHER, (), generator=self.generator()))
+        lead_together(flat[CORE + PATH.start : CORE + PATH.stop], order[first:], self.together)
 
     def _grow(self, progress: float, generator: torch.Generator) -> None:
         self.run.sync()

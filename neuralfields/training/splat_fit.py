@@ -80,7 +80,7 @@ def fit_gaussians(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchF
         exposure.begin(photo_gains(given))
     poses = _poses(photos, given, plan) if options.refine_poses else None
     training = trainer_of(gaussians, photos, scene.bounds, background, most, options.seed, exposure, poses)
-    training.timed = plan.budget.steps is None
+    training.timed, training.together = plan.budget.steps is None, plan.settings.together
     if options.robust:
         sizes = torch.tensor([photo.views[1].size for photo in photos], device=plan.device)
         training.robust = Robust(*sizes.unbind(1), plan.settings)
