@@ -45,5 +45,4 @@ def lead_together(paths: Float[Tensor, "D N"], order: Int64[Tensor, " M"], share
     """
     order = order[: len(order) // TOGETHER * TOGETHER]
     groups = paths[:, order].unflatten(1, (-1, TOGETHER))
-    mean = groups.mean(2, keepdim=True) if len(order) else groups
-    paths[:, order] = (groups + share * (mean - groups)).flatten(1)
+    paths[:, order] = torch.lerp(groups, groups.mean(2, keepdim=True), share).flatten(1)

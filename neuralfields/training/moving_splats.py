@@ -30,6 +30,7 @@ class MovingSplatTrainer(SplatTrainer):
     """Gaussians in time being fitted."""
 
     run: MovingPass
+    together = 0.0  # share of the way to the mean path of neighbours
 
     @cached_property
     def _briefest(self) -> float:

@@ -65,7 +65,6 @@ class SplatTrainer:
     averaging = False
     timed = False  # whether progress is that of the clock, not of steps
     robust: Robust | None = None  # what leaves transients out, if anything does
-    together = 0.0  # of those that move: share of the way to the mean path of neighbours
     bits = 32
 
     def __init__(
