@@ -23,6 +23,7 @@ template <class T> struct Field {
         c.degree = degree;
         c.contraction = contraction;
         c.extent = float(extent);
+        c.active = c.level_count;
         args.table = checked("table", table, {-1, -1});
         c.density_layers = layers_from<T>("density", density, c.density_widths, args.density_weights);
         c.colour_layers = layers_from<T>("colour", colour, c.colour_widths, args.colour_weights);
@@ -36,6 +37,19 @@ template <class T> struct Field {
     FieldArgs<T> view() {
         args.config.levels = levels.data();
         return args;
+    }
+    // The density network's first output is a signed distance's: see signed_distance.h.
+    void set_distance(double inner, double radius, double residual, double beta) {
+        if (!(inner > 0 && beta > 0)) throw std::invalid_argument("distance: inner and beta must be above 0");
+        if (args.config.density_widths[args.config.density_layers] < 2)
+            throw std::invalid_argument("distance: at least 2 outputs of the density network");
+        args.config.distance = {inner, radius, residual};
+        args.beta = T(beta);
+    }
+    void set_active(int levels_there) {
+        if (levels_there < 1 || levels_there > args.config.level_count)
+            throw std::invalid_argument("active: must be from 1 to the number of levels");
+        args.config.active = levels_there;
     }
 };
 
@@ -77,7 +91,7 @@ void render_forward(Field<T>& field, Array<const T> origins, Array<const T> dire
 template <class T>
 void render_backward(Field<T>& field, Array<const T> directions, Array<const T> sums, Array<const T> d_sums,
                      Array<const unsigned char> valid, RecordArrays<T>& record, Array<T> d_table,
-                     std::vector<Array<T>> d_density, std::vector<Array<T>> d_colour) {
+                     std::vector<Array<T>> d_density, std::vector<Array<T>> d_colour, Optional<T> d_beta) {
     RenderBackwardArgs<T> g{};
     g.field = field.view();
     const FieldConfig& c = g.field.config;
@@ -93,6 +107,7 @@ void render_backward(Field<T>& field, Array<const T> directions, Array<const T> 
     if (layers_from<T>("d_density", d_density, widths, g.d_density_weights) != c.density_layers ||
         layers_from<T>("d_colour", d_colour, widths, g.d_colour_weights) != c.colour_layers)
         throw std::invalid_argument("d_density, d_colour: as many layers as the field");
+    g.d_beta = d_beta ? checked("d_beta", *d_beta, {1}) : nullptr;
     run::render_backward(g);
 }
 
@@ -108,7 +123,9 @@ template <class T> void bind(nb::module_& m) {
         .def(nb::init<Array<const T>, Array<const float>, Array<const i64>, std::vector<Array<const T>>,
                       std::vector<Array<const T>>, int, int, double>(),
              "table"_a.noconvert(), "scales"_a.noconvert(), "geometry"_a.noconvert(), "density"_a.noconvert(),
-             "colour"_a.noconvert(), "degree"_a, "contraction"_a, "extent"_a);
+             "colour"_a.noconvert(), "degree"_a, "contraction"_a, "extent"_a)
+        .def("set_distance", &Field<T>::set_distance, "inner"_a, "radius"_a, "residual"_a, "beta"_a)
+        .def("set_active", &Field<T>::set_active, "levels"_a);
     nb::class_<RecordArrays<T>>(m, name("Record").c_str())
         .def("__init__",
              [](RecordArrays<T>* self, Array<T> features, Array<T> x, Array<T> log_density, Array<T> rgb, Array<T> t,
@@ -122,7 +139,7 @@ template <class T> void bind(nb::module_& m) {
           "valid"_a.noconvert(), "record"_a.none(), "samples"_a.noconvert());
     m.def("render_backward", render_backward<T>, "field"_a, "directions"_a.noconvert(), "sums"_a.noconvert(),
           "d_sums"_a.noconvert(), "valid"_a.noconvert(), "record"_a, "d_table"_a.noconvert(), "d_density"_a.noconvert(),
-          "d_colour"_a.noconvert());
+          "d_colour"_a.noconvert(), "d_beta"_a.noconvert().none());
     m.def("density", density<T>, "field"_a, "x"_a.noconvert(), "out"_a.noconvert(), "threads"_a);
 }
 

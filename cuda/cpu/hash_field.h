@@ -5,6 +5,7 @@
 #pragma once
 #include "../activation.h"
 #include "../contraction.h"
+#include "../signed_distance.h"
 #include "../spherical_harmonics.h"
 #include "network.h"
 
@@ -73,9 +74,51 @@ template <class T> struct FieldTile {
 template <class T>
 inline void encode_tile(const FieldArgs<T>& f, const T* x, i64 stride, int n, T* out, i64 row) {
     const FieldConfig& c = f.config;
-    for (int l = 0; l < c.level_count; ++l)
+    for (int l = 0; l < c.active; ++l)
         NF_FOR_FEATURES(c.features,
                         (encode_level<T, kF>(c.levels[l], f.table, x, stride, n, out + l * kF, row)))
+    int first = c.active * c.features, end = c.level_count * c.features;
+    for (int s = 0; s < n && first < end; ++s)
+        for (int i = first; i < end; ++i) out[s * row + i] = 0;
+}
+
+// Log-densities of a tile from the outputs of its density network; x readable up to whole lanes, as is `out` [kTile].
+template <class T>
+inline void log_densities(const FieldArgs<T>& f, const T* code, i64 code_row, const T* x, i64 stride, int n, T* out) {
+    using V = Lanes<T>;
+    for (int s = 0; s < n; ++s) out[s] = code[s * code_row];
+    const DistanceConfig& c = f.config.distance;
+    if (!(c.inner > 0)) return;
+    T background[kTile];
+    for (int s = 0; s < n; ++s) background[s] = code[s * code_row + 1];
+    for (int s = 0; s < n; s += kWidth<T>) {
+        V at[3] = {load<V>(x + s), load<V>(x + stride + s), load<V>(x + 2 * stride + s)}, v[3];
+        V reach = about_middle(at, c, v);
+        V inside = log_laplace(signed_distance(v, load<V>(out + s), c), f.beta);
+        store(out + s, select_(reach <= V{} + T(0.5), inside, load<V>(background + s)));
+    }
+}
+
+// Gradients of a tile's codes from those of its log-densities, added; returns that of beta.
+template <class T>
+inline double log_densities_backward(const FieldArgs<T>& f, const T* code, i64 code_row, const T* x, i64 stride, int n,
+                                     const T* d_log_density, T* d_code) {
+    const DistanceConfig& c = f.config.distance;
+    T d_beta = 0;
+    for (int s = 0; s < n; ++s) {
+        if (!(c.inner > 0)) {
+            d_code[s * code_row] += d_log_density[s];
+            continue;
+        }
+        T at[3] = {x[s], x[stride + s], x[2 * stride + s]}, v[3];
+        if (!(about_middle(at, c, v) <= T(0.5))) {
+            d_code[s * code_row + 1] += d_log_density[s];
+            continue;
+        }
+        T d = signed_distance(v, code[s * code_row], c);
+        d_code[s * code_row] += T(c.residual) * log_laplace_backward(d, f.beta, d_log_density[s], d_beta);
+    }
+    return double(d_beta);
 }
 
 // The harmonics' share of the first colour layer, for `runs` directions in tile.bands.

@@ -75,8 +75,7 @@ inline int weigh(const RenderArgs<T>& g, const PackedField<T>& field, RenderTile
         for (int s = n; s < round_up(n, kWidth<T>); ++s) tile.x[a][s] = 0;
     encode_tile(g.field, tile.x[0], kTile, n, rows.density.rows[0], feature_row);
     network_forward(field.density, rows.density, n, false);
-    const T* code = rows.density.rows[c.density_layers];
-    for (int s = 0; s < n; ++s) tile.log_density[s] = code[s * code_row];
+    log_densities(g.field, rows.density.rows[c.density_layers], code_row, tile.x[0], kTile, n, tile.log_density);
     for (int s = 0; s < n; s += kWidth<T>)
         store(tile.alpha + s, alpha_of(density_forward(load<V>(tile.log_density + s)), load<V>(tile.length + s)));
     int kept = 0;
@@ -233,8 +232,7 @@ template <class T> void op_density(const DensityArgs<T>& g) {
             }
             encode_tile(g.field, x[0], kTile, n, rows.density.rows[0], padded<T>(c.density_widths[0]));
             network_forward(field.density, rows.density, n, false);
-            const T* code = rows.density.rows[c.density_layers];
-            for (int s = 0; s < n; ++s) log_density[s] = code[s * padded<T>(field.code)];
+            log_densities(g.field, rows.density.rows[c.density_layers], padded<T>(field.code), x[0], kTile, n, log_density);
             for (int s = 0; s < n; s += kWidth<T>)
                 store(log_density + s, density_forward(load<V>(log_density + s)));
             for (int s = 0; s < n; ++s) g.density[begin + s] = log_density[s];

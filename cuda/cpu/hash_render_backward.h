@@ -30,6 +30,7 @@ template <class T> struct BackwardTile {
     FieldTile<T> rows, d_rows;
     WeightGradients<T> d_density, d_colour, d_harmonics;
     T* d_bias;
+    double d_beta;
 
     static i64 size(const FieldConfig& c) {
         return 2 * FieldTile<T>::size(c) + WeightGradients<T>::size(c.density_layers, c.density_widths) +
@@ -43,6 +44,7 @@ template <class T> struct BackwardTile {
         d_colour.take(c.colour_layers, field.colour.widths, scratch);
         d_harmonics.take(1, field.harmonics.widths, scratch);
         d_bias = scratch.take<T>(i64(kTile) * padded<T>(field.width));
+        d_beta = 0;
     }
 };
 
@@ -71,7 +73,7 @@ inline int recompute(const RenderBackwardArgs<T>& g, const PackedField<T>& field
 
 template <class T>
 inline void backward_tile(const RenderBackwardArgs<T>& g, const PackedField<T>& field, BackwardTile<T>& b, i64 at,
-                          int n) {
+                          const T* x, int n) {
     const FieldConfig& c = g.field.config;
     int run_of[kTile], runs = recompute(g, field, b.rows, at, n, run_of);
     i64 width = i64(c.level_count) * c.features, feature_row = padded<T>(int(width)), code_row = padded<T>(field.code);
@@ -86,7 +88,8 @@ inline void backward_tile(const RenderBackwardArgs<T>& g, const PackedField<T>& 
             runs, true);
     T* d_code = b.d_rows.density.rows[c.density_layers];
     copy_row(b.d_rows.colour.rows[0], d_code, n * code_row);
-    for (int s = 0; s < n; ++s) d_code[s * code_row] += g.record.log_density[at + s];
+    b.d_beta += log_densities_backward(g.field, b.rows.density.rows[c.density_layers], code_row, x, g.record.capacity, n,
+                                       g.record.log_density + at, d_code);
     network_backward(field.density, b.rows.density, b.d_rows.density, b.d_density.data, n, true);
     for (int s = 0; s < n; ++s)
         for (i64 i = 0; i < width; ++i)
@@ -98,6 +101,7 @@ template <class T>
 inline void collect(const RenderBackwardArgs<T>& g, const PackedField<T>& field, const BackwardTile<T>& b) {
     const FieldConfig& c = g.field.config;
     b.d_density.add_to(c.density_layers, c.density_widths, g.d_density_weights);
+    if (g.d_beta) *g.d_beta += T(b.d_beta);
     int inputs = field.code + field.bands;
     for (int o = 0; o < field.width; ++o) {
         T* row = g.d_colour_weights[0] + i64(o) * inputs;
@@ -117,6 +121,7 @@ template <class T> void op_render_backward(const RenderBackwardArgs<T>& g) {
         for (i64 i = 0; i < i64(c.density_widths[l]) * c.density_widths[l + 1]; ++i) g.d_density_weights[l][i] = 0;
     for (int l = 0; l < c.colour_layers; ++l)
         for (i64 i = 0; i < i64(c.colour_widths[l]) * c.colour_widths[l + 1]; ++i) g.d_colour_weights[l][i] = 0;
+    if (g.d_beta) *g.d_beta = 0;
     i64 width = i64(c.level_count) * c.features, capacity = g.record.capacity;
 #pragma omp parallel num_threads(g.threads)
     {
@@ -132,14 +137,15 @@ template <class T> void op_render_backward(const RenderBackwardArgs<T>& g) {
         b.take(c, field, scratch);
         i64 count = g.record.count[thread];
         for (i64 k = 0; k < count; k += kTile)
-            backward_tile(g, field, b, thread * capacity + k, int(min_<i64>(kTile, count - k)));
+            backward_tile(g, field, b, thread * capacity + k, g.record.x + thread * 3 * capacity + k,
+                          int(min_<i64>(kTile, count - k)));
 #pragma omp barrier
 #pragma omp for ordered schedule(static, 1)
         for (int t = 0; t < threads; ++t)
 #pragma omp ordered
             collect(g, field, b);
 #pragma omp for schedule(dynamic, 1)
-        for (int l = 0; l < c.level_count; ++l)
+        for (int l = 0; l < c.active; ++l)
             for (int part = 0; part < threads; ++part)
                 for (i64 k = 0; k < g.record.count[part]; k += kTile) {
                     int n = int(min_<i64>(kTile, g.record.count[part] - k));

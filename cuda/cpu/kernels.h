@@ -9,6 +9,7 @@
 #include "../march.h"
 #include "../modulate.h"
 #include "../rbf.h"
+#include "../signed_distance.h"
 
 namespace nf {
 
@@ -155,15 +156,18 @@ template <class T> struct AdamArgs {
 struct FieldConfig {  // the hash field: encoding, density network, colour network
     const HashLevel* levels;
     int level_count, features;
+    int active;  // levels that are there: the features of the others are 0
     int density_layers, colour_layers;
     int density_widths[kMaxLayers + 1], colour_widths[kMaxLayers + 1];
     int degree;
     i32 contraction;
     float extent;
+    DistanceConfig distance;
 };
 
 template <class T> struct FieldArgs {
     FieldConfig config;
+    T beta;  // scale of a signed distance's density, in inner cubes
     const T* table;
     const T *density_weights[kMaxLayers], *colour_weights[kMaxLayers];
 };
@@ -199,6 +203,7 @@ template <class T> struct RenderBackwardArgs {
     Record<T> record;
     T* d_table;
     T *d_density_weights[kMaxLayers], *d_colour_weights[kMaxLayers];  // overwritten
+    T* d_beta;  // [1], overwritten; null without a distance
     int threads;
 };
 

@@ -22,10 +22,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from neuralfields.domain import RADIANCE, Domain
-from neuralfields.fields.field import HeadedField, ParameterGroup
+from neuralfields.fields.field import FusedRenderer, HeadedField, ParameterGroup
 from neuralfields.layers.differences import gradient_of
 from neuralfields.layers.hash_table import HashTable
 from neuralfields.layers.heads import Heads
+from neuralfields.ops.hash_render import HashRenderer, SignedDistance
 from neuralfields.scene import Bounds
 from neuralfields.settings import require_range
 
@@ -109,6 +110,7 @@ class SurfaceField(HeadedField):
         self.log_beta = nn.Parameter(torch.empty(1).fill_(math.log(config.beta) / SHARPENING))
         self.register_buffer("draws", torch.zeros(1, dtype=torch.int64))
         self._near: Tensor | None = None
+        self._renderer: HashRenderer | None = None
 
     @classmethod
     def placed(cls, config: Config, bounds: Bounds) -> Config:
@@ -153,8 +155,11 @@ class SurfaceField(HeadedField):
         generator = torch.Generator().manual_seed(int(self.draws))
         self.draws += 1
         v = torch.rand(POINTS, 3, generator=generator).to(self.table) - 0.5
-        if self._near is not None:
-            near = (self._near[:POINTS] - 0.5) / (2 * config.inner)
+        near = self._near
+        if near is None and self._renderer is not None:
+            near = self._renderer.recorded(POINTS)
+        if near is not None:
+            near = (near[:POINTS] - 0.5) / (2 * config.inner)
             v = torch.cat([v, near[near.abs().amax(1) < 0.5]])
         slope = self.gradient(v.clamp(-0.5 + SLOPE, 0.5 - SLOPE))
         self._near = None
@@ -179,10 +184,22 @@ class SurfaceField(HeadedField):
         more = self.config.levels - self.config.first
         self.active = self.config.levels if stage >= count else self.config.first + more * stage // max(count, 1)
 
+    def fused(self) -> FusedRenderer | None:
+        """The fused renderer, on a CPU: marching, encoding, networks and compositing in one native pass."""
+        if self._renderer is None or self._renderer.table is not self.table:
+            config, heads = self.config, (list(self.heads.density), list(self.heads.colour))
+            distance = SignedDistance(config.inner, config.radius, RESIDUAL, self.beta, self._levels)
+            layout = self.layout
+            self._renderer = HashRenderer(self.table, layout.scales, layout.levels, *heads, config.degree, distance)
+        return self._renderer if self._renderer.available else None
+
     def groups(self) -> list[ParameterGroup]:
         """Parameter groups: table, and networks with beta."""
         grid, heads = self.grids_and_heads((self.table,), self.config.learning_rate, self.config.learning_rate)
         return [grid, replace(heads, parameters=(*heads.parameters, self.log_beta))]
+
+    def _levels(self) -> int:
+        return self.active
 
     def _distance(self, h: Tensor, v: Tensor) -> Tensor:
         return v.norm(dim=1) - self.config.radius + RESIDUAL * h

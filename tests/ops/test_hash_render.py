@@ -1,11 +1,14 @@
 """The fused path against the composition of the ops, against finite differences, and against itself."""
 
+import copy
+from dataclasses import replace
+
 import pytest
 import torch
 
 from neuralfields.ops.march import Marching
 from neuralfields.rays import Rays, RaySums
-from tests.support.fused import ROOM, Case, case, results
+from tests.support.fused import ROOM, Case, case, results, surface_case
 from tests.support.unchecked import unchecked
 
 CONFIGS = [
@@ -55,6 +58,24 @@ def test_equals_the_composition_of_the_ops(config, dtype, tolerance, instruction
     assert all(float(g.abs().max()) > 0 for g in gradients)
 
 
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-9), (torch.float32, 2e-4)], ids=["f64", "f32"])
+@pytest.mark.parametrize("active", [2, 4])
+@pytest.mark.parametrize("space", ["box", "box3", "cube4"])
+def test_a_signed_distance_equals_the_composition_of_the_ops(space, active, dtype, tolerance, instruction_set):
+    scene = surface_case(space, dtype, active)
+    want, want_gradients = scene.gradients(fused=False)
+    got, gradients = scene.gradients(fused=True)
+    assert 0.1 < float(want.opacity.detach().mean()) < 1
+    assert_close(values(got), values(want), tolerance)
+    assert_close(gradients, want_gradients, tolerance)
+    assert all(float(g.abs().max()) > 0 for g in gradients)
+    with torch.no_grad():
+        x = torch.randn(1000, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(4)).to(dtype) + 0.5
+        field, contraction = scene.volume.field, scene.volume.contraction
+        want = torch.exp(field.log_density(field.features(contraction(x))).clamp(max=15))
+    torch.testing.assert_close(field.fused().density(x, contraction), want, rtol=tolerance, atol=tolerance)
+
+
 @pytest.mark.parametrize("config", CONFIGS[::2], ids=name)
 def test_without_a_record_the_values_are_the_same(config, instruction_set):
     scene = case(**config)
@@ -86,20 +107,29 @@ def slope(scene: Case, parameter: torch.Tensor, direction: torch.Tensor, step: f
 @pytest.mark.parametrize("space", ["box", "box3", "cube4"])
 def test_finite_differences(space):
     """Every parameter along random directions, and the table, whose gradient is added in place, entry by entry."""
-    scene = case(space, density_layers=2)
+    check_finite_differences(case(space, density_layers=2))
+
+
+@pytest.mark.parametrize("space", ["box", "cube4"])
+def test_finite_differences_of_a_signed_distance(space):
+    """As above, the scale of the density among the parameters; steps are shorter, for its density is steep."""
+    check_finite_differences(surface_case(space), 1e-8)
+
+
+def check_finite_differences(scene: Case, step: float = 1e-7) -> None:
     _, gradients = scene.gradients(fused=True)
     generator = torch.Generator().manual_seed(2)
     for p, g in zip(scene.parameters(), gradients, strict=True):
         for _ in range(3):
             direction = torch.randn(p.shape, generator=generator, dtype=torch.float64)
-            want = slope(scene, p, direction)
+            want = slope(scene, p, direction, step)
             assert float((g * direction).sum()) == pytest.approx(want, rel=1e-5, abs=1e-5)
     table, g = scene.volume.field.table, gradients[0]
     touched = g.flatten().nonzero().flatten()
     for at in touched[torch.randperm(len(touched), generator=generator)[:20]].tolist():
         direction = torch.zeros(table.numel(), dtype=torch.float64)
         direction[at] = 1
-        want = slope(scene, table, direction.view_as(table))
+        want = slope(scene, table, direction.view_as(table), step)
         assert float(g.flatten()[at]) == pytest.approx(want, rel=1e-4, abs=1e-6)
 
 
@@ -166,6 +196,42 @@ def test_density_alone_equals_the_field(instruction_set):
         want = torch.exp(field.log_density(field.features(scene.volume.contraction(x)))).detach()
         got = field.fused().density(x, scene.volume.contraction)
         torch.testing.assert_close(got, want, rtol=1e-12, atol=0)
+
+
+def test_the_record_of_a_step_gives_its_samples():
+    """The surface's penalty is taken at some of them; a record that was used, or none, gives nothing."""
+    scene = surface_case("cube4")
+    renderer = scene.volume.field.fused()
+    assert renderer.recorded(10) is None
+    sums = scene.render(fused=True)
+    places = renderer.recorded(10)
+    assert places.shape == (10, 3) and bool(((places > 0) & (places < 1)).all())
+    assert len(renderer.recorded(1 << 20)) <= sums.samples
+    scene.loss(sums).backward()
+    assert renderer.recorded(10) is None
+
+
+def test_a_copied_field_renders_by_itself():
+    """Its levels and the scale of its density are its own."""
+    scene = surface_case("cube4")
+    field = scene.volume.field
+    field.fused()
+    copied = copy.deepcopy(field)
+    copied.active = 2
+    with torch.no_grad():
+        copied.log_beta.add_(0.2)
+    other = replace(scene, volume=replace(scene.volume, field=copied))
+    assert_close(values(other.render(fused=True)), values(other.render(fused=False)), 1e-9)
+
+
+def test_what_a_distance_may_be_is_checked():
+    scene = surface_case("box")
+    renderer = scene.volume.field.fused()
+    native = renderer.native._field(scene.volume.contraction)
+    with pytest.raises(ValueError, match="beta must be above 0"):
+        native.set_distance(0.5, 0.1, 0.25, 0.0)
+    with pytest.raises(ValueError, match="from 1 to the number of levels"):
+        native.set_active(5)
 
 
 def test_no_rays():

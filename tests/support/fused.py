@@ -1,11 +1,13 @@
 """A small hash field in a sparse grid, and the two ways of rendering it: what the tests of the fused path compare."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from neuralfields.fields.hash import Config, HashField
+from neuralfields.fields.surface import Config as SurfaceConfig
+from neuralfields.fields.surface import SurfaceField
 from neuralfields.rays import Rays, RaySums
 from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Bounds
@@ -84,3 +86,16 @@ def case(
         torch.rand(rays, generator=generator, dtype=torch.float64).to(dtype),
         torch.randn(rays, 6, generator=generator, dtype=torch.float64).to(dtype),
     )
+
+
+def surface_case(space: str, dtype: torch.dtype = torch.float64, active: int = 4, rays: int = 60) -> Case:
+    """The same rays through a rough surface field of which `active` levels of four are there."""
+    scene = case(space, dtype, rays)
+    config = SurfaceConfig(**SMALL, first=2, radius=0.3, beta=0.05)
+    field = SurfaceField(SurfaceField.placed(config, scene.volume.bounds)).to(dtype)
+    generator = torch.Generator().manual_seed(12)
+    with torch.no_grad():
+        for p in (field.table, *field.heads.parameters()):
+            p.copy_(torch.randn(p.shape, generator=generator, dtype=torch.float64) / p.shape[1] ** 0.5)
+    field.active = active
+    return replace(scene, volume=replace(scene.volume, field=field))
