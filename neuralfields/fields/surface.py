@@ -66,12 +66,12 @@ class Config:
     """degree of the direction's spherical harmonics"""
     inner: float = 0.5
     """half the side of the inner cube in the unit cube; a fit sets it by the scene's bounds"""
-    radius: float = 0.2
+    radius: float = 0.1
     """radius of the sphere that a fit begins with, in inner cubes"""
-    beta: float = 0.03
+    beta: float = 0.1
     """scale of the density about the surface at the beginning, in inner cubes"""
-    eikonal: float = 0.01
-    """weight of the penalty on |grad d| - 1; beside squared errors of colour, ten times the paper's keeps the sphere"""
+    eikonal: float = 0.003
+    """weight of the penalty on |grad d| - 1; beside squared errors of colour, the paper's 0.1 keeps the sphere"""
     learning_rate: float = 1e-2
     """learning rate of the table and the networks"""
 

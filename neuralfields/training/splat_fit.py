@@ -29,7 +29,7 @@ from neuralfields.supervision.pose_refinement import PoseRefinement
 from neuralfields.supervision.robust import Robust
 from neuralfields.training.findings import with_findings
 from neuralfields.training.loop import Loop, checkpoint_identity, run_with_checkpoint
-from neuralfields.training.moving_splats import MovingSplatTrainer, trainer_of
+from neuralfields.training.moving_splats import MovingSplatTrainer, budget_in_time, trainer_of
 from neuralfields.training.photos import (
     asked_for,
     choose_background,
@@ -66,6 +66,8 @@ def fit_gaussians(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchF
     photos, given = training_photos(loaded, scene.bounds, plan.config.antialiased)
     pixels = sum(image.shape[0] * image.shape[1] for image in given.images)
     most = plan.config.most or budget(pixels, plan.budget.seconds)
+    if scene.bounds.times is not None and not plan.config.most:
+        most = min(most, budget_in_time(len(given.images), pixels))
     if options.resume:  # all of it is in the checkpoint
         gaussians = one_gaussian(plan.config.degree)
         if scene.bounds.times is not None:

@@ -22,6 +22,7 @@ from neuralfields.options.fit import FitOptions
 from neuralfields.splatting import photos
 from neuralfields.training import splat_fit, splats
 from neuralfields.training.fit import fit_scene
+from neuralfields.training.moving_splats import budget_in_time
 from neuralfields.training.splats import budget
 from tests.support.disturbed import disturbed, off_in_pixels
 from tests.support.fit_runs import Interrupting
@@ -81,6 +82,12 @@ def test_more_time_pays_for_more_gaussians():
     many = 10**9  # pixels
     assert [budget(many, seconds) for seconds in (20, 60, 180)] == [43_541, 68_094, 110_623]
     assert budget(many, 1e9) == budget(many, None) == 400_000 and budget(60_000, 1e9) == budget(60_000, None) == 21_000
+
+
+def test_where_things_move_the_number_of_photos_bounds_that_of_gaussians():
+    assert [budget_in_time(108, 108 * side**2) for side in (100, 200, 400)] == [6480, 9164, 12960]
+    assert budget_in_time(216, 216 * 100**2) == 2 * budget_in_time(108, 108 * 100**2)
+    assert budget_in_time(3, 300) == 1000
 
 
 def test_held_out_views_keep_their_size_while_a_fit_runs(
