@@ -4,6 +4,7 @@ python benchmarks/poses.py [name ...] [--data FOLDER]     names as in CASES; wit
 python benchmarks/poses.py --fit [name ...] [--minutes 1]  held-out PSNR with our poses beside the given ones
 python benchmarks/poses.py --video [--minutes 1]           a video rendered of a fitted scene, posed and fitted again
 python benchmarks/poses.py --whole                         fox photos to a fitted scene as one command
+python benchmarks/poses.py --surface [name ...]            our poses before and after `nf poses --refine surface`
 
 The photos of a case are linked into a folder of their own, without their poses. Errors are after the similarity that
 brings our camera centres nearest to the given ones: degrees of rotation, and distances as fractions of the scene's size
@@ -153,6 +154,19 @@ def fit_both(name: str, data: Path, folder: Path, minutes: float, every: int = 1
     return row(command, part="fit", case=name, train_seconds=60 * minutes, **figures)
 
 
+def refined(name: str, data: Path, folder: Path, every: int = 1) -> list[dict[str, Any]]:
+    """Two rows of a case: our poses as they were found, and after a surface refined them."""
+    out, report = find(name, data, folder, every)
+    better = folder / f"{name}-refined"
+    after = nf("poses", str(out), "--refine", "surface", "-o", str(better), "--overwrite", allowed=(0, 4))
+    given, command = data / CASES[name][0], f"python benchmarks/poses.py --surface {name}"
+    rows = [row(command, part="found", case=name, **errors(out, given, report["names"]))]
+    figures = {"held_out_px": f"{after['held_out_before']:.3f} to {after['held_out_after']:.3f}"}
+    figures |= {"verdict": "refined" if after["refined"] else "as they were"}
+    figures |= {"seconds": round(after["wall_seconds"], 1), "cpu_seconds": round(after["cpu_seconds"], 1)}
+    return [*rows, row(command, part="refined", case=name, **errors(better, given, report["names"]), **figures)]
+
+
 def film(data: Path, folder: Path, minutes: float, seconds: float) -> dict[str, Any]:
     """Row of the round trip: a video of the fitted fox at 30 frames a second with motion blur, posed and refitted."""
     import torch
@@ -218,6 +232,8 @@ def measure(chosen: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
         return [film(data, folder, minutes, 1.0 if chosen.quick else 6.0)]
     if chosen.whole:
         return [whole(data, folder, minutes, every)]
+    if chosen.surface:
+        return [made for name in names for made in refined(name, data, folder, every)]
     return [registration(name, data, folder, every) for name in names]
 
 
@@ -229,7 +245,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(default))
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--minutes", type=float, default=1.0)
-    for part in ("fit", "video", "whole", "quick"):
+    for part in ("fit", "video", "whole", "surface", "quick"):
         parser.add_argument(f"--{part}", action="store_true")
     chosen = parser.parse_args()
     table = FOLDER / "poses.json"
