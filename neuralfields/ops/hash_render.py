@@ -41,7 +41,7 @@ class SignedDistance:
     inner: float
     radius: float
     residual: float
-    beta: Callable[[], Tensor]
+    beta: Callable[[], Float[Tensor, " 1"]]
     active: Callable[[], int]
 
 
