@@ -4,7 +4,7 @@ python benchmarks/surfaces.py --case mesh [--minutes 2 5 15] [--long STEPS] [--r
 python benchmarks/surfaces.py --case depth [--steps 300] [--fields hash gaussians surface] [--data FOLDER]
 
 mesh   dtu_scan65, photos at half size, masked: the official points are not here, so the reference is the mesh of a fit
-       of the same field that was given more steps (--long, or --reference, a file of such a fit), and only points
+       of the same field of many steps (--long, or --reference, a file of such a fit), and only points
        count that at least three photos see, and nearly all of these in their mask: the unseen back is anything. In
        units of the capture, whose object is about 1.3 wide. On two threads; `cores` is processor time by time.
 depth  saharov_statue_32: relative error of depth at the measured pixels of held-out photos, median.
