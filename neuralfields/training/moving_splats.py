@@ -99,8 +99,8 @@ class MovingSplatTrainer(SplatTrainer):
 def budget_in_time(photos: int, pixels: int) -> int:
     """Gaussians that a fit may grow to where things move: by the number of photos, less by their pixels altogether.
 
-    A moment is seen by few photos, which many Gaussians learn one by one: five scenes of about 110 photos gained 0.5 to
-    2.2 dB by 6 thousand in place of 38 (of 100x100 pixels), and two nothing by more than 12 thousand at 400x400.
+    A moment is seen by few photos, which many Gaussians learn one by one: five scenes of about 110 photos gained
+    0.5 to 2.2 dB by 6 thousand in place of 38 (of 100x100 pixels), two nothing by more than 12 thousand at 400x400.
     """
     return max(1000, round(EACH_PHOTO * photos**0.75 * pixels**0.25))
 
