@@ -26,7 +26,9 @@ POWERS = 3
 FOR_EVER = math.log(32.0)  # duration of what is always there: its opacity changes by a thousandth
 LARGEST_OPACITY = 40.0  # logit beyond which exp in float32 overflows in a product
 SHORTEST = math.log(1e-3)
-OF_A_GAP = 0.75  # the least duration, in largest gaps between photos
+# The least duration: in largest gaps between photos, and in the time in which one photo is taken on average. What lives
+# for fewer photos learns them one by one, and draws the times between them worse the longer a fit takes.
+OF_A_GAP, OF_PHOTOS = 0.75, 4.0
 
 
 def motionless(count: int, like: Tensor) -> Tensor:
@@ -61,10 +63,12 @@ def faded(opacities: Tensor, motion: Tensor, moment: float) -> Tensor:
 
 
 def briefest(moments: Tensor) -> float:
-    """Logarithm of the duration under which a Gaussian would be unseen between two photos, of moments [photos].
+    """Logarithm of the least duration of a fit to photos of these moments [photos] in [0, 1].
 
-    Half way through the largest gap between them one of either side is left at over a half.
+    Half way through the largest gap between them one of either side is left at over a half; and it is no less than four
+    photos take, so that cameras that film together, which see a moment from many sides, allow for briefer ones.
     """
     ordered = moments.unique()
     gap = float((ordered[1:] - ordered[:-1]).max()) if len(ordered) > 1 else 0.0
-    return min(max(math.log(max(OF_A_GAP * gap, 1e-12)), SHORTEST), 0.0)
+    least = max(OF_A_GAP * gap, OF_PHOTOS / len(moments) if gap else 0.0, 1e-12)
+    return min(max(math.log(least), SHORTEST), 0.0)

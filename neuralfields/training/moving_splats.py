@@ -17,11 +17,14 @@ from neuralfields.ops.splat_pass import CORE, MEANS, Adam, Packed
 from neuralfields.rendering.moving_splats import MotionRates, MovingPass, packed, unpacked
 from neuralfields.splatting.coherent_motion import TOGETHER, beside_each_other, lead_together
 from neuralfields.training.splats import ROTATIONS_RATE, SplatTrainer
-from neuralfields.training.trainer import StepReport
+from neuralfields.training.trainer import StepReport, mixed_seed
 
 CENTRES_RATE, DURATIONS_RATE = 2e-3, 2e-2
 LASTING = 1e-7
-PATH_RATES = (6.4e-3, 1.28e-2, 1.28e-2)  # in extents, of each power: a Gaussian sees little of its path in one photo
+PATH_RATES = (3.2e-3, 6.4e-3, 6.4e-3)  # in extents, of each power: a Gaussian sees little of its path in one photo
+# Photos' times by which a photo is drawn earlier or later than it was taken, at most: what explains it at its very
+# moment alone explains little.
+BLUR = 0.8
 LAST = 0.02  # share of these rates at the end
 TOGETHER_EVERY = 10  # steps between two leads towards the neighbours' mean path
 EACH_PHOTO = 6.0  # Gaussians that a photo of one pixel may have
@@ -83,8 +86,10 @@ class MovingSplatTrainer(SplatTrainer):
         return super().tensors()
 
     def _view(self, turn: int, smaller: int) -> View:
-        """The photo's view; the pass goes to its moment."""
-        self.run.moment = self.photos[turn].moment
+        """The photo's view; the pass goes to about its moment."""
+        generator = torch.Generator().manual_seed(mixed_seed(self.seed + 2, self.step_count))
+        aside = BLUR * (2 * float(torch.rand((), generator=generator)) - 1) / len(self.photos)
+        self.run.moment = min(max(self.photos[turn].moment + aside, 0.0), 1.0)
         return super()._view(turn, smaller)
 
     def _rates(self, progress: float) -> Adam:

@@ -14,10 +14,12 @@ from neuralfields.gaussians import PARAMETERS
 from neuralfields.models.checkpoint_file import load_checkpoint
 from neuralfields.models.model import Model
 from neuralfields.models.nf_file import load, save
+from neuralfields.ops.project import View
 from neuralfields.options.fit import FitOptions
 from neuralfields.options.models import ExportOptions
 from neuralfields.rendering.splat_sequence import SplatSequence
 from neuralfields.training.fit import fit_scene
+from neuralfields.training.moving_splats import BLUR, MovingSplatTrainer
 from neuralfields.verbs import export
 from tests.support.fit_runs import Interrupting
 from tests.support.moving import moving_scene
@@ -51,6 +53,22 @@ def test_they_follow_what_moves(capture: Path, fitted: Model) -> None:
     still = fit_scene(read_scene(capture), options_for(capture, still=True))
     assert "motion" not in dict(still.field.named_parameters())
     assert fitted.metrics["psnr"] > still.metrics["psnr"] + 1
+
+
+def test_a_photo_is_drawn_a_little_before_or_after_it_was_taken(capture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def spied(self: MovingSplatTrainer, turn: int, smaller: int) -> View:
+        view = view_of(self, turn, smaller)
+        seen.append(((self.run.moment - self.photos[turn].moment) * len(self.photos), self.run.moment))
+        return view
+
+    view_of = MovingSplatTrainer._view
+    monkeypatch.setattr(MovingSplatTrainer, "_view", spied)
+    fit_scene(read_scene(capture), options_for(capture, steps=60))
+    aside, moment = torch.tensor(seen).unbind(1)
+    assert aside.abs().max() <= BLUR and aside.min() < -BLUR / 2 and aside.max() > BLUR / 2
+    assert moment.min() >= 0 and moment.max() <= 1
 
 
 def test_a_resumed_fit_ends_in_the_bits_of_an_unbroken_one(capture: Path, fitted: Model, tmp_path: Path) -> None:
