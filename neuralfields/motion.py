@@ -28,7 +28,7 @@ LARGEST_OPACITY = 40.0  # logit beyond which exp in float32 overflows in a produ
 SHORTEST = math.log(1e-3)
 # The least duration: in largest gaps between photos, and in the time in which one photo is taken on average. What lives
 # for fewer photos learns them one by one, and draws the times between them worse the longer a fit takes.
-OF_A_GAP, OF_PHOTOS = 0.75, 4.0
+OF_A_GAP, OF_PHOTOS = 0.75, 11.0
 
 
 def motionless(count: int, like: Tensor) -> Tensor:
@@ -65,8 +65,8 @@ def faded(opacities: Tensor, motion: Tensor, moment: float) -> Tensor:
 def briefest(moments: Tensor) -> float:
     """Logarithm of the least duration of a fit to photos of these moments [photos] in [0, 1].
 
-    Half way through the largest gap between them one of either side is left at over a half; and it is no less than four
-    photos take, so that cameras that film together, which see a moment from many sides, allow for briefer ones.
+    Half way through the largest gap between them one of either side is left at over a half; and it is no less than
+    eleven photos take, so that cameras that film together, which see a moment from many sides, allow for briefer ones.
     """
     ordered = moments.unique()
     gap = float((ordered[1:] - ordered[:-1]).max()) if len(ordered) > 1 else 0.0

@@ -24,7 +24,7 @@ LASTING = 1e-7
 PATH_RATES = (3.2e-3, 6.4e-3, 6.4e-3)  # in extents, of each power: a Gaussian sees little of its path in one photo
 # Photos' times by which a photo is drawn earlier or later than it was taken, at most: what explains it at its very
 # moment alone explains little.
-BLUR = 0.8
+BLUR = 0.5
 LAST = 0.02  # share of these rates at the end
 TOGETHER_EVERY = 10  # steps between two leads towards the neighbours' mean path
 EACH_PHOTO = 6.0  # Gaussians that a photo of one pixel may have
