@@ -7,7 +7,8 @@ Writes dynamic_by_time.md, or dynamic.md with --steps; rows of other minutes, sc
 Photos are at a quarter of the width unless --downscale says otherwise. PSNR, SSIM and the worst frame are of the frames
 held out in time, as `nf eval` says them of the file; milliseconds are those of one of these frames. `still`: the hash
 field without time. `gaussians, many`: up to 38 thousand, where by the number of photos it is 5 to 7 (rows of commits
-b8fcb93 and 23ee3b3: by the pixels, 34 to 41). `gaussians, led`: with paths of neighbours led together (the rows of
+b8fcb93 and 23ee3b3: by the pixels, 34 to 41). `gaussians, brief`, of commits before 81f6c36: lives as short as half the
+largest gap between photos, paths of twice the rate, each photo drawn at its very moment. `gaussians, led`: with paths of neighbours led together (the rows of
 commit 0069dfd are of many). `cam, bare`: the network of `cam` without its modulation, of as many numbers within a
 thousandth.
 The data are for local tests only: --data or NEURALFIELDS_DATA names the folder that holds `dynamic/`.
