@@ -7,9 +7,9 @@ Writes dynamic_by_time.md, or dynamic.md with --steps; rows of other minutes, sc
 Photos are at a quarter of the width unless --downscale says otherwise. PSNR, SSIM and the worst frame are of the frames
 held out in time, as `nf eval` says them of the file; milliseconds are those of one of these frames. `still`: the hash
 field without time. `gaussians, many`: up to 38 thousand, where by the number of photos it is 5 to 7 (rows of commits
-b8fcb93 and 23ee3b3: by the pixels, 34 to 41). `gaussians, brief`, of commits before 81f6c36: lives as short as half the
-largest gap between photos, paths of twice the rate, each photo drawn at its very moment. `gaussians, led`: with paths of neighbours led together (the rows of
-commit 0069dfd are of many). `cam, bare`: the network of `cam` without its modulation, of as many numbers within a
+b8fcb93 and 23ee3b3: by the pixels, 34 to 41). `gaussians, brief`, of commits before 81f6c36: lives that may be as short
+as three quarters of the largest gap between photos, paths of twice the rate, each photo drawn at its very moment (no
+option makes these). `cam, bare`: the network of `cam` without its modulation, of as many numbers within a
 thousandth.
 The data are for local tests only: --data or NEURALFIELDS_DATA names the folder that holds `dynamic/`.
 """
@@ -32,7 +32,6 @@ from neuralfields.scene import Scene
 from neuralfields.training.fit import fit_scene
 
 SCENES = ("texture", "topology", "occlusion", "collision", "deformation")
-LED = ("together=0.3",)  # paths of neighbouring Gaussians led together
 CASES: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "hash": ("hash", (), False),
     "hash, warp": ("hash", ("motion=warp",), False),
@@ -41,7 +40,6 @@ CASES: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "cam, bare": ("cam", ("width=128", "layers=4", "modulation=false"), False),
     "gaussians": ("gaussians", (), False),
     "gaussians, many": ("gaussians", ("most=38000",), False),
-    "gaussians, led": ("gaussians", (), False),
     "still": ("hash", (), True),
 }
 
@@ -93,7 +91,7 @@ def main() -> None:
             options = FitOptions(
                 scene=scene.root, field=field, set=settings, still=still, quiet=True, eval_every=0, steps=fixed,
                 minutes=None if fixed else given.minutes, downscale=40 if given.quick else given.downscale,
-                threads=given.threads, recipe=(f"samples={given.samples}", *LED * case.endswith(", led")),
+                threads=given.threads, recipe=(f"samples={given.samples}",),
             )  # fmt: skip
             start = time.perf_counter()
             rows.append(row(command, **measure(case, scene, options)))

@@ -59,9 +59,6 @@ class TrainingSettings:
     """steps before anything is left out as transient"""
     robust_memory: float = _setting(0.995, 0.0, 1.0)
     """of a place's error, from step to step"""
-    together: float = _setting(0.0, 0.0, 1.0)
-    """of Gaussians in time: share of the way, every tenth step, to the mean path of neighbours; 0.3 where one camera
-    films things that move as wholes: 1.4 to 4 dB on three scenes, -1.5, -2.5 on two (benchmarks/dynamic_by_time.md)"""
     sparse_depth_weight: float = _setting(0.1, 0.0, 1e3)
     """weight of the sparse points' depth error"""
 

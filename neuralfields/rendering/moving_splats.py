@@ -10,7 +10,6 @@ Vocabulary
 Those that have faded at the moment stay in their places and are left out where they would be projected.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -107,11 +106,6 @@ class MovingPass:
         if self._moments is not None:
             for moment, flat in self._moments:
                 moment.core.copy_(flat.t())
-
-    def change(self, change: Callable[[Tensor], None]) -> None:
-        """Lets `change` alter the flat values [32, N] in place, between two steps."""
-        change(self._flat)
-        self._shown_at = None
 
     def _show(self) -> None:
         """Brings `shown` to the moment."""

@@ -1,7 +1,6 @@
 """Fits Gaussians to photos of a scene that moves: steps as in splats.py, each at the moment of its photo.
 
-Each Gaussian also learns when it is there, for how long, and where it goes (motion.py; arXiv:2312.16812); if asked to,
-led towards the way of those beside it (splatting/coherent_motion.py).
+Each Gaussian also learns when it is there, for how long, and where it goes (motion.py; arXiv:2312.16812).
 """
 
 from functools import cached_property
@@ -11,13 +10,12 @@ import torch
 from torch import Tensor
 
 from neuralfields.gaussians import Gaussians
-from neuralfields.motion import CENTRE, PATH, briefest
+from neuralfields.motion import briefest
 from neuralfields.ops.project import View
-from neuralfields.ops.splat_pass import CORE, MEANS, Adam, Packed
+from neuralfields.ops.splat_pass import Adam, Packed
 from neuralfields.rendering.moving_splats import MotionRates, MovingPass, packed, unpacked
-from neuralfields.splatting.coherent_motion import TOGETHER, beside_each_other, lead_together
 from neuralfields.training.splats import ROTATIONS_RATE, SplatTrainer
-from neuralfields.training.trainer import StepReport, mixed_seed
+from neuralfields.training.trainer import mixed_seed
 
 CENTRES_RATE, DURATIONS_RATE = 2e-3, 2e-2
 LASTING = 1e-7
@@ -26,7 +24,6 @@ PATH_RATES = (3.2e-3, 6.4e-3, 6.4e-3)  # in extents, of each power: a Gaussian s
 # moment alone explains little.
 BLUR = 0.5
 LAST = 0.02  # share of these rates at the end
-TOGETHER_EVERY = 10  # steps between two leads towards the neighbours' mean path
 EACH_PHOTO = 6.0  # Gaussians that a photo of one pixel may have
 
 
@@ -34,7 +31,6 @@ class MovingSplatTrainer(SplatTrainer):
     """Gaussians in time being fitted."""
 
     run: MovingPass
-    together = 0.0  # share of the way to the mean path of neighbours
 
     @cached_property
     def _briefest(self) -> float:
@@ -53,18 +49,6 @@ class MovingSplatTrainer(SplatTrainer):
     def pass_of(self, values: Packed) -> MovingPass:
         """The pass of a moment."""
         return MovingPass(values)
-
-    def _step(self, progress: float) -> StepReport:
-        report = super()._step(progress)
-        if self.together and self.step_count % TOGETHER_EVERY == 0:
-            self.run.change(self._lead_together)
-        return report
-
-    def _lead_together(self, flat: Tensor) -> None:
-        """Leads the paths of neighbours together; which eight are a group changes, so that no border stays."""
-        order = beside_each_other(flat[MEANS], flat[CORE + CENTRE])
-        first = int(torch.randint(TOGETHER, (), generator=self.generator()))
-        lead_together(flat[CORE + PATH.start : CORE + PATH.stop], order[first:], self.together)
 
     def _grow(self, progress: float, generator: torch.Generator) -> None:
         self.run.sync()

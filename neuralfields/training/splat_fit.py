@@ -29,7 +29,7 @@ from neuralfields.supervision.pose_refinement import PoseRefinement
 from neuralfields.supervision.robust import Robust
 from neuralfields.training.findings import with_findings
 from neuralfields.training.loop import Loop, checkpoint_identity, run_with_checkpoint
-from neuralfields.training.moving_splats import MovingSplatTrainer, budget_in_time, trainer_of
+from neuralfields.training.moving_splats import budget_in_time, trainer_of
 from neuralfields.training.photos import (
     asked_for,
     choose_background,
@@ -83,8 +83,6 @@ def fit_gaussians(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchF
     poses = _poses(photos, given, plan) if options.refine_poses else None
     training = trainer_of(gaussians, photos, scene.bounds, background, most, options.seed, exposure, poses)
     training.timed = plan.budget.steps is None
-    if isinstance(training, MovingSplatTrainer):
-        training.together = plan.settings.together
     if options.robust:
         sizes = torch.tensor([photo.views[1].size for photo in photos], device=plan.device)
         training.robust = Robust(*sizes.unbind(1), plan.settings)
