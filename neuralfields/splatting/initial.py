@@ -85,20 +85,22 @@ def reach_of(bounds: Bounds, origins: Tensor, directions: Tensor) -> tuple[Tenso
 
 
 @torch.no_grad()
-def from_volume(volume: Volume, photos: "Photos", degree: int, camera: Tensor, pixel: Tensor) -> Gaussians:
-    """Gaussians on the surfaces that a radiance field shows at pixels [N, 2] of photos [N].
+def from_volume(volume: Volume, photos: "Photos", degree: int, count: int, generator: torch.Generator) -> Gaussians:
+    """Gaussians on the surfaces that a radiance field shows along rays of the photos, more where photos have detail.
 
     A ray counts where its opacity is over a half; the width is the distance to three neighbours, at least a part of
     the pixel's footprint.
     """
+    tries = 3 * count
+    camera, pixel = photos.detailed(tries, generator)
     origins, directions = pixel_rays(camera_table(photos.cameras), camera, pixel)
     parts = []
     black = torch.zeros(3)
-    for i in range(0, len(camera), 1 << 16):
+    for i in range(0, tries, 1 << 16):
         sums = volume.sums(Rays(origins[i : i + (1 << 16)], directions[i : i + (1 << 16)]))
         parts.append(finish(sums, black, volume.bounds.side))
     opacity, depth = (torch.cat([getattr(part, name) for part in parts]) for name in ("opacity", "depth"))
-    kept = ((opacity > 0.5) & (depth > 0)).nonzero().flatten()
+    kept = ((opacity > 0.5) & (depth > 0)).nonzero().flatten()[:count]
     x = origins[kept] + directions[kept] * depth[kept, None]
     footprint = depth[kept] / photos.focal()[camera[kept]]
     widths = torch.maximum(widths_of(x, photos.bounds), LEAST_FOOTPRINTS * footprint)
@@ -119,7 +121,15 @@ def from_depth_maps(
     `fill`: as a share of `count`, fainter ones where no depth is confirmed, as far away as others of that photo.
     """
     camera, pixel = photos.detailed(TRIES * count, generator)
-    depth, votes, normal = _looked_up(maps, photos, camera, pixel)
+    depth, votes = torch.zeros(len(camera)), torch.zeros(len(camera), dtype=torch.int32)
+    normal = torch.zeros(len(camera), 3)
+    for index, each in enumerate(maps):
+        mine = camera == index
+        height, width = each.depth.shape
+        column, row = (pixel[mine] / each.times).long().unbind(1)
+        row, column = row.clamp(0, height - 1), column.clamp(0, width - 1)
+        depth[mine], votes[mine] = each.depth[row, column], each.votes[row, column]
+        normal[mine] = normals(each, photos.cameras[index], row, column)
     sure = (votes >= CONFIRMED).nonzero().flatten()[:count]
     kept = sure
     if fill:  # as far away as something sure in the same photo
@@ -137,36 +147,6 @@ def from_depth_maps(
     flatten(found, normal[kept[: len(sure)]])
     found.opacities[len(sure) :] = math.log(OPACITY / (1 - OPACITY))
     return found
-
-
-@torch.no_grad()
-def from_depth_maps_and_volume(
-    maps: list[DepthMap], photos: "Photos", degree: int, count: int, generator: torch.Generator, volume: Volume
-) -> Gaussians:
-    """The same where photos confirm the depth; where they do not, on the surfaces that a radiance field shows there.
-
-    As many of either kind as the share of pixels says that are confirmed.
-    """
-    camera, pixel = photos.detailed(TRIES * count, generator)
-    _, votes, _ = _looked_up(maps, photos, camera, pixel)
-    unsure = (votes < CONFIRMED).nonzero().flatten()
-    rest = unsure[: round(count * len(unsure) / max(len(votes), 1))]
-    parts = [from_depth_maps(maps, photos, degree, count - len(rest), generator)] if len(rest) < count else []
-    return Gaussians.cat([*parts, from_volume(volume, photos, degree, camera[rest], pixel[rest])])
-
-
-def _looked_up(maps: list[DepthMap], photos: "Photos", camera: Tensor, pixel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Depth [N], votes [N] and normals [N, 3] of the maps at pixels [N, 2] of photos [N]."""
-    depth, votes = torch.zeros(len(camera)), torch.zeros(len(camera), dtype=torch.int32)
-    normal = torch.zeros(len(camera), 3)
-    for index, each in enumerate(maps):
-        mine = camera == index
-        height, width = each.depth.shape
-        column, row = (pixel[mine] / each.times).long().unbind(1)
-        row, column = row.clamp(0, height - 1), column.clamp(0, width - 1)
-        depth[mine], votes[mine] = each.depth[row, column], each.votes[row, column]
-        normal[mine] = normals(each, photos.cameras[index], row, column)
-    return depth, votes, normal
 
 
 def flatten(gaussians: Gaussians, normal: Tensor) -> None:

@@ -4,22 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from neuralfields.cameras import Camera, look_at
-from neuralfields.fields.field import Field
-from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Bounds
 from neuralfields.splatting.densify import rotation_columns
 from neuralfields.splatting.depth_maps import CONFIRMED, DepthMap, depth_maps, normals, sources
-from neuralfields.splatting.initial import (
-    FLAT,
-    Photos,
-    flatten,
-    from_depth_maps,
-    from_depth_maps_and_volume,
-    gaussians_at,
-)
+from neuralfields.splatting.initial import FLAT, Photos, flatten, from_depth_maps, gaussians_at
 
 SIDE, FOCAL = 96, 110.0
 BOUNDS = Bounds((0.0, 0.0, 0.0), 3.0, cascades=1)
@@ -134,29 +124,3 @@ def test_gaussians_where_photos_agree_and_fainter_ones_where_not():
     assert len(filled) == 600 and (filled.opacities < sure.opacities[0]).sum() == 100
     distance = torch.stack([(filled.means - torch.from_numpy(c.centre).float()).norm(dim=1) for c in lenses])
     assert distance.amin() > 2  # none floats before the cameras
-
-
-class Wall(Field):
-    """Opaque behind z = -1.2 of the world, where `BOUNDS` is the unit cube."""
-
-    def features(self, x: Tensor) -> Tensor:
-        return x
-
-    def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.where(f[:, 2] < 0.1, 8.0, -20.0), 0.5 + 0 * directions
-
-
-def test_a_field_says_where_photos_do_not():
-    """Confirmed pixels take the photos' depth, of the ball; what the photos are plain of lies on the field's wall."""
-    generator = torch.Generator().manual_seed(0)
-    lenses = cameras()
-    pictures = [ball(camera)[0] for camera in lenses]
-    maps, photos = depth_maps(pictures, lenses, BOUNDS), Photos(pictures, lenses, BOUNDS)
-    # Rays beside the cube meet nothing.
-    wall = Volume(Wall(), BOUNDS, torch.full((1, 32768), -1, dtype=torch.int64))
-    found = from_depth_maps_and_volume(maps, photos, 1, 500, generator, wall)
-    balls, walls = (found.means.norm(dim=1) - 1).abs() < 0.1, (found.means[:, 2] + 1.2).abs() < 0.05
-    assert 300 < len(found) <= 500 and int(balls.sum()) > 150 and int(walls.sum()) > 50
-    assert float((balls | walls).float().mean()) > 0.95
-    alone = from_depth_maps_and_volume([], photos, 1, 500, generator, wall)
-    assert len(alone) > 100 and bool(((alone.means[:, 2] + 1.2).abs() < 0.05).all())

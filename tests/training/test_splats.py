@@ -20,7 +20,7 @@ from neuralfields.models.model import Model
 from neuralfields.models.nf_file import load, save
 from neuralfields.options.fit import FitOptions
 from neuralfields.splatting import photos
-from neuralfields.training import splat_beginning, splat_fit, splats
+from neuralfields.training import splat_fit, splats
 from neuralfields.training.fit import fit_scene
 from neuralfields.training.moving_splats import budget_in_time
 from neuralfields.training.splats import budget
@@ -184,22 +184,6 @@ def test_disturbed_cameras_are_found(small_capture: Path):
 def test_points_are_refused(fitted: Model):
     with pytest.raises(UsageError, match="no function of a point"):
         fitted.field.features(torch.zeros(3, 3))
-
-
-@pytest.mark.parametrize("length", [{"steps": 30}, {"steps": None, "minutes": 0.05}])
-def test_a_surface_is_fitted_first_where_that_is_asked(
-    length: dict, small_capture: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen, begun = [], splat_beginning.from_depth_maps_and_volume
-    monkeypatch.setattr(splat_beginning, "SURFACE_STEPS", (1.0, 30, 60))
-    monkeypatch.setattr(
-        splat_beginning, "from_depth_maps_and_volume", lambda *given: seen.append(begun(*given)) or seen[-1]
-    )
-    options = options_for(small_capture, set=("most=3000", "beginning=surface"), **length)
-    model = fit_scene(read_scene(small_capture), options)
-    assert len(seen) == 1 and 300 < len(seen[0]) <= 1500 and model.made["steps"] > 0
-    if "minutes" not in length:
-        same(model, fit_scene(read_scene(small_capture), options))
 
 
 def test_exposure_is_learned(small_capture: Path, tmp_path: Path):
