@@ -39,7 +39,6 @@ ROWS: dict[str, tuple[dict[str, object], str]] = {
     "second moments kept when photos grow": ({"training.splats.SECOND_KEPT": 1.0}, "auto"),
     "no mean of the last tenth": ({"training.splats.AVERAGED": 1.0}, "auto"),
     "no growth": ({"training.splats.GROW_UNTIL": 0.0}, "auto"),
-    "beginning on a hash field": ({}, "field"),
     "beginning at random": ({}, "random"),
     "beginning at sparse points": ({}, "points"),
 }

@@ -29,8 +29,8 @@ class Config:
     """Gaussians at most; 0: as many as pixels and time pay for"""
     degree: int = 3
     """degree of the colour's spherical harmonics, 0 to 3"""
-    beginning: Literal["auto", "depth", "points", "field", "random"] = "auto"
-    """where a fit begins: at depths that photos agree on, sparse points, surfaces of a quick hash field, at random"""
+    beginning: Literal["auto", "depth", "points", "random"] = "auto"
+    """where a fit begins: at depths that photos agree on, at sparse points, at random"""
     antialiased: bool = False
     """whether opacities are compensated for a pixel's filter (Mip-Splatting)"""
 

@@ -15,8 +15,6 @@ from torch.nn.functional import normalize
 from neuralfields.cameras import Camera
 from neuralfields.gaussians import COUNTS, DC, Gaussians
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
-from neuralfields.rays import Rays
-from neuralfields.rendering.volume import Volume, finish
 from neuralfields.scene import Bounds
 from neuralfields.splatting.depth_maps import CONFIRMED, DepthMap, normals
 
@@ -82,29 +80,6 @@ def reach_of(bounds: Bounds, origins: Tensor, directions: Tensor) -> tuple[Tenso
     enter, leave = torch.minimum(a, b).amax(1), torch.maximum(a, b).amin(1)
     near = enter.clamp(min=max(bounds.near, 0.02 * bounds.side))
     return near, torch.where(leave > near, leave, near + bounds.side)
-
-
-@torch.no_grad()
-def from_volume(volume: Volume, photos: "Photos", degree: int, count: int, generator: torch.Generator) -> Gaussians:
-    """Gaussians on the surfaces that a radiance field shows along rays of the photos, more where photos have detail.
-
-    A ray counts where its opacity is over a half; the width is the distance to three neighbours, at least a part of
-    the pixel's footprint.
-    """
-    tries = 3 * count
-    camera, pixel = photos.detailed(tries, generator)
-    origins, directions = pixel_rays(camera_table(photos.cameras), camera, pixel)
-    parts = []
-    black = torch.zeros(3)
-    for i in range(0, tries, 1 << 16):
-        sums = volume.sums(Rays(origins[i : i + (1 << 16)], directions[i : i + (1 << 16)]))
-        parts.append(finish(sums, black, volume.bounds.side))
-    opacity, depth = (torch.cat([getattr(part, name) for part in parts]) for name in ("opacity", "depth"))
-    kept = ((opacity > 0.5) & (depth > 0)).nonzero().flatten()[:count]
-    x = origins[kept] + directions[kept] * depth[kept, None]
-    footprint = depth[kept] / photos.focal()[camera[kept]]
-    widths = torch.maximum(widths_of(x, photos.bounds), LEAST_FOOTPRINTS * footprint)
-    return gaussians_at(x, photos.read(camera[kept], pixel[kept]), widths, SURE, degree)
 
 
 @torch.no_grad()

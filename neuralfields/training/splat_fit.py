@@ -73,7 +73,7 @@ def fit_gaussians(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchF
         if scene.bounds.times is not None:
             gaussians = replace(gaussians, motion=motionless(1, gaussians.means))
     else:
-        gaussians, how = beginning(scene, plan, loaded, given, most)
+        gaussians, how = beginning(scene, plan, given, most)
         progress.note(f"{len(gaussians)} Gaussians {how}, up to {most}")
     gaussians = replace(gaussians, antialiased=plan.config.antialiased)  # as the photos' views are
     gaussians, photos = gaussians.to(plan.device), [photo.to(plan.device) for photo in photos]
