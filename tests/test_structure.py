@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import importlib
 import re
 import subprocess
 import sys
@@ -122,6 +123,23 @@ def misplaced(module: str, others: Set[str]) -> list[str]:
         if theirs > mine:
             found.append(f"{module} imports {other}, which lies above it")
     return found
+
+
+def test_every_name_that_is_imported_exists():
+    """Also those that a function imports when it runs, which nothing else would find missing."""
+    missing = []
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("neuralfields."):
+                continue
+            inner, module = node.module.partition(".")[2], importlib.import_module(node.module)
+            there = {alias.name for alias in node.names if hasattr(module, alias.name)}
+            missing += [
+                f"{name}:{node.lineno} {alias.name}"
+                for alias in node.names
+                if alias.name not in there and f"{inner}.{alias.name}" not in MODULES
+            ]
+    assert not missing
 
 
 def test_imports_point_downward():

@@ -24,6 +24,7 @@ from neuralfields.models.record import provenance
 from neuralfields.options.models import EditOptions
 from neuralfields.rendering.blend import blended_occupancy
 from neuralfields.scene import Bounds
+from neuralfields.settings import parse_box
 
 
 def insert_model(base: Model, options: EditOptions, device: torch.device) -> Model:
@@ -46,8 +47,6 @@ def placed(base: Model, insert: Model, options: EditOptions) -> Config:
     bounds, origin = insert.bounds, np.asarray(insert.bounds.origin)
     low, high = (np.asarray(bounds.centre) + sign * bounds.side / 2 for sign in (-1, 1))
     if options.insert_box is not None:
-        from neuralfields.distillation.boxes import parse_box
-
         box = parse_box(options.insert_box, "--insert-box")
         low, high = np.asarray(box[:3]) - origin, np.asarray(box[3:]) - origin
     goal = base.bounds.centre if options.at is None else np.subtract(options.at, base.bounds.origin)

@@ -122,6 +122,18 @@ def test_an_inserted_scene_looks_as_it_did():
     torch.testing.assert_close(seen.opacity.mean(), wanted.opacity.mean(), rtol=0.05, atol=0)
 
 
+def test_a_box_of_the_insert_comes_in_alone():
+    """The middle of the box goes to the place that is asked for; a box that is none is said."""
+    base, insert = hash_model(), hash_model()
+    where = placed(base, insert, edit(insert_box="-0.2,0.3,0.1,-0.1,0,0.2", at=(0.3, -0.2, 0.1), scale=0.5))
+    low, high, origin = (np.array(v) for v in (where.low, where.high, insert.bounds.origin))
+    assert low + origin == pytest.approx([-0.2, 0, 0.1]) and high + origin == pytest.approx([-0.1, 0.3, 0.2])
+    middle = where.scale * np.array(where.turn) @ ((low + high) / 2) + where.at + base.bounds.origin
+    assert middle == pytest.approx([0.3, -0.2, 0.1])
+    with pytest.raises(UsageError, match="--insert-box"):
+        placed(base, insert, edit(insert_box="1,2,3"))
+
+
 def test_rotations_turn_about_x_then_y_then_z():
     assert np.allclose(rotation((90, 0, 0)) @ [0, 1, 0], [0, 0, 1])
     assert np.allclose(rotation((0, 90, 0)) @ [0, 0, 1], [1, 0, 0])
