@@ -62,13 +62,13 @@ def faded(opacities: Tensor, motion: Tensor, moment: float) -> Tensor:
     return held + log_left - torch.log1p(held.exp() * -torch.expm1(log_left))
 
 
-def briefest(moments: Tensor) -> float:
-    """Logarithm of the least duration of a fit to photos of these moments [photos] in [0, 1].
+def briefest(moments: Tensor, photos: float = OF_PHOTOS) -> float:
+    """Logarithm of the least duration of a fit to photos of these moments [N] in [0, 1].
 
     Half way through the largest gap between them one of either side is left at over a half; and it is no less than
-    eleven photos take, so that cameras that film together, which see a moment from many sides, allow for briefer ones.
+    `photos` of them take, so that cameras that film together, which see a moment from many sides, allow for less.
     """
     ordered = moments.unique()
     gap = float((ordered[1:] - ordered[:-1]).max()) if len(ordered) > 1 else 0.0
-    least = max(OF_A_GAP * gap, OF_PHOTOS / len(moments) if gap else 0.0, 1e-12)
+    least = max(OF_A_GAP * gap, photos / len(moments) if gap else 0.0, 1e-12)
     return min(max(math.log(least), SHORTEST), 0.0)

@@ -31,10 +31,12 @@ class MovingSplatTrainer(SplatTrainer):
     """Gaussians in time being fitted."""
 
     run: MovingPass
+    free = False  # whether each may follow few photos: brief lives, paths of twice the rate, photos at their moments
 
     @cached_property
     def _briefest(self) -> float:
-        return briefest(torch.tensor([photo.moment for photo in self.photos]))
+        moments = torch.tensor([photo.moment for photo in self.photos])
+        return briefest(moments, 0.0) if self.free else briefest(moments)
 
     @property
     def gaussians(self) -> Gaussians:
@@ -72,14 +74,15 @@ class MovingSplatTrainer(SplatTrainer):
     def _view(self, turn: int, smaller: int) -> View:
         """The photo's view; the pass goes to about its moment."""
         generator = torch.Generator().manual_seed(mixed_seed(self.seed + 2, self.step_count))
-        aside = BLUR * (2 * float(torch.rand((), generator=generator)) - 1) / len(self.photos)
+        blur = 0.0 if self.free else BLUR
+        aside = blur * (2 * float(torch.rand((), generator=generator)) - 1) / len(self.photos)
         self.run.moment = min(max(self.photos[turn].moment + aside, 0.0), 1.0)
         return super()._view(turn, smaller)
 
     def _rates(self, progress: float) -> Adam:
         rates = super()._rates(progress)
         slower = LAST**progress
-        paths = tuple(rate * self.extent * slower for rate in PATH_RATES)
+        paths = tuple(rate * self.extent * slower * (2 if self.free else 1) for rate in PATH_RATES)
         lives = CENTRES_RATE * slower, DURATIONS_RATE * slower
         self.run.rates = MotionRates(*lives, paths, 4 * ROTATIONS_RATE, LASTING, self._briefest)
         return rates

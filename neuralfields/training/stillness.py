@@ -22,7 +22,7 @@ from neuralfields.scene import Scene
 from neuralfields.splatting.in_time import MOVING, from_photos_in_time
 from neuralfields.splatting.photos import training_photos
 from neuralfields.training.loop import Budget
-from neuralfields.training.moving_splats import trainer_of
+from neuralfields.training.moving_splats import MovingSplatTrainer, trainer_of
 from neuralfields.training.photos import choose_background, framed, prepare_scene
 from neuralfields.training.plan import FitPlan
 from neuralfields.training.radiance import Background
@@ -97,6 +97,8 @@ def _errors(scene: Scene, rest: LoadedFrames, left_out: LoadedFrames, background
     trainer = trainer_of(
         gaussians.to(plan.device), photos, scene.bounds, background, GAUSSIANS, plan.options.seed, None, None
     )
+    if isinstance(trainer, MovingSplatTrainer):
+        trainer.free = True  # what explains photos one by one is told best from what explains all of them
     for step in range(STEPS):
         trainer.advance(step / STEPS)
         trainer.step(step / STEPS)
