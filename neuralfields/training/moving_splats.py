@@ -73,10 +73,11 @@ class MovingSplatTrainer(SplatTrainer):
 
     def _view(self, turn: int, smaller: int) -> View:
         """The photo's view; the pass goes to about its moment."""
-        generator = torch.Generator().manual_seed(mixed_seed(self.seed + 2, self.step_count))
-        blur = 0.0 if self.free else BLUR
-        aside = blur * (2 * float(torch.rand((), generator=generator)) - 1) / len(self.photos)
-        self.run.moment = min(max(self.photos[turn].moment + aside, 0.0), 1.0)
+        self.run.moment = self.photos[turn].moment
+        if not self.free:
+            generator = torch.Generator().manual_seed(mixed_seed(self.seed + 2, self.step_count))
+            aside = BLUR * (2 * float(torch.rand((), generator=generator)) - 1) / len(self.photos)
+            self.run.moment = min(max(self.run.moment + aside, 0.0), 1.0)
         return super()._view(turn, smaller)
 
     def _rates(self, progress: float) -> Adam:
