@@ -11,6 +11,7 @@ namespace nf {
 
 constexpr int kSweepRadius = 2;        // of a window: 5 x 5 pixels
 constexpr float kSweepNoise = 1e-4f;   // variance of grey in [0, 1] below which a window has nothing to compare
+constexpr double kSweepAlone = 0.8;      // of a photo's score where it is the only one of several that looks there
 
 // Where a pixel is seen by the other photo, in pixels with centres at + 0.5, and its depth there in units of no use.
 template <class T> struct SweepPixel { T column, row, z; };
@@ -37,6 +38,13 @@ template <class T> NF_HD T sweep_place(T place, int size) {
     u = select_(u > 0, u, T{});
     T most = T{} + Scalar<T>(size - 1);
     return select_(u < most, u, most);
+}
+
+// How much a pixel agrees with other photos, by the two best of them; -1: does not look there. `several`: there are two.
+template <class T> NF_HD T sweep_pair(T best, T second, bool several) {
+    T both = T(0.5) * (best + second);
+    T one = several && best > T(-1) ? T(kSweepAlone) * best : best;
+    return second > T(-1) ? both : one;
 }
 
 template <class T> NF_HD T sweep_score(T uv, T u, T v, T uu, T vv) {

@@ -134,10 +134,10 @@ template <class T> struct SweepBand {
 
     // The mean of the two best sources over 3 x 3 pixels, of this hypothesis.
     void smooth() {
-        const T half = g.source_count > 1 ? T(0.5) : T(1), other = g.source_count > 1 ? T(0.5) : T(0);
+        const bool several = g.source_count > 1;
         for (int y = 0; y < kSweepBand + 2; ++y) {
 #pragma omp simd
-            for (i64 x = 0; x < width; ++x) line[x] = half * best[y * width + x] + other * second[y * width + x];
+            for (i64 x = 0; x < width; ++x) line[x] = sweep_pair(best[y * width + x], second[y * width + x], several);
             sum_along<1>(line, width, padded, scores + y * width);
         }
         for (int y = first; y < last; ++y) {  // the picture's outermost rows are repeated

@@ -1,8 +1,9 @@
 """Plane sweep (Collins 1996): the depth at which a photo's pixels agree best with other photos.
 
 For each inverse depth q = centre + offset, other photos are warped onto the reference and windows of 5 x 5 pixels are
-compared by ZNCC; a hypothesis counts by its two best photos (what one photo does not see, others may) and by the mean
-over 3 x 3 pixels. The best q is refined by a parabola through its score and its neighbours'. No gradients.
+compared by ZNCC; a hypothesis counts by its two best photos (what one photo does not see, others may), or by four
+fifths of the only one that looks there, and by the mean over 3 x 3 pixels. The best q is refined by a parabola through
+its score and its neighbours'. No gradients.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from torch import Tensor
 
 from neuralfields.ops.native import array, kernel, threads
 
-RADIUS, NOISE, OUTSIDE = 2, 1e-4, -1.0  # as in cuda/plane_sweep.h; the score of what a photo does not see
+RADIUS, NOISE, ALONE = 2, 1e-4, 0.8  # as in cuda/plane_sweep.h
+OUTSIDE = -1.0  # the score of what a photo does not see
 NONE = -2.0  # the score beside the first and the last hypothesis
 
 
@@ -99,13 +101,21 @@ def plane_sweep_reference(
             warped = F.grid_sample(grey[None, None, :h, :w], grid, padding_mode="border", align_corners=False)[0, 0]
             seen = ((z > 1e-6) & (place >= 0).all(1) & (place <= place.new_tensor([w, h])).all(1)).view(height, width)
             each.append(torch.where(seen, _correlation(warped, reference), OUTSIDE))
-        two = torch.stack(each).topk(min(2, len(each)), 0).values.mean(0)
-        found.append(_mean(two, 1))
+        found.append(_mean(_pair(torch.stack(each)), 1))
     scores = torch.stack(found)
     index = scores.argmax(0)
     around = F.pad(scores, (0, 0, 0, 0, 1, 1), value=NONE)
     three = [around.gather(0, (index + k)[None])[0] for k in range(3)]
     return _refined(centre, offsets, least, index, torch.stack(three, 2))
+
+
+def _pair(scores: Tensor) -> Tensor:
+    """Of scores [S, H, W] the mean of the two best; where one photo alone looks, a part of its score."""
+    if len(scores) == 1:
+        return scores[0]
+    best, second = scores.topk(2, 0).values
+    alone = torch.where(best > OUTSIDE, ALONE * best, best)
+    return torch.where(second > OUTSIDE, (best + second) / 2, alone)
 
 
 def _mean(picture: Tensor, radius: int) -> Tensor:

@@ -6,7 +6,8 @@ the other side, lies there.
 Vocabulary
   map     a photo's depth at a part of its size; depth along the optical axis, world units
   source  another photo that a photo is compared with
-  votes   sources whose own map has the same point
+  votes   sources whose own map has the same point; a single one counts twice where no other source looks there, as
+          behind an object that photos are taken around, and where the photos are much alike
 """
 
 import math
@@ -24,13 +25,14 @@ from neuralfields.pictures.box_filter import box_filtered
 from neuralfields.scene import Bounds
 
 SOURCES, ANGLE, OUTSIDE_COST = 4, 8.0, 5.0  # how many, degrees between their rays, the cost of looking elsewhere
-FINE_SIDE, COARSER = 160, 2  # pixels of a map's shorter side at most, and how many times smaller the first sweep is
+FINE_SIDE, COARSER = 200, 2  # pixels of a map's shorter side at most, and how many times smaller the first sweep is
 HYPOTHESES, STEP = (16, 512), 0.75  # of the first sweep: how many, pixels between two
 OFFSETS = (-1.0, -0.5, 0.0, 0.5, 1.0)  # of the second sweep, in steps of the first
 NEAREST, FARTHEST = 0.05, 20.0  # depths in sides of the inner cube, where the cube does not say
 MARGIN_BEFORE, MARGIN_BEHIND = 1.2, 1.8  # half sides of the inner cube before and behind its centre
 CONFIRMED = 2  # votes that make a depth sure
 LEAST_SCORE = 0.5  # under which nothing votes: where there is no texture, maps agree by chance
+MUCH_ALIKE = 0.8  # score from which on one vote is enough
 AGREEMENT, PIXELS, LOOSEST = 0.02, 1.0, 0.25  # relative difference of two depths of one point: that, or what so many
 # pixels of a map are there, but never more than the last: facades behind a statue are known to a tenth of their depth
 
@@ -71,7 +73,7 @@ def depth_maps(images: list[Tensor], cameras: list[Camera], bounds: Bounds) -> l
         scores.append(score)
     depths = [1 / q for q in inverse]
     votes = [_votes(index, chosen[index].tolist(), depths, cameras, poses, times) for index in range(len(images))]
-    votes = [each * (score >= LEAST_SCORE) for each, score in zip(votes, scores, strict=True)]
+    votes = [_sure(*each) for each in zip(votes, scores, strict=True)]
     return [DepthMap(*each, times) for each in zip(depths, votes, scores, strict=True)]
 
 
@@ -162,9 +164,9 @@ def normals(found: DepthMap, camera: Camera, row: Tensor, column: Tensor) -> Ten
 
 def met(
     index: int, others: list[int], depths: list[Tensor], cameras: list[Camera], poses: Tensor, times: int
-) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-    """Where each of `others` sees the points of photo `index`: its index, row and column [h w], and whether its own
-    map has them at the same depth, [h w] bool.
+) -> Iterator[tuple[int, Tensor, Tensor, Tensor, Tensor]]:
+    """Where each of `others` sees the points of photo `index`: its index, row and column [h w], whether they are in its
+    picture at all, and whether its own map has them at the same depth, [h w] bool.
     """
     height, width = depths[index].shape
     rows, columns = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
@@ -183,14 +185,21 @@ def met(
         moved = torch.hypot(x / z - far[0] / far[2], y / z - far[1] / far[2]).nan_to_num(torch.inf)
         allowed = (PIXELS / moved.clamp(min=1e-9)).clamp(AGREEMENT, LOOSEST)
         agrees = (depths[other][row, column] / z.clamp(min=1e-9) - 1).abs() < allowed
-        yield other, row, column, inside & agrees
+        yield other, row, column, inside, inside & agrees
 
 
 def _votes(
     index: int, others: list[int], depths: list[Tensor], cameras: list[Camera], poses: Tensor, times: int
 ) -> Tensor:
-    """How many of `others` have the points of photo `index` at the same depth, [h, w]."""
-    votes = torch.zeros(depths[index].numel(), dtype=torch.int32)
-    for _, _, _, agrees in met(index, others, depths, cameras, poses, times):
+    """How many of `others` have the points of photo `index` at the same depth, [h, w]; the only one that looks: 2."""
+    votes, looking = torch.zeros(2, depths[index].numel(), dtype=torch.int32)
+    for _, _, _, inside, agrees in met(index, others, depths, cameras, poses, times):
         votes += agrees
+        looking += inside
+    votes += (looking == 1) & (votes == 1)
     return votes.reshape(depths[index].shape)
+
+
+def _sure(votes: Tensor, score: Tensor) -> Tensor:
+    """Votes [h, w] by how alike the photos are, `score` [h, w]: none where they are little so."""
+    return (votes + ((votes == 1) & (score >= MUCH_ALIKE))) * (score >= LEAST_SCORE)

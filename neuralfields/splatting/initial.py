@@ -26,6 +26,9 @@ FLAT = 0.3  # of a Gaussian on a surface: its width along the normal
 GREY = 0.5
 WIDTH = 0.5  # of a random one, in distances to its neighbours
 TRIES = 4  # pixels that are looked at for each Gaussian
+# Where photos do not agree: of so many pixels of the photo that are sure the farthest of the nearest. What is not
+# found is mostly behind what is found, as a sky behind a roof.
+LOOKED_AT, NEAREST = 64, 8
 
 
 def gaussians_at(points: Tensor, colours: Tensor, scales: Tensor, opacity: float, degree: int) -> Gaussians:
@@ -93,7 +96,8 @@ def from_depth_maps(
 ) -> Gaussians:
     """Gaussians where at least two other photos confirm a photo's depth, more where photos have detail.
 
-    `fill`: as a share of `count`, fainter ones where no depth is confirmed, as far away as others of that photo.
+    `fill`: as a share of `count`, fainter ones where no depth is confirmed, as far away as what is beside them, or at a
+    depth that one other photo has found too.
     """
     camera, pixel = photos.detailed(TRIES * count, generator)
     depth, votes = torch.zeros(len(camera)), torch.zeros(len(camera), dtype=torch.int32)
@@ -107,10 +111,10 @@ def from_depth_maps(
         normal[mine] = normals(each, photos.cameras[index], row, column)
     sure = (votes >= CONFIRMED).nonzero().flatten()[:count]
     kept = sure
-    if fill:  # as far away as something sure in the same photo
+    if fill:
         unsure = (votes < CONFIRMED).nonzero().flatten()[: round(fill * count)]
-        unsure, depth = _guessed(unsure, sure, camera, depth, generator)
-        kept = torch.cat([sure, unsure])
+        guessed, depth = _guessed(unsure[votes[unsure] == 0], sure, (camera, pixel, depth), generator)
+        kept = torch.cat([sure, unsure[votes[unsure] > 0], guessed])
     camera, pixel, depth = camera[kept], pixel[kept], depth[kept]
     origins, directions = pixel_rays(camera_table(photos.cameras), camera, pixel)
     axes = torch.tensor(np.stack([c.world_from_camera[:3, 2] for c in photos.cameras]), dtype=torch.float32)
@@ -134,17 +138,24 @@ def flatten(gaussians: Gaussians, normal: Tensor) -> None:
 
 
 def _guessed(
-    unsure: Tensor, sure: Tensor, camera: Tensor, depth: Tensor, generator: torch.Generator
+    unsure: Tensor, sure: Tensor, seen: tuple[Tensor, Tensor, Tensor], generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Of pixels `unsure` those in a photo that has sure ones, and all depths, theirs being that of a sure one."""
+    """Of pixels `unsure` those in a photo that has sure ones, and all depths, theirs being that of a sure one beside.
+
+    `seen`: photos [N], pixels [N, 2] and depths [N].
+    """
+    camera, pixel, depth = seen
     order = sure[camera[sure].argsort(stable=True)]
     counts = torch.bincount(camera[sure], minlength=int(camera.max()) + 1 if len(camera) else 1)
     first = counts.cumsum(0) - counts
     unsure = unsure[counts[camera[unsure]] > 0]
     mine = camera[unsure]
-    place = first[mine] + (torch.rand(len(mine), generator=generator) * counts[mine]).long()
+    share = torch.rand(len(mine), LOOKED_AT, generator=generator)
+    looked_at = order[first[mine][:, None] + (share * counts[mine][:, None]).long()]
+    away = (pixel[looked_at] - pixel[unsure][:, None]).norm(dim=2)
+    beside = looked_at.gather(1, away.topk(NEAREST, 1, largest=False).indices)
     depth = depth.clone()
-    depth[unsure] = depth[order[place]]
+    depth[unsure] = depth[beside].amax(1)
     return unsure, depth
 
 

@@ -39,7 +39,7 @@ def photo_gains(photos: Photos) -> Tensor:
     for i in range(count):
         sure = (maps[i].votes >= CONFIRMED).flatten()
         own = small[i].flatten(0, 1)
-        for j, row, column, agrees in met(i, chosen[i].tolist(), depths, cameras, poses, times):
+        for j, row, column, _, agrees in met(i, chosen[i].tolist(), depths, cameras, poses, times):
             pair = torch.stack([own, small[j][row, column]])
             kept = sure & agrees & ((pair > DARK) & (pair < BRIGHT)).all(2).all(0)
             weight = int(kept.sum())

@@ -11,10 +11,9 @@ from neuralfields.splatting.initial import Photos, at_random, from_depth_maps, f
 from neuralfields.training.plan import FitPlan
 
 SWEPT = 120  # photos at most whose depth is looked for
-# Share of a beginning by depth, without sparse points, that fills where photos do not agree, as far away as they do
-# elsewhere: 0.5 dB on the fox after 400 steps. Anywhere along rays gains as much there, but floats before cameras of
-# captures of few photos.
-FILL = 0.1
+# Share of a beginning by depth that fills where photos do not agree, as far away as what is beside it. Anywhere along
+# rays gains as much in some captures, but floats before cameras of those of few photos.
+FILL = 0.25
 FEW = 0.25  # share of the Gaussians asked for under which another beginning is tried
 NO_POINTS = "{}: has no sparse points to begin with; leave out --set beginning=points"
 FEW_POINTS = 500  # sparse points below which there are too few to begin with
@@ -40,9 +39,9 @@ def beginning(scene: Scene, plan: FitPlan, photos: Photos, most: int) -> tuple[G
         places.append("at sparse points")
     if kind in ("auto", "depth"):
         some = photos.spread(SWEPT)
-        wanted, fill = (first - len(parts[0]) // 2, 0.0) if parts else (round((1 - FILL) * first), FILL)
+        wanted = first - len(parts[0]) // 2 if parts else round((1 - FILL) * first)
         found = from_depth_maps(
-            depth_maps(some.images, some.cameras, some.bounds), some, degree, wanted, generator, fill
+            depth_maps(some.images, some.cameras, some.bounds), some, degree, wanted, generator, FILL
         )
         if parts or len(found) >= (FEW * first if kind == "auto" else 1):
             parts.append(found)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from neuralfields.cameras import Camera, look_at
+from neuralfields.cameras import Camera, look_at, project
 from neuralfields.scene import Bounds
 from neuralfields.splatting.densify import rotation_columns
 from neuralfields.splatting.depth_maps import CONFIRMED, DepthMap, depth_maps, normals, sources
@@ -94,16 +94,58 @@ def test_sources_are_neighbours_that_see_the_same():
 
 def test_what_is_far_is_confirmed_as_well_as_it_is_known():
     """A wall that two photos see two pixels apart: 2 % of its depth would be a twentieth of a pixel."""
-    bounds, wall = replace(BOUNDS, cascades=3), 24.0
-    lenses, pictures = cameras()[2:6], []
-    for camera in lenses:
-        a, b = (np.arange(SIDE) + 0.5 - SIDE / 2) / FOCAL, (np.arange(SIDE) + 0.5 - SIDE / 2) / FOCAL
-        ray = np.stack([*np.meshgrid(a, b), np.ones((SIDE, SIDE))], 2) @ camera.world_from_camera[:3, :3].T
-        t = (-wall - camera.centre[2]) / ray[..., 2]  # all look towards -z
-        place = torch.from_numpy(camera.centre + t[..., None] * ray).float()
-        pictures.append((pattern(place / 8) * 255).round().to(torch.uint8))
+    bounds = replace(BOUNDS, cascades=3)
+    lenses = cameras()[2:6]  # all look towards -z
+    pictures = wall(lenses, 24.0)
     sure = [each.votes >= CONFIRMED for each in depth_maps(pictures, lenses, bounds)]
     assert sure[1].float().mean() > 0.3 and sure[2].float().mean() > 0.3
+
+
+def wall(lenses: list[Camera], distance: float) -> list[torch.Tensor]:
+    """Photos, uint8, of a patterned wall at z = -distance."""
+    pictures = []
+    for camera in lenses:
+        a = (np.arange(SIDE) + 0.5 - SIDE / 2) / FOCAL
+        ray = np.stack([*np.meshgrid(a, a), np.ones((SIDE, SIDE))], 2) @ camera.world_from_camera[:3, :3].T
+        t = (-distance - camera.centre[2]) / ray[..., 2]
+        place = torch.from_numpy(camera.centre + t[..., None] * ray).float()
+        pictures.append((pattern(place / 8) * 255).round().to(torch.uint8))
+    return pictures
+
+
+def test_what_two_photos_alone_see_is_confirmed():
+    """Of five photos two see the wall, as of facades behind a statue that photos are taken around."""
+    bounds = replace(BOUNDS, cascades=3)
+    back = look_at(np.array([0.0, 0.0, -3.5]), np.array([0.0, 0.0, 9.0]), np.array([0.0, 1.0, 0.0]))
+    away = [Camera(back, SIDE, SIDE, FOCAL, FOCAL, SIDE / 2, SIDE / 2)] * 3
+    maps = depth_maps([*wall(cameras()[2:4], 24.0), *torch.full((3, SIDE, SIDE, 3), 90, dtype=torch.uint8)],
+                      [*cameras()[2:4], *away], bounds)  # fmt: skip
+    for each, camera in zip(maps[:2], cameras()[2:4], strict=True):
+        sure = each.votes >= CONFIRMED
+        assert sure.float().mean() > 0.2
+        ray = camera.world_from_camera[2, 2]  # of the middle: how much of it is along z
+        assert abs(float(each.depth[sure].median()) / ((24 + camera.centre[2]) / -ray) - 1) < 0.15
+    assert not any((each.votes >= CONFIRMED).any() for each in maps[2:])
+
+
+def test_where_photos_disagree_gaussians_begin_as_far_as_what_is_beside_or_where_one_photo_agrees():
+    """A photo of three parts: sure and near, unsure, sure and far; and a row on which one other photo agrees."""
+    camera = cameras()[0]
+    depth, votes = torch.full((SIDE, SIDE), 2.0), torch.zeros(SIDE, SIDE, dtype=torch.int32)
+    depth[:, 64:], votes[:, :32], votes[:, 64:] = 8.0, CONFIRMED, CONFIRMED
+    depth[40:50, 32:64], votes[40:50, 32:64] = 5.0, 1
+    photos = Photos([torch.zeros(SIDE, SIDE, 3, dtype=torch.uint8)], [camera], BOUNDS)
+    found = from_depth_maps(
+        [DepthMap(depth, votes, torch.ones_like(depth), 1)], photos, 0, 1000, torch.Generator().manual_seed(0), fill=1.0
+    )
+    uv, z = project(camera, found.means.double().numpy())
+    faint = (found.opacities < found.opacities[0]).numpy()
+    column, row = uv.T
+    one = faint & (row > 40) & (row < 50) & (column > 32) & (column < 64)
+    assert one.sum() > 50 and np.allclose(z[one], 5, rtol=1e-3)
+    beside = faint & ~one & (column > 56) & (column < 64)
+    assert beside.sum() > 50 and (z[beside] > 7.9).mean() > 0.95
+    assert (z[faint & ~one & (column < 36)] < 2.1).mean() > 0.9
 
 
 def test_two_photos_are_too_few():
