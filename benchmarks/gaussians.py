@@ -1,11 +1,12 @@
 """Gaussians on real captures: held-out PSNR over time, beside the hash field, on this machine.
 
-python benchmarks/gaussians.py [name ...] [--seconds 10 20 30 60] [--fields gaussians hash] [--data FOLDER]
+python benchmarks/gaussians.py [name ...] [--seconds 10 20 30 60] [--fields gaussians hash] [--seeds 0] [--data FOLDER]
 
 Each row is one `nf fit` in a process of its own that ends after so many seconds of training (the beginning of the
 Gaussians counts), then `nf eval` of what it wrote. `wall_seconds` is the whole process with reading and measuring,
 `cores` its processor time over that, `core_ms` how fast a core was just then (3.6 on a
-quiet day). Run it on a quiet machine.
+quiet day), `worst` the PSNR of its worst view. Run it on a quiet machine. `gaussians, before`: of commits before
+f154ad3, which began only where two other photos confirm a depth.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import os
 import subprocess
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -48,12 +50,12 @@ def core_ms() -> float:
     return round(min(taken), 2)
 
 
-def measure(name: str, field: str, seconds: float, data: Path, folder: Path) -> dict:
+def measure(name: str, field: str, seconds: float, seed: int, data: Path, folder: Path) -> dict:
     """One fit of so many seconds, and its evaluation."""
     capture, options = CASES[name]
     out = folder / f"{name}-{field}-{seconds:g}.nf"
     words = ["fit", str(data / capture), "--field", field, *options, "--minutes", f"{seconds / 60:.6g}"]
-    words += ["--out", str(out), "--json", "--eval-every", "0", "--quiet", "--overwrite"]
+    words += ["--seed", str(seed), "--out", str(out), "--json", "--eval-every", "0", "--quiet", "--overwrite"]
     start = time.perf_counter()
     process = subprocess.Popen([NF, *words], stdout=subprocess.PIPE, text=True, cwd=folder)
     printed = process.stdout.read()
@@ -63,12 +65,15 @@ def measure(name: str, field: str, seconds: float, data: Path, folder: Path) -> 
     words = [NF, "eval", str(out), "--json", "--quiet"]
     measured = json.loads(subprocess.run(words, capture_output=True, text=True, check=True, cwd=folder).stdout)
     shown = ["fit", f"$DATA/{capture}", "--field", field, *options, "--minutes", f"{seconds / 60:.3g}"]
+    shown += ["--seed", str(seed)] if seed else []
     return row(
         "nf " + " ".join(shown),
         case=name,
         field=field,
         seconds=seconds,
+        seed=seed,
         psnr=round(measured["psnr"], 2),
+        worst=round(min(view["psnr"] for view in measured["images"]), 2),
         ssim=round(measured["ssim"], 4),
         steps=report["steps"],
         wall_seconds=round(wall, 1),
@@ -86,18 +91,17 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=list(CASES))
     parser.add_argument("--seconds", nargs="*", type=float, default=[10, 20, 30, 60])
     parser.add_argument("--fields", nargs="*", default=["gaussians", "hash"])
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--data", type=Path, default=os.environ.get("NEURALFIELDS_DATA"))
     given = parser.parse_args()
     known = FOLDER / "gaussians.json"  # rows of other cases, fields and times stay
     rows = json.loads(known.read_text()) if known.is_file() else []
     with tempfile.TemporaryDirectory() as folder:
-        for name in given.names or CASES:
-            for field in given.fields:
-                for seconds in given.seconds:
-                    made = measure(name, field, seconds, Path(given.data) / "captures", Path(folder))
-                    print(made, flush=True)
-                    rows = [r for r in rows if any(r[key] != made[key] for key in ("case", "field", "seconds"))]
-                    write("gaussians", TITLE, rows := [*rows, made])
+        for name, field, seed, seconds in product(given.names or CASES, given.fields, given.seeds, given.seconds):
+            made = measure(name, field, seconds, seed, Path(given.data) / "captures", Path(folder))
+            print(made, flush=True)
+            rows = [r for r in rows if any(r[key] != made[key] for key in ("case", "field", "seconds", "seed"))]
+            write("gaussians", TITLE, rows := [*rows, made])
 
 
 if __name__ == "__main__":
