@@ -1,8 +1,9 @@
 """The box: captures of scenes/make_siblings.py and real ones by default settings, and by a hand-made tight box.
 
-python benchmarks/boxes.py [--siblings FOLDER] [--steps 600] [--only NAME ...] [--seed 0]
+python benchmarks/boxes.py [--field hash] [--siblings FOLDER] [--steps 600] [--only NAME ...] [--seed 0]
 
-Steps are fixed and few, the field is `hash`: what is compared is the box, not the time. Boxes:
+Steps are fixed and few: what is compared is the box, not the time. Writes boxes.md, or boxes_gaussians.md with
+`--field gaussians`. Boxes:
   found     as `nf fit` takes it
   tight     the cube of the capture's truth.json, by hand (siblings alone)
   cameras   as the cameras and points say, random colours behind: how it was before photos were looked at
@@ -39,7 +40,7 @@ from neuralfields.pictures.panels import save_image
 from neuralfields.rendering.occupancy import Occupancy
 from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Bounds, Scene
-from neuralfields.training import photos
+from neuralfields.training import photos, splat_fit
 from neuralfields.training.fit import fit_scene
 
 SIBLINGS = ("ring_on_black", "masked_llff", "room", "far_background")
@@ -93,7 +94,7 @@ class Edges:
         return results[0]
 
 
-def measure(folder: Path, box: str, steps: int, seed: int, downscale: int | None, pictures: Path | None) -> dict:
+def measure(folder: Path, box: str, field: str, steps: int, seed: int, pictures: Path | None) -> dict:
     """Fits a capture within one of the boxes."""
     scene, name = read_scene(folder), folder.name
     options = FitOptions(
@@ -102,10 +103,10 @@ def measure(folder: Path, box: str, steps: int, seed: int, downscale: int | None
         seed=seed,
         quiet=True,
         eval_every=0,
-        downscale=downscale,
-        recipe=("open_edges=9",),
+        downscale=CAPTURES.get(name),
+        recipe=("open_edges=9",) if field == "hash" else (),
         **MASKED.get(name, {}),
-        field="hash",
+        field=field,
     )
     found: list[Bounds] = []
 
@@ -125,9 +126,10 @@ def measure(folder: Path, box: str, steps: int, seed: int, downscale: int | None
 
     original, start, edges = photos.framed, time.process_time(), Edges()
     with ExitStack() as stack:
-        stack.enter_context(patch.object(photos, "framed", framed))
-        stack.enter_context(patch.object(Occupancy, "edges_open", lambda *given: edges.open_(*given)))
-        stack.enter_context(patch.object(photos, "measured", edges.measured))
+        stack.enter_context(patch.object(splat_fit if field == "gaussians" else photos, "framed", framed))
+        if field == "hash":
+            stack.enter_context(patch.object(Occupancy, "edges_open", lambda *given: edges.open_(*given)))
+            stack.enter_context(patch.object(photos, "measured", edges.measured))
         if box == "uncarved":
             stack.enter_context(patch.object(Occupancy, "hide_background", lambda *_: None))
         model = fit_scene(scene, options)
@@ -139,7 +141,7 @@ def measure(folder: Path, box: str, steps: int, seed: int, downscale: int | None
     if pictures is not None:
         report = evaluate(model, photos.prepare_scene(scene, options))
         save_image(pictures / f"{name}-{box}.png", best_and_worst(report))
-    words = f"python benchmarks/boxes.py --steps {steps} --seed {seed} --only {name}"
+    words = f"python benchmarks/boxes.py --field {field} --steps {steps} --seed {seed} --only {name}"
     cube = {"side": f"{bounds.side:.3g}", "cascades": bounds.cascades, "contraction": bounds.contraction}
     return row(words, case=name, box=box, **figures, **cube, cpu_seconds=round(wall))
 
@@ -149,6 +151,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     default = os.environ.get("NEURALFIELDS_DATA", FOLDER.parent.parent / "shared" / "data")
     parser.add_argument("--data", type=Path, default=Path(default))
+    parser.add_argument("--field", choices=("hash", "gaussians"), default="hash")
     parser.add_argument("--siblings", type=Path)
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
@@ -167,9 +170,10 @@ def main() -> None:
         for box in given.boxes:
             if box == "tight" and name not in SIBLINGS:
                 continue
-            rows.append(measure(folder, box, given.steps, given.seed, CAPTURES.get(name), given.pictures))
+            rows.append(measure(folder, box, given.field, given.steps, given.seed, given.pictures))
             if not given.dry:
-                write("boxes", f"Boxes after {given.steps} steps of `hash` (one seed)", rows)
+                claim = "boxes" if given.field == "hash" else f"boxes_{given.field}"
+                write(claim, f"Boxes after {given.steps} steps of `{given.field}` (one seed)", rows)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """What a finished fit says of itself: each way it may have failed in one line, with the option to try.
 
 Vocabulary
-  gap    training PSNR minus held-out PSNR, in dB, of small renders of some views
-  close  an opaque pixel of a held-out view whose depth is a small part of the way to the middle of the scene
+  gap      training PSNR minus held-out PSNR, in dB, of small renders of some views
+  close    an opaque pixel of a held-out view whose depth is a small part of the way to the middle of the scene
+  exposed  PSNR of a view in its photo's own exposure: each half by the gain that the other half shows
 """
 
 from collections.abc import Sequence
@@ -19,9 +20,11 @@ from neuralfields.pictures.background import over
 from neuralfields.pictures.metrics import psnr
 from neuralfields.rendering.renderable import Colour, Renderable
 from neuralfields.scene import Scene
+from neuralfields.supervision.exposure import by_other_half
 
 VIEWS, SHORT_SIDE, MOST_PHOTOS = 4, 64, 60
 GAP = 6.0  # dB
+BRIGHTNESS = 0.5  # dB that views gain in their photos' own exposure
 CLOSE, CLOSE_SHARE = 0.1, 0.02  # of the way to the middle of the scene; of the pixels
 EMPTY, OPAQUE = 0.01, 0.5  # opacity
 KEEPS_ALL = 0.999  # share of the pixels that masks keep
@@ -29,16 +32,17 @@ KEEPS_ALL = 0.999  # share of the pixels that masks keep
 
 @dataclass(frozen=True)
 class Looks:
-    """Small renders of some views: mean PSNR in dB, mean opacity, and the share of close pixels."""
+    """Small renders of some views: mean PSNR in dB, mean opacity, the share of close pixels, and PSNR if exposed."""
 
     psnr: float
     opacity: float
     close: float
+    exposed: float
 
 
 def look(scene: Renderable, colour: Colour, loaded: LoadedFrames) -> Looks | None:
     """Renders a few views, evenly chosen, at about 64 pixels a side; None if there are none."""
-    scores, opacity, close = [], [], []
+    scores, opacity, close, exposed = [], [], [], []
     step = max(1, -(-len(loaded.images) // VIEWS))
     centre = np.array(scene.bounds.centre)
     for image, camera, mask in list(zip(loaded.images, loaded.cameras, loaded.masks, strict=True))[::step]:
@@ -52,12 +56,14 @@ def look(scene: Renderable, colour: Colour, loaded: LoadedFrames) -> Looks | Non
         if photo.shape[2] == 4:
             values = over(values, photo[..., 3].astype(np.float32) / 255, np.asarray(colour, dtype=np.float32))
         seen = scene.render(small, colour)
-        scores.append(psnr(seen.rgb.cpu().numpy(), values, keep))
-        solid, depth = seen.opacity.cpu().numpy(), seen.depth.cpu().numpy()
+        rgb, solid, depth = seen.rgb.cpu().numpy(), seen.opacity.cpu().numpy(), seen.depth.cpu().numpy()
+        behind = (1 - solid)[..., None] * np.asarray(colour, dtype=np.float32)
+        scores.append(psnr(rgb, values, keep))
+        exposed.append(psnr(by_other_half(rgb - behind, behind, values, keep), values, keep))
         opacity.append(float(solid.mean()))
         limit = CLOSE * float(np.linalg.norm(camera.centre - centre))
         close.append(float(np.mean((solid > OPAQUE) & (depth < limit))))
-    return Looks(*(float(np.mean(values)) for values in (scores, opacity, close))) if scores else None
+    return Looks(*(float(np.mean(values)) for values in (scores, opacity, close, exposed))) if scores else None
 
 
 def findings(
@@ -72,7 +78,8 @@ def findings(
     lines = [*scene.warnings, *_of_pixels(scene, loaded), *_of_masks(scene, options, loaded)]
     training = look(renderable, colour, loaded)
     unseen = None if held_out is None else look(renderable, colour, held_out)
-    lines += [line for line in judged(training, unseen) if line not in lines]
+    learned = options.exposure or options.appearance
+    lines += [line for line in judged(training, unseen, learned) if line not in lines]
     return list(dict.fromkeys(lines))
 
 
@@ -92,8 +99,8 @@ def with_findings(
     return replace(model, made=model.made | {"warnings": found}) if found else model
 
 
-def judged(training: Looks | None, unseen: Looks | None) -> list[str]:
-    """What the renders of training and of held-out views show."""
+def judged(training: Looks | None, unseen: Looks | None, learned: bool = False) -> list[str]:
+    """What the renders of training and of held-out views show; `learned`: each photo's exposure was."""
     seen, lines = unseen or training, []
     if seen is not None and seen.opacity < EMPTY:
         lines.append("renders are empty: the box holds nothing that the photos show; check the poses, or give --box")
@@ -101,6 +108,11 @@ def judged(training: Looks | None, unseen: Looks | None) -> list[str]:
         lines.append(
             f"training views reach {training.psnr:.1f} dB, held-out views {unseen.psnr:.1f}: photos are learned one by"
             " one, not a scene; try --refine-poses, a tighter --box, or more photos"
+        )
+    if unseen is not None and not learned and unseen.exposed - unseen.psnr > BRIGHTNESS:
+        lines.append(
+            f"held-out views are at {unseen.psnr:.1f} dB as photographed, at {unseen.exposed:.1f} in each photo's own"
+            " exposure: the camera changed it; try --exposure"
         )
     if seen is not None and seen.close > CLOSE_SHARE:
         lines.append(

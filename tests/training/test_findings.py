@@ -69,12 +69,12 @@ def test_a_look_counts_only_what_masks_keep() -> None:
 
 
 def test_each_failure_is_said_and_a_good_fit_says_nothing() -> None:
-    assert judged(Looks(30, 0.4, 0.0), Looks(27, 0.4, 0.01)) == []
-    gap = judged(Looks(28, 0.4, 0.0), Looks(16.6, 0.4, 0.0))
+    assert judged(Looks(30, 0.4, 0.0, 30), Looks(27, 0.4, 0.01, 27.4)) == []
+    gap = judged(Looks(28, 0.4, 0.0, 28), Looks(16.6, 0.4, 0.0, 16.6))
     assert len(gap) == 1 and "28.0 dB, held-out views 16.6" in gap[0] and "--refine-poses" in gap[0]
-    close = judged(Looks(25, 0.9, 0.0), Looks(22, 0.9, 0.3))
+    close = judged(Looks(25, 0.9, 0.0, 25), Looks(22, 0.9, 0.3, 22))
     assert len(close) == 1 and close[0].startswith("30% of the pixels") and "--clean" in close[0]
-    assert "renders are empty" in judged(Looks(9, 0.001, 0.0), None)[0] and judged(None, None) == []
+    assert "renders are empty" in judged(Looks(9, 0.001, 0.0, 9), None)[0] and judged(None, None) == []
 
 
 def mask_folder(folder: Path, names: list[str], middle: int, border: int) -> Path:
@@ -128,3 +128,13 @@ def test_the_fit_s_json_and_text_have_them(tmp_path: Path, monkeypatch: pytest.M
     torch.set_num_threads(before)
     assert result["warnings"] == ["first", "second"]
     assert fit.text(result).endswith("\nwarning: first\nwarning: second")
+
+
+def test_photos_in_other_exposures_are_told() -> None:
+    """A scene of one grey: photos twice as bright or half as bright are right in their own exposure alone."""
+    cameras = [Camera(np.eye(4), 64, 64, 64.0, 64.0, 32.0, 32.0)] * 2
+    images = [np.full((64, 64, 3), value, dtype=np.uint8) for value in (51, 204)]
+    shown = look(Flat(0.4), BLACK, LoadedFrames(images, cameras, [None, None], [0, 1], []))
+    assert shown.psnr < 12 and shown.exposed > 40
+    said = judged(shown, shown)
+    assert len(said) == 1 and "--exposure" in said[0] and judged(shown, shown, learned=True) == []
