@@ -11,7 +11,7 @@ namespace nf {
 
 constexpr int kSweepRadius = 2;        // of a window: 5 x 5 pixels
 constexpr float kSweepNoise = 1e-4f;   // variance of grey in [0, 1] below which a window has nothing to compare
-constexpr double kSweepAlone = 0.8;      // of a photo's score where it is the only one of several that looks there
+constexpr double kSweepAlone = 0.8;    // of a photo's score where it is the only one of several that looks there
 
 // Where a pixel is seen by the other photo, in pixels with centres at + 0.5, and its depth there in units of no use.
 template <class T> struct SweepPixel { T column, row, z; };

@@ -94,7 +94,7 @@ def from_depth_maps(
     generator: torch.Generator,
     fill: float = 0.0,
 ) -> Gaussians:
-    """Gaussians where at least two other photos confirm a photo's depth, more where photos have detail.
+    """Gaussians where other photos confirm a photo's depth (depth_maps.py), more where photos have detail.
 
     `fill`: as a share of `count`, fainter ones where no depth is confirmed, as far away as what is beside them, or at a
     depth that one other photo has found too.
