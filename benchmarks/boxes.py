@@ -32,6 +32,7 @@ import torch
 from table import FOLDER, row, write
 
 from neuralfields.captures import bounds as bounds_module
+from neuralfields.captures import hull as hull_module
 from neuralfields.captures import readers
 from neuralfields.captures.readers import read_scene
 from neuralfields.evaluation.evaluate import best_and_worst, evaluate
@@ -116,7 +117,7 @@ def measure(folder: Path, box: str, field: str, steps: int, seed: int, pictures:
             ours = replace(ours, bounds=tight(scene, folder))
         if box == "hull":
             shapes, cameras = readers.silhouettes(rest[0], ours.backdrop), [frame.camera for frame in ours.frames]
-            ours = replace(ours, bounds=bounds_module.object_bounds(shapes, cameras))
+            ours = replace(ours, bounds=hull_module.object_bounds(shapes, cameras))
         if box == "common":
             ours = replace(ours, bounds=of_common(scene))
         if box == "cameras":

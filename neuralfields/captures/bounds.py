@@ -7,10 +7,9 @@ Vocabulary
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Integer
 
 from neuralfields.cameras import Camera, project
 from neuralfields.captures.arrangement import Arrangement, arrange
@@ -22,9 +21,7 @@ MARGIN = 1.1
 MOST_CASCADES, FEWEST_CASCADES = 7, 4
 NEAR_SHARE = 0.02
 NEAR_GAP = 0.25  # of the way from the nearest camera to the inner cube: nothing is sampled before
-COMMON_VIEW = 0.5  # share of the photos that have a part of an object in view
 FEWEST_POINTS = 100
-HULL_CELLS, HULL_ERRORS = 40, 0.05
 MOST_POINTS, MOST_CAMERAS = 20_000, 60
 
 
@@ -72,7 +69,7 @@ def count_views(cameras: Sequence[Camera], points: np.ndarray, enough: int) -> n
     return count
 
 
-def _in_view(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def in_view(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Which points project into the image, and the pixels [P, 2] and depths [P] of all of them."""
     pixels, depth = project(camera, points)
     return _inside(camera, pixels) & _about_in_view(camera, points), pixels, depth
@@ -255,70 +252,6 @@ def _outward(cameras: Sequence[Camera], arrangement: Arrangement, seen: _Seen | 
 
 
 _INNER = {"around": _around, "forward": _forward, "outward": _outward}
-
-
-@dataclass(frozen=True)
-class Silhouette:
-    """Where a photo may show the object: `map` [h, w] bool at its camera's size; False is background for certain."""
-
-    camera: Camera
-    map: Bool[np.ndarray, "h w"]
-
-
-def votes(
-    silhouettes: Sequence[Silhouette], centres: Float[np.ndarray, "N 3"], radius: float, whole: bool = False
-) -> tuple[Integer[np.ndarray, " N"], Integer[np.ndarray, " N"]]:
-    """In how many photos the centres [N, 3] of balls lie, [N], and in how many the balls are on background alone, [N].
-
-    Of a ball at a photo's border what is seen decides; with `whole` such a photo does not speak of background.
-    """
-    inside, empty = np.zeros((2, len(centres)), dtype=np.int64)
-    for silhouette in silhouettes:
-        camera, (height, width) = silhouette.camera, silhouette.map.shape
-        total = np.zeros((height + 1, width + 1), dtype=np.int64)
-        total[1:, 1:] = silhouette.map.cumsum(0).cumsum(1)
-        seen, pixels, depth = _in_view(camera, centres)
-        which = np.flatnonzero(seen)
-        pixels, depth = pixels[which], depth[which]
-        away = np.ceil(radius * max(camera.fx, camera.fy) / np.maximum(depth - radius, 1e-3 * radius)) + 1
-        told = depth > radius
-        edges = []
-        for place, size in zip(pixels.T, (width, height), strict=True):
-            low, high = np.floor(place - away), np.ceil(place + away)
-            if whole:
-                told &= (low >= 0) & (high <= size)
-            edges += [low.clip(0, size).astype(np.int64), high.clip(0, size).astype(np.int64)]
-        left, right, top, bottom = edges
-        marked = total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]
-        inside[which] += 1
-        empty[which] += told & (marked == 0)
-    return inside, empty
-
-
-def hull_cube(silhouettes: Sequence[Silhouette], centre: np.ndarray, half: float) -> tuple[np.ndarray, float] | None:
-    """The cube of the visual hull: of what lies within a cube and on background in hardly any photo; None if nothing.
-
-    A twentieth of the photos may err, and half of them must have it in view. Twice, the second time in finer cells.
-    """
-    for _ in range(2):
-        step = 2 * half / HULL_CELLS
-        axis = (np.arange(HULL_CELLS) + 0.5) * step - half
-        cells = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3) + centre
-        inside, empty = votes(silhouettes, cells, 0.5 * step)
-        kept = cells[(inside >= COMMON_VIEW * len(silhouettes)) & (empty <= HULL_ERRORS * inside)]
-        if not len(kept):
-            return None
-        low, high = kept.min(axis=0) - step, kept.max(axis=0) + step
-        centre, half = (low + high) / 2, float((high - low).max()) / 2
-    return centre, half
-
-
-def object_bounds(silhouettes: Sequence[Silhouette], cameras: Sequence[Camera]) -> Bounds | None:
-    """The bounds of an object by its silhouettes, if they agree; nothing is outside of it."""
-    found = hull_cube(silhouettes, *common_cube(cameras))
-    if found is None:
-        return None
-    return replace(around_cube(cameras, *found), cascades=1, contraction="box")
 
 
 def describe_bounds(

@@ -7,7 +7,7 @@ cameras.xml of Metashape                  -> captures/metashape.py
 bundle.out, reconstruction.json ...       -> captures/other_poses.py
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,14 +15,10 @@ import numpy as np
 
 from neuralfields.cameras import Camera
 from neuralfields.captures.arrangement import arrange
-from neuralfields.captures.bounds import (
-    Silhouette,
-    around_cube,
-    find_bounds,
-    object_bounds,
-)
+from neuralfields.captures.bounds import around_cube, find_bounds
 from neuralfields.captures.capture import Capture, split
 from neuralfields.captures.colmap import model_folders, read_colmap
+from neuralfields.captures.hull import Silhouette, goes_on, object_bounds
 from neuralfields.captures.images import LoadedFrames, load_frames
 from neuralfields.captures.llff import read_llff
 from neuralfields.captures.metashape import metashape_file, read_metashape
@@ -55,6 +51,7 @@ READERS: dict[str, Callable[[Path, bool], Capture]] = {
 }
 BLENDER = "transforms/blender"
 MOST_SILHOUETTES, FEWEST_SILHOUETTES, SILHOUETTE_SIDE = 40, 5, 128
+MOST_IN_TIME = 160  # where things move, few photos are of about one time
 EXPECTED = "transforms.json, transforms_train.json, a COLMAP model (sparse/0) or poses_bounds.npy"
 
 
@@ -147,7 +144,7 @@ def boxed(scene: Scene, loaded: LoadedFrames | None, box: str | None = None) -> 
 
     Nothing is outside of an object that is cut out, or before a plain backdrop; with masks that leave an object alone
     nothing outside counts, and it would be fog. Cameras must look inward, and the bounds must not be a box already.
-    Where the scene moves, silhouettes of different times have no common hull, and the bounds stay.
+    Where the scene moves, it is the hull of all its times. What goes on beyond most photos' borders is no object.
     `loaded`: training photos; None: some are decoded if they are of use. `box`: two corners in the capture's units,
     x0,y0,z0,x1,y1,z1, taken instead. Raises UsageError for a wrong one.
     """
@@ -158,11 +155,10 @@ def boxed(scene: Scene, loaded: LoadedFrames | None, box: str | None = None) -> 
     if box is not None:
         return _given(scene, cameras, box)
     masked = any(frame.mask_path for frame in scene.frames)
-    still = scene.bounds.times is None
-    if still and inward and scene.bounds.contraction == "cube" and (scene.has_alpha or colour or masked):
+    if inward and scene.bounds.contraction == "cube" and (scene.has_alpha or colour or masked):
         photos = _some_loaded(scene) if loaded is None else loaded
         shapes = silhouettes(photos, colour, masks=True)
-        if len(shapes) >= max(FEWEST_SILHOUETTES, min(len(photos.images), MOST_SILHOUETTES) / 2):
+        if len(shapes) >= max(FEWEST_SILHOUETTES, len(_looked_at(photos)) / 2):
             return _of_object(scene, shapes, cameras)
     return scene
 
@@ -170,10 +166,14 @@ def boxed(scene: Scene, loaded: LoadedFrames | None, box: str | None = None) -> 
 def _of_object(scene: Scene, shapes: list[Silhouette], cameras: list[Camera]) -> Scene:
     cut = any(frame.mask_cuts for frame in scene.frames)
     where = "one-coloured background" if scene.backdrop else "alpha" if scene.has_alpha and not cut else "masks"
-    found = object_bounds(shapes, cameras)
+    found = object_bounds(shapes, cameras, scene.bounds.times)
+    if found is None and scene.bounds.times is not None:
+        return scene
     if found is None:
         line = f"the silhouettes by the photos' {where} have nothing in common; check that they belong to these poses"
         return replace(scene, warnings=(*scene.warnings, line))
+    if goes_on(shapes):
+        return scene
     because = f"the photos' {where}: their visual hull, with nothing outside"
     return replace(scene, bounds=replace(found, origin=scene.bounds.origin), because=because)
 
@@ -191,9 +191,20 @@ def _given(scene: Scene, cameras: list[Camera], box: str) -> Scene:
 def _some_loaded(scene: Scene) -> LoadedFrames:
     """Some training photos, evenly chosen, and no more than are looked at; none where they cannot be read."""
     try:
-        return load_frames(scene, scene.train[:: -(-len(scene.train) // MOST_SILHOUETTES)])
+        most = _most([scene.frames[index].camera for index in scene.train])
+        return load_frames(scene, scene.train[:: -(-len(scene.train) // most)])
     except InputError:
         return LoadedFrames([], [], [], [], [])
+
+
+def _most(cameras: Sequence[Camera]) -> int:
+    """How many photos' silhouettes are looked at: more where cameras have times, of which few are of about one."""
+    return MOST_SILHOUETTES if all(camera.time is None for camera in cameras) else MOST_IN_TIME
+
+
+def _looked_at(loaded: LoadedFrames) -> range:
+    """The photos whose silhouettes are looked at."""
+    return range(0, len(loaded.images), max(1, -(-len(loaded.images) // _most(loaded.cameras))))
 
 
 def silhouettes(
@@ -204,7 +215,7 @@ def silhouettes(
     `masks`: also of those whose masks leave an object alone: they ignore the border and most of the photo.
     """
     found = []
-    for index in range(0, len(loaded.images), max(1, -(-len(loaded.images) // MOST_SILHOUETTES))):
+    for index in _looked_at(loaded):
         image, camera, mask = loaded.images[index], loaded.cameras[index], loaded.masks[index]
         factor = max(1, min(image.shape[:2]) // SILHOUETTE_SIDE)
         whole = tuple(slice(0, size // factor * factor) for size in image.shape[:2])

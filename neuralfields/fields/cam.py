@@ -183,12 +183,16 @@ class Cam(Mlp):
 
     def whole(self) -> Whole | None:
         """The network as the native op takes it, where all features of a layer are modulated alike."""
-        takes = self.domain.radiance and self.warp is None and (self.by_point is None or max(self.by_point.widths) == 1)
+        takes = self.domain.radiance and (self.by_point is None or max(self.by_point.widths) == 1)
         return whole(self, self.config.normalise) if takes else None
 
     def whole_heads(self) -> Whole | None:
         """The same where directions modulate nothing."""
         return self.whole() if self.config.coordinates == "planes" else None
+
+    def canonical(self, x: Tensor) -> Tensor:
+        """Places in the space of the network: by the warp where there is one."""
+        return x if self.warp is None else self.warp(x)
 
     def modulation(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
         """Scales and shifts [S, layers] of hidden layers at x, or None."""
@@ -197,7 +201,7 @@ class Cam(Mlp):
     def tile(self, x: Tensor) -> Tensor:
         """Features of one tile of points."""
         modulated = hook(self.by_point and self.by_point(x), self.config.normalise)
-        h = self.trunk(self.encoding(x if self.warp is None else self.warp(x)), modulated)
+        h = self.trunk(self.encoding(self.canonical(x)), modulated)
         return self.readout(h) if self.domain.radiance else h
 
     def decode(

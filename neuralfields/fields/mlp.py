@@ -153,7 +153,7 @@ class Mlp(HeadedField):
         """Encodes points. Radiance: 32 features projected from the trunk; others: its last hidden layer."""
         native = self.whole()
         if native is not None and x.device.type == "cpu":
-            return native.features(x, self.modulation(x))
+            return native.features(self.canonical(x), self.modulation(x))
         tiles = x.split(TILE if x.device.type == "cpu" else max(1, len(x)))
         return torch.cat([self.tile(x) for x in tiles])
 
@@ -162,7 +162,7 @@ class Mlp(HeadedField):
         native = self.whole()
         if native is None or x.device.type != "cpu":
             return self.features(x)
-        return native.features(x, self.modulation(x), f)
+        return native.features(self.canonical(x), self.modulation(x), f)
 
     @property
     def recalls(self) -> bool:
@@ -176,6 +176,10 @@ class Mlp(HeadedField):
     def whole_heads(self) -> Whole | None:
         """The same if its op decodes features too."""
         return self.whole()
+
+    def canonical(self, x: Tensor) -> Tensor:
+        """What the network is asked at for x [S, D]: x itself, or its place in a canonical space."""
+        return x
 
     def modulation(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
         """Scales and shifts [S, layers] of hidden layers at x, or None."""

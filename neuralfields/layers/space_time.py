@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from neuralfields.domain import RADIANCE
 from neuralfields.layers.encodings import encoding
 from neuralfields.layers.hash_table import HashTable
+from neuralfields.ops.coordinate import Layers, coordinate_network
 
 # Points along an axis of space of the finest level: what moves is left to coarser levels than what rests. The cells of
 # all levels have one shape, so points along time grow with those along space.
@@ -66,7 +67,13 @@ class Warp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [S, 4] -> places [S, 3] in the unit cube."""
-        h = self.encoding(x)
-        for linear in self.hidden:
-            h = torch.relu(linear(h))
-        return (x[:, :3] + self.shift(h)).clamp(0, 1)
+        linears = [*self.hidden, self.shift]
+        if x.device.type == "cpu":  # in float32: a shift rounded to bfloat16 is off by a fine cell
+            weights, biases = [linear.weight for linear in linears], [linear.bias for linear in linears]
+            shift = coordinate_network(x, Layers(self.encoding.matrix, self.encoding.direct, weights, biases))
+        else:
+            shift = self.encoding(x)
+            for linear in self.hidden:
+                shift = torch.relu(linear(shift))
+            shift = self.shift(shift)
+        return (x[:, :3] + shift).clamp(0, 1)

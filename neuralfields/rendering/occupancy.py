@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from neuralfields.cameras import Camera
-from neuralfields.captures.bounds import Silhouette, votes
+from neuralfields.captures.hull import Silhouette, votes, votes_in_time
 from neuralfields.domain import SEGMENTS
 from neuralfields.ops.occupancy_bits import BRICK_CELLS, BRICKS, CELLS, grown, pack_bricks
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
@@ -37,6 +37,7 @@ DECAY = 0.8
 DECAY_IN_TIME = 0.85
 MOST_LAYERS = 16  # of the grid in training, 8 MB each
 CARVING_ERRORS = 0.05  # share of the photos whose silhouettes may be wrong about a brick
+GONE_FROM = 0.5  # of a scene that moves: share of photos taken one after the other that what moves may have left
 
 
 class Occupancy:
@@ -73,7 +74,8 @@ class Occupancy:
     ) -> None:
         """Marks bricks that lie wholly on the background of some photos: space carving, by silhouettes of an object.
 
-        One photo in twenty may err, so that a bad mask takes nothing away; nor do poses that are a pixel off.
+        One photo in twenty may err, so that a bad mask takes nothing away; nor do poses that are a pixel off. Where
+        things move, photos of about one time speak together, and a brick is open if it may hold something at any.
         """
         if not silhouettes:
             return
@@ -81,8 +83,14 @@ class Occupancy:
             edge = 2.0**cascade
             middle = (self._brick.double() + 0.5 / BRICKS - 0.5) * edge * side
             middle = middle.numpy() + np.asarray(centre, dtype=np.float64)
-            inside, empty = votes(silhouettes, middle, 3**0.5 / 2 * edge * side / BRICKS, whole=True)
-            self.density[cascade :: self.cascades, torch.from_numpy(empty > CARVING_ERRORS * inside)] = UNSEEN
+            radius = 3**0.5 / 2 * edge * side / BRICKS
+            if self.moves:
+                inside, shown = votes_in_time(silhouettes, middle, radius, GONE_FROM, whole=True)
+                empty = (inside > 0) & ~shown
+            else:
+                inside, away = votes(silhouettes, middle, radius, whole=True)
+                empty = away > CARVING_ERRORS * inside
+            self.density[cascade :: self.cascades, torch.from_numpy(empty)] = UNSEEN
         self._open_visible()
 
     def hide_empty(self, low: Tensor, high: Tensor) -> None:

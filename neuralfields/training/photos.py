@@ -114,8 +114,7 @@ def new_training(scene: Scene, plan: FitPlan, loaded: LoadedFrames, maps: MapRay
         adjustments = replace(adjustments, depth=maps.rays.to(device))
     training = RadianceTrainer(field.to(device), scene.bounds, pixels, background, options.seed, adjustments, settings)
     training.occupancy.hide_unseen(loaded.cameras, scene.bounds.centre, scene.bounds.side)
-    if scene.bounds.times is None:  # where nothing is in one photo, something may be at another time
-        training.occupancy.hide_background(silhouettes(loaded, None), scene.bounds.centre, scene.bounds.side)
+    training.occupancy.hide_background(silhouettes(loaded, None), scene.bounds.centre, scene.bounds.side)
     training.occupancy.to(device)
     return training
 

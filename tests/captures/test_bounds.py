@@ -11,15 +11,14 @@ from neuralfields.cameras import Camera, pose_from_matrix
 from neuralfields.captures.arrangement import arrange, nearest_point
 from neuralfields.captures.bounds import (
     Hints,
-    Silhouette,
     around_cube,
     common_cube,
     describe_bounds,
     estimate_bounds,
     find_bounds,
-    object_bounds,
     points_in_view,
 )
+from neuralfields.captures.hull import Silhouette, object_bounds
 from neuralfields.captures.readers import read_scene
 from neuralfields.scene import Bounds
 from tests.support import make_captures

@@ -80,16 +80,25 @@ def test_the_box_holds_the_object_and_little_else(
     assert found.backdrop == ((0.0, 0.0, 0.0) if kind == "backdrop" else None)
 
 
-def test_of_a_scene_that_moves_the_bounds_stay(tmp_path: Path) -> None:
-    """An object that moves is in no silhouette's common hull; its times stay, with --box too."""
+def test_a_scene_that_moves_has_the_hull_of_its_times(tmp_path: Path) -> None:
+    """Its times stay, with --box too."""
     scene = read_scene(capture(tmp_path, "alpha"))
     frames = tuple(replace(frame, camera=replace(frame.camera, time=float(i))) for i, frame in enumerate(scene.frames))
     bounds = replace(scene.bounds, times=(0.0, float(len(frames) - 1)))
     moving = replace(scene, frames=frames, bounds=bounds)
-    assert boxed(scene, load_frames(scene, scene.train)).bounds != scene.bounds
-    assert boxed(moving, load_frames(moving, moving.train)).bounds == bounds
+    still, found = (boxed(each, load_frames(each, each.train)).bounds for each in (scene, moving))
+    assert found.times == bounds.times and (found.contraction, found.cascades) == ("box", 1)
+    assert still.side <= found.side < 0.6 * bounds.side and still != scene.bounds
     given = boxed(moving, None, "0,0,0,1,1,1").bounds
     assert given.times == bounds.times and given.side == pytest.approx(1.0)
+
+
+def test_a_floor_that_goes_on_before_a_sky_cut_away_is_no_object(tmp_path: Path) -> None:
+    scene = read_scene(capture(tmp_path, "alpha"))
+    loaded = load_frames(scene, scene.train)
+    for image in loaded.images:
+        image[image.shape[0] // 2 :, :, 3] = 255
+    assert boxed(scene, loaded).bounds == scene.bounds
 
 
 def test_check_says_the_same_box_and_why(tmp_path: Path) -> None:

@@ -99,3 +99,40 @@ def test_cam_is_modulated_by_time_alone(motion):
     bare = Cam(CamConfig(motion=motion, layers=2, width=16, count=8, modulation=False), MOVING)
     counts = [sum(p.numel() for p in f.parameters()) for f in (field, bare)]
     assert counts[0] - counts[1] == grid.numel()
+
+
+def test_a_warp_before_a_native_network_is_that_of_its_layers():
+    """In float64: the native op behind the warp, and torch layer by layer; values and gradients."""
+    torch.manual_seed(0)
+    field, (x, _) = Cam(CamConfig(layers=3, width=32, frequencies=2.0), MOVING).double(), points(300)
+    x = x.double()
+    with torch.no_grad():
+        field.warp.shift.weight.uniform_(-0.05, 0.05)
+        for grid in field.by_point.grids:
+            grid.uniform_(-0.5, 0.5)
+    assert field.whole() is not None and field.recalls
+    weight, results = torch.rand(300, 32, dtype=torch.float64), []
+    for features in (field.features(x), field.tile(x), field.recalled(x, field.features(x).detach())):
+        field.zero_grad()
+        (features * weight).sum().backward()
+        results.append(
+            (features.detach(), field.warp.hidden[0].weight.grad.clone(), field.by_point.grids[0].grad.clone())
+        )
+    for other in results[1:]:
+        for value, expected in zip(other, results[0], strict=True):
+            torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-9)
+    assert float(results[0][1].abs().max()) > 0
+
+
+def test_a_warp_by_the_native_op_is_that_of_its_layers():
+    torch.manual_seed(0)
+    warp, (x, _) = Warp().double(), points(200)
+    x = x.double()
+    with torch.no_grad():
+        warp.shift.weight.uniform_(-0.2, 0.2)
+    h = warp.encoding(x)
+    for linear in warp.hidden:
+        h = torch.relu(linear(h))
+    expected = (x[:, :3] + warp.shift(h)).clamp(0, 1)
+    torch.testing.assert_close(warp(x), expected, rtol=1e-12, atol=1e-12)
+    assert float((expected - x[:, :3]).detach().abs().max()) > 0.01

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from neuralfields.cameras import NO_DISTORTION, Camera
-from neuralfields.captures.bounds import Silhouette
+from neuralfields.captures.hull import Silhouette
 from neuralfields.ops.occupancy_bits import BRICKS, CELLS, cells_of, grown, occupied
 from neuralfields.ops.occupancy_bits import bricks_of as bits_of
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays

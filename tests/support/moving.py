@@ -25,7 +25,7 @@ from tests.test_scenes import load as load_script
 TIMES = (10.0, 30.0)
 BOUNDS = Bounds((0.5, 0.5, 0.5), 1.0, times=TIMES)
 SIGMA, RADIUS = 4.0, 0.12
-SMALL = ("resolutions=16", "features=16", "moments=12", "hidden=16")
+SMALL = ("resolutions=16", "features=16", "moments=12", "hidden=16", "smoothness=0.001")
 
 
 def moving_scene() -> ModuleType:
