@@ -9,7 +9,8 @@ held out in time, as `nf eval` says them of the file; milliseconds are those of 
 field without time. `gaussians, many`: up to 38 thousand, where by the number of photos it is 5 to 7 (rows of commits
 b8fcb93 and 23ee3b3: by the pixels, 34 to 41). `gaussians, brief`, of commits before 81f6c36: lives that may be as short
 as three quarters of the largest gap between photos, paths of twice the rate, each photo drawn at its very moment (no
-option makes these). `cam, bare`: the network of `cam` without its modulation, of as many numbers within a
+option makes these). `hash`, `kplanes` and `cam`, before: before silhouettes carved what nothing passes, K-Planes were
+smoother in time and `cam` had a native op. `cam, bare`: the network of `cam` without its modulation, of as many numbers within a
 thousandth.
 The data are for local tests only: --data or NEURALFIELDS_DATA names the folder that holds `dynamic/`.
 """
@@ -45,15 +46,17 @@ CASES: dict[str, tuple[str, tuple[str, ...], bool]] = {
 
 
 def measure(case: str, scene: Scene, options: FitOptions) -> dict[str, Any]:
-    """One fit and its file."""
+    """One fit and its file; `cores`: what it had, user and system time over wall time."""
+    begin, worked = time.perf_counter(), sum(os.times()[:2])
     model = fit_scene(scene, options)
+    cores = (sum(os.times()[:2]) - worked) / (time.perf_counter() - begin)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.nf"
         save(model, path)
         report = evaluate(load(path))
         return {
             "scene": scene.name, "case": case, "seed": options.seed, "steps": model.made["steps"],
-            "seconds": round(model.made["seconds"], 1),
+            "seconds": round(model.made["seconds"], 1), "cores": round(cores, 2),
             "parameters": sum(p.numel() for p in model.field.parameters()), "bytes": path.stat().st_size,
             "psnr": round(report.psnr, 2), "ssim": round(report.ssim, 4), "worst_frame": round(report.worst.psnr, 2),
             "ms_a_frame": round(1000 * sum(view.seconds for view in report.views) / len(report.views)),
