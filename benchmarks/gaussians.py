@@ -6,7 +6,8 @@ Each row is one `nf fit` in a process of its own that ends after so many seconds
 Gaussians counts), then `nf eval` of what it wrote. `wall_seconds` is the whole process with reading and measuring,
 `cores` its processor time over that, `core_ms` how fast a core was just then (3.6 on a
 quiet day), `worst` the PSNR of its worst view. Run it on a quiet machine. `gaussians, before`: of commits before
-f154ad3, which began only where two other photos confirm a depth.
+f154ad3, which began only where two other photos confirm a depth. `hash, before`: of commits before fields began with
+the depth that photos agree on.
 """
 
 import argparse

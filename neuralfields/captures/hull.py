@@ -75,28 +75,24 @@ def votes_in_time(
     silhouettes: Sequence[Silhouette],
     centres: Float[np.ndarray, "N 3"],
     radius: float,
-    gone: float,
-    least: int = 1,
-    whole: bool = False,
 ) -> tuple[Integer[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
     """In how many photos balls lie, and whether those taken one after the other show something there at some time.
 
-    Arguments as of `votes`; `gone`: share of those that have a ball in view which may show background alone; `least`:
-    how many must show more.
+    Arguments as of `votes`.
     """
     times = np.array([silhouette.camera.time or 0.0 for silhouette in silhouettes])
     ordered = [silhouettes[index] for index in times.argsort(kind="stable")]
     window = min(len(ordered), max(WINDOW, int(np.unique(times, return_counts=True)[1].max(initial=0))))
     total, inside, empty = np.zeros((3, len(centres)), dtype=np.int64)
     shown, lately = np.zeros(len(centres), dtype=bool), deque()
-    for seen, vacant in _each_vote(ordered, centres, radius, whole):
+    for seen, vacant in _each_vote(ordered, centres, radius, False):
         lately.append((seen, vacant))
         total, inside, empty = total + seen, inside + seen, empty + vacant
         if len(lately) > window:
             seen, vacant = lately.popleft()
             inside, empty = inside - seen, empty - vacant
         if len(lately) == window:
-            shown |= (inside - empty >= least) & (empty <= gone * inside)
+            shown |= (inside - empty >= SHOWN) & (empty <= GONE * inside)
     return total, shown
 
 
@@ -113,7 +109,7 @@ def hull_cube(
         axis = (np.arange(count) + 0.5) * step - half
         cells = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3) + centre
         if moves:
-            inside, shown = votes_in_time(silhouettes, cells, 0.5 * step, GONE, SHOWN)
+            inside, shown = votes_in_time(silhouettes, cells, 0.5 * step)
         else:
             inside, empty = votes(silhouettes, cells, 0.5 * step)
             shown = empty <= ERRORS * inside

@@ -61,6 +61,8 @@ class TrainingSettings:
     """of a place's error, from step to step"""
     sparse_depth_weight: float = _setting(0.1, 0.0, 1e3)
     """weight of the sparse points' depth error"""
+    swept_depth_weight: float = _setting(0.03, 0.0, 1e3)
+    """weight, at first, of the error of depths that photos agree on; 0: they are not looked for"""
 
     def __post_init__(self) -> None:
         require_range(self, **{item.name: item.metadata["range"] for item in fields(self)})

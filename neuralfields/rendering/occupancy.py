@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from neuralfields.cameras import Camera
-from neuralfields.captures.hull import Silhouette, votes, votes_in_time
+from neuralfields.captures.hull import Silhouette, votes
 from neuralfields.domain import SEGMENTS
 from neuralfields.ops.occupancy_bits import BRICK_CELLS, BRICKS, CELLS, grown, pack_bricks
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
@@ -37,7 +37,7 @@ DECAY = 0.8
 DECAY_IN_TIME = 0.85
 MOST_LAYERS = 16  # of the grid in training, 8 MB each
 CARVING_ERRORS = 0.05  # share of the photos whose silhouettes may be wrong about a brick
-GONE_FROM = 0.5  # of a scene that moves: share of photos taken one after the other that what moves may have left
+CARVED_BY = 3  # photos at least, all of which show background, where a scene moves
 
 
 class Occupancy:
@@ -52,6 +52,7 @@ class Occupancy:
         self.density = torch.zeros(cascades, BRICKS**3, BRICK_CELLS)
         self.bits = torch.full((cascades, BRICKS**3), -1, dtype=torch.int64)
         self.cursor = 0
+        self.held: Tensor | None = None  # bricks [layers, 32768] that are empty until `release`
         self._packed_at: float | None = None  # the threshold that `bits` was packed with
         self._brick, self._cell, self._block = _brick_corners(), _cell_corners(), _block_of_cell()
         self._order_visible()
@@ -75,7 +76,7 @@ class Occupancy:
         """Marks bricks that lie wholly on the background of some photos: space carving, by silhouettes of an object.
 
         One photo in twenty may err, so that a bad mask takes nothing away; nor do poses that are a pixel off. Where
-        things move, photos of about one time speak together, and a brick is open if it may hold something at any.
+        things move, what is fast is seen somewhere by one photo alone: every photo at every time must show background.
         """
         if not silhouettes:
             return
@@ -84,14 +85,25 @@ class Occupancy:
             middle = (self._brick.double() + 0.5 / BRICKS - 0.5) * edge * side
             middle = middle.numpy() + np.asarray(centre, dtype=np.float64)
             radius = 3**0.5 / 2 * edge * side / BRICKS
-            if self.moves:
-                inside, shown = votes_in_time(silhouettes, middle, radius, GONE_FROM, whole=True)
-                empty = (inside > 0) & ~shown
-            else:
-                inside, away = votes(silhouettes, middle, radius, whole=True)
-                empty = away > CARVING_ERRORS * inside
+            inside, away = votes(silhouettes, middle, radius, whole=True)
+            empty = (away == inside) & (inside >= CARVED_BY) if self.moves else away > CARVING_ERRORS * inside
             self.density[cascade :: self.cascades, torch.from_numpy(empty)] = UNSEEN
         self._open_visible()
+
+    def hold_empty(self, free: Tensor) -> None:
+        """Marks bricks [cascades, 32768] as those that no camera sees, until `release`: what is empty at first."""
+        self.held = free.to(self.density.device) & (self.density[:, :, 0] >= 0)
+        self.density[self.held] = UNSEEN
+        self._open_visible()
+
+    def release(self) -> None:
+        """Opens the bricks that were held empty, as empty as they are; updates fill them where a field does."""
+        if self.held is None:
+            return
+        self.density = torch.where(self.held[..., None] & (self.density < 0), 0.0, self.density)
+        self.held = None
+        self._order_visible()
+        self.pack()
 
     def hide_empty(self, low: Tensor, high: Tensor) -> None:
         """Marks bricks that no box of corners [N, 3] (inner cube's frame) reaches: what is known to be empty."""

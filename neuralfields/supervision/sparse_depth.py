@@ -38,9 +38,16 @@ class DepthRays:
 
     `camera` [K]: the photo of each; `pixel` [K, 2]; `distance` [K] along the ray in world units; `weight` [K];
     `cameras`: their table (ops/pixel_rays.py). `share`: weight of the loss beside the photos', None for the settings'.
+    `until`: share of a fit at which it has faded to 0, None for never.
     """
 
     share: float | None = None
+    until: float | None = None
+
+    def weight_at(self, progress: float, usual: float) -> float:
+        """Weight of the loss at a progress of the fit; `usual`: that of the settings."""
+        share = usual if self.share is None else self.share
+        return share if self.until is None else share * max(0.0, 1 - progress / self.until)
 
     def __init__(self, camera: Tensor, pixel: Tensor, distance: Tensor, weight: Tensor, cameras: Tensor) -> None:
         self.camera, self.pixel, self.distance, self.weight, self.cameras = camera, pixel, distance, weight, cameras

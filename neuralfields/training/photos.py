@@ -28,6 +28,7 @@ from neuralfields.rendering.renderable import Colour, Renderable
 from neuralfields.scene import Scene
 from neuralfields.splatting.photo_gains import photo_gains
 from neuralfields.splatting.photos import plain_photos, source_photos
+from neuralfields.splatting.swept_depth import SweptDepth
 from neuralfields.supervision.adjustments import Adjustments
 from neuralfields.supervision.appearance import exposure_of
 from neuralfields.supervision.depth_maps import MapRays, depth_map_rays
@@ -35,7 +36,8 @@ from neuralfields.supervision.exposure import Exposure, Learned
 from neuralfields.supervision.pixels import Pixels
 from neuralfields.supervision.pose_refinement import PoseRefinement
 from neuralfields.supervision.robust import Robust
-from neuralfields.supervision.sparse_depth import SparseDepth
+from neuralfields.supervision.sparse_depth import DepthRays, SparseDepth
+from neuralfields.training.field_beginning import swept_beginning
 from neuralfields.training.findings import with_findings
 from neuralfields.training.loop import Loop, checkpoint_identity, run_with_checkpoint
 from neuralfields.training.plan import FitPlan, WatchFit, input_record
@@ -57,7 +59,8 @@ def fit_photos(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchFit 
     for line in (*scene.warnings[len(known) :], *loaded.warnings, *lines):
         progress.note(line)
     maps = _depth_maps(scene, options, loaded, progress)
-    training = new_training(scene, plan, loaded, maps)
+    swept, plan = swept_beginning(scene, plan, loaded, maps is not None, progress)
+    training = new_training(scene, plan, loaded, None if maps is None else maps.rays, swept)
     pixels, validate = _validation_pixels(held_out), None
     if pixels is not None:
         aligned = held_out.cameras if training.adjustments.poses is not None else ()
@@ -97,8 +100,18 @@ def _depth_maps(scene: Scene, options: FitOptions, loaded: LoadedFrames, progres
     return maps
 
 
-def new_training(scene: Scene, plan: FitPlan, loaded: LoadedFrames, maps: MapRays | None = None) -> RadianceTrainer:
-    """Makes a trainer before its first step: new field, pixels, occupancy grid without cells that no camera sees."""
+def new_training(
+    scene: Scene,
+    plan: FitPlan,
+    loaded: LoadedFrames,
+    depth: DepthRays | None = None,
+    swept: SweptDepth | None = None,
+) -> RadianceTrainer:
+    """Makes a trainer before its first step: new field, pixels, occupancy grid without cells that no camera sees.
+
+    `depth`: rays of known depth; `swept`: those that the photos agree on, in place of them.
+    """
+    depth = depth if swept is None else swept.rays
     options, config, device, settings = plan.options, plan.config, plan.device, plan.settings
     kind = field_class(options.field)
     config = kind.placed(config, scene.bounds)
@@ -110,11 +123,13 @@ def new_training(scene: Scene, plan: FitPlan, loaded: LoadedFrames, maps: MapRay
         raise InputError(f"{scene.root}: the masks leave no pixel to train on; check their polarity (black is ignored)")
     background, pixels = choose_background(scene, options), pixels.to(device)
     adjustments = _adjustments(scene, plan, loaded, pixels)
-    if maps is not None and maps.rays is not None:
-        adjustments = replace(adjustments, depth=maps.rays.to(device))
+    if depth is not None:
+        adjustments = replace(adjustments, depth=depth.to(device))
     training = RadianceTrainer(field.to(device), scene.bounds, pixels, background, options.seed, adjustments, settings)
     training.occupancy.hide_unseen(loaded.cameras, scene.bounds.centre, scene.bounds.side)
     training.occupancy.hide_background(silhouettes(loaded, None), scene.bounds.centre, scene.bounds.side)
+    if swept is not None:
+        training.occupancy.hold_empty(swept.free)
     training.occupancy.to(device)
     return training
 

@@ -21,6 +21,7 @@ from neuralfields.rays import RaySums
 from neuralfields.rendering.occupancy import Occupancy
 from neuralfields.rendering.volume import Volume, finish
 from neuralfields.scene import Bounds
+from neuralfields.splatting.swept_depth import FREE_UNTIL
 from neuralfields.supervision.adjustments import NONE, Adjustments, concatenate_rays, split_sums
 from neuralfields.supervision.pixels import Batch, Pixels
 from neuralfields.supervision.sparse_depth import depth_loss
@@ -111,6 +112,8 @@ class RadianceTrainer(Trainer):
     def step(self, progress: float) -> StepReport:
         """Takes a training step; `progress` of the fit in [0, 1] sets learning rate and coarse-to-fine stage."""
         self.advance(progress)
+        if progress >= FREE_UNTIL:
+            self.occupancy.release()
         late = progress >= SPLIT_AT and self.step_count >= SPLIT_AFTER
         if self.occupancy.moves and late and self.occupancy.segments == 1:
             self.occupancy.split()
@@ -121,7 +124,7 @@ class RadianceTrainer(Trainer):
         batch = self.pixels.batch(self.rays, generator)
         jitter = torch.rand(self.rays, generator=generator, device=self.device)
         colour = self._background(generator)
-        sums, depth = self._render(batch, jitter, generator)
+        sums, depth = self._render(batch, jitter, generator, progress)
         picture = finish(self.adjustments.exposed(sums, batch.camera), colour, self.bounds.side)
         valid = sums.valid.bool()
         weight = self.adjustments.weight(valid, batch)
@@ -141,11 +144,14 @@ class RadianceTrainer(Trainer):
     def _wanted(self) -> int:
         return samples_of(self.field, self.device, self.settings)
 
-    def _render(self, batch: Batch, jitter: Tensor, generator: torch.Generator) -> tuple[RaySums, Tensor | None]:
-        """Renders the batch's rays; also the sparse depth loss where it is on."""
+    def _render(
+        self, batch: Batch, jitter: Tensor, generator: torch.Generator, progress: float
+    ) -> tuple[RaySums, Tensor | None]:
+        """Renders the batch's rays; also the depth loss where it is on."""
         adjust, points = self.adjustments, None
         rays = adjust.moved(batch.rays, batch.camera)
-        if adjust.depth is not None:
+        share = 0.0 if adjust.depth is None else adjust.depth.weight_at(progress, self.settings.sparse_depth_weight)
+        if share:
             points = adjust.depth.batch(generator)
             more = self.pixels.timed(points.rays, points.camera)
             rays, jitter = concatenate_rays(rays, jitter, adjust.moved(more, points.camera))
@@ -154,7 +160,6 @@ class RadianceTrainer(Trainer):
         if points is None:
             return sums, None
         sums, behind = split_sums(sums, len(batch.rays))
-        share = adjust.depth.share if adjust.depth.share is not None else self.settings.sparse_depth_weight
         return sums, depth_loss(behind, points, self.bounds.side, share)
 
     def _background(self, generator: torch.Generator) -> Tensor:

@@ -8,7 +8,6 @@ import pytest
 from neuralfields.cameras import Camera, pose_from_matrix
 from neuralfields.captures.bounds import estimate_bounds
 from neuralfields.captures.hull import Silhouette, goes_on, object_bounds, votes_in_time
-from neuralfields.rendering.occupancy import GONE_FROM
 from neuralfields.scene import Bounds
 from tests.support import make_captures
 
@@ -84,7 +83,7 @@ def test_silhouettes_of_different_times_have_no_common_hull() -> None:
 def test_places_that_nothing_passes_are_empty_and_those_of_its_path_are_not() -> None:
     cameras = turning()
     centres = np.random.default_rng(1).uniform(-1.5, 1.5, (3000, 3))
-    inside, shown = votes_in_time(shapes(cameras), centres, 0.05, GONE_FROM)
+    inside, shown = votes_in_time(shapes(cameras), centres, 0.05)
     path = np.stack([place(t) for t in np.linspace(0, 1, 400)])
     distance = np.linalg.norm(centres[:, None] - path, axis=2).min(1)
     assert (inside > COUNT / 2).all()

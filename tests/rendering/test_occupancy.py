@@ -297,3 +297,21 @@ def test_opening_edges_adds_a_layer_and_no_more():
     assert bool(more[0, 1:-1, 1:-1, 39:61].all())
     assert int(more.sum()) <= int(cells.sum()) + 2 * CELLS * CELLS
     assert bool(more[0, 5, 5, 100]) and not bool(more[0, 5, 5, 101])
+
+
+def test_of_what_moves_only_what_no_photo_ever_shows_is_carved():
+    """A ball that is elsewhere in each photo: of each place one photo alone knows."""
+    generator, shapes = np.random.default_rng(0), []
+    path = [np.array([0.6 * np.sin(3.0 * k / 24), 0.0, 0.6 * k / 24]) for k in range(24)]
+    for middle in path:
+        away = generator.normal(size=3)
+        eye = 4 * away / np.linalg.norm(away)
+        camera = looking_at(eye, np.zeros(3), "perspective", NO_DISTORTION, 100.0)
+        shapes.append(silhouette_of_ball(camera, middle, 0.2))
+    grid = Occupancy(1, moves=True)
+    grid.hide_background(shapes, (0.0, 0.0, 0.0), 2.0)
+    middle = (grid._brick.numpy() + 0.5 / BRICKS - 0.5) * 2.0
+    distance = np.min([np.linalg.norm(middle - place, axis=1) for place in path], axis=0)
+    opened = (grid.bits[0] != 0).numpy()
+    assert opened[distance < 0.2].all()
+    assert not opened[distance > 1.2].all()
