@@ -192,11 +192,14 @@ class Occupancy:
         """Restores the grid of a checkpoint."""
         device = self.density.device
         self.density, self.bits, self.cursor = density.to(device, copy=True), bits.to(device, copy=True), cursor
+        if self.held is not None and bool((self.density[self.held] >= 0).all()):
+            self.held = None  # it was released before
         self._order_visible()
         self._packed_at = None
 
     def adopt(self, bits: Tensor) -> None:
         """Begins with the cells of a finished model: as dense as counts as occupied there, empty elsewhere."""
+        self.release()
         if len(bits) > len(self.density):  # a cell is occupied here if it is in any of their segments
             bits = reduce(torch.bitwise_or, bits.split(self.cascades)).repeat(self.segments, 1)
         cells = (bits.to(self.density.device)[..., None] >> torch.arange(BRICK_CELLS, device=self.density.device)) & 1
