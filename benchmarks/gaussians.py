@@ -36,6 +36,7 @@ CASES = {
     "dtu": ("dtu_scan65", []),
     "sceaux": ("sceaux_castle_11", ["--downscale", "6"]),
 }
+RECIPES = {"hash, unswept": ("hash", ["--recipe", "swept_depth_weight=0"])}  # names in --fields
 TITLE = "Gaussians fitted to real captures: held-out PSNR over time"
 
 
@@ -54,6 +55,8 @@ def core_ms() -> float:
 def measure(name: str, field: str, seconds: float, seed: int, data: Path, folder: Path) -> dict:
     """One fit of so many seconds, and its evaluation."""
     capture, options = CASES[name]
+    label, (field, more) = field, RECIPES.get(field, (field, []))
+    options = [*options, *more]
     out = folder / f"{name}-{field}-{seconds:g}.nf"
     words = ["fit", str(data / capture), "--field", field, *options, "--minutes", f"{seconds / 60:.6g}"]
     words += ["--seed", str(seed), "--out", str(out), "--json", "--eval-every", "0", "--quiet", "--overwrite"]
@@ -70,7 +73,7 @@ def measure(name: str, field: str, seconds: float, seed: int, data: Path, folder
     return row(
         "nf " + " ".join(shown),
         case=name,
-        field=field,
+        field=label,
         seconds=seconds,
         seed=seed,
         psnr=round(measured["psnr"], 2),

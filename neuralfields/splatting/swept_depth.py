@@ -26,7 +26,7 @@ UNTIL, FREE_UNTIL = 0.25, 0.5
 FEWEST = 1000  # pixels of known depth, with fewer of which nothing is learned from them
 # A brick is free if so many rays pass it, and few end there: places along each, and how far from its end it counts as
 # passing (shares of its length, and bricks) and as ending.
-PASSED, ENDING, PLACES = 8, 0.05, 48
+PASSED, ENDING, PLACES, MOST_RAYS = 3, 0.05, 48, 40_000
 SHORT, SHORT_BRICKS = 0.05, 1.0
 ABOUT_ENDS, ABOUT_BRICKS = (-0.08, -0.04, 0.0, 0.04, 0.08), (-0.7, 0.0, 0.7)
 
@@ -45,8 +45,9 @@ def swept_depth(loaded: LoadedFrames, bounds: Bounds, weight: float) -> SweptDep
 
     `weight` of the loss at first, beside the photos'. Cameras must be perspective ones.
     """
-    photos = plain_photos(loaded, bounds)
-    some, parts = photos.spread(SWEPT), []
+    count = len(loaded.images)
+    chosen = sorted({round(i * (count - 1) / max(min(SWEPT, count) - 1, 1)) for i in range(min(SWEPT, count))})
+    some, parts = plain_photos(loaded.some(chosen), bounds), []
     for index, found in enumerate(depth_maps(some.images, some.cameras, bounds)):
         known = _known(found, some.inside[index], index)
         camera = some.cameras[index]
@@ -79,21 +80,22 @@ def _known(found: DepthMap, inside: Tensor | None, seed: int) -> Tensor:
 
 def free_bricks(rays: DepthRays, bounds: Bounds) -> Bool[Tensor, "cascades 32768"]:
     """Bricks of each cascade that rays of known depth pass and hardly one ends in."""
-    origin, direction = pixel_rays(rays.cameras, rays.camera, rays.pixel)
     generator = torch.Generator().manual_seed(0)
-    free = []
+    some = torch.randperm(len(rays), generator=generator)[:MOST_RAYS]
+    origin, direction = pixel_rays(rays.cameras, rays.camera[some], rays.pixel[some])
+    distance, free = rays.distance[some], []
     for cascade in range(bounds.cascades):
         side = bounds.side * 2.0**cascade
         brick = side / BRICKS
         passed, ends = torch.zeros(2, BRICKS**3, dtype=torch.int64)
-        reach = rays.distance * (1 - SHORT) - SHORT_BRICKS * brick
+        reach = distance * (1 - SHORT) - SHORT_BRICKS * brick
         for place in range(PLACES):
-            t = rays.distance * ((place + torch.rand(len(origin), generator=generator)) / PLACES)
-            t, some = torch.minimum(t, reach), reach > 0
-            passed += _counts(origin[some] + direction[some] * t[some, None], bounds, side)
+            t = distance * ((place + torch.rand(len(origin), generator=generator)) / PLACES)
+            x = origin + direction * torch.minimum(t, reach)[:, None]
+            passed += _counts(x[reach > 0], bounds, side)
         for share in ABOUT_ENDS:
             for bricks in ABOUT_BRICKS:
-                t = rays.distance * (1 + share) + bricks * brick
+                t = distance * (1 + share) + bricks * brick
                 ends += _counts(origin + direction * t[:, None], bounds, side)
         free.append((passed >= PASSED) & (ends < ENDING * passed))
     return torch.stack(free)

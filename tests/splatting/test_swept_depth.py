@@ -14,11 +14,15 @@ from neuralfields.ops.pixel_rays import pixel_rays
 from neuralfields.options.fit import FitOptions
 from neuralfields.progress import Progress
 from neuralfields.rendering.occupancy import Occupancy
-from neuralfields.splatting.swept_depth import UNTIL, SweptDepth, swept_depth
+from neuralfields.splatting.swept_depth import FREE_UNTIL, UNTIL, SweptDepth, swept_depth
+from neuralfields.training.checkpoint import Checkpoint
 from neuralfields.training.field_beginning import swept_beginning
 from neuralfields.training.loop import Budget
 from neuralfields.training.plan import plan_fit
+from neuralfields.training.radiance import RadianceTrainer
 from tests.splatting.test_depth_maps import BOUNDS, ball, cameras
+from tests.support.settings import set_training
+from tests.support.small_training import same_bits, small_training, steps
 
 
 def photos() -> LoadedFrames:
@@ -113,3 +117,39 @@ def test_of_which_fits_it_is_the_beginning(sample_scene: Path) -> None:
     assert swept_beginning(moving, plan, loaded, False, progress) == (None, plan)
     fisheye = replace(loaded, cameras=[replace(camera, model="fisheye") for camera in loaded.cameras])
     assert swept_beginning(scene, plan, fisheye, False, progress) == (None, plan)
+
+
+def small_with(free: torch.Tensor, seed: int = 0) -> RadianceTrainer:
+    """A small training of which some bricks are held empty."""
+    training = small_training(seed)
+    training.occupancy.hold_empty(free)
+    return training
+
+
+@pytest.mark.usefixtures("one_thread", "small_steps")
+@pytest.mark.parametrize("at", [14, 27])  # before bricks are released, and after
+def test_a_broken_fit_ends_in_the_bits_of_an_unbroken_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    set_training(monkeypatch, occupancy_every=4)
+    set_training(monkeypatch, occupancy_warmup=10)
+    free = torch.rand(1, BRICKS**3, generator=torch.Generator().manual_seed(1)) < 0.3
+    whole, before = small_with(free), small_with(free)
+    reports = steps(whole, 40, of=40)
+    done = steps(before, at, of=40)
+    assert (before.occupancy.held is None) == (at / 40 > FREE_UNTIL)
+    checkpoint = Checkpoint(tmp_path / "a.checkpoint", {"field": "hash"})
+    checkpoint.save(before, 1.0)
+    after = small_with(free, seed=3)
+    checkpoint.load(after)
+    same_bits(before, after)
+    assert done + steps(after, 40 - at, of=40) == reports
+    same_bits(whole, after)
+    assert whole.occupancy.held is None
+
+
+def test_a_finished_model_that_is_taken_up_is_held_empty_nowhere() -> None:
+    grid, bits = Occupancy(1), torch.full((1, BRICKS**3), -1, dtype=torch.int64)
+    grid.hold_empty(torch.ones(1, BRICKS**3, dtype=torch.bool))
+    grid.adopt(bits)
+    assert grid.held is None and torch.equal(grid.bits, bits) and bool((grid.density > 0).all())
