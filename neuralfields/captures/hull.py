@@ -102,7 +102,7 @@ def hull_cube(
     """The cube of the visual hull within a cube; None if nothing is in it.
 
     Half of the photos must have it in view. What stands still is on background in a twentieth of them at most, what
-    `moves` in half of some that were taken one after the other. Twice, the second time in finer cells.
+    `moves` in a third of some that were taken one after the other. Twice, the second time in finer cells.
     """
     for count in CELLS_IN_TIME if moves else CELLS:
         step = 2 * half / count

@@ -51,7 +51,7 @@ READERS: dict[str, Callable[[Path, bool], Capture]] = {
 }
 BLENDER = "transforms/blender"
 MOST_SILHOUETTES, FEWEST_SILHOUETTES, SILHOUETTE_SIDE = 40, 5, 128
-MOST_IN_TIME = 160  # where things move, few photos are of about one time
+MOST_IN_TIME = 160  # where things move all photos count, as what is fast is seen by few; of more none is looked at
 EXPECTED = "transforms.json, transforms_train.json, a COLMAP model (sparse/0) or poses_bounds.npy"
 
 
@@ -155,6 +155,7 @@ def boxed(scene: Scene, loaded: LoadedFrames | None, box: str | None = None) -> 
     if box is not None:
         return _given(scene, cameras, box)
     masked = any(frame.mask_path for frame in scene.frames)
+    inward &= scene.bounds.times is None or len(scene.train) <= MOST_IN_TIME
     if inward and scene.bounds.contraction == "cube" and (scene.has_alpha or colour or masked):
         photos = _some_loaded(scene) if loaded is None else loaded
         shapes = silhouettes(photos, colour, masks=True)
@@ -212,9 +213,13 @@ def silhouettes(
 ) -> list[Silhouette]:
     """Silhouettes of some photos, evenly chosen, at a small size; of those that show where nothing is.
 
+    Of photos with times those of all, and of none where they are too many.
+
     `masks`: also of those whose masks leave an object alone: they ignore the border and most of the photo.
     """
     found = []
+    if any(camera.time is not None for camera in loaded.cameras) and len(loaded.images) > MOST_IN_TIME:
+        return found
     for index in _looked_at(loaded):
         image, camera, mask = loaded.images[index], loaded.cameras[index], loaded.masks[index]
         factor = max(1, min(image.shape[:2]) // SILHOUETTE_SIDE)

@@ -12,7 +12,7 @@ from neuralfields.captures.check import check_scene
 from neuralfields.captures.images import load_frames
 from neuralfields.captures.mask_folder import cut_by_masks
 from neuralfields.captures.preview import backdrop, border_colour, silhouette
-from neuralfields.captures.readers import boxed, read_scene
+from neuralfields.captures.readers import boxed, read_scene, silhouettes
 from neuralfields.errors import UsageError
 from neuralfields.options.captures import CheckOptions
 from neuralfields.options.fit import FitOptions
@@ -91,6 +91,17 @@ def test_a_scene_that_moves_has_the_hull_of_its_times(tmp_path: Path) -> None:
     assert still.side <= found.side < 0.6 * bounds.side and still != scene.bounds
     given = boxed(moving, None, "0,0,0,1,1,1").bounds
     assert given.times == bounds.times and given.side == pytest.approx(1.0)
+
+
+def test_of_many_photos_of_what_moves_none_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some of them could miss what is fast, and a box would cut it."""
+    scene = read_scene(capture(tmp_path, "alpha"))
+    frames = tuple(replace(frame, camera=replace(frame.camera, time=float(i))) for i, frame in enumerate(scene.frames))
+    moving = replace(scene, frames=frames, bounds=replace(scene.bounds, times=(0.0, float(len(frames) - 1))))
+    loaded = load_frames(moving, moving.train)
+    assert len(silhouettes(loaded, None)) == len(loaded.images)
+    monkeypatch.setattr("neuralfields.captures.readers.MOST_IN_TIME", len(loaded.images) - 1)
+    assert silhouettes(loaded, None) == [] and boxed(moving, loaded).bounds == moving.bounds
 
 
 def test_a_floor_that_goes_on_before_a_sky_cut_away_is_no_object(tmp_path: Path) -> None:
