@@ -9,7 +9,7 @@ held out in time, as `nf eval` says them of the file; milliseconds are those of 
 field without time. `gaussians, many`: up to 38 thousand, where by the number of photos it is 5 to 7 (rows of commits
 b8fcb93 and 23ee3b3: by the pixels, 34 to 41). `gaussians, brief`, of commits before 81f6c36: lives that may be as short
 as three quarters of the largest gap between photos, paths of twice the rate, each photo drawn at its very moment (no
-option makes these). `hash`, `kplanes` and `cam`, before: before silhouettes carved what nothing passes, K-Planes were
+option makes these). `hash`, `kplanes` and `cam`, before: before silhouettes carved what no photo shows, K-Planes were
 smoother in time and `cam` had a native op. `cam, bare`: the network of `cam` without its modulation, of as many numbers
 within a thousandth.
 The data are for local tests only: --data or NEURALFIELDS_DATA names the folder that holds `dynamic/`.

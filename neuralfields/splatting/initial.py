@@ -159,6 +159,11 @@ def _guessed(
     return unsure, depth
 
 
+def evenly(count: int, most: int) -> list[int]:
+    """At most so many of the numbers below `count`, evenly, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int)).tolist()
+
+
 class Photos:
     """The training photos for a beginning: `images` uint8 [H, W, 3], cameras without distortion, the bounds.
 
@@ -173,7 +178,7 @@ class Photos:
 
     def spread(self, most: int) -> "Photos":
         """At most so many of them, evenly through the capture's order."""
-        chosen = np.unique(np.linspace(0, len(self.images) - 1, min(most, len(self.images))).round().astype(int))
+        chosen = evenly(len(self.images), most)
         parts = [[values[i] for i in chosen] for values in (self.images, self.cameras, self.inside)]
         return Photos(parts[0], parts[1], self.bounds, parts[2])
 

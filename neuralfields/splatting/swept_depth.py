@@ -17,6 +17,7 @@ from neuralfields.ops.occupancy_bits import BRICKS
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
 from neuralfields.scene import Bounds
 from neuralfields.splatting.depth_maps import CONFIRMED, DepthMap, depth_maps
+from neuralfields.splatting.initial import evenly
 from neuralfields.splatting.photos import plain_photos
 from neuralfields.supervision.sparse_depth import DepthRays
 
@@ -33,7 +34,7 @@ ABOUT_ENDS, ABOUT_BRICKS = (-0.08, -0.04, 0.0, 0.04, 0.08), (-0.7, 0.0, 0.7)
 
 @dataclass(frozen=True)
 class SweptDepth:
-    """Rays of known depth, and the bricks [cascades, 32768] that they show to be free."""
+    """Rays of known depth, of the swept photos' cameras, and the bricks [cascades, 32768] that they show to be free."""
 
     rays: DepthRays
     free: Bool[Tensor, "cascades 32768"]
@@ -45,9 +46,7 @@ def swept_depth(loaded: LoadedFrames, bounds: Bounds, weight: float) -> SweptDep
 
     `weight` of the loss at first, beside the photos'. Cameras must be perspective ones.
     """
-    count = len(loaded.images)
-    chosen = sorted({round(i * (count - 1) / max(min(SWEPT, count) - 1, 1)) for i in range(min(SWEPT, count))})
-    some, parts = plain_photos(loaded.some(chosen), bounds), []
+    some, parts = plain_photos(loaded.some(evenly(len(loaded.images), SWEPT)), bounds), []
     for index, found in enumerate(depth_maps(some.images, some.cameras, bounds)):
         known = _known(found, some.inside[index], index)
         camera = some.cameras[index]

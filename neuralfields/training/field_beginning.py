@@ -23,7 +23,7 @@ def swept_beginning(
     options, weight = plan.options, plan.settings.swept_depth_weight
     useless = taught or options.sparse_depth or options.refine_poses or scene.bounds.times is not None or not weight
     lenses = any(camera.model != "perspective" for camera in loaded.cameras)
-    if useless or lenses or is_short(plan.budget):
+    if useless or lenses or plan.budget.shorter_than(SHORTEST_FIT):
         return None, plan
     begin = time.perf_counter()
     found = swept_depth(loaded, scene.bounds, weight)
@@ -33,9 +33,3 @@ def swept_beginning(
         return found, plan
     left = max(1.0, plan.budget.seconds - (time.perf_counter() - begin))
     return found, replace(plan, budget=replace(plan.budget, seconds=left))
-
-
-def is_short(budget: Budget) -> bool:
-    """Whether a fit is too short for a sweep."""
-    few = budget.steps is not None and budget.steps < SHORTEST_FIT.steps
-    return few or (budget.seconds is not None and budget.seconds < SHORTEST_FIT.seconds)

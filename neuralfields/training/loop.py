@@ -48,6 +48,11 @@ class Budget:
             return Budget(default, None)
         return Budget(options.steps, None if options.minutes is None else options.minutes * 60)
 
+    def shorter_than(self, other: "Budget") -> bool:
+        """Whether it has fewer steps, or fewer seconds, than another that has both."""
+        few = self.steps is not None and self.steps < other.steps
+        return few or (self.seconds is not None and self.seconds < other.seconds)
+
     def progress(self, step: int, seconds: float) -> float:
         """Progress of the fit, 0 to 1; 1 ends it."""
         by_steps = step / self.steps if self.steps else 0.0

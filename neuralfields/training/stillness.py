@@ -44,8 +44,7 @@ def settled(plan: FitPlan, progress: Progress) -> FitPlan:
     The time this takes is taken from the plan's. Not asked of short fits, nor with --still or --moving.
     """
     options, scene, budget = plan.options, plan.source, plan.budget
-    short = (budget.steps or SHORTEST_FIT.steps) < SHORTEST_FIT.steps
-    short |= (budget.seconds or SHORTEST_FIT.seconds) < SHORTEST_FIT.seconds
+    short = budget.shorter_than(SHORTEST_FIT)
     if not isinstance(scene, Scene) or scene.bounds.times is None or options.moving or short:
         return plan
     if field_class(options.field).PHOTOS:
