@@ -21,7 +21,7 @@ from neuralfields.captures.readers import read_scene
 from neuralfields.options.fit import FitOptions
 from neuralfields.rendering import occupancy
 from neuralfields.scene import Scene
-from neuralfields.training import optimiser
+from neuralfields.trainers import optimiser
 from neuralfields.training.fit import fit_scene
 
 CAPTURES = {"fox": ("ngp_fox", 4), "fern": ("llff_fern", 4), "chair": ("synthetic_chair", 2)}

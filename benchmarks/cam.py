@@ -33,7 +33,7 @@ from neuralfields.models.nf_file import load, save
 from neuralfields.models.quantise import freeze_rounded, round_in_turn
 from neuralfields.pictures.metrics import psnr
 from neuralfields.scene import Bounds
-from neuralfields.training.trainer import ROUNDED
+from neuralfields.trainers.trainer import ROUNDED
 
 SIZE, SIGMA, RATE = 128, 10.0, 1e-3
 PICTURES = ("astronaut", "text", "coffee", "kodim23")

@@ -28,7 +28,6 @@ from table import FOLDER, kept, row, write
 from neuralfields.captures.images import load_frames
 from neuralfields.captures.readers import read_scene
 from neuralfields.distillation.convert import Precision, convert, new_distillation
-from neuralfields.distillation.distil import Recipe
 from neuralfields.domain import RADIANCE
 from neuralfields.evaluation.evaluate import evaluate, photo_over
 from neuralfields.fields import field_class, make_field
@@ -38,9 +37,10 @@ from neuralfields.options.fit import FitOptions
 from neuralfields.options.models import ConvertOptions
 from neuralfields.scene import Scene
 from neuralfields.supervision.pixels import Pixels
+from neuralfields.trainers.distil import Recipe
+from neuralfields.trainers.radiance import Background, RadianceTrainer
 from neuralfields.training.fit import fit_scene
 from neuralfields.training.loop import Budget
-from neuralfields.training.radiance import Background, RadianceTrainer
 
 FULL = Precision()
 FIELDS = ("hash", "mlp", "cam", "rbf", "voxels", "lowrank", "triplane")

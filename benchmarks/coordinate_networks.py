@@ -34,7 +34,10 @@ try:
     from neuralfields.rendering.volume import Volume
     from neuralfields.training.fit import run_plan
     from neuralfields.training.plan import plan_fit
-    from neuralfields.training.radiance import RadianceTrainer
+    try:
+        from neuralfields.trainers.radiance import RadianceTrainer
+    except ImportError:
+        from neuralfields.training.radiance import RadianceTrainer
     fit = lambda options: run_plan(plan_fit(options))
     render = lambda volume, camera, colour: volume.render(camera, colour)
 except ImportError:

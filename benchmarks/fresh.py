@@ -28,7 +28,7 @@ from neuralfields.fields.field import Field
 from neuralfields.fields.mlp import Config, Mlp
 from neuralfields.layers import fresh
 from neuralfields.pictures.metrics import psnr
-from neuralfields.training.trainer import StepReport, Trainer
+from neuralfields.trainers.trainer import StepReport, Trainer
 
 PICTURES = (
     "astronaut", "brick", "camera", "chelsea", "coffee", "grass", "gravel", "moon", "coins", "rocket", "page", "cell",

@@ -28,9 +28,9 @@ from neuralfields.evaluation.evaluate import measure
 from neuralfields.gpu import compile as cuda_compile
 from neuralfields.ops import backend
 from neuralfields.options.fit import FitOptions
+from neuralfields.trainers.radiance import RadianceTrainer
 from neuralfields.training.photos import new_training
 from neuralfields.training.plan import plan_fit
-from neuralfields.training.radiance import RadianceTrainer
 
 # capture, downscale, the qualities to reach in dB
 CASES = {

@@ -24,10 +24,10 @@ from neuralfields.ops.splat_pass import Packed, SplatPass
 from neuralfields.options.fit import FitOptions
 from neuralfields.rendering.splat import near_of, pinhole
 from neuralfields.splatting.photos import training_photos
+from neuralfields.trainers.splats import SplatTrainer, budget
 from neuralfields.training.photos import choose_background, prepare_scene
 from neuralfields.training.plan import plan_fit
 from neuralfields.training.splat_fit import beginning as first_gaussians
-from neuralfields.training.splats import SplatTrainer, budget
 
 
 class Size(NamedTuple):

@@ -31,7 +31,7 @@ from neuralfields.fields import hash as hash_field
 from neuralfields.fields import rbf as rbf_field
 from neuralfields.fields.field import Field
 from neuralfields.ops.rbf import rbf, rbf_products, rbf_reference
-from neuralfields.training.trainer import StepReport, Trainer
+from neuralfields.trainers.trainer import StepReport, Trainer
 
 SIDE, SAMPLES, LATTICE = 256, 1 << 13, 128
 IMAGE, SHAPE = Domain("image", 2, 3), Domain("shape", 3, 1)

@@ -26,7 +26,7 @@ from neuralfields.ops.blend import blend_reference
 from neuralfields.ops.image_loss import image_loss, image_loss_reference
 from neuralfields.ops.project import View, project_reference
 from neuralfields.ops.splat_pass import Adam, Packed, SplatPass, morton_order
-from neuralfields.training.splats import HARMONICS_EVERY
+from neuralfields.trainers.splats import HARMONICS_EVERY
 
 BLACK = (0.0, 0.0, 0.0)
 REPETITIONS = 15

@@ -12,8 +12,8 @@ The pipeline of a fit
   field      density and colour at a point and a viewing direction        fields/*.py, built of layers/*.py
   composite  volume rendering, with early ray termination                 ops/composite.py ─► RaySums (rays.py)
   render     colour over a background, opacity, depth                     rendering/volume.py ─► Render (rays.py)
-  loss       photometric and distortion loss, optional supervision        training/radiance.py, supervision/*.py
-  step       gradient, Adam, update of the occupancy grid                 training/trainer.py, ops/adam.py
+  loss       photometric and distortion loss, optional supervision        trainers/radiance.py, supervision/*.py
+  step       gradient, Adam, update of the occupancy grid                 trainers/trainer.py, ops/adam.py
 
 A field with a fused renderer (hash) goes from rays to RaySums in one pass: ops/hash_render.py, gpu/hash_render.py.
 `nf fit` comes to the loop by  cli.py ─► verbs/fit.py ─► training/plan.py ─► training/photos.py ─► training/loop.py.

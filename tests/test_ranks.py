@@ -18,7 +18,7 @@ SCRIPT = """
 import sys, torch
 from torch import distributed
 from neuralfields import ranks
-from neuralfields.training import radiance as training
+from neuralfields.trainers import radiance as training
 from neuralfields.fields.hash import Config
 from neuralfields.options import training as training_options
 from neuralfields.training.photos import new_training

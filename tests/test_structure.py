@@ -36,6 +36,7 @@ supervision
 poses
 splatting
 evaluation
+trainers
 training
 distillation
 serving

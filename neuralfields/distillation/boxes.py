@@ -11,16 +11,13 @@ import torch
 from torch import Tensor
 
 from neuralfields.errors import UsageError
-from neuralfields.fields.field import Field
 from neuralfields.gaussians import Gaussians
-from neuralfields.ops.contract import uncontract
 from neuralfields.ops.occupancy_bits import CELLS, bricks_of
 from neuralfields.rendering.in_time import in_segments
+from neuralfields.rendering.masked import Masked
 from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Bounds
 from neuralfields.splatting.clean import floaters, largest
-
-NOTHING = -100.0  # log-density of erased space
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,8 @@ class Edit:
         """The edited volume, as a teacher. Raises UsageError for what only Gaussians can lose."""
         if self.drop_floaters or self.drop_largest:
             raise UsageError("--drop-floaters and --drop-largest are for Gaussians; cut a field with --erase-box")
-        return Volume(Masked(volume, self), volume.bounds, self.occupancy(volume))
+        masked = Masked(volume, lambda x: self.left(x, volume.bounds))
+        return Volume(masked, volume.bounds, self.occupancy(volume))
 
     def occupancy(self, volume: Volume) -> Tensor:
         """Occupancy bits without the cells that are erased as a whole, or that touch no `keep` box."""
@@ -98,29 +96,3 @@ def _inside(x: Tensor, box: tuple[float, ...], bounds: Bounds) -> Tensor:
     centre = x.new_tensor(bounds.centre)
     low, high = ((x.new_tensor(corner) - centre) / bounds.side + 0.5 for corner in (box[:3], box[3:]))
     return ((x >= low) & (x <= high)).all(1)
-
-
-class Masked(Field):
-    """A volume's field with zero density where an edit erases; a teacher, never saved."""
-
-    def __init__(self, volume: Volume, edit: Edit) -> None:
-        super().__init__()
-        self.inner, self.bounds, self.edit, self.contraction = volume.field, volume.bounds, edit, volume.contraction
-        self.config, self.domain = self.inner.config, self.inner.domain
-
-    def features(self, x: Tensor) -> Tensor:
-        """Features of the field, with the mask (1: kept) appended."""
-        left = self.edit.left(uncontract(x[:, :3], self.contraction), self.bounds)
-        return torch.cat([self.inner.features(x), left[:, None].to(x.dtype)], 1)
-
-    def decode(self, f: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-density, masked, and colour of the field."""
-        log_density, rgb = self.inner.decode(f[:, :-1], directions)
-        return self._masked(log_density, f), rgb
-
-    def log_density(self, f: Tensor) -> Tensor:
-        """Log-density of the field, masked."""
-        return self._masked(self.inner.log_density(f[:, :-1]), f)
-
-    def _masked(self, log_density: Tensor, f: Tensor) -> Tensor:
-        return torch.where(f[:, -1] > 0.5, log_density, NOTHING)

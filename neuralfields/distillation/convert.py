@@ -1,4 +1,4 @@
-"""Converts a model to another architecture by distillation, without the photos (distillation/distil.py).
+"""Converts a model to another architecture by distillation, without the photos (trainers/distil.py).
 
   model -> teacher volume -> student of the target's Config -> Distillation -> model of the target, with its lineage
 
@@ -23,10 +23,7 @@ from neuralfields.captures.readers import read_scene
 from neuralfields.codecs import load_any
 from neuralfields.codecs.splats import SPLAT_FORMATS, write_gaussians
 from neuralfields.distillation.boxes import Edit
-from neuralfields.distillation.distil import Distillation, Recipe
-from neuralfields.distillation.picture_size import picture_side, settings_for, steps_for
 from neuralfields.distillation.pictures import student_by_pictures
-from neuralfields.distillation.sampled_cameras import Viewpoints, ringed
 from neuralfields.errors import InputError, UsageError
 from neuralfields.evaluation.quick import TeacherValidation, mean_psnr
 from neuralfields.fields import field_class, field_name, make_field
@@ -48,9 +45,12 @@ from neuralfields.rendering.splat_sequence import SequenceField
 from neuralfields.rendering.volume import Volume
 from neuralfields.scene import Scene
 from neuralfields.settings import parse_settings
+from neuralfields.trainers.distil import Distillation, Recipe
+from neuralfields.trainers.picture_size import picture_side, settings_for, steps_for
+from neuralfields.trainers.radiance import RadianceTrainer
+from neuralfields.trainers.sampled_cameras import Viewpoints, ringed
+from neuralfields.trainers.splats import SplatTrainer
 from neuralfields.training.loop import Budget, Loop
-from neuralfields.training.radiance import RadianceTrainer
-from neuralfields.training.splats import SplatTrainer
 
 VIEWS, VIEW_PIXELS = 8, 64 * 64  # of validation while it runs; the final comparison is at PICTURE_SIDE
 PICTURE_SIDE = 400

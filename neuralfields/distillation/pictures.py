@@ -16,7 +16,6 @@ from torch import Tensor
 
 from neuralfields.cameras import Camera
 from neuralfields.captures.images import LoadedFrames
-from neuralfields.distillation.sampled_cameras import Viewpoints
 from neuralfields.evaluation.training_views import depth_along_axis, evenly, limited, training_cameras
 from neuralfields.fields.field import Field
 from neuralfields.fields.gaussians import Config, GaussianField
@@ -29,9 +28,10 @@ from neuralfields.splatting.in_time import from_photos_in_time
 from neuralfields.splatting.initial import from_depth_maps
 from neuralfields.splatting.photos import training_photos
 from neuralfields.supervision.pixels import Pixels
-from neuralfields.training.moving_splats import trainer_of
-from neuralfields.training.radiance import Background, RadianceTrainer
-from neuralfields.training.splats import SplatTrainer, budget
+from neuralfields.trainers.moving_splats import trainer_of
+from neuralfields.trainers.radiance import Background, RadianceTrainer
+from neuralfields.trainers.sampled_cameras import Viewpoints
+from neuralfields.trainers.splats import SplatTrainer, budget
 
 PICTURES, LEAST_PICTURES = 72, 48  # renders at most, and how many viewpoints are added up to
 RENDERS_SHARE, FEWEST_PICTURES = 0.4, 12  # of the time for a conversion; renders at least, however long they take

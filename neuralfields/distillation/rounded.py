@@ -18,8 +18,6 @@ from torch import Tensor
 from neuralfields.cameras import Camera
 from neuralfields.compression.field_file import Part, parts_of, rows_of
 from neuralfields.compression.fields import Tune, rounded
-from neuralfields.distillation.hard_examples import ROUND, CameraPool
-from neuralfields.distillation.sampled_cameras import Viewpoints
 from neuralfields.fields.field import Field
 from neuralfields.models.loops import MOMENT, Loops
 from neuralfields.models.model import Model, volume_of
@@ -27,8 +25,10 @@ from neuralfields.options import training as training_options
 from neuralfields.pictures.background import premultiplied_over
 from neuralfields.rendering.in_time import at_random
 from neuralfields.rendering.volume import Volume
-from neuralfields.training.radiance import next_rays, usual_samples
-from neuralfields.training.trainer import StepReport, Trainer
+from neuralfields.trainers.hard_examples import ROUND, CameraPool
+from neuralfields.trainers.radiance import next_rays, usual_samples
+from neuralfields.trainers.sampled_cameras import Viewpoints
+from neuralfields.trainers.trainer import StepReport, Trainer
 
 RATE = 0.1  # of the learning rates of a fit
 SHARE = 0.5  # of the samples of a fit's step

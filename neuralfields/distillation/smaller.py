@@ -21,13 +21,13 @@ from neuralfields.cameras import Camera
 from neuralfields.compression.compress import Goal
 from neuralfields.compression.fields import CompressedField, compress_field
 from neuralfields.compression.original import CaptureCameras, views_of
-from neuralfields.distillation.hard_examples import CameraPool
 from neuralfields.distillation.rounded import RoundedTrainer, field_tuner
-from neuralfields.distillation.sampled_cameras import Viewpoints
 from neuralfields.errors import InputError
 from neuralfields.fields import make_field
 from neuralfields.models.loops import Loops
 from neuralfields.models.model import Model, volume_of
+from neuralfields.trainers.hard_examples import CameraPool
+from neuralfields.trainers.sampled_cameras import Viewpoints
 
 FEWEST_BITS, MOST_BITS, USUAL_BITS = 1.5, 6.0, 3.0  # a number, of a size that is worth a trial
 TRIALS = 2

@@ -105,7 +105,7 @@ class Field(nn.Module):
     PHOTOS: ClassVar[bool] = False  # whether it keeps the training photos and reads colours from them
     # Settings of the Config from the smallest to the largest field that makes sense, for a target size in bytes.
     SIZES: ClassVar[tuple[dict[str, Any], ...]] = ()
-    # Settings of a student by the least side in pixels of the pictures it is to show (distillation/picture_size.py).
+    # Settings of a student by the least side in pixels of the pictures it is to show (trainers/picture_size.py).
     FINER: ClassVar[dict[int, dict[str, Any]]] = {}
     # Values that files older than a setting were made with, if its default is another now.
     FORMER: ClassVar[dict[str, Any]] = {}

@@ -1,1 +1,1 @@
-"""How is a model fitted? Training loop, optimiser, schedules, checkpoints."""
+"""How is a model fitted? Plan, training loop, checkpoints, and what a fit says at its end."""

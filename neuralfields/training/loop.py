@@ -27,8 +27,8 @@ from neuralfields.options.fit import FitOptions
 from neuralfields.options.models import ConvertOptions
 from neuralfields.options.training import TrainingSettings
 from neuralfields.progress import Progress
+from neuralfields.trainers.trainer import StepReport, Trainer
 from neuralfields.training.checkpoint import Checkpoint
-from neuralfields.training.trainer import StepReport, Trainer
 from neuralfields.version import VERSION
 
 VALIDATION_SHARE = 0.05  # largest fraction of the time for validation: it is rarer where rendering is slow

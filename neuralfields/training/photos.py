@@ -1,4 +1,4 @@
-"""Fits a radiance field to the photos of a scene: scene -> pixels -> steps (training/radiance.py) -> model."""
+"""Fits a radiance field to the photos of a scene: scene -> pixels -> steps (trainers/radiance.py) -> model."""
 
 import hashlib
 from contextlib import nullcontext
@@ -37,11 +37,11 @@ from neuralfields.supervision.pixels import Pixels
 from neuralfields.supervision.pose_refinement import PoseRefinement
 from neuralfields.supervision.robust import Robust
 from neuralfields.supervision.sparse_depth import DepthRays, SparseDepth
+from neuralfields.trainers.radiance import Background, RadianceTrainer
 from neuralfields.training.field_beginning import swept_beginning
 from neuralfields.training.findings import with_findings
 from neuralfields.training.loop import Loop, checkpoint_identity, run_with_checkpoint
 from neuralfields.training.plan import FitPlan, WatchFit, input_record
-from neuralfields.training.radiance import Background, RadianceTrainer
 
 TARGETS = 10  # photos by which a field may choose hyper-parameters (`Field.tuned`)
 

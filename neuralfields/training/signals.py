@@ -17,9 +17,9 @@ from neuralfields.options.training import TrainingSettings
 from neuralfields.progress import Progress
 from neuralfields.settings import flag
 from neuralfields.signals.signal import Signal
+from neuralfields.trainers.trainer import StepReport, Trainer
 from neuralfields.training.loop import Loop, checkpoint_identity, run_with_checkpoint
 from neuralfields.training.plan import FitPlan, input_record
-from neuralfields.training.trainer import StepReport, Trainer
 
 OF_PHOTOS = ("refine_poses", "exposure", "appearance", "robust", "sparse_depth", "masks")
 

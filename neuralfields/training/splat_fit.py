@@ -27,9 +27,10 @@ from neuralfields.supervision.appearance import exposure_of
 from neuralfields.supervision.pixels import Pixels
 from neuralfields.supervision.pose_refinement import PoseRefinement
 from neuralfields.supervision.robust import Robust
+from neuralfields.trainers.moving_splats import budget_in_time, trainer_of
+from neuralfields.trainers.splats import SplatTrainer, budget
 from neuralfields.training.findings import with_findings
 from neuralfields.training.loop import Loop, checkpoint_identity, run_with_checkpoint
-from neuralfields.training.moving_splats import budget_in_time, trainer_of
 from neuralfields.training.photos import (
     asked_for,
     choose_background,
@@ -41,7 +42,6 @@ from neuralfields.training.photos import (
 )
 from neuralfields.training.plan import GAUSSIANS_LACK, FitPlan, WatchFit, input_record
 from neuralfields.training.splat_beginning import beginning
-from neuralfields.training.splats import SplatTrainer, budget
 
 VALIDATION_PIXELS, LEAST_VALIDATED = 1 << 20, 3  # of held-out views while a fit runs, and views at least
 

@@ -21,11 +21,11 @@ from neuralfields.progress import Progress
 from neuralfields.scene import Scene
 from neuralfields.splatting.in_time import MOVING, from_photos_in_time
 from neuralfields.splatting.photos import training_photos
+from neuralfields.trainers.moving_splats import MovingSplatTrainer, trainer_of
+from neuralfields.trainers.radiance import Background
 from neuralfields.training.loop import Budget
-from neuralfields.training.moving_splats import MovingSplatTrainer, trainer_of
 from neuralfields.training.photos import choose_background, framed, prepare_scene
 from neuralfields.training.plan import FitPlan
-from neuralfields.training.radiance import Background
 
 # Of a quick fit; LONGEST: side of a photo, in pixels. With 6,000 Gaussians or every second photo what moves is learned
 # too badly to be told from what does not.

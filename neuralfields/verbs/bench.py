@@ -46,8 +46,8 @@ from neuralfields.rays import Rays
 from neuralfields.rendering.volume import TruncatedExp, Volume, camera_rays
 from neuralfields.scene import Scene
 from neuralfields.supervision.pixels import Pixels
+from neuralfields.trainers.optimiser import BETAS, EPSILON, Optimiser
 from neuralfields.training.fit import fit_scene
-from neuralfields.training.optimiser import BETAS, EPSILON, Optimiser
 from neuralfields.verbs.demo import sample_scene
 
 SAMPLES = 1 << 15  # a training batch, of both paths

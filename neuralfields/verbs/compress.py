@@ -18,7 +18,6 @@ from neuralfields.compression.original import MOST_CAMERAS, MOST_REFINING, Captu
 from neuralfields.compression.photos import CapturePhotos, Photo
 from neuralfields.compression.tune import FITTED
 from neuralfields.distillation.convert import compare
-from neuralfields.distillation.sampled_cameras import Viewpoints
 from neuralfields.distillation.smaller import compress_tuned
 from neuralfields.errors import UsageError
 from neuralfields.evaluation.compression_curve import Curve, curve, table
@@ -35,6 +34,7 @@ from neuralfields.options.models import CompressOptions
 from neuralfields.progress import StageDisplay
 from neuralfields.scene import Scene
 from neuralfields.splatting.photos import undistorted
+from neuralfields.trainers.sampled_cameras import Viewpoints
 from neuralfields.training.checkpoint import Checkpoint
 from neuralfields.training.kept_loops import kept_loops
 from neuralfields.version import VERSION

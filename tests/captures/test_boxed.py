@@ -18,8 +18,8 @@ from neuralfields.options.captures import CheckOptions
 from neuralfields.options.fit import FitOptions
 from neuralfields.pictures.box_overlay import draw_box
 from neuralfields.scene import Bounds
+from neuralfields.trainers.radiance import Background
 from neuralfields.training.photos import choose_background, framed
-from neuralfields.training.radiance import Background
 from neuralfields.verbs import check
 from tests.support import make_captures
 

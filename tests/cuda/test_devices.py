@@ -21,9 +21,9 @@ from neuralfields.rendering.occupancy import Occupancy
 from neuralfields.scene import Bounds
 from neuralfields.splatting.photos import PhotoPyramid
 from neuralfields.supervision.pixels import Pixels
+from neuralfields.trainers.radiance import Background
+from neuralfields.trainers.splats import SplatTrainer
 from neuralfields.training.fit import fit_scene
-from neuralfields.training.radiance import Background
-from neuralfields.training.splats import SplatTrainer
 from tests.support.gaussians import view
 
 

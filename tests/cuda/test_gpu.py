@@ -17,7 +17,6 @@ from neuralfields.cameras import Camera
 from neuralfields.captures.images import load_frames
 from neuralfields.captures.readers import read_scene
 from neuralfields.distillation.convert import new_distillation
-from neuralfields.distillation.distil import Recipe
 from neuralfields.evaluation.evaluate import evaluate
 from neuralfields.evaluation.render import render
 from neuralfields.fields import field_class, field_names
@@ -29,6 +28,7 @@ from neuralfields.models.nf_file import load, save
 from neuralfields.options.fit import FitOptions
 from neuralfields.options.models import ConvertOptions, ExportOptions
 from neuralfields.rendering.volume import Volume
+from neuralfields.trainers.distil import Recipe
 from neuralfields.training.checkpoint import Checkpoint
 from neuralfields.training.fit import fit_scene, fit_to_file
 from neuralfields.training.photos import new_training

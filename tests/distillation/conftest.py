@@ -2,7 +2,8 @@
 
 import pytest
 
-from neuralfields.distillation import convert, distil
+from neuralfields.distillation import convert
+from neuralfields.trainers import distil
 
 
 @pytest.fixture

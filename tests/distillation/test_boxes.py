@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from neuralfields.cli import main
-from neuralfields.distillation.boxes import NOTHING, Edit
+from neuralfields.distillation.boxes import Edit
 from neuralfields.errors import UsageError
 from neuralfields.models.model import Model, volume_of
 from neuralfields.models.nf_file import load, save
 from neuralfields.ops.contract import Contraction, contract, uncontract
+from neuralfields.rendering.masked import NOTHING
 from neuralfields.scene import Bounds
 from neuralfields.settings import parse_box
 

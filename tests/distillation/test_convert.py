@@ -54,9 +54,9 @@ def test_a_target_derived_from_the_teachers_architecture_takes_its_own_config(sm
     from dataclasses import replace
 
     from neuralfields.distillation.convert import new_distillation
-    from neuralfields.distillation.distil import Recipe
     from neuralfields.fields import field_class
     from neuralfields.options.models import ConvertOptions
+    from neuralfields.trainers.distil import Recipe
 
     cam, mlp = field_class("cam"), field_class("mlp")
     assert issubclass(cam, mlp)

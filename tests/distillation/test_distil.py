@@ -6,10 +6,6 @@ from unittest import mock
 import pytest
 import torch
 
-from neuralfields.distillation.distil import LIGHT, Distillation, Recipe, copy, inherit, shown_by
-from neuralfields.distillation.hard_examples import AGAIN, POSES, ROUND, RayPool
-from neuralfields.distillation.point_pool import MOST_ASKED, PASSES, PointPool, Points
-from neuralfields.distillation.sampled_cameras import Viewpoints
 from neuralfields.fields import field_class
 from neuralfields.fields.hash import Config, HashField
 from neuralfields.fields.rbf import Config as RbfConfig
@@ -21,6 +17,10 @@ from neuralfields.ops.composite import composite
 from neuralfields.ops.occupancy_bits import CELLS, bricks_of
 from neuralfields.pictures.metrics import psnr_from_mse
 from neuralfields.rays import Rays, Samples
+from neuralfields.trainers.distil import LIGHT, Distillation, Recipe, copy, inherit, shown_by
+from neuralfields.trainers.hard_examples import AGAIN, POSES, ROUND, RayPool
+from neuralfields.trainers.point_pool import MOST_ASKED, PASSES, PointPool, Points
+from neuralfields.trainers.sampled_cameras import Viewpoints
 from tests.support.small_configs import small_config
 
 TINY = Config(levels=6, table=10, finest=64, hidden=32)
@@ -199,7 +199,7 @@ def test_the_heaviest_points_are_compared_and_a_few_others(small_model: Model):
 
 def test_what_is_half_transparent_everywhere_is_taught_too(small_model: Model):
     what = distillation(small_model)
-    with mock.patch("neuralfields.distillation.distil.OPAQUE_ENOUGH", 2.0):
+    with mock.patch("neuralfields.trainers.distil.OPAQUE_ENOUGH", 2.0):
         assert len(what._sample_teacher(what.generator())) > 100
 
 
@@ -227,7 +227,7 @@ def test_a_pool_gives_each_point_as_often_as_it_passes_in_no_order():
 
 
 def test_heavy_points_are_the_top_of_opaque_rays():
-    from neuralfields.distillation.distil import _heavy
+    from neuralfields.trainers.distil import _heavy
 
     density = torch.tensor([0.1, 5.0, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1] + [0.001] * 10)
     one = torch.ones(20)
@@ -262,7 +262,7 @@ def test_rounds_end_by_themselves_and_each_level_can_be_left_out(small_model: Mo
     passive = distillation(small_model, hard_cameras=False, hard_rays=False, heavy_points=False)
     for what in (active, passive):
         what.rays = 64
-        with mock.patch("neuralfields.distillation.distil.ROUND", 4):
+        with mock.patch("neuralfields.trainers.distil.ROUND", 4):
             for _ in range(10):
                 what.step(0.9)
     assert active.poses.round == passive.poses.round == 3

@@ -10,13 +10,13 @@ import torch
 from neuralfields.distillation.convert import compare, convert
 from neuralfields.distillation.edit import edit_model
 from neuralfields.distillation.pictures import FEWEST_PICTURES, LEAST_PICTURES, picture_cameras, render_photos
-from neuralfields.distillation.sampled_cameras import Viewpoints
 from neuralfields.errors import UsageError
 from neuralfields.fields.gaussians import GaussianField
 from neuralfields.gaussians import PARAMETERS, Gaussians
 from neuralfields.models.model import Model
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
 from neuralfields.options.models import ConvertOptions, EditOptions
+from neuralfields.trainers.sampled_cameras import Viewpoints
 from tests.support.small_fit import fitted_model
 
 GAUSSIANS = ("most=2000", "degree=1")

@@ -11,12 +11,12 @@ from neuralfields.compression import field_file
 from neuralfields.compression.compress import Goal
 from neuralfields.compression.fields import FieldJudge, FieldQuantiser, compress_field
 from neuralfields.compression.original import drawn
-from neuralfields.distillation.hard_examples import CameraPool
 from neuralfields.distillation.rounded import RoundedTrainer, field_tuner
-from neuralfields.distillation.sampled_cameras import Viewpoints
 from neuralfields.models.loops import Loops
 from neuralfields.models.model import Model, volume_of
 from neuralfields.options import training
+from neuralfields.trainers.hard_examples import CameraPool
+from neuralfields.trainers.sampled_cameras import Viewpoints
 from tests.compression.test_fields import BOUNDS, CAMERAS, a_model
 
 VIEWS = drawn(BOUNDS, 8, 24, 1)

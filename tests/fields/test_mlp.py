@@ -14,7 +14,7 @@ from neuralfields.layers.encodings import USUAL
 from neuralfields.models.model import Model
 from neuralfields.models.nf_file import load, save
 from neuralfields.scene import Bounds
-from neuralfields.training.optimiser import Optimiser
+from neuralfields.trainers.optimiser import Optimiser
 
 DOMAINS = [RADIANCE, Domain("radiance", 4, 4), Domain("image", 2, 3), Domain("shape", 3, 1), Domain("video", 3, 3),
            Domain("sound", 1, 2)]  # fmt: skip

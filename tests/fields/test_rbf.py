@@ -9,8 +9,8 @@ from neuralfields.domain import RADIANCE, Domain
 from neuralfields.fields.rbf import Config, RbfField
 from neuralfields.ops.rbf import KERNELS, rbf
 from neuralfields.options.fit import FitOptions
+from neuralfields.trainers.trainer import StepReport, Trainer
 from neuralfields.training.fit import fit_scene
-from neuralfields.training.trainer import StepReport, Trainer
 from tests.support.settings import training_settings
 
 IMAGE = Domain("image", 2, 3)

@@ -11,7 +11,7 @@ from neuralfields.fields.lowrank import LowRankField
 from neuralfields.fields.triplane import TriplaneField
 from neuralfields.fields.voxels import Config, VoxelField
 from neuralfields.layers.grids import PENALTY_EVERY, growth_shares, resized, stage_points, variation
-from neuralfields.training.optimiser import Optimiser
+from neuralfields.trainers.optimiser import Optimiser
 from tests.support.grid_truths import error, learnt, lopsided, points
 from tests.support.settings import set_training
 from tests.support.small_training import same_bits, small_training, steps

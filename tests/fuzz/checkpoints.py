@@ -19,8 +19,8 @@ from neuralfields.fields.voxels import VoxelField
 from neuralfields.models import checkpoint_file as stored
 from neuralfields.models.model import Model
 from neuralfields.scene import Bounds
+from neuralfields.trainers.trainer import Trainer
 from neuralfields.training import checkpoint
-from neuralfields.training.trainer import Trainer
 from tests.fuzz.mutate import change_bytes, change_json
 
 BALL = Bounds((0.0, 0.0, 0.0), 2.0)

@@ -21,9 +21,9 @@ from neuralfields.models.quantise import Codes, decode, encode, plan, round_para
 from neuralfields.options.fit import FitOptions
 from neuralfields.options.models import InfoOptions
 from neuralfields.scene import Bounds
+from neuralfields.trainers.trainer import StepReport, Trainer
 from neuralfields.training.fit import fit_to_file
 from neuralfields.training.plan import plan_fit
-from neuralfields.training.trainer import StepReport, Trainer
 from neuralfields.verbs import info
 from tests.support.settings import set_training
 from tests.support.small_configs import small_config

@@ -15,11 +15,11 @@ from neuralfields.options.fit import FitOptions
 from neuralfields.progress import Progress
 from neuralfields.rendering.occupancy import Occupancy
 from neuralfields.splatting.swept_depth import FREE_UNTIL, UNTIL, SweptDepth, swept_depth
+from neuralfields.trainers.radiance import RadianceTrainer
 from neuralfields.training.checkpoint import Checkpoint
 from neuralfields.training.field_beginning import swept_beginning
 from neuralfields.training.loop import Budget
 from neuralfields.training.plan import plan_fit
-from neuralfields.training.radiance import RadianceTrainer
 from tests.splatting.test_depth_maps import BOUNDS, ball, cameras
 from tests.support.settings import set_training
 from tests.support.small_training import same_bits, small_training, steps

@@ -20,7 +20,7 @@ from neuralfields.supervision import alignment
 from neuralfields.supervision import exposure
 from neuralfields.supervision import pose_refinement as refine
 from neuralfields.supervision import robust
-from neuralfields.training import radiance as training
+from neuralfields.trainers import radiance as training
 from neuralfields.fields.hash import Config
 from neuralfields.options import training as training_options
 from neuralfields.training.photos import new_training

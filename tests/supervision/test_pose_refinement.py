@@ -28,7 +28,7 @@ from neuralfields.supervision.alignment import Alignment, rotations
 from neuralfields.supervision.image_gradients import Slopes, scales
 from neuralfields.supervision.pixels import Pixels
 from neuralfields.supervision.pose_refinement import PoseRefinement, Similarity, apply_motion
-from neuralfields.training.radiance import Background, RadianceTrainer
+from neuralfields.trainers.radiance import Background, RadianceTrainer
 from neuralfields.verbs import fit
 from tests.support.disturbed import disturbed, off_in_pixels
 from tests.support.settings import set_training

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from neuralfields.fields.field import Field
-from neuralfields.training.optimiser import Optimiser
+from neuralfields.trainers.optimiser import Optimiser
 
 POINTS = 512
 

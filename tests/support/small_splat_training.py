@@ -8,8 +8,8 @@ from neuralfields.captures.images import load_frames
 from neuralfields.captures.readers import read_scene
 from neuralfields.gaussians import PARAMETERS
 from neuralfields.splatting.photos import training_photos
-from neuralfields.training.radiance import Background
-from neuralfields.training.splats import SplatTrainer
+from neuralfields.trainers.radiance import Background
+from neuralfields.trainers.splats import SplatTrainer
 from tests.support.splats import random_gaussians
 
 

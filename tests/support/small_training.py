@@ -9,8 +9,8 @@ from neuralfields.captures.readers import read_scene
 from neuralfields.fields.hash import Config, HashField
 from neuralfields.scene import Scene
 from neuralfields.supervision.pixels import Pixels
-from neuralfields.training import radiance as training
-from neuralfields.training.radiance import Background, RadianceTrainer
+from neuralfields.trainers import radiance as training
+from neuralfields.trainers.radiance import Background, RadianceTrainer
 from tests.support.small_fit import small_capture_folder
 
 WHITE = (1.0, 1.0, 1.0)

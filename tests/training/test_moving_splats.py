@@ -18,8 +18,8 @@ from neuralfields.ops.project import View
 from neuralfields.options.fit import FitOptions
 from neuralfields.options.models import ExportOptions
 from neuralfields.rendering.splat_sequence import SplatSequence
+from neuralfields.trainers.moving_splats import BLUR, MovingSplatTrainer
 from neuralfields.training.fit import fit_scene
-from neuralfields.training.moving_splats import BLUR, MovingSplatTrainer
 from neuralfields.verbs import export
 from tests.support.fit_runs import Interrupting
 from tests.support.moving import moving_scene

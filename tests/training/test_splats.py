@@ -20,10 +20,11 @@ from neuralfields.models.model import Model
 from neuralfields.models.nf_file import load, save
 from neuralfields.options.fit import FitOptions
 from neuralfields.splatting import photos
-from neuralfields.training import splat_fit, splats
+from neuralfields.trainers import splats
+from neuralfields.trainers.moving_splats import budget_in_time
+from neuralfields.trainers.splats import budget
+from neuralfields.training import splat_fit
 from neuralfields.training.fit import fit_scene
-from neuralfields.training.moving_splats import budget_in_time
-from neuralfields.training.splats import budget
 from tests.support.disturbed import disturbed, off_in_pixels
 from tests.support.fit_runs import Interrupting
 from tests.support.small_splat_training import small_splat_training

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from neuralfields.fields.field import ParameterGroup
-from neuralfields.training import radiance as training
-from neuralfields.training.weight_average import AVERAGED, DECAY, MovingAverage, network_weights
+from neuralfields.trainers import radiance as training
+from neuralfields.trainers.weight_average import AVERAGED, DECAY, MovingAverage, network_weights
 from tests.support.settings import set_training
 from tests.support.small_training import same_bits, small_training, steps
 

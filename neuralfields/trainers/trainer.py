@@ -16,8 +16,8 @@ from neuralfields.errors import InputError, NeuralfieldsError
 from neuralfields.fields.field import Field
 from neuralfields.models.model import Model
 from neuralfields.models.quantise import freeze_rounded, round_in_turn
-from neuralfields.training.optimiser import Optimiser
-from neuralfields.training.weight_average import AVERAGED, MovingAverage, network_weights
+from neuralfields.trainers.optimiser import Optimiser
+from neuralfields.trainers.weight_average import AVERAGED, MovingAverage, network_weights
 
 LEARNING_RATE_FALL = 0.1  # learning rate at the end of a fit, over that of its start
 ROUNDED = 0.9  # fraction of a fit after which tensors are rounded to 8 bits, one after the other (with bits 8)
@@ -62,7 +62,7 @@ class Trainer:
     `bits` 8 is quantisation-aware: towards the end one tensor after the other is rounded to the values of an 8-bit file
     and frozen; the others adapt. (The straight-through estimator, arXiv:1308.3432, does not converge: of 45 dB an image
     lost 3.1 by it, 2.0 by rounding at the end alone, and -0.2 in turn.) With 32 bits the networks end as the
-    exponential moving average (EMA) of their weights over the last steps (training/weight_average.py).
+    exponential moving average (EMA) of their weights over the last steps (trainers/weight_average.py).
     """
 
     bits = 32

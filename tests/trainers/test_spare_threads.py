@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from neuralfields.training.spare_threads import KEEP, WINDOW, SpareThreads
+from neuralfields.trainers.spare_threads import KEEP, WINDOW, SpareThreads
 
 
 class Machine:

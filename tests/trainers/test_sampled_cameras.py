@@ -7,9 +7,9 @@ import pytest
 
 from neuralfields.cameras import Camera, look_at
 from neuralfields.captures.readers import read_scene
-from neuralfields.distillation.sampled_cameras import Viewpoints, jittered
 from neuralfields.errors import InputError
 from neuralfields.scene import Bounds
+from neuralfields.trainers.sampled_cameras import Viewpoints, jittered
 
 BOUNDS = Bounds((0.0, 0.0, 0.0), 2.0)
 UP = np.array([0.0, 0.0, 1.0])

@@ -31,11 +31,6 @@ import torch
 from torch import Tensor
 
 from neuralfields.cameras import Camera
-from neuralfields.distillation.boxes import Masked
-from neuralfields.distillation.hard_examples import ROUND, CameraPool, RayPool
-from neuralfields.distillation.picture_size import picture_side, points_for
-from neuralfields.distillation.point_pool import PointPool, Points
-from neuralfields.distillation.sampled_cameras import Viewpoints
 from neuralfields.fields.field import Field, Shown, Teacher
 from neuralfields.ops.composite import composite
 from neuralfields.ops.occupancy_bits import CELLS, grown, occupied
@@ -43,11 +38,16 @@ from neuralfields.options import training as training_options
 from neuralfields.pictures.background import premultiplied_over
 from neuralfields.rays import Rays, Samples
 from neuralfields.rendering.in_time import at_random, in_segments
+from neuralfields.rendering.masked import Masked
 from neuralfields.rendering.occupancy import Occupancy
 from neuralfields.rendering.visible_samples import take, visible_samples
 from neuralfields.rendering.volume import PIECE, Volume
-from neuralfields.training.radiance import next_rays, samples_of, update_occupancy, usual_samples
-from neuralfields.training.trainer import StepReport, Trainer
+from neuralfields.trainers.hard_examples import ROUND, CameraPool, RayPool
+from neuralfields.trainers.picture_size import picture_side, points_for
+from neuralfields.trainers.point_pool import PointPool, Points
+from neuralfields.trainers.radiance import next_rays, samples_of, update_occupancy, usual_samples
+from neuralfields.trainers.sampled_cameras import Viewpoints
+from neuralfields.trainers.trainer import StepReport, Trainer
 
 STAGES = {1: "features", 2: "points", 3: "pictures"}
 NETWORKS = "heads."  # parameters of the heads, which a student may inherit

@@ -25,7 +25,7 @@ from neuralfields.splatting.swept_depth import FREE_UNTIL
 from neuralfields.supervision.adjustments import NONE, Adjustments, concatenate_rays, split_sums
 from neuralfields.supervision.pixels import Batch, Pixels
 from neuralfields.supervision.sparse_depth import depth_loss
-from neuralfields.training.trainer import StepReport, Trainer
+from neuralfields.trainers.trainer import StepReport, Trainer
 
 # Share and steps of a fit after which a scene that moves has an occupancy grid for each segment of time: before, little
 # is known of when a cell is empty, and eight grids would take eight times as long to learn.

@@ -8,7 +8,7 @@ import torch
 from neuralfields.fields import field_class, field_names
 from neuralfields.fields.field import Field
 from neuralfields.ops.adam import adam_reference
-from neuralfields.training.optimiser import BETAS, EPSILON, Optimiser
+from neuralfields.trainers.optimiser import BETAS, EPSILON, Optimiser
 
 GRID = {"levels": 2, "table": 8, "finest": 32, "hidden": 16}
 SMALL = {

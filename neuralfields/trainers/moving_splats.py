@@ -14,8 +14,8 @@ from neuralfields.motion import briefest
 from neuralfields.ops.project import View
 from neuralfields.ops.splat_pass import Adam, Packed
 from neuralfields.rendering.moving_splats import MotionRates, MovingPass, packed, unpacked
-from neuralfields.training.splats import ROTATIONS_RATE, SplatTrainer
-from neuralfields.training.trainer import mixed_seed
+from neuralfields.trainers.splats import ROTATIONS_RATE, SplatTrainer
+from neuralfields.trainers.trainer import mixed_seed
 
 CENTRES_RATE, DURATIONS_RATE = 2e-3, 2e-2
 LASTING = 1e-7

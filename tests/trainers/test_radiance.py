@@ -12,9 +12,9 @@ from neuralfields.options.training import DEFAULT
 from neuralfields.pictures.metrics import psnr_from_mse
 from neuralfields.rendering.volume import finish
 from neuralfields.supervision.pixels import Batch, Pixels
-from neuralfields.training import radiance as training
-from neuralfields.training import trainer
-from neuralfields.training.radiance import Background, RadianceTrainer
+from neuralfields.trainers import radiance as training
+from neuralfields.trainers import trainer
+from neuralfields.trainers.radiance import Background, RadianceTrainer
 from tests.support.settings import set_training
 from tests.support.small_training import WHITE, same_bits, small_scene, small_training, steps
 

@@ -31,10 +31,10 @@ from neuralfields.supervision.exposure import Exposure
 from neuralfields.supervision.pixels import Batch
 from neuralfields.supervision.pose_refinement import PoseRefinement
 from neuralfields.supervision.robust import Robust
-from neuralfields.training.radiance import Background
-from neuralfields.training.spare_threads import SpareThreads
-from neuralfields.training.trainer import StepReport, mixed_seed
-from neuralfields.training.weight_average import AVERAGED, MovingAverage
+from neuralfields.trainers.radiance import Background
+from neuralfields.trainers.spare_threads import SpareThreads
+from neuralfields.trainers.trainer import StepReport, mixed_seed
+from neuralfields.trainers.weight_average import AVERAGED, MovingAverage
 
 MEANS_RATE, MEANS_LAST = 6e-4, 0.1  # in extents, and the share of it at the end
 SCALES_RATE, ROTATIONS_RATE, OPACITIES_RATE, COLOURS_RATE, HARMONICS_RATE = 2e-2, 3e-3, 5e-2, 5e-3, 1e-3

@@ -8,13 +8,13 @@ import torch
 
 from neuralfields.cameras import Camera
 from neuralfields.distillation.convert import new_distillation
-from neuralfields.distillation.distil import Recipe
-from neuralfields.distillation.picture_size import USUAL_STEPS, picture_side, settings_for, steps_for
 from neuralfields.domain import RADIANCE
 from neuralfields.fields import field_class, field_names
 from neuralfields.models.model import Model
 from neuralfields.models.nf_file import save
 from neuralfields.options.models import ConvertOptions
+from neuralfields.trainers.distil import Recipe
+from neuralfields.trainers.picture_size import USUAL_STEPS, picture_side, settings_for, steps_for
 
 
 def seen_at(model: Model, *sizes: tuple[int, int]) -> list[Camera]:

@@ -6,7 +6,7 @@
 Gradient noise of small batches scatters the weights around an optimum, and the average lies nearer to it. Trial runs
 of the EMA of networks, 1,200 steps of the sample scene from photos: mlp +0.5 and +0.4 dB (two seeds), cam +0.1; hash,
 whose table is left out, +0.05; photos as signals +0.1. Averages over more steps lose in so short fits, since the
-weights still improve; so do distillations (distillation/distil.py). Gaussians end as the mean of the last tenth: one
+weights still improve; so do distillations (trainers/distil.py). Gaussians end as the mean of the last tenth: one
 photo a step is a noisy batch (benchmarks/gaussians_ablation.md has what it is worth).
 """
 

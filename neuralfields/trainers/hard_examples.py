@@ -4,7 +4,7 @@
            from the pool, jittered
   rays     after each step its worst tenth of rays enter a pool; each step is extended by a tenth drawn from the pool
 
-The third level, points, is importance sampling within a step (distillation/distil.py).
+The third level, points, is importance sampling within a step (trainers/distil.py).
 """
 
 import numpy as np
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from neuralfields.cameras import Camera
-from neuralfields.distillation.sampled_cameras import Viewpoints, jittered
 from neuralfields.ops.pixel_rays import camera_table, pixel_rays
 from neuralfields.rays import Rays
+from neuralfields.trainers.sampled_cameras import Viewpoints, jittered
 
 POSES = 100  # cameras of a round, and at most in the pool
 ROUND = 100  # steps of a round
