@@ -21,7 +21,7 @@ from neuralfields.fields.field import Field
 from neuralfields.fields.gaussians import Config, GaussianField
 from neuralfields.gaussians import Gaussians
 from neuralfields.models.model import Model
-from neuralfields.rendering.renderable import Renderable
+from neuralfields.rendering.renderable import Colour, Renderable
 from neuralfields.splatting.densify import rotation_columns
 from neuralfields.splatting.depth_maps import CONFIRMED, DepthMap
 from neuralfields.splatting.in_time import from_photos_in_time
@@ -57,7 +57,8 @@ def student_by_pictures(
     clear = model.bounds.cascades == 1  # an object before nothing: its opacity is taught too
     if seconds is not None:  # a slow teacher shows less; what it shows comes from everywhere
         cameras = [cameras[i] for i in np.random.default_rng(seed).permutation(len(cameras))]
-    loaded, depths = render_photos(teacher, cameras, clear, None if seconds is None else RENDERS_SHARE * seconds)
+    colour = None if clear else model.background
+    loaded, depths = render_photos(teacher, cameras, colour, None if seconds is None else RENDERS_SHARE * seconds)
     background = Background(model.background, random=clear)
     if not isinstance(student, GaussianField):
         pixels = Pixels(loaded.images, loaded.cameras).to(teacher.device)
@@ -108,9 +109,9 @@ def picture_cameras(model: Model, viewpoints: Viewpoints, real: Sequence[Camera]
 
 @torch.no_grad()
 def render_photos(
-    teacher: Renderable, cameras: list[Camera], clear: bool, seconds: float | None = None
+    teacher: Renderable, cameras: list[Camera], background: Colour | None, seconds: float | None = None
 ) -> tuple[LoadedFrames, list[Tensor]]:
-    """Renders as photos in 8 bits, with alpha where `clear`, and their depths [H, W] along the axis, 0: nothing.
+    """Renders as photos in 8 bits, with alpha where no background is, and depths [H, W] along the axis, 0: nothing.
 
     Of the first cameras alone, at least FEWEST_PICTURES, where more would take longer than `seconds`.
     """
@@ -118,9 +119,9 @@ def render_photos(
     for camera in cameras:
         if seconds is not None and len(images) >= FEWEST_PICTURES and time.perf_counter() - begin > seconds:
             break
-        seen = teacher.render(camera, (0.0, 0.0, 0.0))
+        seen = teacher.render(camera, background or (0.0, 0.0, 0.0))
         rgb, opacity = seen.rgb.cpu(), seen.opacity.cpu().clamp(0, 1)
-        if clear:
+        if background is None:
             straight = rgb / opacity[..., None].clamp(min=1e-3)
             rgb = torch.cat([straight, opacity[..., None]], 2)
         images.append((rgb.clamp(0, 1) * 255).round().to(torch.uint8).numpy())

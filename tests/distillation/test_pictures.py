@@ -53,10 +53,17 @@ def test_gaussians_become_a_field(splats: Model):
     assert compare(splats, student)["psnr_against_teacher"] > 15
 
 
+def test_what_gaussians_leave_open_is_not_taught_as_black(splats: Model):
+    """Before a background other than black, in a scene that goes on beyond its inner cube."""
+    far = replace(splats, bounds=replace(splats.bounds, cascades=2), background=(1.0, 1.0, 1.0))
+    student, _ = convert(far, options("hash", 60, "levels=6", "table=12", "finest=128", "hidden=16"))
+    assert compare(far, student)["psnr_against_teacher"] > 15
+
+
 def test_a_renders_depth_is_along_the_axis(splats: Model):
     """A pixel's point, from depth and pose, projects back with that depth: the same by rays in the world."""
     camera = splats.cameras[0]
-    loaded, depths = render_photos(splats.renderable(), [camera], clear=True)
+    loaded, depths = render_photos(splats.renderable(), [camera], None)
     assert loaded.images[0].shape == (camera.height, camera.width, 4)
     pixel = torch.tensor([[3.5, 5.5], [camera.width - 2.5, camera.height / 2]])
     _, directions = pixel_rays(camera_table([camera]), torch.zeros(2, dtype=torch.int64), pixel)
@@ -69,7 +76,7 @@ def test_a_renders_depth_is_along_the_axis(splats: Model):
 
 def test_a_slow_teacher_shows_less(splats: Model):
     cameras = [splats.cameras[0].resized(16, 16)] * 40
-    loaded, depths = render_photos(splats.renderable(), cameras, clear=False, seconds=0.0)
+    loaded, depths = render_photos(splats.renderable(), cameras, (0.0, 0.0, 0.0), seconds=0.0)
     assert len(loaded.images) == len(loaded.cameras) == len(depths) == FEWEST_PICTURES
 
 
