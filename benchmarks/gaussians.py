@@ -7,7 +7,7 @@ Gaussians counts), then `nf eval` of what it wrote. `wall_seconds` is the whole 
 `cores` its processor time over that, `core_ms` how fast a core was just then (3.6 on a
 quiet day), `worst` the PSNR of its worst view. Run it on a quiet machine. `gaussians, before`: of commits before
 f154ad3, which began only where two other photos confirm a depth. `hash, before`: of commits before fields began with
-the depth that photos agree on.
+the depth that photos agree on. `mlp, alone`: from the photos, without the hash field that teaches it.
 """
 
 import argparse
@@ -36,7 +36,11 @@ CASES = {
     "dtu": ("dtu_scan65", []),
     "sceaux": ("sceaux_castle_11", ["--downscale", "6"]),
 }
-RECIPES = {"hash, unswept": ("hash", ["--recipe", "swept_depth_weight=0"])}  # names in --fields
+RECIPES = {  # names in --fields
+    "hash, unswept": ("hash", ["--recipe", "swept_depth_weight=0"]),
+    "mlp, alone": ("mlp", ["--recipe", "teacher_share=0"]),
+    "cam, alone": ("cam", ["--recipe", "teacher_share=0"]),
+}
 TITLE = "Gaussians fitted to real captures: held-out PSNR over time"
 
 

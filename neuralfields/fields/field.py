@@ -127,6 +127,14 @@ class Field(nn.Module):
         return config
 
     @classmethod
+    def taught_by(cls, domain: Domain) -> str | None:
+        """Name of the field that learns from a scene's photos in its place, and then teaches it; None: it learns alone.
+
+        For fields that are slow to find out from photos where anything is.
+        """
+        return None
+
+    @classmethod
     def placed(cls, config: Any, bounds: Bounds) -> Any:
         """Chooses the settings of a Config that depend on where a scene is, before the field is made."""
         return config

@@ -140,6 +140,11 @@ class Mlp(HeadedField):
             chosen = fresh.for_scene(config.encoding, chosen, taught)
         return replace(config, frequencies=chosen)
 
+    @classmethod
+    def taught_by(cls, domain: Domain) -> str | None:
+        """By `hash`: a step is slow where all is fog."""
+        return "hash" if domain.radiance else None
+
     def colours_for_fresh(self, x: Tensor) -> Tensor:
         """Values for FreSh at x [S, D], or colours seen along the last axis."""
         f = self.features(x)

@@ -61,6 +61,8 @@ class TrainingSettings:
     """of a place's error, from step to step"""
     sparse_depth_weight: float = _setting(0.1, 0.0, 1e3)
     """weight of the sparse points' depth error"""
+    teacher_share: float = _setting(0.4, 0.0, 0.95)
+    """of a fit in which a hash field learns from the photos, which teaches a coordinate network then; 0: no teacher"""
     swept_depth_weight: float = _setting(0.03, 0.0, 1e3)
     """weight, at first, of the error of depths that photos agree on; 0: they are not looked for"""
 

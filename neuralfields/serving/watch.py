@@ -119,7 +119,7 @@ class Watch:
         subject.version = lambda: training.step_count
         if isinstance(training.field, GaussianField):
             subject.splats = lambda: training.volume
-        elif not (why := refusal(training.volume)):
+        elif not (why := refusal(replace(training.volume, field=training.field))):  # also of one that is taught first
             subject.volume = lambda: training.volume
         else:
             subject.why = why

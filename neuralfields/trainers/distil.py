@@ -35,6 +35,7 @@ from neuralfields.fields.field import Field, Shown, Teacher
 from neuralfields.ops.composite import composite
 from neuralfields.ops.occupancy_bits import CELLS, grown, occupied
 from neuralfields.options import training as training_options
+from neuralfields.options.training import TrainingSettings
 from neuralfields.pictures.background import premultiplied_over
 from neuralfields.rays import Rays, Samples
 from neuralfields.rendering.in_time import at_random, in_segments
@@ -145,6 +146,7 @@ class Distillation(Trainer):
         recipe: Recipe,
         seed: int,
         real: Sequence[Camera] = (),
+        settings: TrainingSettings | None = None,
     ) -> None:
         origin = teacher.field.inner if isinstance(teacher.field, Masked) else teacher.field
         self.copied = copy(student, origin)
@@ -158,7 +160,7 @@ class Distillation(Trainer):
         super().__init__(student, seed, grown=self.copied or self.initialised)
         if recipe.points is None:
             recipe = replace(recipe, points=points_for(picture_side(viewpoints.cameras)))
-        self.teacher, self.recipe, self.settings = teacher, recipe, training_options.DEFAULT
+        self.teacher, self.recipe, self.settings = teacher, recipe, settings or training_options.DEFAULT
         self.occupancy = None
         if not recipe.inherit_occupancy:
             self.occupancy = Occupancy(teacher.bounds.cascades, teacher.moves).to(self.device)
@@ -243,6 +245,24 @@ class Distillation(Trainer):
         ]
         again = " and ".join(filter(None, levels)) or "none"
         return f"compared {self.points_compared} points and {self.rays_compared} rays; hard examples: {again}"
+
+    def tensors(self) -> dict[str, Tensor]:
+        """State of the trainer, its points and hard rays, for a checkpoint; whole without hard cameras."""
+        return super().tensors() | self.points.tensors() | self.pool.tensors()
+
+    def counters(self) -> dict[str, int]:
+        """Counters of the trainer, of points and rays, and the round of cameras."""
+        own = {"rays": self.rays, "round": self.poses.round, "round_at": self.round_at, "again": self.pool.seen_again}
+        return super().counters() | own | {"points": self.points_compared, "pictures": self.rays_compared}
+
+    def restore(self, tensors: dict[str, Tensor], counters: dict[str, int]) -> None:
+        """The reverse of `tensors` and `counters`."""
+        super().restore(tensors, counters)
+        self.points.restore(tensors)
+        self.pool.restore(tensors, counters["again"])
+        self.poses.go_to(counters["round"])
+        self.rays, self.round_at = counters["rays"], counters["round_at"]
+        self.points_compared, self.rays_compared = counters["points"], counters["pictures"]
 
     def _wanted(self) -> int:
         """Number of points of a step."""

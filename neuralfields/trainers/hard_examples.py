@@ -55,6 +55,11 @@ class CameraPool:
         self.error, self.count = torch.zeros(2, POSES, device=self.device)
         self.round += 1
 
+    def go_to(self, round: int) -> None:
+        """Samples the cameras of a round again; `round`: how many have begun. Without hard examples."""
+        self.round = round - 1
+        self.begin()
+
     def rays(self, count: int, generator: torch.Generator) -> tuple[Rays, Tensor]:
         """Rays through random pixels of the round's cameras, and the camera [R] of each."""
         camera = torch.randint(0, POSES, (count,), generator=generator, device=self.device)
@@ -108,3 +113,17 @@ class RayPool:
         if rays.times is not None:
             kept = rays.times[:0] if self.times is None else self.times
             self.times = torch.cat([kept, rays.times[worst]])[-RAY_POOL:]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The pool, for a checkpoint."""
+        moments = {} if self.times is None else {"hard.times": self.times}
+        drawn = {} if self.drawn is None else {"hard.drawn": self.drawn}
+        return {"hard.rays": self.rays} | moments | drawn
+
+    def restore(self, tensors: dict[str, Tensor], seen_again: int) -> None:
+        """The reverse of `tensors`; `seen_again`: how many rays have been drawn."""
+        device = self.rays.device
+        self.rays, self.seen_again = tensors["hard.rays"].to(device), seen_again
+        self.times, self.drawn = (
+            tensors[name].to(device) if name in tensors else None for name in ("hard.times", "hard.drawn")
+        )

@@ -71,3 +71,17 @@ class PointPool:
         device = generator.device
         orders = [torch.randperm(count, generator=generator, device=device) for _ in range(PASSES)]
         self.order = torch.cat(orders) if self.shuffle else torch.arange(count, device=device)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The points that are left, for a checkpoint."""
+        if self.points is None:
+            return {}
+        return {"pool.order": self.order} | {
+            f"pool.{field.name}": getattr(self.points, field.name) for field in fields(Points)
+        }
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """The reverse of `tensors`."""
+        if "pool.order" in tensors:
+            self.order = tensors["pool.order"]
+            self.points = Points(*(tensors[f"pool.{field.name}"] for field in fields(Points)))

@@ -7,10 +7,7 @@ from neuralfields.captures.images import LoadedFrames
 from neuralfields.progress import Progress
 from neuralfields.scene import Scene
 from neuralfields.splatting.swept_depth import SweptDepth, swept_depth
-from neuralfields.training.loop import Budget
-from neuralfields.training.plan import FitPlan
-
-SHORTEST_FIT = Budget(500, 20.0)  # for which a sweep of some seconds is worth it
+from neuralfields.training.plan import SHORTEST_FIT, FitPlan
 
 
 def swept_beginning(

@@ -17,7 +17,8 @@ from neuralfields.errors import InputError
 from neuralfields.evaluation.evaluate import measure
 from neuralfields.evaluation.held_out import align_cameras, transfer_cameras
 from neuralfields.evaluation.quick import PhotoValidation
-from neuralfields.fields import field_class, make_field
+from neuralfields.fields import field_class, field_name, make_field
+from neuralfields.fields.field import Field
 from neuralfields.models.model import BACKGROUNDS, Model
 from neuralfields.models.record import provenance, throughput
 from neuralfields.options.fit import FitOptions
@@ -38,10 +39,12 @@ from neuralfields.supervision.pose_refinement import PoseRefinement
 from neuralfields.supervision.robust import Robust
 from neuralfields.supervision.sparse_depth import DepthRays, SparseDepth
 from neuralfields.trainers.radiance import Background, RadianceTrainer
+from neuralfields.trainers.taught import TaughtTrainer
 from neuralfields.training.field_beginning import swept_beginning
 from neuralfields.training.findings import with_findings
 from neuralfields.training.loop import Loop, checkpoint_identity, run_with_checkpoint
 from neuralfields.training.plan import FitPlan, WatchFit, input_record
+from neuralfields.training.teaching import TAUGHT_BY, teacher_of
 
 TARGETS = 10  # photos by which a field may choose hyper-parameters (`Field.tuned`)
 
@@ -61,6 +64,8 @@ def fit_photos(scene: Scene, plan: FitPlan, progress: Progress, watch: WatchFit 
     maps = _depth_maps(scene, options, loaded, progress)
     swept, plan = swept_beginning(scene, plan, loaded, maps is not None, progress)
     training = new_training(scene, plan, loaded, None if maps is None else maps.rays, swept)
+    if isinstance(training, TaughtTrainer) and not options.resume:
+        progress.note(training.line)
     pixels, validate = _validation_pixels(held_out), None
     if pixels is not None:
         aligned = held_out.cameras if training.adjustments.poses is not None else ()
@@ -112,12 +117,9 @@ def new_training(
     `depth`: rays of known depth; `swept`: those that the photos agree on, in place of them.
     """
     depth = depth if swept is None else swept.rays
-    options, config, device, settings = plan.options, plan.config, plan.device, plan.settings
-    kind = field_class(options.field)
-    config = kind.placed(config, scene.bounds)
-    field = make_field(kind, config, scene.bounds.domain, options.seed, _targets(loaded))
-    if kind.PHOTOS:
-        field.looking_at(*source_photos(loaded), scene.bounds, options.seed)
+    options, device = plan.options, plan.device
+    teacher = teacher_of(plan, scene.bounds.domain)
+    field = _new_field(plan, scene, loaded, teacher)
     pixels = Pixels(loaded.images, loaded.cameras, loaded.masks)
     if not len(pixels):
         raise InputError(f"{scene.root}: the masks leave no pixel to train on; check their polarity (black is ignored)")
@@ -125,13 +127,25 @@ def new_training(
     adjustments = _adjustments(scene, plan, loaded, pixels)
     if depth is not None:
         adjustments = replace(adjustments, depth=depth.to(device))
-    training = RadianceTrainer(field.to(device), scene.bounds, pixels, background, options.seed, adjustments, settings)
+    training = RadianceTrainer(field, scene.bounds, pixels, background, options.seed, adjustments, plan.settings)
     training.occupancy.hide_unseen(loaded.cameras, scene.bounds.centre, scene.bounds.side)
     training.occupancy.hide_background(silhouettes(loaded, None), scene.bounds.centre, scene.bounds.side)
     if swept is not None:
         training.occupancy.hold_empty(swept.free)
     training.occupancy.to(device)
-    return training
+    if teacher is None:
+        return training
+    return TaughtTrainer(_new_field(plan, scene, loaded, None, True), training, loaded.cameras, options.seed)
+
+
+def _new_field(plan: FitPlan, scene: Scene, loaded: LoadedFrames, teacher: str | None, taught: bool = False) -> Field:
+    """The plan's field, or its teacher by that name with the usual settings; `taught`: see `Field.tuned`."""
+    kind = field_class(teacher or plan.options.field)
+    config = kind.placed(plan.config if teacher is None else kind.Config(), scene.bounds)
+    field = make_field(kind, config, scene.bounds.domain, plan.options.seed, _targets(loaded), taught)
+    if kind.PHOTOS:
+        field.looking_at(*source_photos(loaded), scene.bounds, plan.options.seed)
+    return field.to(plan.device)
 
 
 def prepare_scene(scene: Scene, options: FitOptions) -> Scene:
@@ -253,14 +267,14 @@ def _standing(
         cameras = training.adjustments.poses.refined()
         others = transfer_cameras(others, loaded.cameras, cameras) if others else []
     indices = loaded.indices + (held_out.indices if held_out else [])
-    names = tuple(scene.frames[i].name for i in indices)
+    names, field = tuple(scene.frames[i].name for i in indices), training.volume.field
     made = (
-        provenance(options.field, training.step_count, loop.seconds, options.seed)
+        provenance(field_name(field), training.step_count, loop.seconds, options.seed)
         | input_record(options)
         | {"scene_kind": scene.kind, "downscale": scale_of(scene, loaded)}
     )
     return Model(
-        field=training.field,
+        field=field,
         bounds=scene.bounds,
         occupancy=training.occupied(),
         cameras=(*cameras, *others),
@@ -287,6 +301,8 @@ def _measured(
 def _learned_record(training: RadianceTrainer, options: FitOptions, names: tuple[str, ...]) -> dict[str, Any]:
     """Results of the optional supervision, for the model's record."""
     adjust, found = training.adjustments, {}
+    if isinstance(training, TaughtTrainer) and training.volume.field is training.field:
+        found |= {TAUGHT_BY: training.taught_by}
     if options.masks is not None:
         found |= {"masks": str(options.masks.resolve())}
     if options.mask_means is not None:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 WatchFit = Callable[[Scene, FitOptions, "Loop", Callable[[], Model]], AbstractContextManager]
 PHOTOS = "photos"
 GAUSSIANS_LACK = ("sparse_depth", "half")  # options of fields alone
+SHORTEST_FIT = Budget(500, 20.0)  # that begins with a sweep for depth, or with a teacher, if it is of use
 SIGNAL_STEPS = 3000  # default for signals; proportionally more of smaller steps
 
 
