@@ -19,6 +19,7 @@ from neuralfields.scene import Bounds
 from neuralfields.splatting.depth_maps import CONFIRMED, DepthMap, depth_maps
 from neuralfields.splatting.initial import evenly
 from neuralfields.splatting.photos import plain_photos
+from neuralfields.supervision.depth_maps import rays_through
 from neuralfields.supervision.sparse_depth import DepthRays
 
 SWEPT, PIXELS = 120, 4096  # photos at most that are swept, and pixels of each, drawn once
@@ -49,12 +50,8 @@ def swept_depth(loaded: LoadedFrames, bounds: Bounds, weight: float) -> SweptDep
     some, parts = plain_photos(loaded.some(evenly(len(loaded.images), SWEPT)), bounds), []
     for index, found in enumerate(depth_maps(some.images, some.cameras, bounds)):
         known = _known(found, some.inside[index], index)
-        camera = some.cameras[index]
-        owner = torch.zeros(len(known), dtype=torch.int64)
-        pixel = (known.flip(1) + 0.5) * found.times
-        _, direction = pixel_rays(camera_table([camera]), owner, pixel)
-        along = direction @ torch.from_numpy(camera.forward).to(torch.float32)
-        parts.append((owner + index, pixel, found.depth[known[:, 0], known[:, 1]] / along.clamp(min=0.05)))
+        scale = float(found.times), float(found.times)
+        parts.append(rays_through(index, known, found.depth, scale, some.cameras[index]))
     if sum(len(part[0]) for part in parts) < FEWEST:
         return None
     camera, pixel, distance = (torch.cat(part) for part in zip(*parts, strict=True))

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from neuralfields.cameras import Camera, project
 from neuralfields.captures.depth_files import read_depth
@@ -62,18 +64,29 @@ def depth_map_rays(scene: Scene, loaded: LoadedFrames) -> MapRays | None:
     return MapRays(rays, line, hashlib.sha256(distance.numpy().tobytes()).hexdigest())
 
 
-def _rays(index: int, depth: np.ndarray, camera: Camera) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _rays(index: int, depth: np.ndarray, camera: Camera) -> tuple[Tensor, Tensor, Tensor]:
     """Photo [K], pixels [K, 2] of the camera's size and distances [K] of some measured pixels of a map."""
-    rows, columns = np.nonzero(depth)
-    chosen = np.random.default_rng(index).permutation(len(rows))[:PIXELS]
-    scale = np.array([camera.width / depth.shape[1], camera.height / depth.shape[0]])
-    pixel = torch.from_numpy((np.column_stack([columns, rows])[chosen] + 0.5) * scale).to(torch.float32)
-    owner = torch.zeros(len(chosen), dtype=torch.int64)
+    known = np.column_stack(np.nonzero(depth))
+    known = known[np.random.default_rng(index).permutation(len(known))[:PIXELS]]
+    scale = camera.width / depth.shape[1], camera.height / depth.shape[0]
+    return rays_through(index, torch.from_numpy(known), torch.from_numpy(depth), scale, camera)
+
+
+def rays_through(
+    index: int, known: Int[Tensor, "K 2"], depth: Float[Tensor, "h w"], scale: tuple[float, float], camera: Camera
+) -> tuple[Int[Tensor, " R"], Float[Tensor, "R 2"], Float[Tensor, " R"]]:
+    """Rays through pixels of a map of depths along the axis: the photo of each, its pixel, the distance along it.
+
+    `known`: rows and columns; `scale`: pixels of the photo in one of the map, across and down. Without those that a
+    fisheye sees beside itself.
+    """
+    pixel = ((known.flip(1) + 0.5) * torch.tensor(scale, dtype=torch.float64)).to(torch.float32)
+    owner = torch.zeros(len(known), dtype=torch.int64)
     _, direction = pixel_rays(camera_table([camera]), owner, pixel)
     along = direction @ torch.from_numpy(camera.forward).to(torch.float32)
-    depths = torch.from_numpy(depth[rows[chosen], columns[chosen]]).to(torch.float32)
-    ahead = along > 0.05  # beyond it, of a fisheye, a depth along the axis says nothing
-    return owner[ahead] + index, pixel[ahead], (depths / along.clamp(min=0.05))[ahead]
+    ahead = along > 0.05  # beyond it a depth along the axis says nothing
+    distance = depth[known[:, 0], known[:, 1]].to(torch.float32) / along.clamp(min=0.05)
+    return owner[ahead] + index, pixel[ahead], distance[ahead]
 
 
 def _unit(

@@ -15,7 +15,6 @@ from dataclasses import replace
 from torch import Tensor
 
 from neuralfields.cameras import Camera
-from neuralfields.errors import InputError
 from neuralfields.fields import field_name
 from neuralfields.fields.field import Field
 from neuralfields.models.model import Model
@@ -31,7 +30,8 @@ RECIPE = Recipe(hard_cameras=False)  # a pool of hard cameras would have to be k
 class TaughtTrainer(RadianceTrainer):
     """Trainer of `field`, which another one teaches: that of `teacher`, for the share `teacher_share` of the fit.
 
-    `cameras`: of the photos; `taught_by`: the teacher's name. A finished field that goes on learns from photos alone.
+    `cameras`: of the photos; `taught_by`: the teacher's name. A finished field that goes on has a new teacher, since
+    the former is in no file.
     """
 
     def __init__(self, field: Field, teacher: RadianceTrainer, cameras: Sequence[Camera], seed: int) -> None:
@@ -39,8 +39,8 @@ class TaughtTrainer(RadianceTrainer):
             field, teacher.bounds, teacher.pixels, teacher.background, seed, teacher.adjustments, teacher.settings
         )
         self.occupancy, self.cameras, self.taught_by = teacher.occupancy, list(cameras), field_name(teacher.field)
-        self.teacher: RadianceTrainer | None = teacher
-        self.distillation: Distillation | None = None
+        self.teacher, self.distillation = teacher, None
+        self.goes_on, self.begun = False, 0  # `begun`: at which millionth of the fit a finished field went on
 
     @property
     def line(self) -> str:
@@ -51,13 +51,14 @@ class TaughtTrainer(RadianceTrainer):
 
     def step(self, progress: float) -> StepReport:
         """Takes a step of the teacher's on photos, or of the field's on the teacher."""
-        if self.teacher is None:
-            return super().step(progress)
-        share = self.settings.teacher_share
-        if progress < share and self.distillation is None:
-            report = replace(self.teacher.step(progress / share), stage="teacher")
+        if self.goes_on:
+            self.goes_on, self.begun = False, int(1e6 * progress)
+        first, share = self.begun / 1e6, self.settings.teacher_share
+        done = (progress - first) / (1 - first)
+        if done < share and self.distillation is None:
+            report = replace(self.teacher.step(done / share), stage="teacher")
         else:
-            report = self._taught().step(max(0.0, (progress - share) / (1 - share)))
+            report = self._taught().step(max(0.0, (done - share) / (1 - share)))
         self.step_count += 1
         return report
 
@@ -76,60 +77,47 @@ class TaughtTrainer(RadianceTrainer):
 
     def advance(self, progress: float) -> None:
         """Begins a step, or ends the fit, of who is learning."""
-        if self.teacher is None:
-            super().advance(progress)
-        else:
-            (self.distillation or self.teacher).advance(progress)
+        (self.distillation or self.teacher).advance(progress)
 
     @property
     def volume(self) -> Volume:
         """The field that is learning, or its teacher while that is, with the occupancy grid."""
-        if self.distillation is not None:
-            return self.distillation.volume
-        return super().volume if self.teacher is None else self.teacher.volume
+        return (self.distillation or self.teacher).volume
 
     def remarks(self) -> list[str]:
         """What the steps of both have to say, and that the teacher is all there is of a fit that ended early."""
-        if self.teacher is None:
-            return super().remarks()
         if self.distillation is not None:
             return self.teacher.remarks() + self.distillation.remarks()
         early = f"ended before {field_name(self.field)} was taught: the model is {self.taught_by}, its teacher"
         return [*self.teacher.remarks(), early]
 
     def adopt(self, model: Model) -> None:
-        """Goes on from a finished field, without its teacher, which is in no file."""
-        self.teacher = None
+        """Goes on from a finished field and its occupancy grid, with a new teacher for the rest of the fit."""
         super().adopt(model)
+        self.goes_on = True
 
     def tensors(self) -> dict[str, Tensor]:
-        """State of teacher and distillation, for a checkpoint."""
-        if self.teacher is None:
-            return super().tensors()
-        taught = {} if self.distillation is None else self.distillation.tensors()
+        """State of teacher and distillation, for a checkpoint; before that the field, which may be a finished one."""
+        waiting = {f"field.{name}": value.detach() for name, value in self.field.state_dict().items()}
+        taught = waiting if self.distillation is None else self.distillation.tensors()
         return _named("teacher", self.teacher.tensors()) | _named("taught", taught)
 
     def counters(self) -> dict[str, int]:
-        """Counters of both, and the number of steps."""
-        if self.teacher is None:
-            return super().counters()
+        """Counters of both, the number of steps, and where it went on."""
         taught = {} if self.distillation is None else self.distillation.counters()
         both = _named("teacher", self.teacher.counters()) | _named("taught", taught)
-        return both | {"step": self.step_count}
+        return both | {"step": self.step_count, "begun": self.begun, "goes_on": int(self.goes_on)}
 
     def restore(self, tensors: dict[str, Tensor], counters: dict[str, int]) -> None:
         """The reverse of `tensors` and `counters`."""
-        known = _below("teacher", counters)
-        if not known:  # of a finished field that went on
-            self.teacher = None
-            super().restore(tensors, counters)
-            return
-        if self.teacher is None:
-            raise InputError("the checkpoint is of a field that is taught, this fit goes on from a finished one")
-        self.teacher.restore(_below("teacher", tensors), known)
-        if taught := _below("taught", counters):
-            self._taught().restore(_below("taught", tensors), taught)
-        self.step_count = counters["step"]
+        self.teacher.restore(_below("teacher", tensors), _below("teacher", counters))
+        field, taught = _below("taught", tensors), _below("taught", counters)
+        if taught:
+            self._taught().restore(field, taught)
+        else:
+            self.field.load_state_dict(_below("field", field))
+        self.step_count, self.begun = counters["step"], counters["begun"]
+        self.goes_on = bool(counters["goes_on"])
 
 
 def _named(name: str, of: dict) -> dict:

@@ -1,5 +1,6 @@
 """A slow field learns from a fast one that learns from photos: sooner, to the same bits, and broken off anywhere."""
 
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -97,11 +98,10 @@ def test_a_broken_run_ends_in_the_bits_of_an_unbroken_one(tmp_path: Path, breaks
         checkpoint.save(before, 1.0)
         after = taught()
         with torch.no_grad():  # nothing of a fresh start may shine through
-            for p in (after.field if step > LEARNT else after.teacher.field).parameters():
+            for p in (*after.field.parameters(), *after.teacher.field.parameters()):
                 p.fill_(7)
         checkpoint.load(after)
-        if step > LEARNT:
-            same_bits(before, after)
+        same_bits(before, after)
         before = after
     assert done + steps(after, ALL - len(done), ALL) == reports
     same_bits(whole, after)
@@ -165,7 +165,13 @@ def test_one_that_ends_early_is_its_teacher_or_what_was_taught(tmp_path: Path, s
     assert late.made["field"] == "mlp" and late.made["taught_by"] == "hash"
 
 
-def test_a_finished_field_goes_on_from_the_photos(tmp_path: Path, soon: None) -> None:
-    done = fit_to_file(plan_fit(options(tmp_path, 40)))
-    more = fit_to_file(plan_fit(options(tmp_path, 50, resume=True)))
-    assert more.made["steps"] == 50 and moved(more.field, state(done.field))
+def test_a_finished_field_goes_on_with_a_new_teacher(tmp_path: Path, soon: None) -> None:
+    """Also where that fit is interrupted in turn."""
+    done = fit_to_file(plan_fit(options(tmp_path / "a", 40)))
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    more = fit_to_file(plan_fit(options(tmp_path / "a", 80, resume=True)))
+    assert more.made["steps"] == 80 and more.made["taught_by"] == "hash" and moved(more.field, state(done.field))
+    for after in (5, 25):  # while the teacher learns, and while it teaches
+        with pytest.raises(InterruptedFit):
+            fit_to_file(plan_fit(options(tmp_path / "b", 80, resume=True)), Interrupting(after))
+    same_model(more, fit_to_file(plan_fit(options(tmp_path / "b", 80, resume=True))))
