@@ -37,6 +37,7 @@ The floor plan: each folder answers one question, and imports point up this list
   poses         where were the photos taken?
   splatting     how do Gaussians begin, grow and shrink?
   evaluation    how good is a model, by which protocol?
+  trainers      what does a step learn: from photos, a signal, a teacher?
   training      how is a model fitted?
   distillation  how does one field become another?
   serving       how does a browser show it?

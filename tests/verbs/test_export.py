@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from neuralfields import cli
-from neuralfields.distillation.boxes import uncontract
 from neuralfields.domain import Domain
 from neuralfields.errors import UsageError
 from neuralfields.evaluation import export
@@ -19,7 +18,7 @@ from neuralfields.mesh.files import read_mesh
 from neuralfields.mesh.mesh import Mesh, faults
 from neuralfields.models.model import Model
 from neuralfields.models.nf_file import load, save
-from neuralfields.ops.contract import Contraction
+from neuralfields.ops.contract import Contraction, uncontract
 from neuralfields.scene import Bounds
 from neuralfields.verbs import export as verb
 from tests.support.foreign_files import snapshot_of, write_snapshot
