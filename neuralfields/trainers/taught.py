@@ -18,6 +18,7 @@ from neuralfields.cameras import Camera
 from neuralfields.fields import field_name
 from neuralfields.fields.field import Field
 from neuralfields.models.model import Model
+from neuralfields.models.quantise import round_parameters
 from neuralfields.rendering.volume import Volume
 from neuralfields.trainers.distil import Distillation, Recipe
 from neuralfields.trainers.radiance import RadianceTrainer
@@ -54,7 +55,7 @@ class TaughtTrainer(RadianceTrainer):
         if self.goes_on:
             self.goes_on, self.begun = False, int(1e6 * progress)
         first, share = self.begun / 1e6, self.settings.teacher_share
-        done = (progress - first) / (1 - first)
+        done = max(0.0, (progress - first) / (1 - first))
         if done < share and self.distillation is None:
             report = replace(self.teacher.step(done / share), stage="teacher")
         else:
@@ -78,6 +79,8 @@ class TaughtTrainer(RadianceTrainer):
     def advance(self, progress: float) -> None:
         """Begins a step, or ends the fit, of who is learning."""
         (self.distillation or self.teacher).advance(progress)
+        if progress >= 1 and self.bits == 8 and self.distillation is None:
+            round_parameters(self.teacher.field)  # it is all there is, and what is measured is what is stored
 
     @property
     def volume(self) -> Volume:
