@@ -163,7 +163,9 @@ def test_brush_delete_undo_redo_save(screen: Screen, tmp_path: Any) -> None:
     page.keyboard.press("Escape")
     page.keyboard.press("Escape")
     screen.rest()
-    assert counts(screen) == (0, 400) and np.array_equal(screen.picture(), plain)
+    # The page, or the server where it rests, draws in whichever order the sort left: roundings apart, by up to three
+    # 255ths; what was deleted above makes more than two on average.
+    assert counts(screen) == (0, 400) and np.abs(screen.picture() - plain).max() <= 3
 
 
 @needs_chromium
