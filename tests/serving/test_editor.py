@@ -163,9 +163,9 @@ def test_brush_delete_undo_redo_save(screen: Screen, tmp_path: Any) -> None:
     page.keyboard.press("Escape")
     page.keyboard.press("Escape")
     screen.rest()
-    # The page, or the server where it rests, draws in whichever order the sort left: roundings apart, by up to three
-    # 255ths; what was deleted above makes more than two on average.
-    assert counts(screen) == (0, 400) and np.abs(screen.picture() - plain).max() <= 3
+    # The page, or the server where it rests, draws in whichever order the sort left: roundings apart, by a fifth
+    # of a 255th on average; what was deleted above makes more than two.
+    assert counts(screen) == (0, 400) and np.abs(screen.picture() - plain).mean() < 0.5
 
 
 @needs_chromium
