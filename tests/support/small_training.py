@@ -7,6 +7,8 @@ import torch
 from neuralfields.captures.images import LoadedFrames, load_frames
 from neuralfields.captures.readers import read_scene
 from neuralfields.fields.hash import Config, HashField
+from neuralfields.pictures.metrics import psnr_from_mse
+from neuralfields.rendering.volume import finish
 from neuralfields.scene import Scene
 from neuralfields.supervision.pixels import Pixels
 from neuralfields.trainers import radiance as training
@@ -42,3 +44,12 @@ def same_bits(one: RadianceTrainer, two: RadianceTrainer) -> None:
     other = two.tensors()
     for name, tensor in one.tensors().items():
         assert torch.equal(tensor, other[name]), name
+
+
+@torch.no_grad()
+def held_out_psnr(what: RadianceTrainer, pixels: int = 10**6) -> float:
+    """Over at most so many pixels of the held-out views of the small capture, on white."""
+    _, _, loaded = small_scene()
+    batch = Pixels(loaded.images, loaded.cameras).every(pixels)
+    picture = finish(what.volume.sums(batch.rays), torch.tensor(WHITE), 1.0)
+    return psnr_from_mse(float((picture.rgb - batch.over(torch.tensor(WHITE))).square().mean()))

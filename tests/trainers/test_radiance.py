@@ -9,26 +9,15 @@ import torch
 from neuralfields.errors import NeuralfieldsError
 from neuralfields.fields.hash import HashField
 from neuralfields.options.training import DEFAULT
-from neuralfields.pictures.metrics import psnr_from_mse
-from neuralfields.rendering.volume import finish
-from neuralfields.supervision.pixels import Batch, Pixels
+from neuralfields.supervision.pixels import Batch
 from neuralfields.trainers import radiance as training
 from neuralfields.trainers import trainer
 from neuralfields.trainers.radiance import Background, RadianceTrainer
 from tests.support.settings import set_training
-from tests.support.small_training import WHITE, same_bits, small_scene, small_training, steps
+from tests.support.small_training import held_out_psnr, same_bits, small_training, steps
 
 SAMPLES = 1 << 12  # of small_steps
 pytestmark = pytest.mark.usefixtures("one_thread", "small_steps")
-
-
-@torch.no_grad()
-def held_out_psnr(what: RadianceTrainer) -> float:
-    """Over all pixels of the held-out views of the small capture, on white."""
-    _, _, loaded = small_scene()
-    batch = Pixels(loaded.images, loaded.cameras).every(10**6)
-    picture = finish(what.volume.sums(batch.rays), torch.tensor(WHITE), 1.0)
-    return psnr_from_mse(float((picture.rgb - batch.over(torch.tensor(WHITE))).square().mean()))
 
 
 def test_it_learns_what_it_was_not_shown() -> None:

@@ -13,8 +13,6 @@ from neuralfields.models.model import Model
 from neuralfields.models.nf_file import load
 from neuralfields.options.fit import FitOptions
 from neuralfields.options.training import DEFAULT
-from neuralfields.pictures.metrics import psnr_from_mse
-from neuralfields.rendering.volume import finish
 from neuralfields.supervision.pixels import Pixels
 from neuralfields.trainers.radiance import RadianceTrainer
 from neuralfields.trainers.taught import TaughtTrainer
@@ -26,7 +24,7 @@ from neuralfields.training.plan import plan_fit
 from tests.support.fit_runs import Interrupting, nf, same_model
 from tests.support.settings import set_training
 from tests.support.small_fit import tiny_capture_folder
-from tests.support.small_training import WHITE, Background, same_bits, small_scene, small_training, steps
+from tests.support.small_training import WHITE, Background, held_out_psnr, same_bits, small_scene, small_training, steps
 
 pytestmark = pytest.mark.usefixtures("one_thread", "small_steps")
 SMALL = Config(count=16, layers=2, width=32, hidden=16)
@@ -50,14 +48,6 @@ def state(field: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def moved(field: torch.nn.Module, before: dict[str, torch.Tensor]) -> bool:
     return any(not torch.equal(tensor, before[name]) for name, tensor in field.state_dict().items())
-
-
-@torch.no_grad()
-def held_out_psnr(what: RadianceTrainer) -> float:
-    _, _, loaded = small_scene()
-    batch = Pixels(loaded.images, loaded.cameras).every(2000)
-    picture = finish(what.volume.sums(batch.rays), torch.tensor(WHITE), 1.0)
-    return psnr_from_mse(float((picture.rgb - batch.over(torch.tensor(WHITE))).square().mean()))
 
 
 def test_the_teacher_learns_first_and_then_the_field() -> None:
@@ -84,7 +74,7 @@ def test_it_sees_more_than_one_that_learns_from_the_photos(monkeypatch: pytest.M
     for one in (alone, what):
         steps(one, 300, 300)
         one.advance(1.0)
-    assert held_out_psnr(what) > held_out_psnr(alone) + 2
+    assert held_out_psnr(what, 2000) > held_out_psnr(alone, 2000) + 2
 
 
 @pytest.mark.parametrize("breaks", [(10, 40), (24, 55)])
