@@ -11,7 +11,8 @@ b8fcb93 and 23ee3b3: by the pixels, 34 to 41). `gaussians, brief`, of commits be
 as three quarters of the largest gap between photos, paths of twice the rate, each photo drawn at its very moment (no
 option makes these). `hash`, `kplanes` and `cam`, before: before silhouettes carved what no photo shows, K-Planes were
 smoother in time and `cam` had a native op. `cam, bare`: the network of `cam` without its modulation, of as many numbers
-within a thousandth. `alone`: from the photos, without the hash field that teaches (trainers/taught.py).
+within a thousandth. `alone`: from the photos, without the hash field that teaches (trainers/taught.py). `own times`:
+each ray at the time of its photo, where it is seen at those of photos near by.
 The data are for local tests only: --data or NEURALFIELDS_DATA names the folder that holds `dynamic/`.
 """
 
@@ -32,7 +33,7 @@ from neuralfields.options.fit import FitOptions
 from neuralfields.scene import Scene
 from neuralfields.training.fit import fit_scene
 
-ALONE = ("teacher_share=0",)
+RECIPES = {"alone": ("teacher_share=0",), "own times": ("time_jitter=0",)}  # by what a case's name ends with
 SCENES = ("texture", "topology", "occlusion", "collision", "deformation")
 CASES: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "hash": ("hash", (), False),
@@ -41,6 +42,8 @@ CASES: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "cam": ("cam", ("width=128", "layers=4"), False),
     "cam, bare": ("cam", ("width=128", "layers=4", "modulation=false"), False),
     "cam, alone": ("cam", ("width=128", "layers=4"), False),
+    "hash, own times": ("hash", (), False),
+    "cam, own times": ("cam", ("width=128", "layers=4"), False),
     "gaussians": ("gaussians", (), False),
     "gaussians, many": ("gaussians", ("most=38000",), False),
     "still": ("hash", (), True),
@@ -96,7 +99,7 @@ def main() -> None:
             options = FitOptions(
                 scene=scene.root, field=field, set=settings, still=still, quiet=True, eval_every=0, steps=fixed,
                 minutes=None if fixed else given.minutes, downscale=40 if given.quick else given.downscale,
-                threads=given.threads, recipe=(f"samples={given.samples}", *ALONE * case.endswith("alone")),
+                threads=given.threads, recipe=(f"samples={given.samples}", *RECIPES.get(case.rpartition(", ")[2], ())),
             )  # fmt: skip
             start = time.perf_counter()
             rows.append(row(command, **measure(case, scene, options)))

@@ -102,6 +102,7 @@ class Field(nn.Module):
     Config: ClassVar[type]
     DOMAINS: ClassVar[tuple[str, ...]] = ("radiance",)
     MOVES: ClassVar[bool] = False  # whether it takes time as a fourth coordinate of a scene
+    SMOOTH_IN_TIME: ClassVar[bool] = False  # whether its own penalty keeps it so; others see photos of near times
     PHOTOS: ClassVar[bool] = False  # whether it keeps the training photos and reads colours from them
     # Settings of the Config from the smallest to the largest field that makes sense, for a target size in bytes.
     SIZES: ClassVar[tuple[dict[str, Any], ...]] = ()

@@ -81,7 +81,7 @@ class KPlanesField(HeadedField):
     Config = Config
     SIZES = tuple({"resolutions": tuple(n * k for k in (1, 2, 4, 8))} for n in (6, 8, 12, 16, 24, 32, 40, 48, 64))
     DOMAINS = ("radiance", "image", "shape", "video")
-    MOVES = True
+    MOVES = SMOOTH_IN_TIME = True
 
     def __init__(self, config: Config, domain: Domain = RADIANCE) -> None:
         super().__init__()

@@ -63,6 +63,9 @@ class TrainingSettings:
     """weight of the sparse points' depth error"""
     teacher_share: float = _setting(0.4, 0.0, 0.95)
     """of a fit in which a hash field learns from the photos, which teaches a coordinate network then; 0: no teacher"""
+    time_jitter: float = _setting(11.0, 0.0, 1e6)
+    """of a scene that moves: a ray's time is that of a photo up to so many before or after its own, at random, so that
+    no moment is explained by itself alone; falls to 0 over a fit; not of K-Planes, which are smooth by themselves"""
     swept_depth_weight: float = _setting(0.03, 0.0, 1e3)
     """weight, at first, of the error of depths that photos agree on; 0: they are not looked for"""
 

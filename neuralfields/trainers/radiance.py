@@ -122,6 +122,7 @@ class RadianceTrainer(Trainer):
         if ranks.rank():  # all processes update the same cells, and draw rays of their own
             generator = self.generator(ranks.rank())
         batch = self.pixels.batch(self.rays, generator)
+        batch = self._about_its_time(batch, generator, progress)
         jitter = torch.rand(self.rays, generator=generator, device=self.device)
         colour = self._background(generator)
         sums, depth = self._render(batch, jitter, generator, progress)
@@ -139,6 +140,21 @@ class RadianceTrainer(Trainer):
             self.adjustments.follow((self.step_count, progress), batch, sums, (picture, colour), weight)
         self.rays = next_rays(self.rays, sums.samples, self._wanted, self.settings)
         return report
+
+    def _about_its_time(self, batch: Batch, generator: torch.Generator, progress: float) -> Batch:
+        """The batch with each ray some photos earlier or later, fewer and fewer over a fit.
+
+        Each moment is seen by a photo or two, and a field can show what stands still otherwise at each of them. Of many
+        cameras that film together as many photos are less time.
+        """
+        times, bounds = batch.rays.times, self.bounds.times
+        aside = self.settings.time_jitter * (1 - progress) / len(self.pixels.widths)
+        if times is None or bounds is None or self.field.SMOOTH_IN_TIME or not aside:
+            return batch
+        first, last = bounds
+        by = 2 * torch.rand(len(times), generator=generator, device=self.device) - 1
+        times = (times + aside * (last - first) * by).clamp(first, last)
+        return replace(batch, rays=replace(batch.rays, times=times))
 
     @property
     def _wanted(self) -> int:

@@ -1,20 +1,26 @@
 """Training learns, repeats itself bit for bit, takes the same way on both paths, and survives numbers gone wrong."""
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
 
+from neuralfields.captures.images import load_frames
+from neuralfields.captures.readers import read_scene
+from neuralfields.domain import MOVING
 from neuralfields.errors import NeuralfieldsError
 from neuralfields.fields.hash import HashField
 from neuralfields.options.training import DEFAULT
-from neuralfields.supervision.pixels import Batch
+from neuralfields.rendering.volume import Volume
+from neuralfields.supervision.pixels import Batch, Pixels
 from neuralfields.trainers import radiance as training
 from neuralfields.trainers import trainer
 from neuralfields.trainers.radiance import Background, RadianceTrainer
+from tests.support.moving import moving_capture
 from tests.support.settings import set_training
-from tests.support.small_training import held_out_psnr, same_bits, small_training, steps
+from tests.support.small_training import SMALL, WHITE, held_out_psnr, same_bits, small_training, steps
 
 SAMPLES = 1 << 12  # of small_steps
 pytestmark = pytest.mark.usefixtures("one_thread", "small_steps")
@@ -257,3 +263,26 @@ def test_a_fixed_background_is_fixed() -> None:
 def test_report_psnr_is_the_losss() -> None:
     assert training.StepReport(1, 1, 0.01).psnr == pytest.approx(20.0)
     assert training.StepReport(1, 1, 0.0).psnr == pytest.approx(100.0)
+
+
+def test_rays_of_what_moves_are_of_times_about_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By up to eleven of 24 photos' share of the time at first, by none at the end, within the scene's times."""
+    scene = read_scene(moving_capture())
+    loaded = load_frames(scene, range(len(scene.frames)))
+    assert len(loaded.images) == 24 and scene.bounds.times == (0.0, 1.0)
+    seen = []
+    sums = Volume.sums
+    monkeypatch.setattr(Volume, "sums", lambda self, rays, *a: seen.append(rays.times) or sums(self, rays, *a))
+    torch.manual_seed(0)
+    field = HashField(replace(SMALL, moments=8), MOVING)
+    what = RadianceTrainer(field, scene.bounds, Pixels(loaded.images, loaded.cameras), Background(WHITE, False), 0)
+    own, batch = [], what.pixels.batch
+    monkeypatch.setattr(what.pixels, "batch", lambda *a: own.append(batch(*a)) or own[-1])
+    for progress in (0.0, 0.75, 1.0):
+        what.step(progress)
+        aside, most = (seen[-1] - own[-1].rays.times).abs().max(), 11 / 24 * (1 - progress)
+        assert 0.8 * most <= aside <= most
+        assert seen[-1].min() >= 0 and seen[-1].max() <= 1
+    what.settings = replace(what.settings, time_jitter=0.0)
+    what.step(0.0)
+    assert torch.equal(seen[-1], own[-1].rays.times)
