@@ -283,6 +283,10 @@ def test_rays_of_what_moves_are_of_times_about_their_own(monkeypatch: pytest.Mon
         aside, most = (seen[-1] - own[-1].rays.times).abs().max(), 11 / 24 * (1 - progress)
         assert 0.8 * most <= aside <= most
         assert seen[-1].min() >= 0 and seen[-1].max() <= 1
+    monkeypatch.setattr(HashField, "SMOOTH_IN_TIME", True)  # as K-Planes are
+    what.step(0.0)
+    assert torch.equal(seen[-1], own[-1].rays.times)
+    monkeypatch.setattr(HashField, "SMOOTH_IN_TIME", False)
     what.settings = replace(what.settings, time_jitter=0.0)
     what.step(0.0)
     assert torch.equal(seen[-1], own[-1].rays.times)
