@@ -20,15 +20,15 @@ import math
 import torch
 from torch import Tensor
 
+from neuralfields.options.training import PHOTOS_OF_A_MOMENT
+
 MOTION = 15
 CENTRE, DURATION, PATH, TURN = 0, 1, slice(2, 11), slice(11, 15)
 POWERS = 3
 FOR_EVER = math.log(32.0)  # duration of what is always there: its opacity changes by a thousandth
 LARGEST_OPACITY = 40.0  # logit beyond which exp in float32 overflows in a product
 SHORTEST = math.log(1e-3)
-# The least duration: in largest gaps between photos, and in the time in which one photo is taken on average. What lives
-# for fewer photos learns them one by one, and draws the times between them worse the longer a fit takes.
-OF_A_GAP, OF_PHOTOS = 0.75, 11.0
+OF_A_GAP = 0.75  # the least duration, in largest gaps between photos
 
 
 def motionless(count: int, like: Tensor) -> Tensor:
@@ -62,11 +62,12 @@ def faded(opacities: Tensor, motion: Tensor, moment: float) -> Tensor:
     return held + log_left - torch.log1p(held.exp() * -torch.expm1(log_left))
 
 
-def briefest(moments: Tensor, photos: float = OF_PHOTOS) -> float:
+def briefest(moments: Tensor, photos: float = PHOTOS_OF_A_MOMENT) -> float:
     """Logarithm of the least duration of a fit to photos of these moments [N] in [0, 1].
 
     Half way through the largest gap between them one of either side is left at over a half; and it is no less than
-    `photos` of them take, so that cameras that film together, which see a moment from many sides, allow for less.
+    `photos` of them take on average, so that cameras that film together, which see a moment from many sides, allow for
+    less.
     """
     ordered = moments.unique()
     gap = float((ordered[1:] - ordered[:-1]).max()) if len(ordered) > 1 else 0.0

@@ -7,6 +7,10 @@ from dataclasses import dataclass, field, fields
 
 from neuralfields.settings import require_range
 
+# Of a scene that moves, so many photos about a moment tell of it: what is learned from fewer is learned photo by photo,
+# and shows other moments worse the longer a fit takes. For lives of Gaussians (motion.py) and the times of rays.
+PHOTOS_OF_A_MOMENT = 11.0
+
 
 def _setting(default: float, low: float, high: float) -> float:
     """A setting with its closed range."""
@@ -63,7 +67,7 @@ class TrainingSettings:
     """weight of the sparse points' depth error"""
     teacher_share: float = _setting(0.4, 0.0, 0.95)
     """of a fit in which a hash field learns from the photos, which teaches a coordinate network then; 0: no teacher"""
-    time_jitter: float = _setting(11.0, 0.0, 1e6)
+    time_jitter: float = _setting(PHOTOS_OF_A_MOMENT, 0.0, 1e6)
     """of a scene that moves: a ray's time is that of a photo up to so many before or after its own, at random, so that
     no moment is explained by itself alone; falls to 0 over a fit; not of K-Planes, which are smooth by themselves"""
     swept_depth_weight: float = _setting(0.03, 0.0, 1e3)
