@@ -145,10 +145,11 @@ class RadianceTrainer(Trainer):
         """The batch with each ray some photos earlier or later, fewer and fewer over a fit.
 
         Each moment is seen by a photo or two, and a field can show what stands still otherwise at each of them. Of many
-        cameras that film together as many photos are less time.
+        cameras that film together as many photos are less time. It falls by the square of what is left of the fit,
+        since what is fast is blurred by it.
         """
         times, bounds = batch.rays.times, self.bounds.times
-        aside = self.settings.time_jitter * (1 - progress) / len(self.pixels.widths)
+        aside = self.settings.time_jitter * (1 - progress) ** 2 / len(self.pixels.widths)
         if times is None or bounds is None or self.field.SMOOTH_IN_TIME or not aside:
             return batch
         first, last = bounds

@@ -278,9 +278,9 @@ def test_rays_of_what_moves_are_of_times_about_their_own(monkeypatch: pytest.Mon
     what = RadianceTrainer(field, scene.bounds, Pixels(loaded.images, loaded.cameras), Background(WHITE, False), 0)
     own, batch = [], what.pixels.batch
     monkeypatch.setattr(what.pixels, "batch", lambda *a: own.append(batch(*a)) or own[-1])
-    for progress in (0.0, 0.75, 1.0):
+    for progress in (0.0, 0.5, 0.75, 1.0):
         what.step(progress)
-        aside, most = (seen[-1] - own[-1].rays.times).abs().max(), 11 / 24 * (1 - progress)
+        aside, most = (seen[-1] - own[-1].rays.times).abs().max(), 11 / 24 * (1 - progress) ** 2
         assert 0.8 * most <= aside <= most
         assert seen[-1].min() >= 0 and seen[-1].max() <= 1
     monkeypatch.setattr(HashField, "SMOOTH_IN_TIME", True)  # as K-Planes are
