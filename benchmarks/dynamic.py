@@ -1,6 +1,6 @@
 """Scenes that move: fields in time on five scenes, after equal minutes or steps; CAM with and without its grids.
 
-python benchmarks/dynamic.py [--quick] [--data FOLDER] [--minutes 1] [--steps N] [--scenes ...] [--cases ...]
+python benchmarks/dynamic.py [--quick] [--data DIR] [--minutes 1] [--steps N] [--scenes ...] [--cases ...] [--keep DIR]
 
 Writes dynamic_by_time.md, or dynamic.md with --steps; rows of other minutes, scenes and cases stay.
 
@@ -52,13 +52,13 @@ CASES: dict[str, tuple[str, tuple[str, ...], bool]] = {
 }
 
 
-def measure(case: str, scene: Scene, options: FitOptions) -> dict[str, Any]:
-    """One fit and its file; `cores`: what it had, user and system time over wall time."""
+def measure(case: str, scene: Scene, options: FitOptions, keep: Path | None = None) -> dict[str, Any]:
+    """One fit and its file, left in `keep`; `cores`: what it had, user and system time over wall time."""
     begin, worked = time.perf_counter(), sum(os.times()[:2])
     model = fit_scene(scene, options)
     cores = (sum(os.times()[:2]) - worked) / (time.perf_counter() - begin)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "a.nf"
+        path = Path(folder if keep is None else keep) / f"{scene.name}_{case.replace(', ', '_').replace(' ', '_')}.nf"
         save(model, path)
         report = evaluate(load(path))
         return {
@@ -82,6 +82,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--scenes", nargs="*", choices=SCENES, default=list(SCENES))
     parser.add_argument("--cases", nargs="*", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--keep", type=Path, help="a folder for the models, to be looked at")
     parser.add_argument("--quick", action="store_true", help="one scene, tiny photos, 5 steps, nothing is written")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -104,7 +105,7 @@ def main() -> None:
                 threads=given.threads, recipe=(f"samples={given.samples}", *RECIPES.get(case.rpartition(", ")[2], ())),
             )  # fmt: skip
             start = time.perf_counter()
-            rows.append(row(command, **measure(case, scene, options)))
+            rows.append(row(command, **measure(case, scene, options, given.keep)))
             print(rows[-1], f"{time.perf_counter() - start:.0f} s", flush=True)
             if not given.quick:
                 write(claim, f"Scenes that move, by {'time' if given.steps is None else 'steps'}", rows)
