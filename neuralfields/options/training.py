@@ -70,6 +70,8 @@ class TrainingSettings:
     time_jitter: float = _setting(PHOTOS_OF_A_MOMENT, 0.0, 1e6)
     """of a scene that moves: a ray's time is that of a photo up to so many before or after its own, at random, so that
     no moment is explained by itself alone; falls to 0 over a fit; not of K-Planes, which are smooth by themselves"""
+    time_jitter_halving: float = _setting(500, 1.0, 1e9)
+    """steps in which that halves, beside its fall: what is fast is blurred by it, in a long fit beyond repair"""
     swept_depth_weight: float = _setting(0.03, 0.0, 1e3)
     """weight, at first, of the error of depths that photos agree on; 0: they are not looked for"""
 

@@ -145,11 +145,12 @@ class RadianceTrainer(Trainer):
         """The batch with each ray some photos earlier or later, fewer and fewer over a fit.
 
         Each moment is seen by a photo or two, and a field can show what stands still otherwise at each of them. Of many
-        cameras that film together as many photos are less time. It falls by the square of what is left of the fit,
-        since what is fast is blurred by it.
+        cameras that film together as many photos are less time. It falls with what is left of the fit, and by half in
+        some hundred steps besides, since what is fast is blurred by it.
         """
-        times, bounds = batch.rays.times, self.bounds.times
-        aside = self.settings.time_jitter * (1 - progress) ** 2 / len(self.pixels.widths)
+        times, bounds, settings = batch.rays.times, self.bounds.times, self.settings
+        left = (1 - progress) * 0.5 ** (self.step_count / settings.time_jitter_halving)
+        aside = settings.time_jitter * left / len(self.pixels.widths)
         if times is None or bounds is None or self.field.SMOOTH_IN_TIME or not aside:
             return batch
         first, last = bounds
