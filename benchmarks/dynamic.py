@@ -12,8 +12,9 @@ as three quarters of the largest gap between photos, paths of twice the rate, ea
 option makes these). `hash`, `kplanes` and `cam`, before: before silhouettes carved what no photo shows, K-Planes were
 smoother in time and `cam` had a native op. `cam, bare`: the network of `cam` without its modulation, of as many numbers
 within a thousandth. `alone`: from the photos, without the hash field that teaches (trainers/taught.py). `own times`:
-each ray at the time of its photo, where it is seen at those of photos near by. `linear`, of commits before 2026-12-01:
-how far these are falls with what is left of a fit, where it falls with its square now (no option makes these).
+each ray at the time of its photo, where it is seen at those of photos near by. `linear` and `square`, of commits before
+e4f249b: how far these are falls with what is left of a fit, or with its square, where it also halves in 500 steps now
+(no option makes these).
 The data are for local tests only: --data or NEURALFIELDS_DATA names the folder that holds `dynamic/`.
 """
 
