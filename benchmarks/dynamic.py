@@ -87,6 +87,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one scene, tiny photos, 5 steps, nothing is written")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    if given.keep is not None:
+        given.keep.mkdir(parents=True, exist_ok=True)  # before a fit, not after it
     length = f"--minutes {given.minutes:g}" if given.steps is None else f"--steps {given.steps}"
     command = f"python benchmarks/dynamic.py {length} --downscale {given.downscale} --samples {given.samples}"
     command += f" --threads {given.threads}"
